@@ -1,0 +1,8 @@
+"""Accuracy and output tokens of several methods: python scripts/evaluate.py recipe=eval_llama8b [key=value …]"""
+
+from tale.cli import run
+from tale.config import EvaluateRecipe
+from tale.evaluation.run import evaluate
+
+if __name__ == "__main__":
+    run(EvaluateRecipe, evaluate, __doc__)

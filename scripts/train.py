@@ -1,0 +1,8 @@
+"""Train LoRA adapters by SFT or pairwise DPO: python scripts/train.py recipe=sft_llama8b [key=value …]"""
+
+from tale.cli import run
+from tale.config import TrainRecipe
+from tale.training.run import train
+
+if __name__ == "__main__":
+    run(TrainRecipe, train, __doc__)

@@ -1,0 +1,37 @@
+"""What the thin scripts share: `--help`, recipes from the command line, and errors a person can act on."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+from transformers.utils import logging as transformers_logging
+
+from tale.config import describe, load
+from tale.errors import UserError
+
+
+def run(kind: type, main: Callable[[Any], None], usage: str) -> None:
+    """Load a recipe of `kind` from `sys.argv` and call `main` with it. Bad input: one message, exit code 2."""
+    arguments = sys.argv[1:]
+    if not arguments or {"-h", "--help"} & set(arguments):
+        print(f"{usage}\n\n{describe(kind)}")
+        sys.exit(0 if arguments else 2)
+    guarded(lambda: main(load(kind, arguments)))
+
+
+def guarded(main: Callable[[], None]) -> None:
+    """Call `main`, with a quiet transformers; a `UserError` is printed alone, with exit code 2."""
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    warnings.filterwarnings("ignore", message=".*LeafSpec.*")
+    try:
+        main()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on where it stopped", file=sys.stderr)
+        sys.exit(130)

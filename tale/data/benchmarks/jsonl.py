@@ -1,0 +1,75 @@
+"""Any JSON Lines file: `question`, `answer`, and for single choice `options`; other keys are left alone.
+
+    {"question": "Calculate -7 + -16 + 31 - (-40 + 3 + -5 + 3).", "answer": "47"}
+    {"question": "具有7个结点的所有非同构的树有____个。", "options": ["7", "11", "12", "14"], "answer": "B"}
+
+The answer is a text or a JSON number; with options it is the letter of one. Only as local files, `benchmark.path`.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+from tale.answers import number
+from tale.data.question import Language, Question
+from tale.errors import UserError
+
+LETTERS = "ABCDEFGH"
+
+
+def question(row: dict[str, Any], id: str) -> Question:
+    """A number question, or a single choice if the row has options.
+
+    Raises:
+        UserError: a key is missing or of the wrong kind; the caller adds file and line.
+    """
+    if row.get("options"):
+        return choice(row, id)
+    answer = row.get("answer")
+    gold = text(row, "answer") if isinstance(answer, str) else digits(row)
+    if "####" in gold:
+        raise UserError("'answer' is a solution with ####: this is a GSM8K file, set benchmark.name=gsm8k")
+    return Question(id, text(row, "question"), gold)
+
+
+def choice(row: dict[str, Any], id: str, language: Language = "en") -> Question:
+    """A single choice question of two to eight options."""
+    options = row.get("options")
+    if not (isinstance(options, list) and 2 <= len(options) <= 8 and all(isinstance(o, str) for o in options)):
+        raise _wrong(row, "options", "a list of two to eight texts")
+    gold = text(row, "answer").upper()
+    letters = LETTERS[: len(options)]
+    if len(gold) != 1 or gold not in letters:
+        raise UserError(f"'answer' is {gold!r}, which is no letter from A to {letters[-1]}")
+    return Question(id, text(row, "question"), gold, "choice", language, tuple(options))
+
+
+def text(row: dict[str, Any], key: str) -> str:
+    """A text of the row, stripped; it must be there and not empty."""
+    value = row.get(key)
+    if not isinstance(value, str) or not value.strip():
+        raise _wrong(row, key, "a text")
+    return value.strip()
+
+
+def numeric(gold: str) -> str:
+    """The gold as it is, once it is known to be a number that grading can read."""
+    if number(gold) is None:
+        raise UserError(f"'answer' is {gold!r}, which is no number: is this the right file for this benchmark?")
+    return gold
+
+
+def digits(row: dict[str, Any]) -> str:
+    """A JSON number as plain digits, exactly: 1.0 is "1", 12.50 is "12.5", 1e3 is "1000"; nothing is rounded."""
+    value = row.get("answer")
+    if isinstance(value, bool) or not isinstance(value, int | float | Decimal) or not Decimal(str(value)).is_finite():
+        raise _wrong(row, "answer", "a number")
+    plain = format(Decimal(str(value)), "f")
+    return plain.rstrip("0").rstrip(".") if "." in plain else plain
+
+
+def _wrong(row: dict[str, Any], key: str, expected: str) -> UserError:
+    if key not in row:
+        return UserError(f"key {key!r} is missing; the row has {', '.join(row) or 'no keys'}")
+    return UserError(f"key {key!r} must be {expected}, not {str(row[key])[:40]!r}")

@@ -1,0 +1,139 @@
+"""From search records (or generated problems) to the batches of one training run."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from lightning import LightningDataModule
+from torch.utils.data import DataLoader
+
+from tale import prompts
+from tale.chat import Chat
+from tale.config import Objective, TrainRecipe
+from tale.data.examples import Batch, Example, micro_batches
+from tale.data.question import Question
+from tale.data.splits import by_context, deduplicate
+from tale.data.warmup import warmup_examples
+from tale.errors import UserError
+from tale.records import Record, read_records
+
+
+@dataclass(frozen=True)
+class StepSampler:
+    """The example indices of each optimizer step, for one rank: a fresh permutation an epoch, from the seed alone.
+
+    Resuming is starting at `first_step`; nothing else has to be remembered. A last step smaller than the batch is
+    kept, unless it has fewer examples than there are ranks.
+    """
+
+    examples: int
+    batch_size: int
+    epochs: int
+    seed: int
+    first_step: int = 0
+    rank: int = 0
+    world_size: int = 1
+
+    @property
+    def steps_per_epoch(self) -> int:
+        full, rest = divmod(self.examples, self.batch_size)
+        return full + (rest >= self.world_size)
+
+    def __len__(self) -> int:
+        return self.steps_per_epoch * self.epochs - self.first_step
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for epoch in range(self.epochs):
+            generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
+            order = torch.randperm(self.examples, generator=generator).tolist()
+            for step in range(self.steps_per_epoch):
+                if epoch * self.steps_per_epoch + step >= self.first_step:
+                    batch = order[step * self.batch_size : (step + 1) * self.batch_size]
+                    yield batch[self.rank :: self.world_size]
+
+
+class TaleDataModule(LightningDataModule):
+    """Targets (SFT) or target and vanilla pairs (DPO), split by context into training and validation.
+
+    After `setup`, `left_out` counts the records that could not be used, by reason.
+
+    Raises:
+        UserError: from `setup`, when the records are missing, damaged, or hold nothing to train on.
+    """
+
+    def __init__(self, recipe: TrainRecipe, chat: Chat):
+        super().__init__()
+        self.recipe, self.chat = recipe, chat
+        self.left_out: Counter[str] = Counter()
+        self.train: list[Example] = []
+        self.validation: list[Example] = []
+        self.questions: list[Question] = []
+
+    def setup(self, stage: str | None = None) -> None:
+        """Read, encode and split. Takes no weights and no device."""
+        data = self.recipe.data
+        pairs = self._pairs()
+        fitting = [(q, e) for q, e in pairs if e.length <= data.max_length]
+        if dropped := len(pairs) - len(fitting):
+            self.left_out[f"longer than data.max_length={data.max_length}"] += dropped
+        examples: dict[str, Example] = {}
+        for question, example in fitting:
+            examples.setdefault(question.question_hash, example)
+        questions, duplicates = deduplicate([question for question, _ in fitting])
+        if duplicates:
+            self.left_out["duplicate question"] += duplicates
+        self.questions = by_context(questions, "train", data.validation, data.seed)
+        self.train = [examples[q.question_hash] for q in self.questions]
+        self.validation = [examples[q.question_hash] for q in by_context(questions, "test", data.validation, data.seed)]
+        if not self.train:
+            raise UserError(f"{self._source()}: no example to train on; left out: {dict(self.left_out) or 'nothing'}")
+
+    def train_dataloader(self, first_step: int = 0, rank: int = 0, world_size: int = 1) -> DataLoader:
+        """One item an optimizer step: this rank's share of it as a list of micro-batches."""
+        t = self.recipe.train
+        sampler = StepSampler(len(self.train), t.batch_size, t.epochs, t.seed, first_step, rank, world_size)
+        return DataLoader(self.train, batch_sampler=sampler, collate_fn=self._micro_batches)
+
+    def validation_batches(self, rank: int = 0, world_size: int = 1) -> list[Batch]:
+        """This rank's share of the held-out examples."""
+        return self._micro_batches(self.validation[rank::world_size])
+
+    def summary(self) -> str:
+        """How many examples are used, and why the others are not."""
+        reasons = "".join(f"; {count} left out: {reason}" for reason, count in self.left_out.most_common())
+        return f"{len(self.train)} examples to train on, {len(self.validation)} held out for validation{reasons}"
+
+    def _micro_batches(self, examples: list[Example]) -> list[Batch]:
+        return micro_batches(examples, self.recipe.train.micro_batch)
+
+    def _source(self) -> str:
+        return ", ".join(self.recipe.data.records) or "data.warmup"
+
+    def _pairs(self) -> list[tuple[Question, Example]]:
+        data = self.recipe.data
+        if bool(data.records) == bool(data.warmup):
+            raise UserError("data.records, data.warmup: give one of them, the records of a search or a number of problems")
+        if data.warmup:
+            if self.recipe.objective is Objective.dpo:
+                raise UserError("objective=dpo needs data.records: generated problems have no negatives")
+            return warmup_examples(data.warmup, data.seed, self.chat)
+        records = [record for file in data.records for record in read_records(Path(file))]
+        return [(r.question, self._example(r)) for r in records if self._usable(r)]
+
+    def _usable(self, record: Record) -> bool:
+        if record.target is None:
+            self.left_out[record.reason or "no target"] += 1
+        return record.target is not None
+
+    def _example(self, record: Record) -> Example:
+        """The prompt has no budget: the trained model is to be brief by itself (§5.3, and evaluation's same prompt)."""
+        assert record.target is not None
+        sides = [record.target]
+        if self.recipe.objective is Objective.dpo:
+            sides.append(record.vanilla.best)
+        answers = tuple(self.chat.target_ids(side.text, ended=side.finish == "stop") for side in sides)
+        return Example(record.question.id, self.chat.prompt_ids(prompts.vanilla(record.question)), answers)

@@ -1,0 +1,33 @@
+"""The questions of a run: a benchmark's rows without duplicates, on one side of the split, and as many as wanted."""
+
+from __future__ import annotations
+
+import random
+
+from tale.config import BenchmarkConfig, Part
+from tale.data.benchmarks import load
+from tale.data.question import Question
+from tale.data.splits import by_context, deduplicate
+from tale.errors import UserError
+
+
+def select(config: BenchmarkConfig) -> tuple[list[Question], int]:
+    """The questions, and how many duplicates were dropped.
+
+    A draw of `count` keeps the file's order, and a larger draw contains every smaller one.
+
+    Raises:
+        UserError: unknown benchmark, missing or damaged file, or fewer questions than asked for.
+    """
+    questions, dropped = deduplicate(load(config.name, config.path, config.split, config.count, config.seed))
+    if config.part is not Part.all:
+        questions = by_context(questions, config.part.value, config.held_out, config.seed)
+    if config.count is not None:
+        if config.count > len(questions):
+            raise UserError(f"benchmark.count={config.count}: only {len(questions)} questions are there")
+        order = list(range(len(questions)))
+        random.Random(config.seed).shuffle(order)
+        questions = [questions[i] for i in sorted(order[: config.count])]
+    if not questions:
+        raise UserError(f"benchmark: {config.name} has no question on the side {config.part.value!r}")
+    return questions, dropped

@@ -1,0 +1,165 @@
+"""How each method asks its questions: direct, vanilla CoT, CoT under a budget, and TALE-EP."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tqdm import tqdm
+
+from tale import prompts
+from tale.answers import grade, read
+from tale.config import MethodConfig, MethodKind
+from tale.data.question import Question
+from tale.engines import Completion, Engine, Request, Sampling
+from tale.errors import UserError
+from tale.records import read_records
+
+
+@dataclass(frozen=True)
+class Reply:
+    """One method's answer to one question. Tokens are in the evaluated model's own tokenizer.
+
+    `fallback` says why a budget was wanted and none was there, so that the question was asked as vanilla CoT.
+    """
+
+    method: str
+    question: str
+    prompt: str
+    text: str
+    correct: bool
+    value: str | None
+    via: str
+    finish: str
+    tokens: int
+    prompt_tokens: int
+    budget: int | None = None
+    estimator_text: str | None = None
+    estimator_tokens: int = 0
+    estimator_prompt_tokens: int = 0
+    fallback: str | None = None
+
+    @property
+    def output_tokens(self) -> int:
+        """All tokens that the method generated, the estimator's included."""
+        return self.tokens + self.estimator_tokens
+
+
+@dataclass(frozen=True)
+class Budget:
+    """A budget for one question, and what it cost to find; `tokens` is None where none could be had."""
+
+    tokens: int | None
+    estimator: Completion | None = None
+    fallback: str | None = None
+
+
+def answer(method: MethodConfig, questions: Sequence[Question], engine: Engine, sampling: Sampling) -> list[Reply]:
+    """Ask every question as `method` does; a reply each, in the order given."""
+    label = label_of(method)
+    if method.kind is MethodKind.direct:
+        asked, budgets = [prompts.direct(q) for q in questions], [Budget(None)] * len(questions)
+    else:
+        budgets = _budgets(method, questions, engine, sampling)
+        asked = [
+            prompts.vanilla(q) if b.tokens is None else prompts.budgeted(q, b.tokens)
+            for q, b in zip(questions, budgets, strict=True)
+        ]
+    completions = complete(engine, asked, sampling, label)
+    return [_reply(label, *row) for row in zip(questions, asked, completions, budgets, strict=True)]
+
+
+def label_of(method: MethodConfig) -> str:
+    """The method's name in tables."""
+    names = {
+        MethodKind.direct: "Directly answering",
+        MethodKind.vanilla: "Vanilla CoT",
+        MethodKind.budget: f"CoT, budget {method.budget}",
+        MethodKind.searched: "CoT, searched budget",
+        MethodKind.estimated: "TALE-EP",
+    }
+    return method.label or (Path(method.adapter).parent.name if method.adapter else names[method.kind])
+
+
+def complete(engine: Engine, asked: Sequence[str], sampling: Sampling, label: str) -> list[Completion]:
+    """One completion for each prompt, in order, with a progress bar."""
+    requests = [Request(prompt) for prompt in asked]
+    done = dict(tqdm(engine.generate(requests, sampling), total=len(requests), desc=label, unit="answer"))
+    return [done[i] for i in range(len(requests))]
+
+
+def read_budget(reply: str, alpha: float) -> int | None:
+    """⌈α·β̂⌉ from an estimator's reply (A.8), or None where it names no positive number."""
+    value = read(reply, "number").value
+    try:
+        estimate = float((value or "").replace(",", ""))
+    except ValueError:
+        return None
+    return math.ceil(alpha * estimate) if 0 < estimate < math.inf else None
+
+
+def searched_budgets(file: Path) -> dict[str, int | None]:
+    """β* by question hash, from a search's records."""
+    return {record.question.question_hash: record.budget for record in read_records(file)}
+
+
+def _budgets(method: MethodConfig, questions: Sequence[Question], engine: Engine, sampling: Sampling) -> list[Budget]:
+    if method.kind is MethodKind.vanilla:
+        return [Budget(None)] * len(questions)
+    if method.kind is MethodKind.budget:
+        return [Budget(method.budget)] * len(questions)
+    if method.kind is MethodKind.searched:
+        assert method.records is not None
+        known = searched_budgets(Path(method.records))
+        found = [known.get(q.question_hash) for q in questions]
+        return [Budget(b, fallback=None if b else "no searched budget") for b in found]
+    estimates = complete(engine, [prompts.estimate(q) for q in questions], sampling, f"{label_of(method)}: estimator")
+    budgets = [read_budget(estimate.text, method.alpha) for estimate in estimates]
+    return [
+        Budget(budget, estimate, None if budget else "unreadable estimate")
+        for budget, estimate in zip(budgets, estimates, strict=True)
+    ]
+
+
+def _reply(label: str, question: Question, prompt: str, completion: Completion, budget: Budget) -> Reply:
+    verdict = grade(completion.text, question, completion.truncated)
+    estimator = budget.estimator
+    return Reply(
+        method=label,
+        question=question.id,
+        prompt=prompt,
+        text=completion.text,
+        correct=verdict.correct,
+        value=verdict.value,
+        via=verdict.via,
+        finish=completion.finish,
+        tokens=completion.tokens,
+        prompt_tokens=completion.prompt_tokens,
+        budget=budget.tokens,
+        estimator_text=estimator and estimator.text,
+        estimator_tokens=estimator.tokens if estimator else 0,
+        estimator_prompt_tokens=estimator.prompt_tokens if estimator else 0,
+        fallback=budget.fallback,
+    )
+
+
+def check_methods(methods: Sequence[MethodConfig], questions: Sequence[Question]) -> None:
+    """Refuse a list of methods that cannot work, before a model is loaded."""
+    if not methods:
+        raise UserError("methods: none given; see recipes/eval_llama8b.yaml")
+    labels = [label_of(method) for method in methods]
+    for i, (method, label) in enumerate(zip(methods, labels, strict=True)):
+        if labels.count(label) > 1:
+            raise UserError(f"methods[{i}].label: {label!r} stands for two methods; give each a label of its own")
+        if method.kind is MethodKind.budget and not (method.budget and method.budget > 0):
+            raise UserError(f"methods[{i}].budget: kind budget needs a positive number of tokens")
+        if method.kind is MethodKind.estimated and not method.alpha > 0:
+            raise UserError(f"methods[{i}].alpha={method.alpha}: must be positive")
+        if method.kind is MethodKind.searched:
+            if not method.records:
+                raise UserError(f"methods[{i}].records: kind searched needs the records.jsonl of a search")
+            known = searched_budgets(Path(method.records))
+            if not any(known.get(q.question_hash) for q in questions):
+                raise UserError(f"methods[{i}].records: {method.records} holds no budget for any of these questions")

@@ -1,0 +1,97 @@
+"""A whole evaluation run: checks, models, replies, tables."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from tale.config import EvaluateRecipe, MethodConfig, MethodKind
+from tale.data.selection import select
+from tale.data.question import Question
+from tale.engines import Sampling
+from tale.engines.journal import JournaledEngine
+from tale.engines.transformers import TransformersEngine
+from tale.errors import UserError
+from tale.evaluation.methods import Reply, answer, check_methods, label_of
+from tale.evaluation.plot import plot
+from tale.evaluation.summary import Row, print_table, summarise, write_summary
+from tale.files import write_jsonl_atomic
+from tale.models.base import BaseModel, adapter_fingerprint, resolve
+from tale.models.lora import AdapterCard, check_adapter, load_adapter, read_card
+from tale.runs import start_run
+
+
+def evaluate(recipe: EvaluateRecipe) -> list[Row]:
+    """Run an evaluation recipe; the summary's rows.
+
+    Raises:
+        UserError: bad input, or questions that a model was trained on, before any weights are loaded.
+    """
+    base = resolve(recipe.model)
+    questions, dropped = select(recipe.benchmark)
+    check_methods(recipe.methods, questions)
+    adapters = list(dict.fromkeys(method.adapter for method in recipe.methods))
+    cards = [check_adapter(Path(folder), base) for folder in adapters if folder]
+    clean = unseen(questions, [*cards, read_card(base.merge) if base.merge else None])
+    folder = start_run(recipe, base=base.identity, questions={"asked": len(questions), "duplicates": dropped})
+
+    replies: dict[str, list[Reply]] = {label_of(method): [] for method in recipe.methods}
+    for adapter in adapters:
+        engine = _engine(recipe, base, adapter, folder)
+        for method in (m for m in recipe.methods if m.adapter == adapter):
+            replies[label_of(method)] = answer(method, questions, engine, _sampling(recipe))
+    write_jsonl_atomic(folder / "replies.jsonl", (asdict(reply) for rows in replies.values() for reply in rows))
+
+    title = f"{recipe.benchmark.name}: {base.name}, {len(questions)} questions"
+    rows = _report(recipe, replies, title, folder, "summary")
+    if len(clean) < len(questions):
+        subset = {method: [r for r in rows if r.question in clean] for method, rows in replies.items()}
+        _report(recipe, subset, f"{title}; the {len(clean)} whose context was never trained on", folder, "summary_clean")
+    plot(rows, title, folder / "accuracy_tokens.png")
+    print(f"replies: {folder / 'replies.jsonl'}\nplot: {folder / 'accuracy_tokens.png'}")
+    return rows
+
+
+def unseen(questions: Sequence[Question], cards: Sequence[AdapterCard | None]) -> set[str]:
+    """Ids of the questions whose context no adapter was trained on.
+
+    Raises:
+        UserError: a question itself was trained on.
+    """
+    trained = {digest for card in cards if card for digest in card.questions}
+    contexts = {digest for card in cards if card for digest in card.contexts}
+    if seen := [q.id for q in questions if q.question_hash in trained]:
+        raise UserError(
+            f"benchmark: {len(seen)} of these questions were trained on ({', '.join(seen[:3])} …); evaluate on another "
+            "split, or on the other side of the split by context (benchmark.part=test, the same held_out and seed)"
+        )
+    return {q.id for q in questions if q.context_hash not in contexts}
+
+
+def _engine(recipe: EvaluateRecipe, base: BaseModel, adapter: str | None, folder: Path) -> JournaledEngine:
+    model, identity, journal = base.load(), base.identity, folder / "journal.jsonl"
+    if adapter:
+        model = load_adapter(model, Path(adapter))
+        fingerprint = adapter_fingerprint(Path(adapter))
+        identity, journal = identity | {"adapter": fingerprint}, folder / f"journal-{fingerprint}.jsonl"
+    return JournaledEngine(TransformersEngine(model, base.chat(), recipe.engine.batch_size), journal, identity)
+
+
+def _sampling(recipe: EvaluateRecipe) -> Sampling:
+    """The same decoding for every method that is compared."""
+    return Sampling(recipe.sampling.max_tokens, recipe.sampling.temperature, recipe.sampling.seed)
+
+
+def _report(
+    recipe: EvaluateRecipe, replies: dict[str, list[Reply]], title: str, folder: Path, name: str
+) -> list[Row]:
+    rows = summarise(replies, _reference(recipe.methods), recipe.prices)
+    print_table(rows, title)
+    write_summary(rows, folder, name)
+    return rows
+
+
+def _reference(methods: Sequence[MethodConfig]) -> str | None:
+    plain = [m for m in methods if m.kind is MethodKind.vanilla and not m.adapter]
+    return label_of(plain[0]) if plain else None

@@ -1,0 +1,14 @@
+"""Supervised fine-tuning on the searched targets (§5.3)."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+
+def sft_loss(logprobs_B: Tensor) -> Tensor:
+    """L_CE = −Σ_i Σ_t log P(y_{i,t} | y_{i,<t}, x_i), from each example's summed log-probability; a scalar.
+
+    The sum, not yet the mean: the training step divides by what the whole global batch holds, examples (the paper's
+    1/N) or target tokens.
+    """
+    return -logprobs_B.sum()

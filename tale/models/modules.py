@@ -1,0 +1,101 @@
+"""What a training step computes: `SFTModule` and `DPOModule`, LightningModules around a causal LM with adapters.
+
+A step returns *sums* over its examples, never means: the loop divides by what the whole global batch holds, so that
+neither accumulation nor the number of devices changes the loss or its gradient. Shapes: B rows, T positions, P pairs.
+"""
+
+from __future__ import annotations
+
+import torch
+from lightning import LightningModule
+from peft import PeftModel
+from torch import Tensor
+
+from tale.config import LossConfig, OptimConfig
+from tale.data.examples import Batch
+from tale.losses import dpo_margin, preference_loss, sequence_logprobs, sft_loss
+
+SATURATED_NATS = 10.0
+
+
+class CausalLMModule(LightningModule):
+    """The model, its optimizer, and log-probabilities of a batch's answers."""
+
+    def __init__(self, model: PeftModel, loss: LossConfig, optim: OptimConfig):
+        super().__init__()
+        self.model, self.loss, self.optim = model, loss, optim
+
+    def logprobs(self, batch: Batch) -> Tensor:
+        """Summed log-probability of each row's answer, shape [B].
+
+        The head runs only from the first target position on. Rows are padded on the right, where a causal model's
+        real tokens cannot look, so no attention mask is needed and attention keeps its fast path.
+        """
+        first = int((batch.labels != -100).any(dim=0).nonzero()[0])
+        keep = batch.labels.shape[1] - first
+        logits = self.model(input_ids=batch.input_ids, logits_to_keep=keep, use_cache=False).logits
+        return sequence_logprobs(logits, batch.labels[:, first:])
+
+    def weight(self, batch: Batch) -> int:
+        """What this batch adds to the loss's denominator."""
+        return batch.examples
+
+    def step(self, batch: Batch) -> dict[str, Tensor]:
+        """Sums over the batch's examples: `loss`, and whatever else is logged."""
+        raise NotImplementedError
+
+    def training_step(self, batch: Batch) -> dict[str, Tensor]:
+        """Sums with a gradient on `loss`."""
+        return self.step(batch)
+
+    def validation_step(self, batch: Batch) -> dict[str, Tensor]:
+        """The same sums, for a held-out batch."""
+        return self.step(batch)
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """AdamW on the adapters alone."""
+        trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
+        return torch.optim.AdamW(trained, lr=self.optim.lr, weight_decay=self.optim.weight_decay)
+
+
+class SFTModule(CausalLMModule):
+    """Maximise the log-probability of the searched target (§5.3, L_CE)."""
+
+    def weight(self, batch: Batch) -> int:
+        """Examples (the paper's mean), or target tokens."""
+        return batch.targets if self.loss.mean == "token" else batch.examples
+
+    def step(self, batch: Batch) -> dict[str, Tensor]:
+        """`loss`: summed over examples and their tokens."""
+        return {"loss": sft_loss(self.logprobs(batch))}
+
+
+class DPOModule(CausalLMModule):
+    """Prefer the searched target over the vanilla answer (§5.3, L_DPO). A batch's rows: P chosen, then P rejected."""
+
+    def step(self, batch: Batch) -> dict[str, Tensor]:
+        """`loss`, and each pair's margin, whether it is positive, and both sides' log-probability and length."""
+        chosen, rejected = self.logprobs(batch).chunk(2)
+        lengths = (batch.labels != -100).sum(dim=1).chunk(2)
+        margin = dpo_margin(
+            chosen,
+            rejected,
+            reference=self._reference(batch) if self.loss.reference else None,
+            lengths=lengths if self.loss.length_normalised else None,
+            beta=self.loss.beta,
+        )
+        return {
+            "loss": preference_loss(margin),
+            "margin": margin.detach().sum(),
+            "accuracy": (margin.detach() > 0).sum(),
+            "saturated": (margin.detach() > SATURATED_NATS).sum(),
+            "chosen_logprob": chosen.detach().sum(),
+            "rejected_logprob": rejected.detach().sum(),
+            "chosen_tokens": lengths[0].sum(),
+            "rejected_tokens": lengths[1].sum(),
+        }
+
+    def _reference(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        with torch.no_grad(), self.model.disable_adapter():
+            chosen, rejected = self.logprobs(batch).chunk(2)
+        return chosen, rejected

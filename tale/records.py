@@ -1,0 +1,88 @@
+"""What a search writes and training reads: one line of JSON for each question."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from tale.data.question import Question
+from tale.errors import UserError
+from tale.files import read_jsonl, write_jsonl_atomic
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A graded completion. `via` says what decided its value: brackets, the last-number fallback, or nothing."""
+
+    text: str
+    tokens: int
+    finish: str
+    correct: bool
+    value: str | None
+    via: str
+
+    @property
+    def usable(self) -> bool:
+        """Right, and not cut off: only such an answer can be feasible or a target."""
+        return self.correct and self.finish == "stop"
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """The answers drawn under one budget (None: vanilla), the best of them (shortest right), and the verdict."""
+
+    budget: int | None
+    answers: tuple[Answer, ...]
+    feasible: bool
+
+    @property
+    def best(self) -> Answer:
+        """The shortest right answer, else the first."""
+        return min((a for a in self.answers if a.usable), key=lambda a: a.tokens, default=self.answers[0])
+
+
+@dataclass(frozen=True)
+class Record:
+    """A searched question. `budget` is β* and `target` the answer under it; without one, `reason` says why."""
+
+    question: Question
+    vanilla: Attempt
+    attempts: tuple[Attempt, ...]
+    budget: int | None
+    target: Answer | None
+    reason: str | None
+
+
+def write_records(path: Path, records: Iterable[Record]) -> None:
+    """Write all records, or nothing."""
+    write_jsonl_atomic(path, (asdict(record) for record in records))
+
+
+def read_records(path: Path) -> list[Record]:
+    """Read a search's records.
+
+    Raises:
+        UserError: the file is missing, or a line is truncated or no record; file and line are named.
+    """
+    return [_record(row, f"{path}:{line}") for line, row in read_jsonl(path)]
+
+
+def _record(row: dict[str, Any], where: str) -> Record:
+    try:
+        question = Question(**{**row["question"], "options": tuple(row["question"]["options"])})
+        return Record(
+            question=question,
+            vanilla=_attempt(row["vanilla"]),
+            attempts=tuple(map(_attempt, row["attempts"])),
+            budget=row["budget"],
+            target=row["target"] and Answer(**row["target"]),
+            reason=row["reason"],
+        )
+    except (KeyError, TypeError) as error:
+        raise UserError(f"{where}: not a search record ({error}); scripts/search.py writes records.jsonl") from error
+
+
+def _attempt(row: dict[str, Any]) -> Attempt:
+    return Attempt(row["budget"], tuple(Answer(**answer) for answer in row["answers"]), row["feasible"])

@@ -1,0 +1,52 @@
+"""A whole search run: questions, model, journal, records, summary."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tale.config import SearchRecipe
+from tale.data.selection import select
+from tale.engines import Sampling
+from tale.engines.journal import JournaledEngine
+from tale.engines.transformers import TransformersEngine
+from tale.errors import UserError
+from tale.models.base import resolve
+from tale.records import Record, write_records
+from tale.runs import start_run
+from tale.search.greedy import search
+
+
+def run_search(recipe: SearchRecipe) -> Path:
+    """Run a search recipe; the file of records.
+
+    Raises:
+        UserError: bad input, before any weights are loaded.
+    """
+    if recipe.samples > 1 and recipe.sampling.temperature == 0:
+        raise UserError(f"samples={recipe.samples}: greedy decoding draws the same answer; set sampling.temperature")
+    base = resolve(recipe.model)
+    chat = base.chat()
+    questions, dropped = select(recipe.benchmark)
+    folder = start_run(recipe, base=base.identity, questions={"searched": len(questions), "duplicates": dropped})
+    engine = JournaledEngine(
+        TransformersEngine(base.load(), chat, recipe.engine.batch_size), folder / "journal.jsonl", base.identity
+    )
+    sampling = Sampling(recipe.sampling.max_tokens, recipe.sampling.temperature, recipe.sampling.seed)
+    records = search(questions, engine, sampling, recipe.samples)
+    file = folder / "records.jsonl"
+    write_records(file, records)
+    print(f"{summary(records)}\nrecords: {file}")
+    return file
+
+
+def summary(records: list[Record]) -> str:
+    """Searched, feasible, mean tokens before and after over the feasible, share saved, and why the rest has no target."""
+    found = [r for r in records if r.target]
+    lines = [f"{len(records)} questions, {len(found)} with a target"]
+    if found:
+        before = sum(r.vanilla.best.tokens for r in found) / len(found)
+        after = sum(r.target.tokens for r in found if r.target) / len(found)
+        lines.append(f"their mean tokens: vanilla {before:.1f}, target {after:.1f}, {1 - after / before:.1%} saved")
+    reasons = [r.reason for r in records if r.reason]
+    lines += [f"{reasons.count(reason)} without: {reason}" for reason in sorted(set(reasons))]
+    return "\n".join(lines)

@@ -1,0 +1,80 @@
+"""Checkpoints: adapter, optimizer, schedule and step, written atomically, refused under another recipe or data.
+
+The random state needs no storing of its own: dropout and data order are functions of (seed, step, rank), see
+`tale.training.loop`, so the step restores both, on any number of processes for the order.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from lightning import Fabric
+
+from tale.config import TrainRecipe, to_yaml
+from tale.data.datamodule import TaleDataModule
+from tale.errors import UserError
+
+KEEP = 2
+
+
+def fingerprint(recipe: TrainRecipe, base: dict[str, str], data: TaleDataModule, world_size: int) -> dict[str, str]:
+    """What a checkpoint must agree on with the run that resumes it."""
+    ids = repr([(e.prompt, e.answers) for e in data.train]).encode()
+    sections = {name: to_yaml(getattr(recipe, name)) for name in ("loss", "lora", "optim", "train")}
+    return {
+        **sections,
+        "objective": recipe.objective.value,
+        "precision": recipe.fabric.precision,
+        "model": f"{base['name']} {base['weights']}",
+        "data": hashlib.sha256(ids).hexdigest()[:16],
+        "devices": str(world_size),
+    }
+
+
+def save(fabric: Fabric, folder: Path, step: int, state: dict[str, Any], model_key: str = "module") -> None:
+    """Write `step-<n>.ckpt` with the trained parameters alone, then drop all but the newest two."""
+    folder.mkdir(exist_ok=True)
+    file = folder / f"step-{step:06d}.ckpt"
+    draft = file.with_suffix(".draft")
+    trained = {name for name, parameter in state[model_key].named_parameters() if parameter.requires_grad}
+    fabric.save(draft, {**state, "step": step}, filter={model_key: lambda name, _: name in trained})
+    if fabric.is_global_zero:
+        draft.rename(file)
+        for old in _all(folder)[:-KEEP]:
+            old.unlink()
+    fabric.barrier()
+
+
+def resume(fabric: Fabric, folder: Path, state: dict[str, Any]) -> int:
+    """Load the newest checkpoint into `state`; the step to go on from, 0 where there is none.
+
+    Raises:
+        UserError: it cannot be read, or belongs to another recipe, model or data set.
+    """
+    files = _all(folder)
+    if not files:
+        return 0
+    try:
+        rest = fabric.load(files[-1], state={k: v for k, v in state.items() if k != "fingerprint"}, strict=False)
+    except Exception as error:
+        raise UserError(f"{files[-1]}: damaged ({error}); delete it to go on from the one before") from error
+    saved = rest["fingerprint"]
+    if changed := [key for key, value in state["fingerprint"].items() if saved.get(key) != value]:
+        raise UserError(f"{files[-1]}: made under another {', '.join(changed)}; use another output folder, or resume=null")
+    return rest["step"]
+
+
+def clear(fabric: Fabric, folder: Path) -> None:
+    """Forget an earlier run's checkpoints, when a run starts anew in its folder."""
+    if fabric.is_global_zero:
+        for file in _all(folder):
+            file.unlink()
+    fabric.barrier()
+
+
+def _all(folder: Path) -> list[Path]:
+    return sorted(folder.glob("step-*.ckpt"))
+
+

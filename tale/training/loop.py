@@ -1,0 +1,166 @@
+"""The one training loop, on Lightning Fabric, for SFT and DPO alike; read it top to bottom.
+
+A step's loss is the sum over all of its micro-batches on all devices, divided once by what the global batch holds.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+
+import torch
+from lightning import Fabric
+from lightning.fabric.wrappers import _FabricModule, _FabricOptimizer
+from torch import Tensor
+from torch.optim.lr_scheduler import LambdaLR
+from tqdm import tqdm
+
+from tale.config import OptimConfig, TrainRecipe
+from tale.data.datamodule import TaleDataModule
+from tale.data.examples import Batch
+from tale.errors import UserError
+from tale.models.modules import CausalLMModule
+from tale.training import checkpoint
+
+
+class NonFiniteLossError(RuntimeError):
+    """The loss or its gradient became NaN or infinite; the message names the examples of the step."""
+
+
+def fit(fabric: Fabric, recipe: TrainRecipe, module: CausalLMModule, data: TaleDataModule, base: dict[str, str]) -> None:
+    """Train `module` on `data`. Metrics of step k are those before update k, so step 0 shows the untrained adapter."""
+    folder, t = Path(recipe.output) / "checkpoints", recipe.train
+    total = len(data.train_dataloader(0, fabric.global_rank, fabric.world_size).batch_sampler)
+    total = min(total, t.max_steps) if t.max_steps else total
+    model, optimizer = fabric.setup(module, module.configure_optimizers())
+    scheduler = LambdaLR(optimizer, lambda step: learning_rate_factor(step, total, recipe.optim))
+    identity = checkpoint.fingerprint(recipe, base, data, fabric.world_size)
+    state = {"module": model, "optimizer": optimizer, "scheduler": scheduler, "fingerprint": identity}
+    if recipe.resume:
+        first = checkpoint.resume(fabric, folder, state)
+    else:
+        first = 0
+        checkpoint.clear(fabric, folder)
+
+    loader = data.train_dataloader(first, fabric.global_rank, fabric.world_size)
+    held_out = data.validation_batches(fabric.global_rank, fabric.world_size)
+    if first == 0:
+        start = validate(fabric, model, held_out)
+        fabric.log_dict(_named("val", start), step=0)
+        warn_if_saturated(fabric, start)
+    bar = tqdm(total=total, initial=first, unit="step", desc=Path(recipe.output).name, disable=not fabric.is_global_zero)
+    for step, micro_batches in zip(range(first, total), loader, strict=False):
+        began = time.perf_counter()
+        # Dropout depends on (seed, step, rank) alone: a resumed run draws what the uninterrupted one draws.
+        torch.manual_seed(_step_seed(t.seed, step, fabric.global_rank))
+        metrics = train_step(fabric, model, optimizer, [b.to(fabric.device) for b in micro_batches], recipe.optim.clip)
+        metrics["lr"] = scheduler.get_last_lr()[0]
+        metrics["target_tokens_per_second"] = metrics.pop("target_tokens") / (time.perf_counter() - began)
+        scheduler.step()
+        fabric.log_dict(_named("train", metrics), step=step)
+        bar.set_postfix(loss=f"{metrics['loss']:.3f}", refresh=False)
+        bar.update()
+        done = step + 1
+        if done % t.validate_every == 0 or done == total:
+            fabric.log_dict(_named("val", validate(fabric, model, held_out)), step=done)
+        if done % t.checkpoint_every == 0 or done == total:
+            checkpoint.save(fabric, folder, done, state)
+    bar.close()
+
+
+def train_step(
+    fabric: Fabric, model: _FabricModule, optimizer: _FabricOptimizer, micro_batches: list[Batch], clip: float
+) -> dict[str, float]:
+    """One optimizer step over the global batch; the metrics are its means, over all devices.
+
+    Raises:
+        NonFiniteLossError: on every rank, before the update.
+    """
+    model.train()
+    denominator = _total(fabric, sum(model.weight(batch) for batch in micro_batches))
+    sums: Counter[str] = Counter()
+    for i, batch in enumerate(micro_batches):
+        with fabric.no_backward_sync(model, enabled=i < len(micro_batches) - 1):
+            step = model.training_step(batch)
+            # DDP averages gradients over the ranks; the loss is a sum over them.
+            fabric.backward(step["loss"] * fabric.world_size / denominator)
+        sums.update(_floats(step))
+    sums["examples"] += sum(batch.examples for batch in micro_batches)
+    sums["target_tokens"] += sum(batch.targets for batch in micro_batches)
+    norm = fabric.clip_gradients(model, optimizer, max_norm=clip, error_if_nonfinite=False)
+    metrics = _means(fabric, sums, denominator)
+    if not (math.isfinite(metrics["loss"]) and torch.isfinite(norm)):
+        ids = ", ".join(example for batch in micro_batches for example in batch.ids)
+        raise NonFiniteLossError(f"loss {metrics['loss']}, gradient norm {float(norm)}, on the examples: {ids}")
+    optimizer.step()
+    optimizer.zero_grad()
+    return {**metrics, "grad_norm": float(norm)}
+
+
+@torch.no_grad()
+def validate(fabric: Fabric, model: _FabricModule, batches: Iterable[Batch]) -> dict[str, float]:
+    """The same means over the held-out examples; empty where nothing is held out."""
+    model.eval()
+    sums: Counter[str] = Counter()
+    weight = 0
+    for batch in batches:
+        sums.update(_floats(model.validation_step(batch.to(fabric.device))))
+        sums["examples"] += batch.examples
+        weight += model.weight(batch)
+    weight = _total(fabric, weight)
+    return _means(fabric, sums, weight) if weight else {}
+
+
+def learning_rate_factor(step: int, total: int, optim: OptimConfig) -> float:
+    """Linear warm-up to 1, then cosine or linear decay to 0, or none."""
+    warmup = math.ceil(optim.warmup * total)
+    if step < warmup:
+        return (step + 1) / (warmup + 1)
+    left = 1 - (step - warmup) / max(1, total - warmup)
+    factors = {"cosine": 0.5 * (1 - math.cos(math.pi * left)), "linear": left, "constant": 1.0}
+    if optim.decay not in factors:
+        raise UserError(f"optim.decay={optim.decay}: one of {', '.join(factors)}")
+    return factors[optim.decay]
+
+
+def warn_if_saturated(fabric: Fabric, start: dict[str, float]) -> None:
+    """The paper's loss sums log-probabilities, so it can favour the shorter answer before any training."""
+    if start.get("saturated", 0) > 0.5:
+        fabric.print(
+            f"warning: {start['saturated']:.0%} of the held-out pairs start with a margin above 10 nats "
+            f"(mean {start['margin']:.1f}, loss {start['loss']:.2g}): nothing is left to learn there. "
+            "loss.length_normalised=true or loss.reference=true compare answers of different length fairly."
+        )
+
+
+def _means(fabric: Fabric, sums: Counter[str], denominator: float) -> dict[str, float]:
+    """Sums over all ranks, the loss divided by its denominator, the rest by the number of examples."""
+    names = sorted(sums)
+    totals = _reduce(fabric, [sums[name] for name in names])
+    means = dict(zip(names, totals, strict=True))
+    examples = means.pop("examples")
+    tokens = {"target_tokens": means.pop("target_tokens")} if "target_tokens" in means else {}
+    return {name: value / (denominator if name == "loss" else examples) for name, value in means.items()} | tokens
+
+
+def _total(fabric: Fabric, value: float) -> float:
+    return _reduce(fabric, [value])[0]
+
+
+def _reduce(fabric: Fabric, values: list[float]) -> list[float]:
+    return fabric.all_reduce(torch.tensor(values, dtype=torch.float64, device=fabric.device), reduce_op="sum").tolist()
+
+
+def _floats(step: dict[str, Tensor]) -> dict[str, float]:
+    return {name: float(value.detach()) for name, value in step.items()}
+
+
+def _named(prefix: str, metrics: dict[str, float]) -> dict[str, float]:
+    return {f"{prefix}/{name}": value for name, value in metrics.items()}
+
+
+def _step_seed(seed: int, step: int, rank: int) -> int:
+    return (seed * 1_000_003 + step) * 4_099 + rank

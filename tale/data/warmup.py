@@ -17,9 +17,9 @@ from tale.data.problems import Problem, generate
 from tale.data.question import Question
 
 # How often each prompt is asked.
-PROMPTS = {"vanilla": 0.30, "budget": 0.52, "direct": 0.08, "estimate": 0.10}
+PROMPTS = {"vanilla": 0.22, "budget": 0.58, "direct": 0.10, "estimate": 0.10}
 # Under a budget: how often the solution of each length is wanted; 0 stands for a budget too small for any.
-LEVELS = {0: 0.18, 1: 0.26, 2: 0.24, 3: 0.18, 4: 0.14}
+LEVELS = {0: 0.15, 1: 0.30, 2: 0.25, 3: 0.17, 4: 0.13}
 LONG = 4
 
 

@@ -209,20 +209,46 @@ class EvaluateRecipe:
     prices: PriceConfig = group(PriceConfig)
 
 
-Recipe = TypeVar("Recipe", SearchRecipe, TrainRecipe, EvaluateRecipe)
+@dataclass
+class MergeRecipe:
+    """Fold an adapter into its base and write a plain model that transformers, vLLM or another recipe can load."""
+
+    output: str = opt("new folder for the merged model")
+    adapter: str = opt("adapter folder")
+    model: ModelConfig = group(ModelConfig)
+
+
+@dataclass
+class AskRecipe:
+    """Ask one question of the base model and of a trained adapter."""
+
+    adapter: str = opt("adapter folder")
+    question: str = opt("the question, as plain text")
+    model: ModelConfig = group(ModelConfig)
+    sampling: SamplingConfig = group(SamplingConfig)
+
+
+Recipe = TypeVar("Recipe", SearchRecipe, TrainRecipe, EvaluateRecipe, MergeRecipe, AskRecipe)
 
 
 def load(kind: type[Recipe], arguments: list[str]) -> Recipe:
     """Resolve `recipe=<name or path>` and its `key=value` overrides into a typed recipe.
 
+    Merging and asking need no recipe: the model is the one in the recipe of the run that made `adapter`.
+
     Raises:
         UserError: no such recipe, an unknown key, a wrong type, or a value that is missing.
     """
     pairs = dict(_pair(argument) for argument in arguments)
-    file = _find(pairs.pop("recipe", None))
+    beside_adapter = kind in (MergeRecipe, AskRecipe) and "recipe" not in pairs and "adapter" in pairs
+    file = Path(pairs["adapter"]).parent / "recipe.yaml" if beside_adapter else _find(pairs.pop("recipe", None))
+    if not file.is_file():
+        raise UserError(f"adapter={pairs['adapter']}: no training run there ({file} is missing); name its base by recipe=…")
     overrides = [f"{key}={value}" for key, value in pairs.items()]
     try:
         content = OmegaConf.load(file)
+        if beside_adapter:  # a trained adapter's run folder says which base it has
+            content = OmegaConf.masked_copy(content, "model")
         _check_keys(kind, content, file.name)
         for key in pairs:
             _check_keys(kind, OmegaConf.from_dotlist([f"{key}=null"]), "the command line")

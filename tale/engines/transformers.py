@@ -9,6 +9,7 @@ import torch
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList, PreTrainedModel
 
 from tale.chat import Chat
+from tale.engines import attention
 from tale.engines.base import Completion, Request, Sampling
 from tale.errors import UserError
 
@@ -22,6 +23,8 @@ class TransformersEngine:
 
     def __init__(self, model: PreTrainedModel, chat: Chat, batch_size: int = 64):
         self.model = model.eval()
+        if model.device.type == "cpu":
+            model.set_attn_implementation(attention.NAME)
         self.chat = chat
         self.batch_size = batch_size
         eos = self.model.generation_config.eos_token_id

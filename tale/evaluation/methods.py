@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 
 from tqdm import tqdm
 
 from tale import prompts
-from tale.answers import grade, read
+from tale.answers import grade, number, read
 from tale.config import MethodConfig, MethodKind
 from tale.data.question import Question
 from tale.engines import Completion, Engine, Request, Sampling
@@ -92,12 +93,8 @@ def complete(engine: Engine, asked: Sequence[str], sampling: Sampling, label: st
 
 def read_budget(reply: str, alpha: float) -> int | None:
     """⌈α·β̂⌉ from an estimator's reply (A.8), or None where it names no positive number."""
-    value = read(reply, "number").value
-    try:
-        estimate = float((value or "").replace(",", ""))
-    except ValueError:
-        return None
-    return math.ceil(alpha * estimate) if 0 < estimate < math.inf else None
+    estimate = number(read(reply, "number").value or "")
+    return math.ceil(Fraction(str(alpha)) * estimate) if estimate and estimate > 0 else None
 
 
 def searched_budgets(file: Path) -> dict[str, int | None]:

@@ -55,13 +55,14 @@ class BaseModel:
         """The tokenizer with its chat template."""
         return Chat(AutoTokenizer.from_pretrained(self.folder), self.template)
 
-    def load(self) -> PreTrainedModel:
-        """The weights, in `dtype`, with the adapter to merge folded in (in float32, then rounded once)."""
+    def load(self, also_merge: Path | None = None) -> PreTrainedModel:
+        """The weights, in `dtype`, with the adapters to merge folded in (in float32, then rounded once)."""
         dtype = getattr(torch, self.dtype)
-        model = AutoModelForCausalLM.from_pretrained(self.folder, dtype=torch.float32 if self.merge else dtype)
-        if self.merge:
-            model = PeftModel.from_pretrained(model, self.merge).merge_and_unload().to(dtype)
-        return model
+        adapters = [adapter for adapter in (self.merge, also_merge) if adapter]
+        model = AutoModelForCausalLM.from_pretrained(self.folder, dtype=torch.float32 if adapters else dtype)
+        for adapter in adapters:
+            model = PeftModel.from_pretrained(model, adapter).merge_and_unload()
+        return model.to(dtype)
 
 
 def resolve(config: ModelConfig) -> BaseModel:

@@ -1,0 +1,11 @@
+"""Vanilla and trained answer, one under the other: python scripts/ask.py adapter=runs/sft_smollm2/adapter "question" """
+
+import sys
+
+from tale.ask import ask
+from tale.cli import run
+from tale.config import AskRecipe
+
+if __name__ == "__main__":
+    sys.argv[1:] = [word if "=" in word.split(" ")[0] or word in ("-h", "--help") else f"question={word}" for word in sys.argv[1:]]
+    run(AskRecipe, ask, __doc__)

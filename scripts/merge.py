@@ -1,0 +1,8 @@
+"""Fold an adapter into its base: python scripts/merge.py adapter=runs/sft_smollm2/adapter output=my_model"""
+
+from tale.cli import run
+from tale.config import MergeRecipe
+from tale.models.merge import merge
+
+if __name__ == "__main__":
+    run(MergeRecipe, merge, __doc__)

@@ -1,0 +1,31 @@
+"""One question to the base model and to a trained adapter."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tale import prompts
+from tale.answers import read
+from tale.config import AskRecipe
+from tale.data.question import Question
+from tale.engines import Completion, Request, Sampling
+from tale.engines.transformers import TransformersEngine
+from tale.models.base import resolve
+from tale.models.lora import check_adapter, load_adapter
+
+
+def ask(recipe: AskRecipe) -> None:
+    """Print the vanilla answer and the adapter's, each with its tokens. The prompt is the same: CoT without a budget."""
+    base, adapter = resolve(recipe.model), Path(recipe.adapter)
+    check_adapter(adapter, base)
+    request = Request(prompts.vanilla(Question("asked", recipe.question, gold="")))
+    sampling = Sampling(recipe.sampling.max_tokens, recipe.sampling.temperature, recipe.sampling.seed)
+    for name, model in (("vanilla CoT", base.load()), (str(adapter), load_adapter(base.load(), adapter))):
+        (_, completion), = TransformersEngine(model, base.chat(), batch_size=1).generate([request], sampling)
+        print(_shown(name, completion))
+
+
+def _shown(name: str, completion: Completion) -> str:
+    value = read(completion.text, "number", brackets_only=completion.truncated).value
+    cut = ", cut off" if completion.truncated else ""
+    return f"── {name}: {completion.tokens} tokens{cut}, answer {value}\n{completion.text}\n"

@@ -1,0 +1,47 @@
+"""Scaled dot product attention that does not copy shared keys and values.
+
+In grouped-query attention several query heads share one key head. transformers' `sdpa` copies the keys once for each
+query head before it attends; on a CPU those copies take a third of every decoded token's time. Query heads of one group
+can as well be rows of one attention with the shared keys: the same numbers, nothing copied.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.masking_utils import sdpa_mask
+
+NAME = "grouped_sdpa"
+
+
+def grouped_sdpa(
+    module: torch.nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    **_: object,
+) -> tuple[Tensor, None]:
+    """Attention of `query` [B, H, L, D] over `key` and `value` [B, K, T, D], K dividing H; the result is [B, L, H, D]."""
+    batch, heads, length, width = query.shape
+    groups = heads // key.shape[1]
+    if attention_mask is None and length > 1:
+        attended = functional.scaled_dot_product_attention(
+            query, key, value, dropout_p=dropout, scale=scaling, is_causal=True, enable_gqa=groups > 1
+        )
+    else:
+        if attention_mask is not None and length > 1:
+            attention_mask = attention_mask.repeat(1, 1, groups, 1)
+        rows = query.reshape(batch, heads // groups, groups * length, width)
+        attended = functional.scaled_dot_product_attention(
+            rows, key, value, attn_mask=attention_mask, dropout_p=dropout, scale=scaling
+        )
+    return attended.reshape(batch, heads, length, width).transpose(1, 2).contiguous(), None
+
+
+AttentionInterface.register(NAME, grouped_sdpa)
+AttentionMaskInterface.register(NAME, sdpa_mask)

@@ -7,5 +7,7 @@ from tale.cli import run
 from tale.config import AskRecipe
 
 if __name__ == "__main__":
-    sys.argv[1:] = [word if "=" in word.split(" ")[0] or word in ("-h", "--help") else f"question={word}" for word in sys.argv[1:]]
+    sys.argv[1:] = [
+        word if "=" in word.split(" ")[0] or word in ("-h", "--help") else f"question={word}" for word in sys.argv[1:]
+    ]
     run(AskRecipe, ask, __doc__)

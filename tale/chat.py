@@ -24,7 +24,9 @@ class Chat:
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, template: Literal["chat", "plain"] = "chat"):
         if template == "chat" and not tokenizer.chat_template:
-            raise UserError("model.template: this model has no chat template; set model.template=plain to send bare text")
+            raise UserError(
+                "model.template: this model has no chat template; set model.template=plain to send bare text"
+            )
         self.tokenizer = tokenizer
         self.template = template
         self.end_id = self._end_id()

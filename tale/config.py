@@ -243,7 +243,9 @@ def load(kind: type[Recipe], arguments: list[str]) -> Recipe:
     beside_adapter = kind in (MergeRecipe, AskRecipe) and "recipe" not in pairs and "adapter" in pairs
     file = Path(pairs["adapter"]).parent / "recipe.yaml" if beside_adapter else _find(pairs.pop("recipe", None))
     if not file.is_file():
-        raise UserError(f"adapter={pairs['adapter']}: no training run there ({file} is missing); name its base by recipe=…")
+        raise UserError(
+            f"adapter={pairs['adapter']}: no training run there ({file} is missing); name its base by recipe=…"
+        )
     overrides = [f"{key}={value}" for key, value in pairs.items()]
     try:
         content = OmegaConf.load(file)
@@ -300,7 +302,9 @@ def _rows(kind: type, prefix: str = "") -> typing.Iterator[tuple[str, str, str, 
 def _type_name(hint: Any) -> str:
     if isinstance(hint, type) and issubclass(hint, Enum):
         return "|".join(hint.__members__)
-    return hint.__name__ if isinstance(hint, type) and not typing.get_args(hint) else str(hint).replace("tale.config.", "")
+    return (
+        hint.__name__ if isinstance(hint, type) and not typing.get_args(hint) else str(hint).replace("tale.config.", "")
+    )
 
 
 def _pair(argument: str) -> tuple[str, str]:
@@ -344,5 +348,3 @@ def _check_keys(kind: Any, content: Any, where: str, prefix: str = "") -> None:
             if dataclasses.is_dataclass(element):
                 for i, entry in enumerate(value):
                     _check_keys(element, entry, where, f"{prefix}{name}[{i}].")
-
-

@@ -9,9 +9,7 @@ from __future__ import annotations
 
 from tale.data.question import Question
 
-NUMBER_FORMAT = (
-    "Please Give the response by strictly following this format: [[answer]], for example: Answer: [[50]]."
-)
+NUMBER_FORMAT = "Please Give the response by strictly following this format: [[answer]], for example: Answer: [[50]]."
 CHOICE_FORMAT = "Please strictly follow the format: [[choice]], for example: Choice: [[A]]."
 CHOICE_FORMAT_ZH = "请严格按照如下格式回答：[[选项]]，例如：选项: [[A]]。"
 

@@ -86,9 +86,11 @@ class TaleDataModule(LightningDataModule):
         questions, duplicates = deduplicate([question for question, _ in fitting])
         if duplicates:
             self.left_out["duplicate question"] += duplicates
-        self.questions = by_context(questions, "train", data.validation, data.seed)
-        self.train = [examples[q.question_hash] for q in self.questions]
-        self.validation = [examples[q.question_hash] for q in by_context(questions, "test", data.validation, data.seed)]
+        sides = {
+            part: by_context(questions, part, data.validation, data.seed, "validation") for part in ("train", "test")
+        }
+        self.questions = sides["train"]
+        self.train, self.validation = ([examples[q.question_hash] for q in side] for side in sides.values())
         if not self.train:
             raise UserError(f"{self._source()}: no example to train on; left out: {dict(self.left_out) or 'nothing'}")
 
@@ -116,7 +118,9 @@ class TaleDataModule(LightningDataModule):
     def _pairs(self) -> list[tuple[Question, Example]]:
         data = self.recipe.data
         if bool(data.records) == bool(data.warmup):
-            raise UserError("data.records, data.warmup: give one of them, the records of a search or a number of problems")
+            raise UserError(
+                "data.records, data.warmup: give one of them, the records of a search or a number of problems"
+            )
         if data.warmup:
             if self.recipe.objective is Objective.dpo:
                 raise UserError("objective=dpo needs data.records: generated problems have no negatives")

@@ -7,8 +7,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 from tale.config import EvaluateRecipe, MethodConfig, MethodKind
-from tale.data.selection import select
 from tale.data.question import Question
+from tale.data.selection import select
 from tale.engines import Sampling
 from tale.engines.journal import JournaledEngine
 from tale.engines.transformers import TransformersEngine
@@ -47,7 +47,9 @@ def evaluate(recipe: EvaluateRecipe) -> list[Row]:
     rows = _report(recipe, replies, title, folder, "summary")
     if len(clean) < len(questions):
         subset = {method: [r for r in rows if r.question in clean] for method, rows in replies.items()}
-        _report(recipe, subset, f"{title}; the {len(clean)} whose context was never trained on", folder, "summary_clean")
+        _report(
+            recipe, subset, f"{title}; the {len(clean)} whose context was never trained on", folder, "summary_clean"
+        )
     plot(rows, title, folder / "accuracy_tokens.png")
     print(f"replies: {folder / 'replies.jsonl'}\nplot: {folder / 'accuracy_tokens.png'}")
     return rows
@@ -83,9 +85,7 @@ def _sampling(recipe: EvaluateRecipe) -> Sampling:
     return Sampling(recipe.sampling.max_tokens, recipe.sampling.temperature, recipe.sampling.seed)
 
 
-def _report(
-    recipe: EvaluateRecipe, replies: dict[str, list[Reply]], title: str, folder: Path, name: str
-) -> list[Row]:
+def _report(recipe: EvaluateRecipe, replies: dict[str, list[Reply]], title: str, folder: Path, name: str) -> list[Row]:
     rows = summarise(replies, _reference(recipe.methods), recipe.prices)
     print_table(rows, title)
     write_summary(rows, folder, name)

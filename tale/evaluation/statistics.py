@@ -23,6 +23,11 @@ def paired_difference(ours: Sequence[float], theirs: Sequence[float]) -> tuple[f
     if len(difference) < 2 or numpy.ptp(difference) == 0:  # nothing to resample
         return mean, mean, mean
     interval = stats.bootstrap(
-        (difference,), numpy.mean, n_resamples=RESAMPLES, method="percentile", batch=256, rng=numpy.random.default_rng(0)
+        (difference,),
+        numpy.mean,
+        n_resamples=RESAMPLES,
+        method="percentile",
+        batch=256,
+        rng=numpy.random.default_rng(0),
     ).confidence_interval
     return mean, float(interval.low), float(interval.high)

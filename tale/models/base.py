@@ -43,7 +43,9 @@ class BaseModel:
         """
         digest = _hash_tensors(self.folder, "*.safetensors")
         if self.merge:
-            digest = hashlib.sha256((digest + _hash_tensors(self.merge, "adapter_model.safetensors")).encode()).hexdigest()
+            digest = hashlib.sha256(
+                (digest + _hash_tensors(self.merge, "adapter_model.safetensors")).encode()
+            ).hexdigest()
         return digest[:16]
 
     @property

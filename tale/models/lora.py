@@ -38,7 +38,9 @@ def add_lora(model: PreTrainedModel, config: LoraConfig, base_name: str) -> Peft
     """
     kinds = {name.rpartition(".")[2] for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)}
     if unknown := sorted(set(config.modules) - kinds):
-        raise UserError(f"lora.modules: no linear layer named {', '.join(unknown)}; this model has {', '.join(sorted(kinds))}")
+        raise UserError(
+            f"lora.modules: no linear layer named {', '.join(unknown)}; this model has {', '.join(sorted(kinds))}"
+        )
     peft_config = PeftLoraConfig(
         task_type="CAUSAL_LM",
         r=config.rank,
@@ -72,7 +74,9 @@ def read_card(folder: Path) -> AdapterCard | None:
         UserError: the folder holds no adapter, or its card is damaged.
     """
     if not (folder / SAFETENSORS_WEIGHTS_NAME).is_file():
-        raise UserError(f"{folder}: no adapter here (adapter_model.safetensors is missing); train one with scripts/train.py")
+        raise UserError(
+            f"{folder}: no adapter here (adapter_model.safetensors is missing); train one with scripts/train.py"
+        )
     if not (folder / CARD).is_file():
         return None
     try:

@@ -106,7 +106,4 @@ def _ask(
 def answer(completion: Completion, question: Question) -> Answer:
     """A completion with its grade."""
     verdict = grade(completion.text, question, completion.truncated)
-    return Answer(
-        completion.text, completion.tokens, completion.finish, verdict.correct, verdict.value, verdict.via
-    )
-
+    return Answer(completion.text, completion.tokens, completion.finish, verdict.correct, verdict.value, verdict.via)

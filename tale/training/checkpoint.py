@@ -62,7 +62,9 @@ def resume(fabric: Fabric, folder: Path, state: dict[str, Any]) -> int:
         raise UserError(f"{files[-1]}: damaged ({error}); delete it to go on from the one before") from error
     saved = rest["fingerprint"]
     if changed := [key for key, value in state["fingerprint"].items() if saved.get(key) != value]:
-        raise UserError(f"{files[-1]}: made under another {', '.join(changed)}; use another output folder, or resume=null")
+        raise UserError(
+            f"{files[-1]}: made under another {', '.join(changed)}; use another output folder, or resume=null"
+        )
     return rest["step"]
 
 
@@ -76,5 +78,3 @@ def clear(fabric: Fabric, folder: Path) -> None:
 
 def _all(folder: Path) -> list[Path]:
     return sorted(folder.glob("step-*.ckpt"))
-
-

@@ -30,7 +30,9 @@ class NonFiniteLossError(RuntimeError):
     """The loss or its gradient became NaN or infinite; the message names the examples of the step."""
 
 
-def fit(fabric: Fabric, recipe: TrainRecipe, module: CausalLMModule, data: TaleDataModule, base: dict[str, str]) -> None:
+def fit(
+    fabric: Fabric, recipe: TrainRecipe, module: CausalLMModule, data: TaleDataModule, base: dict[str, str]
+) -> None:
     """Train `module` on `data`. Metrics of step k are those before update k, so step 0 shows the untrained adapter."""
     folder, t = Path(recipe.output) / "checkpoints", recipe.train
     total = len(data.train_dataloader(0, fabric.global_rank, fabric.world_size).batch_sampler)
@@ -51,7 +53,9 @@ def fit(fabric: Fabric, recipe: TrainRecipe, module: CausalLMModule, data: TaleD
         start = validate(fabric, model, held_out)
         fabric.log_dict(_named("val", start), step=0)
         warn_if_saturated(fabric, start)
-    bar = tqdm(total=total, initial=first, unit="step", desc=Path(recipe.output).name, disable=not fabric.is_global_zero)
+    bar = tqdm(
+        total=total, initial=first, unit="step", desc=Path(recipe.output).name, disable=not fabric.is_global_zero
+    )
     for step, micro_batches in zip(range(first, total), loader, strict=False):
         began = time.perf_counter()
         # Dropout depends on (seed, step, rank) alone: a resumed run draws what the uninterrupted one draws.

@@ -1,5 +1,6 @@
-"""Vanilla and trained answer, one under the other: python scripts/ask.py adapter=runs/sft_smollm2/adapter "question" """
+"""Vanilla and trained answer, one under the other: python scripts/ask.py adapter=runs/sft_smollm2/adapter "Q…" """
 
+import re
 import sys
 
 from tale.ask import ask
@@ -7,7 +8,6 @@ from tale.cli import run
 from tale.config import AskRecipe
 
 if __name__ == "__main__":
-    sys.argv[1:] = [
-        word if "=" in word.split(" ")[0] or word in ("-h", "--help") else f"question={word}" for word in sys.argv[1:]
-    ]
+    keyed = re.compile(r"-h$|--help$|[\w.]+=")
+    sys.argv[1:] = [word if keyed.match(word) else f"question={word}" for word in sys.argv[1:]]
     run(AskRecipe, ask, __doc__)

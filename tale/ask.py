@@ -15,7 +15,7 @@ from tale.models.lora import check_adapter, load_adapter
 
 
 def ask(recipe: AskRecipe) -> None:
-    """Print the vanilla answer and the adapter's, each with its tokens. The prompt is the same: CoT without a budget."""
+    """Print the vanilla answer and the adapter's, each with its tokens; both are asked without a budget."""
     base, adapter = resolve(recipe.model), Path(recipe.adapter)
     check_adapter(adapter, base)
     request = Request(prompts.vanilla(Question("asked", recipe.question, gold="")))

@@ -77,7 +77,7 @@ class ModelConfig:
 @dataclass
 class BenchmarkConfig:
     name: str = opt("gsm8k, gsm8k_zero, mathbench_<level>_<en|cn>, jsonl, or problems (embedded, no file)")
-    path: str | None = opt("local JSONL file; default: the Hugging Face hub", None)
+    path: str | None = opt("local JSONL file; default: downloaded from where it is published", None)
     split: str = opt("split on the hub; for problems: warmup, train, test or test_new", "test")
     part: Part = opt("all, or one side of the split by context: train or test", Part.all)
     held_out: float = opt("share of contexts on the test side", 0.3)

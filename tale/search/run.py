@@ -40,7 +40,7 @@ def run_search(recipe: SearchRecipe) -> Path:
 
 
 def summary(records: list[Record]) -> str:
-    """Searched, feasible, mean tokens before and after over the feasible, share saved, and why the rest has no target."""
+    """How many have a target, their mean tokens before and after, the share saved, and why the rest has none."""
     found = [r for r in records if r.target]
     lines = [f"{len(records)} questions, {len(found)} with a target"]
     if found:

@@ -1,0 +1,65 @@
+"""Several recipes one after the other, each run only if its recipe, its inputs or the code have changed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tale.config import load, to_yaml
+from tale.files import write_atomic
+
+STAMP = "stage.json"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A recipe, what runs it, and the run folders (relative to the recipe's) whose results it reads."""
+
+    kind: type
+    recipe: str
+    run: Callable[[Any], Any]
+    reads: Sequence[str] = ()
+
+    def key(self, recipe: Any, keys: dict[str, str]) -> str:
+        """Changes with the resolved recipe, with any code of this package, and with the stages it reads."""
+        parts = [to_yaml(recipe), code_hash(), *(keys[name] for name in self.reads)]
+        return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+
+
+def run_stages(stages: Sequence[Stage], overrides: Sequence[str] = ()) -> None:
+    """Run each stage that is not already done; a stage cut short goes on from its own journal or checkpoint."""
+    keys: dict[str, str] = {}
+    recipes = [load(stage.kind, [f"recipe={stage.recipe}", *overrides]) for stage in stages]
+    for number, (stage, recipe) in enumerate(zip(stages, recipes, strict=True), 1):
+        keys[stage.recipe] = key = stage.key(recipe, keys)
+        stamp = Path(recipe.output) / STAMP
+        state = json.loads(stamp.read_text()) if stamp.is_file() else {}
+        title = f"[{number}/{len(stages)}] {stage.recipe}"
+        if state == {"key": key, "done": True}:
+            print(f"{title}: done before, in {recipe.output}")
+            continue
+        print(f"{title}: {stage.kind.__doc__.splitlines()[0]}", flush=True)
+        if state.get("key") != key:
+            _forget(stamp.parent)
+            write_atomic(stamp, json.dumps({"key": key, "done": False}))
+        stage.run(recipe)
+        write_atomic(stamp, json.dumps({"key": key, "done": True}))
+
+
+def code_hash() -> str:
+    """Hash of every source file of this package."""
+    root = Path(__file__).parent
+    digest = hashlib.sha256()
+    for file in sorted(root.rglob("*.py")):
+        digest.update(str(file.relative_to(root)).encode() + file.read_bytes())
+    return digest.hexdigest()
+
+
+def _forget(folder: Path) -> None:
+    """Drop the half-done work of another recipe or of other code: it must not be gone on with."""
+    for file in [*folder.glob("journal*.jsonl"), *folder.glob("checkpoints/*.ckpt"), *folder.glob("events.out.*")]:
+        file.unlink()

@@ -12,8 +12,8 @@ from tale.training.run import train
 
 STAGES = (
     Stage(SearchRecipe, "search_smollm2", run_search),
-    Stage(TrainRecipe, "sft_smollm2", train, reads=["search_smollm2"]),
-    Stage(TrainRecipe, "dpo_smollm2", train, reads=["search_smollm2"]),
+    Stage(TrainRecipe, "sft_smollm2", train, reads=["search_smollm2"], overrides=["resume=auto"]),
+    Stage(TrainRecipe, "dpo_smollm2", train, reads=["search_smollm2"], overrides=["resume=auto"]),
     Stage(EvaluateRecipe, "eval_smollm2", evaluate, reads=["sft_smollm2", "dpo_smollm2"]),
 )
 

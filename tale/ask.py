@@ -21,7 +21,9 @@ def ask(recipe: AskRecipe) -> None:
     request = Request(prompts.vanilla(Question("asked", recipe.question, gold="")))
     sampling = Sampling(recipe.sampling.max_tokens, recipe.sampling.temperature, recipe.sampling.seed)
     for name, model in (("vanilla CoT", base.load()), (str(adapter), load_adapter(base.load(), adapter))):
-        ((_, completion),) = TransformersEngine(model, base.chat(), batch_size=1).generate([request], sampling)
+        ((_, completion),) = TransformersEngine(model, base.chat(), batch_size=1, device=recipe.engine.device).generate(
+            [request], sampling
+        )
         print(_shown(name, completion))
 
 

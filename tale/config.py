@@ -95,6 +95,7 @@ class SamplingConfig:
 @dataclass
 class EngineConfig:
     batch_size: int = opt("prompts generated together", 64)
+    device: str = opt("auto (a GPU where there is one), cpu, cuda, cuda:1, mps", "auto")
 
 
 @dataclass
@@ -226,6 +227,7 @@ class AskRecipe:
     question: str = opt("the question, as plain text")
     model: ModelConfig = group(ModelConfig)
     sampling: SamplingConfig = group(SamplingConfig)
+    engine: EngineConfig = group(EngineConfig)
 
 
 Recipe = TypeVar("Recipe", SearchRecipe, TrainRecipe, EvaluateRecipe, MergeRecipe, AskRecipe)

@@ -17,12 +17,13 @@ STAMP = "stage.json"
 
 @dataclass(frozen=True)
 class Stage:
-    """A recipe, what runs it, and the run folders (relative to the recipe's) whose results it reads."""
+    """A recipe, what runs it, and the recipes whose results it reads."""
 
     kind: type
     recipe: str
     run: Callable[[Any], Any]
     reads: Sequence[str] = ()
+    overrides: Sequence[str] = ()
 
     def key(self, recipe: Any, keys: dict[str, str]) -> str:
         """Changes with the resolved recipe, with any code of this package, and with the stages it reads."""
@@ -30,10 +31,10 @@ class Stage:
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
-def run_stages(stages: Sequence[Stage], overrides: Sequence[str] = ()) -> None:
+def run_stages(stages: Sequence[Stage]) -> None:
     """Run each stage that is not already done; a stage cut short goes on from its own journal or checkpoint."""
     keys: dict[str, str] = {}
-    recipes = [load(stage.kind, [f"recipe={stage.recipe}", *overrides]) for stage in stages]
+    recipes = [load(stage.kind, [f"recipe={stage.recipe}", *stage.overrides]) for stage in stages]
     for number, (stage, recipe) in enumerate(zip(stages, recipes, strict=True), 1):
         keys[stage.recipe] = key = stage.key(recipe, keys)
         stamp = Path(recipe.output) / STAMP

@@ -21,8 +21,8 @@ class TransformersEngine:
     beyond the rounding of the model's own arithmetic.
     """
 
-    def __init__(self, model: PreTrainedModel, chat: Chat, batch_size: int = 64):
-        self.model = model.eval()
+    def __init__(self, model: PreTrainedModel, chat: Chat, batch_size: int = 64, device: str = "auto"):
+        self.model = model.to(_device(device)).eval()
         if model.device.type == "cpu":
             model.set_attn_implementation(attention.NAME)
         self.chat = chat
@@ -69,6 +69,12 @@ class TransformersEngine:
         end = next((i for i, token in enumerate(ids) if token in self.stops), None)
         kept = ids if end is None else ids[: end + 1]
         return Completion(self.chat.decode(kept), len(kept), "length" if end is None else "stop", prompt_tokens)
+
+
+def _device(name: str) -> torch.device:
+    if name != "auto":
+        return torch.device(name)
+    return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
 
 
 class SeededGumbel(LogitsProcessor):

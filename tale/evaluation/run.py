@@ -10,15 +10,14 @@ from tale.config import EvaluateRecipe, MethodConfig, MethodKind
 from tale.data.question import Question
 from tale.data.selection import select
 from tale.engines import Sampling
-from tale.engines.journal import JournaledEngine
-from tale.engines.transformers import TransformersEngine
+from tale.engines.build import build_engine
 from tale.errors import UserError
 from tale.evaluation.methods import Reply, answer, check_methods, label_of
 from tale.evaluation.plot import plot
 from tale.evaluation.summary import Row, print_table, summarise, write_summary
 from tale.files import write_jsonl_atomic
-from tale.models.base import BaseModel, adapter_fingerprint, resolve
-from tale.models.lora import AdapterCard, check_adapter, load_adapter, read_card
+from tale.models.base import resolve
+from tale.models.lora import AdapterCard, check_adapter, read_card
 from tale.runs import start_run
 
 
@@ -38,7 +37,7 @@ def evaluate(recipe: EvaluateRecipe) -> list[Row]:
 
     replies: dict[str, list[Reply]] = {label_of(method): [] for method in recipe.methods}
     for adapter in adapters:
-        engine = _engine(recipe, base, adapter, folder)
+        engine = build_engine(recipe.engine, base, folder, Path(adapter) if adapter else None)
         for method in (m for m in recipe.methods if m.adapter == adapter):
             replies[label_of(method)] = answer(method, questions, engine, _sampling(recipe))
     write_jsonl_atomic(folder / "replies.jsonl", (asdict(reply) for rows in replies.values() for reply in rows))
@@ -69,15 +68,6 @@ def unseen(questions: Sequence[Question], cards: Sequence[AdapterCard | None]) -
             "split, or on the other side of the split by context (benchmark.part=test, the same held_out and seed)"
         )
     return {q.id for q in questions if q.context_hash not in contexts}
-
-
-def _engine(recipe: EvaluateRecipe, base: BaseModel, adapter: str | None, folder: Path) -> JournaledEngine:
-    model, identity, journal = base.load(), base.identity, folder / "journal.jsonl"
-    if adapter:
-        model = load_adapter(model, Path(adapter))
-        fingerprint = adapter_fingerprint(Path(adapter))
-        identity, journal = identity | {"adapter": fingerprint}, folder / f"journal-{fingerprint}.jsonl"
-    return JournaledEngine(TransformersEngine(model, base.chat(), recipe.engine.batch_size), journal, identity)
 
 
 def _sampling(recipe: EvaluateRecipe) -> Sampling:

@@ -7,8 +7,7 @@ from pathlib import Path
 from tale.config import SearchRecipe
 from tale.data.selection import select
 from tale.engines import Sampling
-from tale.engines.journal import JournaledEngine
-from tale.engines.transformers import TransformersEngine
+from tale.engines.build import build_engine
 from tale.errors import UserError
 from tale.models.base import resolve
 from tale.records import Record, write_records
@@ -25,12 +24,9 @@ def run_search(recipe: SearchRecipe) -> Path:
     if recipe.samples > 1 and recipe.sampling.temperature == 0:
         raise UserError(f"samples={recipe.samples}: greedy decoding draws the same answer; set sampling.temperature")
     base = resolve(recipe.model)
-    chat = base.chat()
     questions, dropped = select(recipe.benchmark)
     folder = start_run(recipe, base=base.identity, questions={"searched": len(questions), "duplicates": dropped})
-    engine = JournaledEngine(
-        TransformersEngine(base.load(), chat, recipe.engine.batch_size), folder / "journal.jsonl", base.identity
-    )
+    engine = build_engine(recipe.engine, base, folder)
     sampling = Sampling(recipe.sampling.max_tokens, recipe.sampling.temperature, recipe.sampling.seed)
     records = search(questions, engine, sampling, recipe.samples)
     file = folder / "records.jsonl"

@@ -50,9 +50,7 @@ def fit(
     loader = data.train_dataloader(first, fabric.global_rank, fabric.world_size)
     held_out = data.validation_batches(fabric.global_rank, fabric.world_size)
     if first == 0:
-        start = validate(fabric, model, held_out)
-        fabric.log_dict(_named("val", start), step=0)
-        warn_if_saturated(fabric, start)
+        fabric.log_dict(_named("val", validate(fabric, model, held_out)), step=0)
     bar = tqdm(
         total=total, initial=first, unit="step", desc=Path(recipe.output).name, disable=not fabric.is_global_zero
     )
@@ -65,6 +63,8 @@ def fit(
         metrics["target_tokens_per_second"] = metrics.pop("target_tokens") / (time.perf_counter() - began)
         scheduler.step()
         fabric.log_dict(_named("train", metrics), step=step)
+        if step == 0:
+            report_start(fabric, metrics)
         bar.set_postfix(loss=f"{metrics['loss']:.3f}", refresh=False)
         bar.update()
         done = step + 1
@@ -130,13 +130,17 @@ def learning_rate_factor(step: int, total: int, optim: OptimConfig) -> float:
     return factors[optim.decay]
 
 
-def warn_if_saturated(fabric: Fabric, start: dict[str, float]) -> None:
-    """The paper's loss sums log-probabilities, so it can favour the shorter answer before any training."""
-    if start.get("saturated", 0) > 0.5:
+def report_start(fabric: Fabric, metrics: dict[str, float]) -> None:
+    """Print the first step's metrics, from before any update; warn where the paper's DPO has nothing left to learn.
+
+    It sums log-probabilities, so a much shorter answer can be preferred from the start.
+    """
+    fabric.print("step 0: " + ", ".join(f"{name} {value:.4g}" for name, value in metrics.items()))
+    if metrics.get("saturated", 0) > 0.5:
         fabric.print(
-            f"warning: {start['saturated']:.0%} of the held-out pairs start with a margin above 10 nats "
-            f"(mean {start['margin']:.1f}, loss {start['loss']:.2g}): nothing is left to learn there. "
-            "loss.length_normalised=true or loss.reference=true compare answers of different length fairly."
+            f"warning: {metrics['saturated']:.0%} of the first step's pairs have a margin above 10 nats before any "
+            "update: the loss starts saturated. loss.length_normalised=true or loss.reference=true compare answers "
+            "of different length fairly."
         )
 
 

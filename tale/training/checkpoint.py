@@ -33,13 +33,12 @@ def fingerprint(recipe: TrainRecipe, base: dict[str, str], data: TaleDataModule,
     }
 
 
-def save(fabric: Fabric, folder: Path, step: int, state: dict[str, Any], model_key: str = "module") -> None:
-    """Write `step-<n>.ckpt` with the trained parameters alone, then drop all but the newest two."""
+def save(fabric: Fabric, folder: Path, step: int, state: dict[str, Any]) -> None:
+    """Write `step-<n>.ckpt` with the adapter's parameters alone, then drop all but the newest two."""
     folder.mkdir(exist_ok=True)
     file = folder / f"step-{step:06d}.ckpt"
     draft = file.with_suffix(".draft")
-    trained = {name for name, parameter in state[model_key].named_parameters() if parameter.requires_grad}
-    fabric.save(draft, {**state, "step": step}, filter={model_key: lambda name, _: name in trained})
+    fabric.save(draft, {**state, "step": step}, filter={"module": lambda name, _: "lora_" in name})
     if fabric.is_global_zero:
         draft.rename(file)
         for old in _all(folder)[:-KEEP]:

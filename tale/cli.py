@@ -33,5 +33,5 @@ def guarded(main: Callable[[], None]) -> None:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
-        print("interrupted; the same command goes on where it stopped", file=sys.stderr)
+        print("interrupted; the same command goes on where it stopped (training: with resume=auto)", file=sys.stderr)
         sys.exit(130)

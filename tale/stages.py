@@ -11,6 +11,7 @@ from typing import Any
 
 from tale.config import load, to_yaml
 from tale.files import write_atomic
+from tale.models.base import resolve
 
 STAMP = "stage.json"
 
@@ -26,8 +27,9 @@ class Stage:
     overrides: Sequence[str] = ()
 
     def key(self, recipe: Any, keys: dict[str, str]) -> str:
-        """Changes with the resolved recipe, with any code of this package, and with the stages it reads."""
-        parts = [to_yaml(recipe), code_hash(), *(keys[name] for name in self.reads)]
+        """Changes with the resolved recipe, its model's weights, any code of this package, and the stages it reads."""
+        weights = resolve(recipe.model).fingerprint
+        parts = [to_yaml(recipe), weights, code_hash(), *(keys[name] for name in self.reads)]
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 

@@ -1,0 +1,344 @@
+"""Recipes: every shipped one loads, every key is read and explained, and a wrong one is refused by name."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import runpy
+import sys
+import typing
+from enum import Enum
+from pathlib import Path
+
+import pytest
+
+from tale import config
+from tale.config import (
+    AskRecipe,
+    EvaluateRecipe,
+    MergeRecipe,
+    MethodKind,
+    Objective,
+    Part,
+    Recipe,
+    SearchRecipe,
+    TrainRecipe,
+    describe,
+    load,
+    recipe_names,
+    to_yaml,
+)
+from tale.errors import UserError
+
+ROOT = Path(__file__).resolve().parents[1]
+KINDS = {"search": SearchRecipe, "sft": TrainRecipe, "dpo": TrainRecipe, "warmup": TrainRecipe, "eval": EvaluateRecipe}
+SCRIPTS = {
+    "search": SearchRecipe,
+    "train": TrainRecipe,
+    "evaluate": EvaluateRecipe,
+    "merge": MergeRecipe,
+    "ask": AskRecipe,
+}
+
+
+def kind_of(name: str) -> type:
+    return KINDS[re.split("[/_]", name.removeprefix("gsm8k_zero/").removeprefix("tiny/"))[0]]
+
+
+def sections(kind: type) -> set[type]:
+    """A recipe's dataclass with those nested in it."""
+    hints = typing.get_type_hints(kind).values()
+    nested = [typing.get_args(hint)[0] if typing.get_origin(hint) is list else hint for hint in hints]
+    return {kind}.union(*(sections(hint) for hint in nested if dataclasses.is_dataclass(hint)))
+
+
+# --- Shipped recipes ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_a_shipped_recipe_loads_as_its_kind_and_no_other(name: str) -> None:
+    kind = kind_of(name)
+    assert isinstance(load(kind, [f"recipe={name}"]), kind)
+    for other in {SearchRecipe, TrainRecipe, EvaluateRecipe} - {kind}:
+        with pytest.raises(UserError, match=rf"{name}\.yaml: "):
+            load(other, [f"recipe={name}"])
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_a_resolved_recipe_is_a_recipe_that_gives_the_same(name: str, tmp_path: Path) -> None:
+    recipe = load(kind_of(name), [f"recipe={name}"])
+    file = tmp_path / "recipe.yaml"
+    file.write_text(to_yaml(recipe))
+    assert load(kind_of(name), [f"recipe={file}"]) == recipe
+
+
+@pytest.mark.parametrize(
+    ("name", "epochs", "lr", "weight_decay"), [("sft_llama8b", 3, 1e-4, 0.01), ("dpo_llama8b", 2, 3e-5, 0.001)]
+)
+def test_the_8b_recipes_have_the_papers_values(name: str, epochs: int, lr: float, weight_decay: float) -> None:
+    """A.3."""
+    recipe = load(TrainRecipe, [f"recipe={name}"])
+    assert recipe.model.source == "meta-llama/Llama-3.1-8B-Instruct"
+    assert (recipe.train.epochs, recipe.optim.lr, recipe.optim.weight_decay) == (epochs, lr, weight_decay)
+    assert (recipe.lora.rank, recipe.lora.alpha, recipe.train.batch_size) == (8, 32, 16)
+    assert recipe.lora.modules == ["q_proj", "v_proj"]
+    assert (recipe.loss.mean, recipe.loss.reference, recipe.loss.beta) == ("example", False, 1.0)
+    assert not recipe.loss.length_normalised
+
+
+@pytest.mark.parametrize("name", ["search_llama8b", "eval_llama8b"])
+def test_the_8b_model_is_decoded_as_in_the_paper(name: str) -> None:
+    """A.3: temperature 0.1, one path, seed 1024."""
+    recipe = load(kind_of(name), [f"recipe={name}"])
+    assert (recipe.sampling.temperature, recipe.sampling.seed) == (0.1, 1024)
+
+
+# --- Keys -----------------------------------------------------------------------------------------------------------
+
+# How the code names a section's instance, besides the section's own key.
+ALIASES = {
+    "ModelConfig": "config",
+    "BenchmarkConfig": "config",
+    "EngineConfig": "config",
+    "LoraConfig": "config",
+    "TrainConfig": "t",
+    "MethodConfig": "method|m",
+}
+FIELDS = [
+    (section, item.name)
+    for section in sorted(set().union(*map(sections, SCRIPTS.values())), key=lambda s: s.__name__)
+    for item in dataclasses.fields(section)
+]
+
+
+@pytest.mark.parametrize(("section", "key"), FIELDS, ids=lambda part: getattr(part, "__name__", part))
+def test_every_key_is_read_somewhere(section: type, key: str) -> None:
+    names = section.__name__.removesuffix("Config").removesuffix("Recipe").lower()
+    alias = ALIASES.get(section.__name__)
+    read = re.compile(rf"\b(?:{names}|recipe|{names}s)\.{key}\b")
+    aliased = re.compile(rf"\b(?:{alias})\.{key}\b") if alias else None
+    files = [file for file in (ROOT / "tale").rglob("*.py") if file.name != "config.py"]
+    texts = [file.read_text() for file in files]
+    # An alias counts only where the section is mentioned: `config` is several sections' name.
+    mentions = re.compile(rf"\b(?:{section.__name__}|recipe\.{names})\b")
+    assert any(read.search(t) or (aliased and mentions.search(t) and aliased.search(t)) for t in texts)
+
+
+@pytest.mark.parametrize("kind", SCRIPTS.values())
+def test_every_key_is_explained_and_every_bound_holds_for_its_default(kind: type) -> None:
+    for section in sections(kind):
+        for item in dataclasses.fields(section):
+            if not dataclasses.is_dataclass(typing.get_type_hints(section)[item.name]):
+                assert len(item.metadata["help"]) > 2
+    assert {"default", "meaning"}.isdisjoint(describe(kind).split(": ")[0])
+
+
+def leaves(kind: type, prefix: str = "") -> list[tuple[str, typing.Any, dataclasses.Field]]:
+    """Every dotted key with its type."""
+    rows = []
+    for item in dataclasses.fields(kind):
+        hint = typing.get_type_hints(kind)[item.name]
+        if dataclasses.is_dataclass(hint):
+            rows += leaves(hint, f"{prefix}{item.name}.")
+            continue
+        rows.append((prefix + item.name, hint, item))
+        if typing.get_origin(hint) is list and dataclasses.is_dataclass(typing.get_args(hint)[0]):
+            rows += leaves(typing.get_args(hint)[0], f"{prefix}{item.name}[i].")
+    return rows
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_help_lists_the_recipes_and_every_key_with_type_default_and_meaning(
+    script: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", [f"{script}.py", "--help"])
+    with pytest.raises(SystemExit) as end:
+        runpy.run_path(str(ROOT / "scripts" / f"{script}.py"), run_name="__main__")
+    out = capsys.readouterr().out
+    assert end.value.code == 0
+    assert f"python scripts/{script}.py" in out
+    listed = next(line for line in out.splitlines() if line.startswith("recipes: "))
+    names = listed.removeprefix("recipes: ").split(", ")
+    assert [n for n in names if n] == [n for n in recipe_names() if kind_of(n) is SCRIPTS[script]]
+    for key, hint, item in leaves(SCRIPTS[script]):
+        line = next(line for line in out.splitlines() if line.split()[:1] == [key])
+        assert item.metadata["help"] in line
+        if isinstance(hint, type) and issubclass(hint, Enum):
+            assert "|".join(hint.__members__) in line
+        elif isinstance(hint, type):
+            assert f" {hint.__name__} " in line
+        default = item.default if item.default is not dataclasses.MISSING else item.default_factory()
+        shown = "(required)" if default == "???" else f"[{getattr(default, 'value', default)}]"
+        assert line.endswith(shown)
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_without_arguments_a_script_prints_its_help_and_fails(
+    script: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", [f"{script}.py"])
+    with pytest.raises(SystemExit) as end:
+        runpy.run_path(str(ROOT / "scripts" / f"{script}.py"), run_name="__main__")
+    assert end.value.code == 2
+    assert "keys (override any with key=value):" in capsys.readouterr().out
+
+
+# --- Overrides ------------------------------------------------------------------------------------------------------
+
+
+def test_overrides_change_their_key_alone() -> None:
+    recipe = load(TrainRecipe, ["recipe=sft_llama8b", "optim.lr=2e-5", "lora.modules=[q_proj]", "train.max_steps=7"])
+    plain = load(TrainRecipe, ["recipe=sft_llama8b"])
+    assert (plain.optim.lr, plain.lora.modules, plain.train.max_steps) == (1e-4, ["q_proj", "v_proj"], None)
+    plain.optim.lr, plain.lora.modules, plain.train.max_steps = 2e-5, ["q_proj"], 7
+    assert recipe == plain
+
+
+def test_enums_booleans_null_and_whole_sections_can_be_overridden() -> None:
+    recipe = load(
+        TrainRecipe,
+        ["recipe=tiny/sft", "objective=dpo", "loss.reference=true", "model.name=null", "optim={lr: 0.5}"],
+    )
+    assert (recipe.objective, recipe.loss.reference, recipe.model.name) == (Objective.dpo, True, None)
+    assert (recipe.optim.lr, recipe.optim.weight_decay) == (0.5, 0.01)
+    search = load(SearchRecipe, ["recipe=tiny/search", "benchmark.part=test", "benchmark.count=null"])
+    assert (search.benchmark.part, search.benchmark.count) == (Part.test, None)
+
+
+def test_one_method_of_a_list_can_be_overridden() -> None:
+    recipe = load(EvaluateRecipe, ["recipe=tiny/eval", "methods[3].alpha=2", "methods[0].label=plainly"])
+    assert [m.kind for m in recipe.methods] == [
+        MethodKind.direct,
+        MethodKind.vanilla,
+        MethodKind.budget,
+        MethodKind.estimated,
+    ]
+    assert [m.alpha for m in recipe.methods] == [1, 1, 1, 2]
+    assert [m.label for m in recipe.methods] == ["plainly", None, None, None]
+
+
+@pytest.mark.parametrize(
+    "text", ["Tom: how many?", "What is 5 # 3?", "1, 2 [or] {3}?", "a = b", "- 3 + 4", "007", "1e3", "yes", "12:30"]
+)
+def test_a_text_is_taken_as_it_stands(text: str, tmp_path: Path) -> None:
+    """Not as YAML, where a colon makes a section and a hash a comment."""
+    base = tmp_path / "base.yaml"
+    base.write_text("model: {source: x}\n")
+    assert load(AskRecipe, [f"recipe={base}", "adapter=a", f"question={text}"]).question == text
+
+
+def test_a_number_is_read_into_a_text_where_the_key_is_one() -> None:
+    assert load(TrainRecipe, ["recipe=tiny/sft", "fabric.devices=4"]).fabric.devices == "4"
+
+
+def test_a_recipe_can_be_any_file(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("output: out\nmodel: {source: m}\nbenchmark: {name: gsm8k}\nsampling: {temperature: 2e-1}\n")
+    recipe = load(SearchRecipe, [f"recipe={file}"])
+    assert (recipe.output, recipe.benchmark.name, recipe.sampling.temperature) == ("out", "gsm8k", 0.2)
+
+
+@pytest.mark.parametrize("kind", [MergeRecipe, AskRecipe])
+def test_merging_and_asking_take_the_model_from_beside_the_adapter(kind: type[Recipe], tmp_path: Path) -> None:
+    trained = load(TrainRecipe, ["recipe=tiny/sft", "model.source=there", "model.dtype=float32", "optim.lr=1"])
+    (tmp_path / "recipe.yaml").write_text(to_yaml(trained))
+    given = {"output": "o"} if kind is MergeRecipe else {"question": "q"}
+    recipe = load(kind, [f"adapter={tmp_path / 'adapter'}", *(f"{k}={v}" for k, v in given.items())])
+    assert recipe.model == trained.model
+
+
+def test_the_last_of_two_equal_keys_counts() -> None:
+    assert load(SearchRecipe, ["recipe=tiny/search", "samples=2", "samples=3"]).samples == 3
+
+
+# --- Refused --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("kind", "arguments", "message"),
+    [
+        (TrainRecipe, ["recipe=sft_lama8b"], "recipe=sft_lama8b: .* Did you mean 'sft_llama8b'?"),
+        (TrainRecipe, ["recipe=zzz"], "recipe=zzz: no such recipe or file. Shipped: .*sft_llama8b"),
+        (TrainRecipe, [], "recipe=… is missing; shipped recipes: .*sft_llama8b"),
+        (TrainRecipe, ["recipe=tiny/sft", "fast"], "'fast': arguments are key=value"),
+        (TrainRecipe, ["recipe=tiny/sft", "=1"], "'=1': arguments are key=value"),
+        (TrainRecipe, ["recipe=tiny/sft", "optim.lrr=1"], "unknown key optim.lrr. Did you mean 'lr'?"),
+        (TrainRecipe, ["recipe=tiny/sft", "lr=1"], "unknown key lr. Did you mean 'optim.lr'?"),
+        (
+            SearchRecipe,
+            ["recipe=tiny/search", "seed=1"],
+            "unknown key seed. Did you mean 'benchmark.seed' or 'sampling.seed'?",
+        ),
+        (TrainRecipe, ["recipe=tiny/sft", "lora.targets=1"], "unknown key lora.targets. Known: rank, alpha, dropout"),
+        (TrainRecipe, ["recipe=tiny/sft", "optim.lr.x=1"], "unknown key optim.lr.x."),
+        (TrainRecipe, ["recipe=tiny/sft", "optim={lrr: 1}"], "unknown key optim.lrr. Did you mean 'lr'?"),
+        (EvaluateRecipe, ["recipe=tiny/eval", "methods[0].lable=x"], "methods.0..lable. Did you mean 'label'?"),
+        (EvaluateRecipe, ["recipe=tiny/eval", "methods=[{knd: x}]"], "unknown key methods.0..knd. Did you mean 'kind'?"),
+        (EvaluateRecipe, ["recipe=tiny/eval", "methods[9].label=x"], "methods.9..label=x: "),
+        (EvaluateRecipe, ["recipe=tiny/eval", "methods=[{label: x}]"], "methods.0..kind: not given"),
+        (TrainRecipe, ["recipe=tiny/sft", "optim.lr=fast"], "optim.lr=fast: .*'fast'.* Float"),
+        (TrainRecipe, ["recipe=tiny/sft", "train.epochs=2.5"], "train.epochs=2.5: .* Integer"),
+        (TrainRecipe, ["recipe=tiny/sft", "train.epochs=null"], "train.epochs=null: .* not Optional"),
+        (TrainRecipe, ["recipe=tiny/sft", "output="], "output=: .* not Optional"),
+        (TrainRecipe, ["recipe=tiny/sft", "objective=ppo"], "objective=ppo: .*expected one of .sft, dpo"),
+        (TrainRecipe, ["recipe=tiny/sft", "data.records=a.jsonl"], "data.records=a.jsonl: .*[Ll]ist"),
+        (TrainRecipe, ["recipe=tiny/sft", "optim=3"], "optim must be a section"),
+        (TrainRecipe, ["recipe=tiny/sft", "lora.modules=[q_proj"], "lora.modules=.q_proj: line 1: "),
+        (TrainRecipe, ["recipe=tiny/sft", "optim.decay=cosin"], "optim.decay=cosin: one of cosine, linear, constant"),
+        (TrainRecipe, ["recipe=tiny/sft", "train.batch_size=0"], "train.batch_size=0: must be at least 1"),
+        (TrainRecipe, ["recipe=tiny/sft", "data.validation=1.5"], "data.validation=1.5: must be from 0 to 1"),
+        (SearchRecipe, ["recipe=tiny/search", "sampling.temperature=.nan"], "sampling.temperature=nan: must be at lea"),
+        (EvaluateRecipe, ["recipe=tiny/eval", "prices.input=-1"], "prices.input=-1.0: must be at least 0"),
+        (TrainRecipe, ["recipe=tiny/search"], r"recipes.tiny.search\.yaml: unknown key benchmark. Known: output, obj"),
+        (MergeRecipe, ["adapter=nowhere/adapter", "output=o"], "adapter=nowhere/adapter: no training run there"),
+        (AskRecipe, ["question=q"], "recipe=… is missing"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_a_wrong_command_line_is_refused_by_name(kind: type[Recipe], arguments: list[str], message: str) -> None:
+    with pytest.raises(UserError, match=f"^(?:/.*)?{message.replace('?', '[?]')}"):
+        load(kind, arguments)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("output: o\nobjectiv: sft\n", "unknown key objectiv. Did you mean 'objective'"),
+        ("output: o\nmodel:\n  sauce: x\n", "unknown key model.sauce. Did you mean 'source'"),
+        ("output: o\nmodel: x\n", "model must be a section"),
+        ("output: [a\nmodel: {\n", "line 2: "),
+        ("output: a\nmodel:\n\tsource: x\n", "line 3: "),
+        ("output: a\noutput: b\n", "line 2: found duplicate key output"),
+        ("- output\n", "the recipe must be a section"),
+        ("", "model.source, objective, output: not given"),
+        ("output: o\nobjective: sft\nmodel: {source: m}\ntrain: {epochs: many}\n", "train.epochs: .*'many'.*Integer"),
+        ("output: o\nobjective: sft\nmodel: {source: m}\nlora: {rank: 0}\n", "lora.rank=0: must be at least 1"),
+        ("output: o\nobjective: ppo\nmodel: {source: m}\n", "objective: .*expected one of .sft, dpo"),
+        (b"output: \xff\n", "can't decode byte"),
+    ],
+)
+def test_a_wrong_file_is_refused_by_file_and_key_or_line(content: str | bytes, message: str, tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(UserError, match=f"^{re.escape(str(file))}: .*{message}"):
+        load(TrainRecipe, [f"recipe={file}"])
+
+
+@pytest.mark.parametrize("section", {s for kind in SCRIPTS.values() for s in sections(kind)}, ids=lambda s: s.__name__)
+def test_counts_and_shares_have_bounds(section: type) -> None:
+    """Only identifiers, seeds, scales and what is checked elsewhere go without."""
+    free = {"seed", "alpha", "budget"}
+    for name, hint in typing.get_type_hints(section).items():
+        metadata = section.__dataclass_fields__[name].metadata
+        if hint in (int, float, int | None) and name not in free:
+            assert metadata["least"] is not None, f"{section.__name__}.{name}"
+
+
+def test_nothing_but_dataclasses_and_enums_makes_a_recipe() -> None:
+    """So a recipe can be written out whole and read again."""
+    for section, key in FIELDS:
+        hint = typing.get_type_hints(section)[key]
+        element = typing.get_args(hint)[0] if typing.get_origin(hint) is list else hint
+        plain = element in (str, int, float, bool, str | None, int | None)
+        assert plain or dataclasses.is_dataclass(element) or issubclass(element, Enum)
+    assert config.RECIPES.is_dir()

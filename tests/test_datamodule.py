@@ -1,0 +1,209 @@
+"""From records to examples and steps, in literal ids: what is used, in which order, and what is left out and why."""
+
+from __future__ import annotations
+
+from collections import Counter
+from itertools import chain
+from pathlib import Path
+
+import pytest
+from handmade import END_ID, answer, pairs, prompt_bytes, recipe, record
+from hypothesis import given
+from hypothesis import strategies as st
+from transformers import PreTrainedTokenizerFast
+
+from tale.chat import Chat
+from tale.data.datamodule import StepSampler, TaleDataModule
+from tale.errors import UserError
+from tale.records import Record, write_records
+
+CATS, DOGS = "Ann has 3 cats. How many?", "Bob has 4 dogs. How many?"
+
+
+@pytest.fixture
+def module(tiny_tokenizer: PreTrainedTokenizerFast, tmp_path: Path):
+    """Write records, one file for each list of them, and set up a DataModule on them."""
+
+    def make(objective: str, *files: list[Record], **options: object) -> TaleDataModule:
+        paths = [tmp_path / f"{i}.jsonl" for i in range(len(files))]
+        for path, records in zip(paths, files, strict=True):
+            write_records(path, records)
+        made = recipe(
+            tmp_path, tmp_path, tmp_path, objective, f"data.records=[{','.join(map(str, paths))}]", "data.validation=0"
+        )
+        for name, value in options.items():
+            setattr(made.data, name, value)
+        data = TaleDataModule(made, Chat(tiny_tokenizer))
+        data.setup()
+        return data
+
+    return make
+
+
+def test_sft_learns_the_target_under_the_prompt_without_a_budget(module) -> None:
+    (example,) = module("sft", [record("q/1", CATS, "[[3]]", vanilla="Ann has 3. [[3]]")]).train
+    assert example.id == "q/1"
+    assert example.prompt == prompt_bytes(CATS)
+    assert example.answers == ([*b"[[3]]", END_ID],)
+
+
+def test_dpo_prefers_the_target_to_the_vanilla_answer(module) -> None:
+    (example,) = module("dpo", [record("q/1", CATS, "[[3]]", vanilla="Ann has 3. [[3]]")]).train
+    assert example.prompt == prompt_bytes(CATS)
+    assert example.answers == ([*b"[[3]]", END_ID], [*b"Ann has 3. [[3]]", END_ID])
+
+
+def test_a_batch_has_these_ids_and_masks(module) -> None:
+    data = module("sft", [record("q/1", CATS, "[[3]]"), record("q/2", DOGS, "4")])
+    (batch,) = next(iter(data.train_dataloader()))
+    long, short = prompt_bytes(CATS), prompt_bytes(DOGS)
+    assert batch.ids == ("q/1", "q/2")
+    assert batch.input_ids.tolist() == [[*long, *b"[[3]]"], [*short, *b"4", 0, 0, 0, 0]]
+    nothing = [-100] * (len(long) - 1)
+    assert batch.labels.tolist() == [
+        [*nothing, *b"[[3]]", END_ID],
+        [*nothing, *b"4", END_ID, -100, -100, -100, -100],
+    ]
+
+
+def test_a_rejected_answer_that_was_cut_off_teaches_no_end(module) -> None:
+    (example,) = module("dpo", [record("q/1", CATS, "[[3]]", vanilla=answer("Ann ha", finish="length"))]).train
+    assert example.answers[1] == list(b"Ann ha")
+
+
+def test_records_without_a_target_are_left_out_and_counted(module) -> None:
+    data = module(
+        "sft",
+        [
+            record("q/1", CATS, "[[3]]"),
+            record("q/2", DOGS, None, reason="no feasible budget"),
+            record("q/3", "c", None, reason="vanilla answer wrong"),
+            record("q/4", "d", None, reason="no feasible budget"),
+        ],
+    )
+    assert [e.id for e in data.train] == ["q/1"]
+    assert data.left_out == {"no feasible budget": 2, "vanilla answer wrong": 1}
+    assert data.summary() == (
+        "1 examples to train on, 0 held out for validation; 2 left out: no feasible budget; "
+        "1 left out: vanilla answer wrong"
+    )
+
+
+def test_a_question_in_two_files_is_learnt_once(module) -> None:
+    data = module(
+        "sft", [record("a/1", CATS, "first")], [record("b/1", CATS.upper(), "second"), record("b/2", DOGS, "4")]
+    )
+    assert [e.id for e in data.train] == ["a/1", "b/2"]
+    assert data.left_out == {"duplicate question": 1}
+
+
+@pytest.mark.parametrize(("objective", "rows"), [("sft", 5), ("dpo", 8)])
+def test_the_longest_row_must_fit(module, objective: str, rows: int) -> None:
+    """An example's length is prompt, answer and end: five bytes of target, or seven of the rejected answer."""
+    fits = len(prompt_bytes(CATS)) + rows + (objective == "sft")
+    records = [record("q/1", CATS, "[[3]]", vanilla="3 [[3]]"), record("q/2", "?", "?", vanilla="?")]
+    assert len(module(objective, records, max_length=fits).train) == 2
+    shorter = module(objective, records, max_length=fits - 1)
+    assert [e.id for e in shorter.train] == ["q/2"]
+    assert shorter.left_out == {f"longer than data.max_length={fits - 1}": 1}
+
+
+def test_validation_shares_no_story_with_training(module) -> None:
+    opening = "Story {}: a shepherd walks over the hills with his sheep and his dog. "
+    ends = ("How many sheep?", "How many dogs?")
+    records = [record(f"{i}/{j}", opening.format(i) + end, "1") for i in range(60) for j, end in enumerate(ends)]
+    data = module("sft", records, validation=0.25)
+    trained, held_out = ({e.id.partition("/")[0] for e in side} for side in (data.train, data.validation))
+    assert not trained & held_out
+    assert len(data.train) + len(data.validation) == 120
+    assert 8 <= len(held_out) <= 22
+    # What the adapter's card will call seen is what is trained on.
+    assert {q.id for q in data.questions} == {e.id for e in data.train}
+    assert {e.id for e in module("sft", records, validation=0.25, seed=1).validation} != {e.id for e in data.validation}
+
+
+def test_every_held_out_example_is_validated_once(module) -> None:
+    data = module("sft", pairs(30), validation=0.4)
+    for world in (1, 2, 3):
+        shares = [data.validation_batches(rank, world) for rank in range(world)]
+        names = Counter(name for batch in chain(*shares) for name in batch.ids)
+        assert names == Counter(e.id for e in data.validation)
+
+
+def test_nothing_to_train_on_is_an_error_that_says_why(module) -> None:
+    with pytest.raises(UserError, match=r"no example to train on; left out: \{'no feasible budget': 1\}"):
+        module("sft", [record("q/1", CATS, None, reason="no feasible budget")])
+    with pytest.raises(UserError, match=r"longer than data\.max_length=10"):
+        module("sft", [record("q/1", CATS, "[[3]]")], max_length=10)
+    with pytest.raises(UserError, match="no example to train on; left out: nothing"):
+        module("sft", [])
+
+
+def test_a_missing_file_is_named(module, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"nowhere\.jsonl: cannot be read"):
+        module("sft", records=[str(tmp_path / "nowhere.jsonl")])
+
+
+def test_records_or_generated_problems_but_not_both(module) -> None:
+    for records, warmup in (([], 0), (["a"], 5)):
+        with pytest.raises(UserError, match="give one of them"):
+            module("sft", records=records, warmup=warmup)
+    with pytest.raises(UserError, match="generated problems have no negatives"):
+        module("dpo", records=[], warmup=5)
+
+
+def test_the_warm_start_trains_on_generated_problems_with_an_end(module) -> None:
+    data = module("sft", records=[], warmup=40, max_length=4096, validation=0.2)
+    assert len(data.train) + len(data.validation) == 40
+    assert data.validation
+    assert all(e.answers[0][-1] == END_ID and e.answers[0].count(END_ID) == 1 for e in data.train)
+    # Under budgets too: the model is to learn what a budget means.
+    budgeted = [e for e in data.train if b"use less than" in bytes(i for i in e.prompt if i < 256)]
+    assert len(data.train) / 3 < len(budgeted) < len(data.train) * 0.8
+
+
+# --- which examples a step takes ---------------------------------------------------------------------------------
+
+SAMPLERS = st.builds(
+    StepSampler,
+    examples=st.integers(1, 40),
+    batch_size=st.integers(1, 12),
+    epochs=st.integers(1, 3),
+    seed=st.integers(0, 9),
+)
+
+
+@given(SAMPLERS)
+def test_every_epoch_takes_every_example_once(sampler: StepSampler) -> None:
+    steps = list(sampler)
+    assert len(steps) == len(sampler)
+    for epoch in range(sampler.epochs):
+        epoch_steps = steps[epoch * sampler.steps_per_epoch : (epoch + 1) * sampler.steps_per_epoch]
+        assert sorted(chain(*epoch_steps)) == list(range(sampler.examples))
+        assert {len(step) for step in epoch_steps[:-1]} <= {sampler.batch_size}
+
+
+@given(SAMPLERS, st.integers(2, 4))
+def test_the_ranks_share_each_step_out(alone: StepSampler, world: int) -> None:
+    ranks = [
+        list(StepSampler(alone.examples, alone.batch_size, alone.epochs, alone.seed, rank=r, world_size=world))
+        for r in range(world)
+    ]
+    together = [sorted(chain(*shares)) for shares in zip(*ranks, strict=True)]
+    # A last step with fewer examples than ranks is dropped, everywhere.
+    assert together == [sorted(step) for step in alone if len(step) >= world or len(step) == alone.batch_size]
+
+
+@given(SAMPLERS, st.data())
+def test_a_resumed_run_goes_on_with_the_same_examples(sampler: StepSampler, data: st.DataObject) -> None:
+    first = data.draw(st.integers(0, len(sampler)))
+    rest = StepSampler(sampler.examples, sampler.batch_size, sampler.epochs, sampler.seed, first)
+    assert list(rest) == list(sampler)[first:]
+    assert len(rest) == len(sampler) - first
+
+
+def test_epochs_and_seeds_differ_in_order() -> None:
+    one, two = list(StepSampler(20, 20, epochs=2, seed=0))
+    (other,) = StepSampler(20, 20, epochs=1, seed=1)
+    assert one != two
+    assert one != other

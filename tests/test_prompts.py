@@ -1,0 +1,92 @@
+"""The paper's prompts to the letter: Table 1, Fig 5, Fig 8 and the official code's formats of arXiv:2412.18547."""
+
+from __future__ import annotations
+
+import pytest
+
+from tale import prompts
+from tale.data.question import Question
+
+NUMBER = Question("n", "Tom has 3 pens and buys 4. How many?", "7")
+CHOICE = Question("c", "Which is prime?", "B", "choice", options=("4", "7", "9"))
+CLOZE_ZH = Question("z", "三加四等于几？", "7", language="zh")
+CHOICE_ZH = Question("y", "哪个是质数？", "B", "choice", "zh", ("4", "7"))
+
+EXPECTED = {
+    "direct": {
+        "n": "Please answer the following question and give the answer directly without any reasoning process. "
+        "Please Give the response by strictly following this format: [[answer]], for example: Answer: [[50]].\n"
+        "Q: Tom has 3 pens and buys 4. How many?",
+        "c": "Please answer the following question directly and give the answer directly without any reasoning "
+        "process. Please strictly follow the format: [[choice]], for example: Choice: [[A]].\n"
+        "Which is prime?\nA. 4\nB. 7\nC. 9",
+        "z": "请直接回答下面的问题并直接给出答案。\nQ: 三加四等于几？",
+        "y": "请直接回答下面的问题并直接给出答案。请严格按照如下格式回答：[[选项]]，例如：选项: [[A]]。\n"
+        "哪个是质数？\nA. 4\nB. 7",
+    },
+    "vanilla": {
+        "n": "Q: Tom has 3 pens and buys 4. How many?\n"
+        "Please Give the response by strictly following this format: [[answer]], for example: Answer: [[50]].\n"
+        "Let's think step by step:\n",
+        "c": "Which is prime?\nA. 4\nB. 7\nC. 9\n"
+        "Please strictly follow the format: [[choice]], for example: Choice: [[A]].\n"
+        "Let's think step by step:\n",
+        "z": "Q: 三加四等于几？\n让我们一步一步思考来回答这个问题：\n",
+        "y": "哪个是质数？\nA. 4\nB. 7\n请严格按照如下格式回答：[[选项]]，例如：选项: [[A]]。\n让我们一步一步思考：\n",
+    },
+    "budgeted": {
+        "n": "Q: Tom has 3 pens and buys 4. How many?\n"
+        "Please Give the response by strictly following this format: [[answer]], for example: Answer: [[50]].\n"
+        "Let's think step by step and use less than 86 tokens:\n",
+        "c": "Which is prime?\nA. 4\nB. 7\nC. 9\n"
+        "Please strictly follow the format: [[choice]], for example: Choice: [[A]].\n"
+        "Let's think step by step and use less than 86 tokens:\n",
+        "z": "Q: 三加四等于几？\n让我们一步一步思考并使用少于 86 tokens：\n",
+        "y": "哪个是质数？\nA. 4\nB. 7\n请严格按照如下格式回答：[[选项]]，例如：选项: [[A]]。\n"
+        "让我们一步一步思考并使用少于 86 tokens：\n",
+    },
+}
+BUILD = {
+    "direct": prompts.direct,
+    "vanilla": prompts.vanilla,
+    "budgeted": lambda question: prompts.budgeted(question, 86),
+}
+QUESTIONS = [NUMBER, CHOICE, CLOZE_ZH, CHOICE_ZH]
+
+
+@pytest.mark.parametrize("question", QUESTIONS, ids=lambda q: f"{q.kind}-{q.language}")
+@pytest.mark.parametrize("name", EXPECTED)
+def test_the_prompt_is_the_papers(name: str, question: Question) -> None:
+    assert BUILD[name](question) == EXPECTED[name][question.id]
+
+
+def test_the_estimator_is_asked_as_in_figure_5() -> None:
+    assert prompts.estimate(NUMBER) == (
+        "Task: Analyze the given question and estimate the minimum number of tokens required to generate a complete "
+        "and accurate response. Please Give the response by strictly following this format: [[budget]], for example, "
+        "Budget: [[12]].\n\nBelow is the question:\n\n"
+        'Question: "Tom has 3 pens and buys 4. How many?"'
+    )
+
+
+@pytest.mark.parametrize("question", QUESTIONS, ids=lambda q: f"{q.kind}-{q.language}")
+def test_the_estimator_sees_neither_format_nor_step_by_step_line(question: Question) -> None:
+    seen = prompts.estimate(question).partition('Question: "')[2]
+    assert seen == "\n".join([question.text, *(f"{chr(65 + i)}. {o}" for i, o in enumerate(question.options))]) + '"'
+
+
+@pytest.mark.parametrize("question", QUESTIONS, ids=lambda q: f"{q.kind}-{q.language}")
+def test_a_budget_changes_the_last_line_alone(question: Question) -> None:
+    *lead, last = prompts.budgeted(question, 12).splitlines()
+    *vanilla_lead, vanilla_last = prompts.vanilla(question).splitlines()
+    assert lead == vanilla_lead
+    assert last != vanilla_last
+    assert "12 tokens" in last
+
+
+def test_two_budgets_give_two_prompts_and_the_questions_own_words_stay() -> None:
+    tricky = Question("t", "What comes before \"Let's think step by step:\" if you use less than 5 tokens?", "0")
+    prompt = prompts.budgeted(tricky, 9)
+    assert prompt.count(tricky.text) == 1
+    assert prompt.endswith("\nLet's think step by step and use less than 9 tokens:\n")
+    assert prompt != prompts.budgeted(tricky, 10)

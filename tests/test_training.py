@@ -1,0 +1,336 @@
+"""The training loop: what must not change the result, what must stop it, and what a run leaves behind."""
+
+from __future__ import annotations
+
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from handmade import adapted, arguments, examples, pairs, recipe, record, score
+from lightning import Fabric
+from safetensors.torch import load_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from tale.config import LossConfig, OptimConfig
+from tale.data.datamodule import TaleDataModule
+from tale.data.examples import micro_batches
+from tale.errors import UserError
+from tale.models.base import resolve
+from tale.models.modules import CausalLMModule, DPOModule, SFTModule
+from tale.records import Record, write_records
+from tale.training.loop import NonFiniteLossError, fit, learning_rate_factor, train_step
+from tale.training.run import build, train
+
+SCRIPT = Path(__file__).resolve().parents[1] / "scripts" / "train.py"
+
+
+@pytest.fixture(scope="module")
+def records(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("search") / "records.jsonl"
+    write_records(file, pairs(30))
+    return file
+
+
+def set_up(module: CausalLMModule):
+    fabric = Fabric(accelerator="cpu", devices=1, precision="32-true")
+    return fabric, *fabric.setup(module, module.configure_optimizers())
+
+
+def adapter(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(folder / "adapter" / "adapter_model.safetensors")
+
+
+def scalars(folder: Path) -> dict[str, list[tuple[int, float]]]:
+    """Every TensorBoard tag of a run with its (step, value) pairs."""
+    events = EventAccumulator(str(folder))
+    events.Reload()
+    return {tag: [(e.step, e.value) for e in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
+
+
+# --- one step ----------------------------------------------------------------------------------------------------
+
+LOSSES = {
+    "sft-example": (SFTModule, LossConfig(mean="example")),
+    "sft-token": (SFTModule, LossConfig(mean="token")),
+    "dpo": (DPOModule, LossConfig(length_normalised=True)),
+}
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_sixteen_at_once_are_four_times_four(tiny_model_folder: Path, name: str) -> None:
+    kind, loss = LOSSES[name]
+    made = examples(16, sides=2 if kind is DPOModule else 1)
+    metrics, adapters = [], []
+    for size in (16, 4):
+        module = kind(adapted(tiny_model_folder), loss, OptimConfig(lr=1e-2, weight_decay=0.1))
+        fabric, model, optimizer = set_up(module)
+        before = [p.detach().clone() for p in module.parameters() if p.requires_grad]
+        metrics.append(train_step(fabric, model, optimizer, micro_batches(made, size), clip=1.0))
+        adapters.append([p.detach() for p in module.parameters() if p.requires_grad])
+        assert not any(torch.equal(*both) for both in zip(before, adapters[-1], strict=True))
+    assert metrics[0] == pytest.approx(metrics[1], rel=1e-5)
+    torch.testing.assert_close(*adapters, rtol=0, atol=1e-5)
+
+
+def test_a_steps_metrics_are_means_over_the_whole_batch(tiny_model_folder: Path) -> None:
+    made = examples(7, sides=2)
+    model = adapted(tiny_model_folder)
+    chosen, rejected = (torch.stack([score(model, e.prompt, e.answers[side]) for e in made]) for side in (0, 1))
+    fabric, wrapped, optimizer = set_up(DPOModule(model, LossConfig(beta=0.1), OptimConfig()))
+    metrics = train_step(fabric, wrapped, optimizer, micro_batches(made, 3), clip=1.0)
+    margin = 0.1 * (chosen - rejected)
+    assert metrics["loss"] == pytest.approx(float((1 + (-margin).exp()).log().mean()), rel=1e-5)
+    assert metrics["margin"] == pytest.approx(float(margin.mean()), rel=1e-4)
+    assert metrics["accuracy"] == pytest.approx(float((margin > 0).double().mean()))
+    assert metrics["chosen_tokens"] == pytest.approx(sum(len(e.answers[0]) for e in made) / 7)
+    assert metrics["target_tokens"] == sum(len(answer) for e in made for answer in e.answers)
+
+
+@pytest.mark.parametrize("broken", ["loss", "gradient"])
+def test_a_non_finite_step_names_its_examples_and_updates_nothing(tiny_model_folder: Path, broken: str) -> None:
+    module = SFTModule(adapted(tiny_model_folder), LossConfig(), OptimConfig(lr=1.0))
+    fabric, model, optimizer = set_up(module)
+    weight = next(p for p in module.parameters() if p.requires_grad)
+    if broken == "loss":
+        weight.data[0, 0] = math.inf
+    else:
+        weight.register_hook(lambda gradient: gradient * math.nan)
+    before = [p.detach().clone() for p in module.parameters()]
+    with pytest.raises(NonFiniteLossError, match=r"on the examples: (e/\d(, )?){3}$") as error:
+        train_step(fabric, model, optimizer, micro_batches(examples(3), 2), clip=1.0)
+    assert all(f"e/{i}" in str(error.value) for i in range(3))
+    assert all(torch.equal(*both) for both in zip(before, module.parameters(), strict=True))
+
+
+def test_the_gradient_is_clipped_to_its_norm(tiny_model_folder: Path) -> None:
+    """Under plain gradient descent of rate 1 the adapter moves by the clipped gradient itself."""
+    module = SFTModule(adapted(tiny_model_folder), LossConfig(), OptimConfig())
+    fabric = Fabric(accelerator="cpu", devices=1)
+    trained = [p for p in module.parameters() if p.requires_grad]
+    model, optimizer = fabric.setup(module, torch.optim.SGD(trained, lr=1.0))
+    before = [p.detach().clone() for p in trained]
+    metrics = train_step(fabric, model, optimizer, micro_batches(examples(4), 4), clip=0.25)
+    moved = torch.cat([(p.detach() - b).flatten() for p, b in zip(trained, before, strict=True)])
+    assert metrics["grad_norm"] > 1
+    assert float(moved.norm()) == pytest.approx(0.25, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("decay", "expected"),
+    [
+        ("cosine", [1 / 3, 2 / 3, 1, (1 + math.cos(math.pi / 4)) / 2, 0.5, (1 - math.cos(math.pi / 4)) / 2]),
+        ("linear", [1 / 3, 2 / 3, 1, 0.75, 0.5, 0.25]),
+        ("constant", [1 / 3, 2 / 3, 1, 1, 1, 1]),
+    ],
+)
+def test_the_learning_rate_by_hand(decay: str, expected: list[float]) -> None:
+    """Six steps, a quarter of them (rounded up: two) warm-up, and four to fall over."""
+    optim = OptimConfig(warmup=0.25, decay=decay)
+    assert [learning_rate_factor(step, 6, optim) for step in range(6)] == pytest.approx(expected)
+
+
+def test_an_unknown_decay_is_an_error() -> None:
+    with pytest.raises(UserError, match=r"optim\.decay=cosin: one of cosine, linear, constant"):
+        learning_rate_factor(5, 6, OptimConfig(decay="cosin"))
+
+
+# --- a whole run -------------------------------------------------------------------------------------------------
+
+EPOCHS = ["train.batch_size=8", "train.micro_batch=4"]
+
+
+def test_training_leaves_the_base_alone(tiny_model_folder: Path, records: Path, tmp_path: Path) -> None:
+    made = recipe(tiny_model_folder, tmp_path / "run", records, "sft", *EPOCHS)
+    base = resolve(made.model)
+    data = TaleDataModule(made, base.chat())
+    data.setup()
+    module = build(made, base.load(), base.name)
+    fresh = {name: p.detach().clone() for name, p in module.named_parameters()}
+    fit(Fabric(accelerator="cpu", devices=1, loggers=[]), made, module, data, base.identity)
+    changed = {name for name, p in module.named_parameters() if not torch.equal(p, fresh[name])}
+    assert changed == {name for name in fresh if "lora_" in name}
+
+
+KILLED_WHILE_WRITING_A_CHECKPOINT = """
+import os, signal, sys
+from pathlib import Path
+from tale import config
+from tale.training.run import train
+
+rename = Path.rename
+
+def killed(self, target):
+    if Path(target).name == "step-000004.ckpt":
+        os.kill(os.getpid(), signal.SIGKILL)
+    return rename(self, target)
+
+Path.rename = killed
+train(config.load(config.TrainRecipe, sys.argv[1:]))
+"""
+
+
+def test_a_killed_and_resumed_run_is_the_uninterrupted_one(tiny_model_folder, records, tmp_path) -> None:
+    """Killed in its second epoch (of four steps each) before its checkpoint counts, with dropout; to the byte."""
+    options = [*EPOCHS, "lora.dropout=0.3", "train.epochs=3", "train.checkpoint_every=2", "data.validation=0.1"]
+    train(recipe(tiny_model_folder, tmp_path / "whole", records, "sft", *options))
+
+    given = arguments(tiny_model_folder, tmp_path / "cut", records, "sft", *options)
+    done = subprocess.run([sys.executable, "-c", KILLED_WHILE_WRITING_A_CHECKPOINT, *given], cwd=SCRIPT.parents[1])
+    assert done.returncode == -9
+    assert sorted(file.name for file in (tmp_path / "cut" / "checkpoints").iterdir()) == [
+        "step-000002.ckpt",
+        "step-000004.draft",
+    ]
+    train(recipe(tiny_model_folder, tmp_path / "cut", records, "sft", *options, "resume=auto"))
+
+    files = [tmp_path / run / "adapter" / "adapter_model.safetensors" for run in ("whole", "cut")]
+    assert files[0].read_bytes() == files[1].read_bytes()
+    # The dropout of step 2 was drawn anew, not that of step 0 repeated: the losses agree step by step as well.
+    whole, cut = (dict(scalars(tmp_path / run)["train/loss"]) for run in ("whole", "cut"))
+    assert whole == cut
+    assert len(set(whole.values())) == len(whole) > 8
+
+
+def test_resuming_a_finished_run_changes_nothing(tiny_model_folder: Path, records: Path, tmp_path: Path) -> None:
+    made = recipe(tiny_model_folder, tmp_path / "run", records, "sft", *EPOCHS)
+    train(made)
+    first = adapter(tmp_path / "run")
+    made.resume = "auto"
+    train(made)
+    assert all(torch.equal(tensor, first[name]) for name, tensor in adapter(tmp_path / "run").items())
+
+
+def test_only_the_newest_two_checkpoints_are_kept_and_a_new_run_starts_anew(tiny_model_folder, records, tmp_path):
+    made = recipe(tiny_model_folder, tmp_path / "run", records, "sft", *EPOCHS, "train.max_steps=5")
+    train(made)
+    names = lambda: sorted(file.name for file in (tmp_path / "run" / "checkpoints").iterdir())  # noqa: E731
+    assert names() == ["step-000004.ckpt", "step-000005.ckpt"]
+    made.train.max_steps = 1
+    train(made)
+    assert names() == ["step-000001.ckpt"]
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ("optim.lr=1e-3", "optim"),
+        ("lora.alpha=8", "lora"),
+        ("lora.rank=4", "lora"),
+        ("lora.modules=[q_proj]", "lora"),
+        ("train.seed=1", "train"),
+        ("loss.mean=token", "loss"),
+        ("objective=dpo", "objective, data"),
+        ("data.validation=0.5", "data"),
+        ("model.name=other", "model"),
+        ("fabric.precision=bf16-mixed", "precision"),
+    ],
+)
+def test_a_checkpoint_of_another_run_is_refused(one_step: Path, tiny_model_folder, records, change, named) -> None:
+    made = recipe(tiny_model_folder, one_step, records, "sft", "train.max_steps=1", "resume=auto", change)
+    with pytest.raises(UserError, match=rf"step-000001\.ckpt: made under another {named};"):
+        train(made)
+
+
+@pytest.fixture(scope="module")
+def one_step(tiny_model_folder: Path, records: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run with one checkpoint."""
+    folder = tmp_path_factory.mktemp("runs") / "one"
+    train(recipe(tiny_model_folder, folder, records, "sft", "train.max_steps=1"))
+    return folder
+
+
+def test_a_damaged_checkpoint_is_named(tiny_model_folder: Path, records: Path, tmp_path: Path) -> None:
+    (tmp_path / "run" / "checkpoints").mkdir(parents=True)
+    (tmp_path / "run" / "checkpoints" / "step-000001.ckpt").write_bytes(b"PK cut off")
+    with pytest.raises(UserError, match=r"step-000001\.ckpt: damaged"):
+        train(recipe(tiny_model_folder, tmp_path / "run", records, "sft", "resume=auto"))
+
+
+COMMON = {"loss", "lr", "grad_norm", "target_tokens_per_second"}
+DPO = {"margin", "accuracy", "saturated", "chosen_logprob", "rejected_logprob", "chosen_tokens", "rejected_tokens"}
+
+
+@pytest.mark.parametrize(("objective", "logged"), [("sft", set()), ("dpo", DPO)])
+def test_tensorboard_shows_the_run_from_step_0(tiny_model_folder, records, tmp_path, objective, logged) -> None:
+    folder = tmp_path / "run"
+    options = [*EPOCHS, "train.max_steps=5", "optim.lr=0.04", "optim.warmup=0", "optim.decay=linear"]
+    made = recipe(tiny_model_folder, folder, records, objective, *options, "lora.dropout=0", "loss.beta=0.01")
+    train(made)
+    seen = scalars(folder)
+    assert set(seen) >= {f"train/{name}" for name in COMMON | logged} | {f"val/{name}" for name in {"loss", *logged}}
+    assert [step for step, _ in seen["train/loss"]] == [0, 1, 2, 3, 4]
+    assert [step for step, _ in seen["val/loss"]] == [0, 2, 4, 5]  # every second step, and the last
+    assert [rate for _, rate in seen["train/lr"]] == pytest.approx([0.04, 0.032, 0.024, 0.016, 0.008])
+    assert seen["val/loss"][-1][1] < seen["val/loss"][0][1]
+
+    # Step 0 is the base model itself.
+    base = resolve(made.model)
+    data = TaleDataModule(made, base.chat())
+    data.setup()
+    model = base.load()
+    chosen = torch.stack([score(model, e.prompt, e.answers[0]) for e in data.validation])
+    if objective == "sft":
+        assert seen["val/loss"][0][1] == pytest.approx(float(-chosen.mean()), rel=1e-5)
+    else:
+        rejected = torch.stack([score(model, e.prompt, e.answers[1]) for e in data.validation])
+        assert seen["val/chosen_logprob"][0][1] == pytest.approx(float(chosen.mean()), rel=1e-5)
+        assert seen["val/rejected_logprob"][0][1] == pytest.approx(float(rejected.mean()), rel=1e-5)
+        assert seen["val/accuracy"][0][1] == pytest.approx(float((chosen > rejected).double().mean()))
+
+
+def test_a_saturated_start_is_warned_of(tiny_model_folder: Path, tmp_path: Path, capsys) -> None:
+    """The paper's score is a sum: three bytes beat a hundred before any training, but not on their mean."""
+    write_records(tmp_path / "r.jsonl", [record(f"q/{i}", f"{i}?", "[1]", vanilla="so " * 33) for i in range(8)])
+    start = lambda *options: train(  # noqa: E731
+        recipe(tiny_model_folder, tmp_path / "run", tmp_path / "r.jsonl", "dpo", "train.max_steps=1", *options)
+    )
+    start()
+    assert "warning: 100% of the first step's pairs have a margin above 10 nats" in capsys.readouterr().out
+    start("loss.length_normalised=true")
+    assert "warning" not in capsys.readouterr().out
+
+
+def test_two_processes_are_one(tiny_model_folder: Path, records: Path, tmp_path: Path) -> None:
+    """Shares of 5 and 4 examples in micro-batches of 3, an uneven last step, one held-out example, the token mean."""
+    write_records(tmp_path / "r.jsonl", pairs(24))
+    options = [
+        "lora.dropout=0",
+        "loss.mean=token",
+        "train.batch_size=9",
+        "train.micro_batch=3",
+        "train.checkpoint_every=99",
+        "data.validation=0.03",
+    ]
+    train(recipe(tiny_model_folder, tmp_path / "one", tmp_path / "r.jsonl", "sft", *options))
+    given = arguments(tiny_model_folder, tmp_path / "two", tmp_path / "r.jsonl", "sft", *options)
+    two = ["fabric.devices=2", "fabric.strategy=ddp"]
+    done = subprocess.run(
+        [sys.executable, SCRIPT, *given, *two], cwd=SCRIPT.parents[1], capture_output=True, text=True, timeout=200
+    )
+    assert done.returncode == 0, done.stderr
+    one, two = adapter(tmp_path / "one"), adapter(tmp_path / "two")
+    torch.testing.assert_close(two, one, rtol=0, atol=1e-5)
+    for tag in ("train/loss", "train/grad_norm", "val/loss"):
+        values = [[value for _, value in scalars(tmp_path / run)[tag]] for run in ("one", "two")]
+        assert values[1] == pytest.approx(values[0], rel=1e-4)
+
+
+def longer_is_better(count: int) -> list[Record]:
+    """The chosen answer repeats the story's animal, and is the longer one, so that an untrained score is against it."""
+    animals = ["cat", "dog", "hen", "cow", "fox", "owl", "bee", "ant"]
+    return [
+        record(f"q/{i}", f"Story {i}: a {animals[i % 8]} and {i} more.", f"It is [[{i % 10}]].", vanilla=f"[{i % 10}]")
+        for i in range(count)
+    ]
+
+
+def test_dpo_learns_to_prefer_the_longer_answer(tiny_model_folder: Path, tmp_path: Path) -> None:
+    write_records(tmp_path / "r.jsonl", longer_is_better(80))
+    options = ["train.batch_size=8", "train.micro_batch=8", "train.epochs=3", "optim.lr=3e-2", "data.validation=0.3"]
+    train(recipe(tiny_model_folder, tmp_path / "run", tmp_path / "r.jsonl", "dpo", *options))
+    accuracy = [value for _, value in scalars(tmp_path / "run")["val/accuracy"]]
+    assert accuracy[0] < 0.5
+    assert accuracy[-1] > 0.9

@@ -19,8 +19,8 @@ from tale.errors import UserError, nearest
 
 # The share, in tenths, of all openings that belongs to each split: an opening's own digest decides, whatever the seed.
 TENTHS = {"warmup": range(5), "train": range(5, 8), "test": range(8, 9), "test_new": range(9, 10)}
-KINDS = {"lookup": 45, "one_step": 35, "two_steps": 20}
-SENTENCES = {"lookup": (3, 4, 5), "one_step": (3, 4), "two_steps": (3,)}
+KINDS = {"lookup": 55, "one_step": 35, "two_steps": 10}
+SENTENCES = {"lookup": (2, 3), "one_step": (2, 3), "two_steps": (2, 3)}
 SPELLED = 0.1  # the share of stories that write small numbers as words, as GSM8K-Zero now and then does
 WORDS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"]
 PATIENCE = 5000  # openings in a row that are seen before or another split's
@@ -125,9 +125,9 @@ def _steps(ask: Ask, quantities: dict[str, Quantity], words: dict) -> tuple[Step
 
 
 def _kept(story: Story, needed: set[str], count: int, rng: Random) -> list[int]:
-    """Which sentences stay: the first, those that are needed, and others up to the count."""
+    """Which sentences stay: the first, those that are needed, and others with a number up to the count."""
     keep = {i for i, keys in enumerate(story.keys) if i == 0 or needed & set(keys)}
-    others = [i for i in range(len(story.sentences)) if i not in keep]
+    others = [i for i, keys in enumerate(story.keys) if keys and i not in keep]
     return sorted(keep | set(rng.sample(others, min(max(count - len(keep), 0), len(others)))))
 
 

@@ -89,7 +89,7 @@ def solve(case: Case, rng: Random) -> tuple[str, str, str, str, str]:
 
 
 def _line(case: Case) -> list[str]:
-    return [f"{', '.join(map(str, case.steps))}." if case.steps else f"{_upper(str(case.goal))}."]
+    return [f"{', '.join(map(str, case.steps))}." if case.steps else case.source(case.goal)]
 
 
 def _short(case: Case, rng: Random) -> list[str]:
@@ -142,10 +142,10 @@ def _full(case: Case, rng: Random) -> list[str]:
 
 def _verdict(sentence: str, quantities: tuple[Quantity, ...], case: Case) -> str:
     """A sentence of the story as it stands there, whether it is needed, and what it says then."""
-    needed = [q for q in quantities if q in case.needed]
-    if needed:
-        return f'Needed: "{sentence}" {_upper(_list(needed))}.'
-    return f'{"Not needed" if quantities else "No number"}: "{sentence}"'
+    quoted = f'"{sentence.removesuffix(".")}"'
+    if needed := [q for q in quantities if q in case.needed]:
+        return f"{quoted} is needed: {_list(needed)}."
+    return f"{quoted} is not needed." if quantities else f"{quoted} has no number."
 
 
 def _why(step: Step, rng: Random) -> str:

@@ -217,7 +217,7 @@ class EvaluateRecipe:
     benchmark: BenchmarkConfig = group(BenchmarkConfig)
     sampling: SamplingConfig = group(SamplingConfig)
     engine: EngineConfig = group(EngineConfig)
-    methods: list[MethodConfig] = opt("what to compare; differences are to the first plain vanilla", [])
+    methods: list[MethodConfig] = opt("what to compare; differences are to the first plain vanilla")
     prices: PriceConfig = group(PriceConfig)
 
 
@@ -291,7 +291,8 @@ def recipe_names() -> list[str]:
 def describe(kind: type) -> str:
     """The help text: what the command does, the shipped recipes of this kind, and every key."""
     fitting = [name for name in recipe_names() if _fits(kind, name)]
-    lines = [str(kind.__doc__), "", "recipes: " + ", ".join(fitting), "", "keys (override any with key=value):"]
+    recipes = ", ".join(fitting) or "none is needed, the model is that of the adapter's own run"
+    lines = [str(kind.__doc__), "", f"recipes: {recipes}", "", "keys (override any with key=value):"]
     lines += [f"  {key:<32} {type_:<22} {meaning}{default}" for key, type_, default, meaning in _rows(kind)]
     return "\n".join(lines)
 
@@ -362,7 +363,7 @@ def _override(kind: type, recipe: Any, key: str, value: str) -> None:
             _check_keys(kind, hint, parsed._get_node("value"), "", key)
             OmegaConf.update(recipe, key, parsed["value"])
     except (OmegaConfBaseException, yaml.YAMLError) as error:
-        raise UserError(f"{key}={value}: {_reason(error)}") from error
+        raise UserError(f"{key}={value}: {getattr(error, 'problem', None) or _reason(error)}") from error
 
 
 def _check_keys(kind: type, hint: Any, node: Any, where: str, path: str = "") -> None:

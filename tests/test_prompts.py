@@ -85,7 +85,7 @@ def test_a_budget_changes_the_last_line_alone(question: Question) -> None:
 
 
 def test_two_budgets_give_two_prompts_and_the_questions_own_words_stay() -> None:
-    tricky = Question("t", "What comes before \"Let's think step by step:\" if you use less than 5 tokens?", "0")
+    tricky = Question("t", 'What comes before "Let\'s think step by step:" if you use less than 5 tokens?', "0")
     prompt = prompts.budgeted(tricky, 9)
     assert prompt.count(tricky.text) == 1
     assert prompt.endswith("\nLet's think step by step and use less than 9 tokens:\n")

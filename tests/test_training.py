@@ -144,6 +144,7 @@ EPOCHS = ["train.batch_size=8", "train.micro_batch=4"]
 
 def test_training_leaves_the_base_alone(tiny_model_folder: Path, records: Path, tmp_path: Path) -> None:
     made = recipe(tiny_model_folder, tmp_path / "run", records, "sft", *EPOCHS)
+    Path(made.output).mkdir()
     base = resolve(made.model)
     data = TaleDataModule(made, base.chat())
     data.setup()
@@ -172,6 +173,7 @@ train(config.load(config.TrainRecipe, sys.argv[1:]))
 """
 
 
+@pytest.mark.slow
 def test_a_killed_and_resumed_run_is_the_uninterrupted_one(tiny_model_folder, records, tmp_path) -> None:
     """Killed in its second epoch (of four steps each) before its checkpoint counts, with dropout; to the byte."""
     options = [*EPOCHS, "lora.dropout=0.3", "train.epochs=3", "train.checkpoint_every=2", "data.validation=0.1"]
@@ -293,6 +295,19 @@ def test_a_saturated_start_is_warned_of(tiny_model_folder: Path, tmp_path: Path,
     assert "warning" not in capsys.readouterr().out
 
 
+def test_more_devices_than_examples_in_a_step_are_refused(tiny_model_folder, records, tmp_path, monkeypatch) -> None:
+    class OneOfTwo(Fabric):
+        """Says that it is one of two processes."""
+
+        world_size = 2
+
+    monkeypatch.setattr("tale.training.run.Fabric", OneOfTwo)
+    made = recipe(tiny_model_folder, tmp_path / "run", records, "sft", "train.batch_size=1", "train.micro_batch=1")
+    with pytest.raises(UserError, match="2 devices, but a step has 1 examples to share out"):
+        train(made)
+
+
+@pytest.mark.slow
 def test_two_processes_are_one(tiny_model_folder: Path, records: Path, tmp_path: Path) -> None:
     """Shares of 5 and 4 examples in micro-batches of 3, an uneven last step, one held-out example, the token mean."""
     write_records(tmp_path / "r.jsonl", pairs(24))
@@ -302,34 +317,36 @@ def test_two_processes_are_one(tiny_model_folder: Path, records: Path, tmp_path:
         "train.batch_size=9",
         "train.micro_batch=3",
         "train.checkpoint_every=99",
-        "data.validation=0.03",
+        "data.validation=0.05",
+        "data.seed=1",
     ]
     train(recipe(tiny_model_folder, tmp_path / "one", tmp_path / "r.jsonl", "sft", *options))
     given = arguments(tiny_model_folder, tmp_path / "two", tmp_path / "r.jsonl", "sft", *options)
-    two = ["fabric.devices=2", "fabric.strategy=ddp"]
-    done = subprocess.run(
-        [sys.executable, SCRIPT, *given, *two], cwd=SCRIPT.parents[1], capture_output=True, text=True, timeout=200
-    )
+    command = [sys.executable, SCRIPT, *given, "fabric.devices=2", "fabric.strategy=ddp"]
+    done = subprocess.run(command, cwd=SCRIPT.parents[1], capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, done.stderr
-    one, two = adapter(tmp_path / "one"), adapter(tmp_path / "two")
-    torch.testing.assert_close(two, one, rtol=0, atol=1e-5)
+    assert "1 held out for validation" in done.stdout
+    torch.testing.assert_close(adapter(tmp_path / "two"), adapter(tmp_path / "one"), rtol=0, atol=1e-5)
     for tag in ("train/loss", "train/grad_norm", "val/loss"):
-        values = [[value for _, value in scalars(tmp_path / run)[tag]] for run in ("one", "two")]
-        assert values[1] == pytest.approx(values[0], rel=1e-4)
+        one, two = ([value for _, value in scalars(tmp_path / run)[tag]] for run in ("one", "two"))
+        assert two == pytest.approx(one, rel=1e-4)
 
 
 def longer_is_better(count: int) -> list[Record]:
-    """The chosen answer repeats the story's animal, and is the longer one, so that an untrained score is against it."""
-    animals = ["cat", "dog", "hen", "cow", "fox", "owl", "bee", "ant"]
+    """The chosen answer is the rejected one and three bytes more, so that an untrained score is against it."""
     return [
-        record(f"q/{i}", f"Story {i}: a {animals[i % 8]} and {i} more.", f"It is [[{i % 10}]].", vanilla=f"[{i % 10}]")
+        record(f"q/{i}", f"Story {i}: {i % 10} cats sleep.", f"So [[{i % 10}]]", vanilla=f"[[{i % 10}]]")
         for i in range(count)
     ]
 
 
+@pytest.mark.slow
 def test_dpo_learns_to_prefer_the_longer_answer(tiny_model_folder: Path, tmp_path: Path) -> None:
     write_records(tmp_path / "r.jsonl", longer_is_better(80))
-    options = ["train.batch_size=8", "train.micro_batch=8", "train.epochs=3", "optim.lr=3e-2", "data.validation=0.3"]
+    options = [
+        *["train.batch_size=8", "train.micro_batch=8", "train.epochs=4", "data.validation=0.3", "optim.lr=2e-2"],
+        "lora.modules=[q_proj,k_proj,v_proj,o_proj,gate_proj,up_proj,down_proj]",
+    ]
     train(recipe(tiny_model_folder, tmp_path / "run", tmp_path / "r.jsonl", "dpo", *options))
     accuracy = [value for _, value in scalars(tmp_path / "run")["val/accuracy"]]
     assert accuracy[0] < 0.5

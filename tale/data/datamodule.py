@@ -101,8 +101,9 @@ class TaleDataModule(LightningDataModule):
         return DataLoader(self.train, batch_sampler=sampler, collate_fn=self._micro_batches)
 
     def validation_batches(self, rank: int = 0, world_size: int = 1) -> list[Batch]:
-        """This rank's share of the held-out examples."""
-        return self._micro_batches(self.validation[rank::world_size])
+        """This rank's share of the held-out examples; all of them, the same means, where there is not one for each."""
+        share = self.validation[rank::world_size] if len(self.validation) >= world_size else self.validation
+        return self._micro_batches(share)
 
     def summary(self) -> str:
         """How many examples are used, and why the others are not."""

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from tale.engines.base import Completion, Engine, Request, Sampling
 from tale.errors import UserError
+from tale.files import read_jsonl
 
 
 class JournaledEngine:
@@ -20,17 +21,22 @@ class JournaledEngine:
     journal's first line.
 
     Raises:
-        UserError: on opening, when the journal was written with another identity.
+        UserError: on opening, when the journal was written with another identity, or a line is damaged.
     """
 
     def __init__(self, engine: Engine, file: Path, identity: dict[str, str]):
         self.engine = engine
         self.known: dict[str, Completion] = {}
-        lines = _whole_lines(file)
-        if lines and lines[0] != identity:
-            raise UserError(f"{file}: written with {lines[0]}, this run has {identity}; use another output folder")
-        for line in lines[1:]:
-            self.known[line.pop("key")] = Completion(**line)
+        _drop_half_a_line(file)
+        lines = list(read_jsonl(file)) if file.exists() else []
+        if lines and lines[0][1] != identity:
+            raise UserError(f"{file}: written with {lines[0][1]}, this run has {identity}; use another output folder")
+        for number, line in lines[1:]:
+            try:
+                key = line.pop("key")
+                self.known[key] = Completion(**line)
+            except (KeyError, TypeError) as error:
+                raise UserError(f"{file}:{number}: not a journalled answer ({error}); delete the line") from error
         self.stream = file.open("a", encoding="utf-8")
         if not lines:
             self._append(identity)
@@ -52,16 +58,13 @@ class JournaledEngine:
         self.stream.flush()
 
 
-def _whole_lines(file: Path) -> list[dict]:
-    """The journal's lines. A last line that a kill cut in half is dropped from the file."""
-    if not file.exists():
-        return []
-    content = file.read_bytes()
-    whole = content[: content.rfind(b"\n") + 1]
-    if len(whole) < len(content):
+def _drop_half_a_line(file: Path) -> None:
+    """Cut off a last line that a kill left half written."""
+    content = file.read_bytes() if file.exists() else b""
+    whole = content.rfind(b"\n") + 1
+    if whole < len(content):
         print(f"{file}: dropped a half-written last line")
-        os.truncate(file, len(whole))
-    return [json.loads(line) for line in whole.splitlines()]
+        os.truncate(file, whole)
 
 
 def _key(request: Request, sampling: Sampling) -> str:

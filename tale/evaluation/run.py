@@ -44,7 +44,9 @@ def evaluate(recipe: EvaluateRecipe) -> list[Row]:
 
     title = f"{recipe.benchmark.name}: {base.name}, {len(questions)} questions"
     rows = _report(recipe, replies, title, folder, "summary")
-    if len(clean) < len(questions):
+    if not clean:
+        print("no table of clean questions: every question's context was trained on")
+    elif len(clean) < len(questions):
         subset = {method: [r for r in rows if r.question in clean] for method, rows in replies.items()}
         _report(
             recipe, subset, f"{title}; the {len(clean)} whose context was never trained on", folder, "summary_clean"

@@ -15,7 +15,7 @@ import torch
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
 from peft import PeftModel
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GgufConfig, PreTrainedModel
 
 from tale.chat import Chat
@@ -54,8 +54,17 @@ class BaseModel:
         return {"name": self.name, "weights": self.fingerprint}
 
     def chat(self) -> Chat:
-        """The tokenizer with its chat template."""
-        return Chat(AutoTokenizer.from_pretrained(self.folder), self.template)
+        """The tokenizer with its chat template.
+
+        Raises:
+            UserError: there is none that can be read.
+        """
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(self.folder)
+        except (OSError, ValueError) as error:
+            reason = str(error).strip().splitlines()[0]
+            raise UserError(f"model.source: no tokenizer can be read in {self.folder} ({reason})") from error
+        return Chat(tokenizer, self.template)
 
     def load(self, also_merge: Path | None = None) -> PreTrainedModel:
         """The weights, in `dtype`, with the adapters to merge folded in (in float32, then rounded once)."""
@@ -144,7 +153,8 @@ def _check_causal(folder: Path, source: str) -> None:
     try:
         config = AutoConfig.from_pretrained(folder)
     except (OSError, ValueError) as error:
-        raise UserError(f"model.source: {source} has no config.json that transformers can read: {error}") from error
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(f"model.source: {source} has no config.json that transformers can read: {reason}") from error
     kinds = config.architectures or []
     if not any(kind.endswith(("ForCausalLM", "LMHeadModel")) for kind in kinds):
         raise UserError(f"model.source: {source} is {', '.join(kinds) or 'of no stated architecture'}, not a causal LM")
@@ -153,8 +163,11 @@ def _check_causal(folder: Path, source: str) -> None:
 def _hash_tensors(folder: Path, pattern: str) -> str:
     places = {}
     for file in sorted(folder.glob(pattern)):
-        with safe_open(file, framework="pt") as tensors:
-            places |= dict.fromkeys(tensors.keys(), file)
+        try:
+            with safe_open(file, framework="pt") as tensors:
+                places |= dict.fromkeys(tensors.keys(), file)
+        except SafetensorError as error:
+            raise UserError(f"{file}: damaged ({error}); fetch it again") from error
     if not places:
         raise UserError(f"model.source: no {pattern} in {folder}; weights are read from safetensors only")
     digest = hashlib.sha256()

@@ -56,14 +56,15 @@ def resume(fabric: Fabric, folder: Path, state: dict[str, Any]) -> int:
     if not files:
         return 0
     try:
-        rest = fabric.load(files[-1], state={k: v for k, v in state.items() if k != "fingerprint"}, strict=False)
+        saved = fabric.load(files[-1])["fingerprint"]
     except Exception as error:
         raise UserError(f"{files[-1]}: damaged ({error}); delete it to go on from the one before") from error
-    saved = rest["fingerprint"]
+    # Before anything is loaded: adapters of another shape would not load, and then look like damage.
     if changed := [key for key, value in state["fingerprint"].items() if saved.get(key) != value]:
         raise UserError(
             f"{files[-1]}: made under another {', '.join(changed)}; use another output folder, or resume=null"
         )
+    rest = fabric.load(files[-1], state={k: v for k, v in state.items() if k != "fingerprint"}, strict=False)
     return rest["step"]
 
 

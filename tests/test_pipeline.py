@@ -1,0 +1,169 @@
+"""The whole method on a tiny random Llama: search, SFT and DPO on what it found, evaluation, merging and asking."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from scripted import ScriptedEngine, said
+
+from tale.ask import ask
+from tale.config import AskRecipe, EvaluateRecipe, MergeRecipe, SearchRecipe, TrainRecipe, load
+from tale.data.benchmarks import load as load_benchmark
+from tale.data.question import Question
+from tale.engines import Completion
+from tale.engines.transformers import TransformersEngine
+from tale.errors import UserError
+from tale.evaluation.run import evaluate
+from tale.models.merge import merge
+from tale.records import read_records
+from tale.search import run as search_run
+from tale.search.run import run_search
+from tale.training.run import train
+
+QUESTIONS = 8
+
+
+def lines(file: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in file.read_text().splitlines()]
+
+
+def tokens(text: str) -> int:
+    """Of the tiny model: its bytes, and the end."""
+    return len(text.encode()) + 1
+
+
+def script(question: Question, budget: int | None) -> Completion:
+    """A right answer of 61 tokens, of 31 under half of that or more, and a wrong one under less."""
+    answer = f"[[{question.gold}]]"
+    length = 60 if budget is None else 30
+    text = f"{answer:.>{length}}" if budget is None or budget >= 30 else "[[x]]"
+    return said(text, tokens(text))
+
+
+@pytest.fixture(scope="module")
+def runs(tiny_model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a search whose answers are scripted, and SFT and DPO adapters trained on its records."""
+    folder = tmp_path_factory.mktemp("runs")
+    model = [f"model.source={tiny_model_folder}"]
+    questions = load_benchmark("problems", None, "train", QUESTIONS, 0)
+    with pytest.MonkeyPatch.context() as patch:
+        engine = ScriptedEngine(questions, lambda asked: script(asked.question, asked.budget))
+        patch.setattr(search_run, "build_engine", lambda *_: engine)
+        records = run_search(load(SearchRecipe, ["recipe=tiny/search", *model, f"output={folder / 'search'}"]))
+    for objective in ("sft", "dpo"):
+        # As a sum, the loss of the half as long target is saturated, and nothing is learnt.
+        given = [*model, f"output={folder / objective}", f"data.records=[{records}]", "loss.length_normalised=true"]
+        train(load(TrainRecipe, [f"recipe=tiny/{objective}", *given]))
+    return folder
+
+
+@pytest.fixture
+def no_generation(monkeypatch: pytest.MonkeyPatch) -> None:
+    def generate(_self: object, requests: list, _sampling: object) -> list:
+        if requests:
+            pytest.fail(f"{len(requests)} answers are generated again")
+        return []
+
+    monkeypatch.setattr(TransformersEngine, "generate", generate)
+
+
+def evaluation(runs: Path, model: Path, *overrides: str) -> EvaluateRecipe:
+    adapted = ", ".join(f"{{kind: vanilla, adapter: {runs / name / 'adapter'}}}" for name in ("sft", "dpo"))
+    methods = f"methods=[{{kind: direct}}, {{kind: vanilla}}, {{kind: estimated}}, {adapted}]"
+    given = [f"model.source={model}", f"output={runs / 'eval'}", "benchmark.count=3", methods]
+    return load(EvaluateRecipe, ["recipe=tiny/eval", *given, *overrides])
+
+
+def test_the_search_finds_the_scripted_targets(runs: Path) -> None:
+    records = read_records(runs / "search" / "records.jsonl")
+    assert len(records) == QUESTIONS
+    for record in records:
+        assert (record.vanilla.best.tokens, record.budget, record.target.tokens) == (61, 30, 31)
+        assert record.target.value == record.question.gold
+        assert [a.budget for a in record.attempts] == [30, 15]
+
+
+@pytest.mark.parametrize("objective", ["sft", "dpo"])
+def test_training_leaves_an_adapter_that_knows_what_it_has_seen(objective: str, runs: Path) -> None:
+    card = json.loads((runs / objective / "adapter" / "tale.json").read_text())
+    run = json.loads((runs / objective / "run.json").read_text())
+    records = read_records(runs / "search" / "records.jsonl")
+    assert card["base"] == run["base"] == json.loads((runs / "search" / "run.json").read_text())["base"]
+    assert len(card["questions"]) == run["examples"]["train"] < QUESTIONS
+    assert set(card["questions"]) < {record.question.question_hash for record in records}
+
+
+def test_evaluation_with_adapters_and_again_from_the_journal(
+    runs: Path, tiny_model_folder: Path, request: pytest.FixtureRequest
+) -> None:
+    recipe = evaluation(runs, tiny_model_folder)
+    rows = evaluate(recipe)
+    assert [row.method for row in rows] == ["Directly answering", "Vanilla CoT", "TALE-EP", "sft", "dpo"]
+    folder = runs / "eval"
+    replies = lines(folder / "replies.jsonl")
+    by_method = {row.method: [r for r in replies if r["method"] == row.method] for row in rows}
+    for row in rows:
+        counted = [r["tokens"] + r["estimator_tokens"] for r in by_method[row.method]]
+        assert row.output_tokens == sum(counted) / 3
+    prompts = {method: [r["prompt"] for r in by_method[method]] for method in ("Vanilla CoT", "sft", "dpo")}
+    assert prompts["sft"] == prompts["dpo"] == prompts["Vanilla CoT"]
+    texts = [tuple(r["text"] for r in by_method[method]) for method in prompts]
+    assert len(set(texts)) == 3  # both adapters were on
+    assert len(list(folder.glob("journal*.jsonl"))) == 3
+
+    kept = {file.name: file.read_bytes() for file in folder.iterdir() if file.suffix in (".jsonl", ".csv", ".json")}
+    request.getfixturevalue("no_generation")
+    assert evaluate(recipe) == rows
+    assert {name: (folder / name).read_bytes() for name in kept} == kept
+
+
+def test_questions_that_were_trained_on_are_refused(runs: Path, tiny_model_folder: Path) -> None:
+    with pytest.raises(UserError, match="of these questions were trained on"):
+        evaluate(evaluation(runs, tiny_model_folder, "benchmark.split=train", f"output={runs / 'none'}"))
+    assert not (runs / "none").exists()
+
+
+def test_a_merged_model_answers_as_its_adapter_and_asking_shows_both(
+    runs: Path, tiny_model_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    adapter = f"adapter={runs / 'sft' / 'adapter'}"
+    merged = merge(load(MergeRecipe, [adapter, f"output={runs / 'merged'}"]))
+    given = ["recipe=tiny/eval", "benchmark.count=3", "methods=[{kind: vanilla}]"]
+    (plain,) = evaluate(load(EvaluateRecipe, [*given, f"model.source={merged}", f"output={runs / 'eval_merged'}"]))
+    methods = f"methods=[{{kind: vanilla, adapter: {runs / 'sft' / 'adapter'}}}]"
+    on_top = [*given[:2], methods, f"model.source={tiny_model_folder}", f"output={runs / 'eval_sft'}"]
+    (adapted,) = evaluate(load(EvaluateRecipe, on_top))
+    assert (plain.method, adapted.method) == ("Vanilla CoT", "sft")
+    texts = [[r["text"] for r in lines(runs / name / "replies.jsonl")] for name in ("eval_merged", "eval_sft")]
+    assert texts[0] == texts[1]
+
+    (question,) = load_benchmark("problems", None, "test", 1, 0)
+    capsys.readouterr()
+    ask(load(AskRecipe, [adapter, f"question={question.text}", "sampling.max_tokens=16"]))
+    vanilla, trained = capsys.readouterr().out.split("── ")[1:]
+    assert vanilla.startswith("vanilla CoT: ")
+    assert trained.startswith(f"{runs / 'sft' / 'adapter'}: ")
+    first = lines(runs / "eval_sft" / "replies.jsonl")[0]
+    assert first["prompt"].startswith(f"Q: {question.text}\n")
+    assert first["text"] in trained
+    assert f"{first['tokens']} tokens" in trained
+
+
+def test_a_random_models_search_keeps_every_question_with_its_reason_and_goes_on_from_its_journal(
+    tiny_model_folder: Path, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    given = ["recipe=tiny/search", f"model.source={tiny_model_folder}", f"output={tmp_path}", "benchmark.count=3"]
+    file = run_search(load(SearchRecipe, given))
+    first = file.read_bytes()
+    assert [r.reason for r in read_records(file)] == ["vanilla answer cut off"] * 3
+    header, *completions = lines(tmp_path / "journal.jsonl")
+    assert header["name"] == "tiny-llama"
+    assert {line["tokens"] for line in completions} == {16}
+    request.getfixturevalue("no_generation")
+    run_search(load(SearchRecipe, given))
+    assert file.read_bytes() == first
+    with pytest.raises(UserError, match=r"no example to train on; .*'vanilla answer cut off': 3"):
+        train(load(TrainRecipe, ["recipe=tiny/sft", given[1], f"data.records=[{file}]", f"output={tmp_path / 'sft'}"]))

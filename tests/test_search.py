@@ -1,0 +1,243 @@
+"""The halving search with a scripted engine: tokens and correctness are functions of question and budget."""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scripted import GREEDY, Asked, ScriptedEngine, questions, right, said, wrong
+
+from tale.engines import Completion
+from tale.engines.journal import JournaledEngine
+from tale.records import Record, read_records, write_records
+from tale.search.greedy import search
+from tale.search.run import summary
+
+Curve = dict[int | None, Completion]
+
+
+def searched(*curves: Curve, samples: int = 1) -> tuple[list[Record], list[Asked]]:
+    """One question a curve, {budget: completion}, None for vanilla; the records, and what was asked."""
+    asked = questions(len(curves))
+    curve_of = dict(zip((q.id for q in asked), curves, strict=True))
+    engine = ScriptedEngine(asked, lambda a: curve_of[a.question.id][a.budget])
+    return search(asked, engine, GREEDY, samples), engine.calls
+
+
+def one(curve: Curve) -> Record:
+    ((record,), _) = searched(curve)
+    return record
+
+
+def path(record: Record) -> list[tuple[int | None, int, bool]]:
+    """Each attempt's budget, tokens and verdict."""
+    return [(a.budget, a.best.tokens, a.feasible) for a in record.attempts]
+
+
+# --- The loop of §2 -------------------------------------------------------------------------------------------------
+
+
+def test_the_budget_is_halved_from_the_vanilla_answers_tokens_on() -> None:
+    """The example of Fig 1, 258 tokens for vanilla CoT: β is 129, 64, 32, 16, and not half of the last tokens."""
+    record = one({None: right(258), 129: right(120), 64: right(86), 32: right(57), 16: wrong(30)})
+    assert path(record) == [(129, 120, True), (64, 86, True), (32, 57, True), (16, 30, False)]
+    assert (record.budget, record.target, record.reason) == (32, record.attempts[2].best, None)
+    assert record.vanilla.budget is None
+    assert (record.vanilla.best.tokens, record.vanilla.best.value) == (258, "7")
+
+
+def test_the_budget_that_was_answered_right_is_returned_not_the_one_that_failed() -> None:
+    """The second slip of the printed Algorithm 1."""
+    record = one({None: right(100), 50: right(40), 25: wrong(10)})
+    assert (record.budget, record.target.tokens) == (50, 40)
+
+
+def test_no_budget_is_asked_twice() -> None:
+    """The first slip of the printed Algorithm 1."""
+    _, calls = searched({None: right(100), 50: right(40), 25: right(20), 12: wrong(9)})
+    assert [a.budget for a in calls] == [None, 50, 25, 12]
+
+
+def test_token_elasticity_ends_the_search() -> None:
+    """Fig 1's tokens: 258 for vanilla CoT, 86 under a fitting budget, 157, though right, under one too small."""
+    record = one({None: right(258), 129: right(110), 64: right(95), 32: right(86), 16: right(157)})
+    assert path(record)[-1] == (16, 157, False)
+    assert (record.budget, record.target.tokens) == (32, 86)
+
+
+@pytest.mark.parametrize(("tokens", "feasible"), [(99, True), (100, False), (101, False)])
+def test_feasible_is_strictly_cheaper_than_the_answer_before(tokens: int, feasible: bool) -> None:
+    record = one({None: right(100), 50: right(tokens), 25: wrong(1)})
+    assert record.attempts[0].feasible is feasible
+    assert record.budget == (50 if feasible else None)
+
+
+def test_cheaper_is_measured_against_the_last_feasible_answer_not_against_vanilla() -> None:
+    record = one({None: right(100), 50: right(40), 25: right(41)})
+    assert path(record) == [(50, 40, True), (25, 41, False)]
+
+
+def test_an_answer_longer_than_its_budget_is_feasible_as_long_as_it_is_cheaper() -> None:
+    """§4: a budget is a request; T(x, β) is what counts."""
+    assert one({None: right(100), 50: right(90), 25: wrong(1)}).budget == 50
+
+
+@pytest.mark.parametrize(
+    ("vanilla", "reason"),
+    [
+        (wrong(90), "vanilla answer wrong"),
+        (said("no number at all", 90), "vanilla answer wrong"),
+        (said("Answer: [[7]] and on and on", 512, "length"), "vanilla answer cut off"),
+        (said("on and on", 512, "length"), "vanilla answer cut off"),
+    ],
+)
+def test_a_question_whose_vanilla_answer_does_not_count_is_not_searched(vanilla: Completion, reason: str) -> None:
+    ((record,), calls) = searched({None: vanilla})
+    assert [a.way for a in calls] == ["vanilla"]
+    assert (record.attempts, record.budget, record.target, record.reason) == ((), None, None, reason)
+
+
+def test_a_cut_off_answer_is_never_feasible_and_never_a_target() -> None:
+    record = one({None: right(600), 300: right(512, "length")})
+    assert record.attempts[0].best.correct
+    assert path(record) == [(300, 512, False)]
+    assert (record.target, record.reason) == (None, "no feasible budget")
+
+
+def test_without_a_feasible_budget_there_is_no_target() -> None:
+    record = one({None: right(80), 40: wrong(20)})
+    assert (record.budget, record.target, record.reason) == (None, None, "no feasible budget")
+
+
+def test_a_budget_is_never_zero() -> None:
+    ((record, shortest), calls) = searched({None: right(3), 1: right(2)}, {None: right(1)})
+    assert path(record) == [(1, 2, True)]
+    assert (record.budget, shortest.attempts, shortest.reason) == (1, (), "no feasible budget")
+    assert [a.budget for a in calls if a.question.id == "q/1"] == [None]
+
+
+def test_questions_are_searched_each_at_its_own_pace_and_come_back_in_order() -> None:
+    records, calls = searched(
+        {None: right(100), 50: wrong(5)},
+        {None: right(8), 4: right(7), 2: right(6), 1: right(5)},
+        {None: wrong(1)},
+    )
+    assert [r.question.id for r in records] == ["q/0", "q/1", "q/2"]
+    assert [r.budget for r in records] == [None, 1, None]
+    assert sorted((a.question.id, a.budget or 0) for a in calls) == [
+        ("q/0", 0), ("q/0", 50), ("q/1", 0), ("q/1", 1), ("q/1", 2), ("q/1", 4), ("q/2", 0),
+    ]  # fmt: skip
+
+
+@st.composite
+def curves(draw: st.DrawFn) -> Curve:
+    """Any answer at all under any budget."""
+    tokens = st.integers(1, 600)
+    vanilla = draw(tokens)
+    under = {
+        b: draw(st.tuples(tokens, st.sampled_from([right, wrong]))) for b in range(1, vanilla) if b in halves(vanilla)
+    }
+    return {None: right(vanilla)} | {b: make(n) for b, (n, make) in under.items()}
+
+
+def halves(tokens: int) -> set[int]:
+    return {tokens >> i for i in range(1, tokens.bit_length())}
+
+
+@given(curves())
+def test_whatever_the_answers(curve: Curve) -> None:
+    ((record,), calls) = searched(curve)
+    vanilla = curve[None].tokens
+    assert len(calls) <= math.ceil(math.log2(vanilla)) + 1
+    budgets = [a.budget for a in record.attempts]
+    assert budgets == [vanilla >> i for i in range(1, len(budgets) + 1)]
+    feasible = [a for a in record.attempts if a.feasible]
+    assert record.attempts[: len(feasible)] == tuple(feasible)
+    assert len(record.attempts) - len(feasible) <= 1
+    falling = [vanilla, *(a.best.tokens for a in feasible)]
+    assert all(later < earlier for earlier, later in pairwise(falling))
+    if feasible:
+        assert (record.budget, record.target) == (feasible[-1].budget, feasible[-1].best)
+        assert record.target.correct
+    else:
+        assert (record.budget, record.target) == (None, None)
+
+
+# --- Samples --------------------------------------------------------------------------------------------------------
+
+
+def test_of_several_samples_the_shortest_right_one_counts() -> None:
+    script = {
+        (None, 0): wrong(10), (None, 1): right(90), (None, 2): right(100),
+        (45, 0): right(60), (45, 1): wrong(5), (45, 2): right(50),
+        (22, 0): wrong(3), (22, 1): right(51), (22, 2): right(4, "length"),
+    }  # fmt: skip
+    asked = questions(1)
+    engine = ScriptedEngine(asked, lambda a: script[a.budget, a.sample])
+    (record,) = search(asked, engine, GREEDY, samples=3)
+    assert record.vanilla.best.tokens == 90
+    assert path(record) == [(45, 50, True), (22, 51, False)]
+    assert [a.tokens for a in record.attempts[0].answers] == [60, 5, 50]
+    assert (record.budget, record.target.tokens) == (45, 50)
+    assert sorted(a.sample for a in engine.calls) == [0, 0, 0, 1, 1, 1, 2, 2, 2]
+
+
+def test_samples_do_not_mix_between_questions() -> None:
+    asked = questions(2)
+    engine = ScriptedEngine(asked, lambda a: wrong(1) if a.question.id == "q/0" else right(8 + a.sample))
+    records = search(asked, engine, GREEDY, samples=2)
+    assert [[a.tokens for a in r.vanilla.answers] for r in records] == [[1, 1], [8, 9]]
+
+
+# --- On disk --------------------------------------------------------------------------------------------------------
+
+MIXED: tuple[Curve, ...] = (
+    {None: right(258), 129: right(120), 64: right(86), 32: wrong(9)},
+    {None: wrong(50)},
+    {None: right(80), 40: right(80)},
+    {None: right(512, "length")},
+    {None: right(40), 20: right(10), 10: right(9), 5: right(8), 2: right(7), 1: right(6)},
+)
+
+
+def test_records_are_read_as_they_were_written(tmp_path: Path) -> None:
+    records, _ = searched(*MIXED)
+    write_records(tmp_path / "records.jsonl", records)
+    assert read_records(tmp_path / "records.jsonl") == records
+
+
+@pytest.mark.parametrize("dies_after", [0, 1, 4, 6, 9])
+def test_a_killed_search_goes_on_and_ends_as_if_it_had_not_been(dies_after: int, tmp_path: Path) -> None:
+    records, calls = searched(*MIXED)
+    asked = [r.question for r in records]
+    curve_of = dict(zip((q.id for q in asked), MIXED, strict=True))
+    reply = lambda a: curve_of[a.question.id][a.budget]  # noqa: E731
+    first = ScriptedEngine(asked, reply, dies_after=dies_after)
+    second = ScriptedEngine(asked, reply)
+    with pytest.raises(KeyboardInterrupt):
+        search(asked, JournaledEngine(first, tmp_path / "journal.jsonl", {"name": "m"}), GREEDY)
+    resumed = search(asked, JournaledEngine(second, tmp_path / "journal.jsonl", {"name": "m"}), GREEDY)
+    assert resumed == records
+    assert len(first.calls) == dies_after
+    assert sorted(map(repr, first.calls + second.calls)) == sorted(map(repr, calls))
+
+
+def test_the_summary_counts_targets_their_tokens_and_the_reasons() -> None:
+    """Targets: 258 → 86 and 40 → 6. Means 149 and 46, so 1 − 46/149 = 69.1 % are saved."""
+    records, _ = searched(*MIXED)
+    assert summary(records).splitlines() == [
+        "5 questions, 2 with a target",
+        "their mean tokens: vanilla 149.0, target 46.0, 69.1% saved",
+        "1 without: no feasible budget",
+        "1 without: vanilla answer cut off",
+        "1 without: vanilla answer wrong",
+    ]
+
+
+def test_a_summary_without_any_target_has_no_means() -> None:
+    records, _ = searched({None: wrong(5)}, {None: wrong(6)})
+    assert summary(records).splitlines() == ["2 questions, 0 with a target", "2 without: vanilla answer wrong"]

@@ -1,0 +1,103 @@
+"""The warm start's examples: solutions as long as the prompt asks for, and long ones where the budget is too small."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+
+import pytest
+
+from tale import prompts
+from tale.chat import Chat
+from tale.data import problems
+from tale.data.examples import Example
+from tale.data.question import Question
+from tale.data.warmup import LEVELS, LONG, PROMPTS, warmup_examples
+
+COUNT = 300
+BUDGET = re.compile(r"use less than (\d+) tokens:\n")
+
+
+@pytest.fixture(scope="module")
+def chat(tiny_tokenizer) -> Chat:
+    return Chat(tiny_tokenizer)
+
+
+@pytest.fixture(scope="module")
+def examples(chat: Chat) -> list[tuple[Question, Example]]:
+    return warmup_examples(COUNT, seed=3, chat=chat)
+
+
+@pytest.fixture(scope="module")
+def solutions() -> dict[str, tuple[str, ...]]:
+    return {p.question.id: p.solutions for p in problems.generate("warmup", COUNT, seed=3)}
+
+
+def asked(question: Question, example: Example, chat: Chat) -> tuple[str, int | None]:
+    """Which prompt the example has, and its budget."""
+    for name, make in (("vanilla", prompts.vanilla), ("direct", prompts.direct), ("estimate", prompts.estimate)):
+        if example.prompt == chat.prompt_ids(make(question)):
+            return name, None
+    budget = int(BUDGET.search(chat.decode(example.prompt)).group(1))
+    assert example.prompt == chat.prompt_ids(prompts.budgeted(question, budget))
+    return "budget", budget
+
+
+def test_vanilla_gets_the_longest_solution_and_direct_the_bare_answer(chat, examples, solutions) -> None:
+    for question, example in examples:
+        name, _ = asked(question, example, chat)
+        if name in ("vanilla", "direct"):
+            wanted = solutions[question.id][LONG if name == "vanilla" else 0]
+            assert example.answers == (chat.target_ids(wanted),)
+
+
+def test_under_a_budget_the_answer_is_the_longest_that_fits_and_long_where_none_does(chat, examples, solutions) -> None:
+    """Tokens strictly less than the budget, as the prompt says. The bare answer line is no chain of thought."""
+    fitted = Counter()
+    for question, example in examples:
+        name, budget = asked(question, example, chat)
+        if name != "budget":
+            continue
+        lengths = [len(chat.target_ids(solution)) for solution in solutions[question.id]]
+        fits = [level for level in range(1, LONG + 1) if lengths[level] < budget]
+        level = max(fits, default=LONG)
+        assert example.answers == (chat.target_ids(solutions[question.id][level]),)
+        fitted[max(fits, default=0)] += 1
+    assert fitted.keys() == LEVELS.keys()
+
+
+def test_a_budget_too_small_for_any_gives_more_tokens_than_one_that_fits(chat, examples) -> None:
+    """Token elasticity (§3)."""
+    by_budget = [(b, len(e.answers[0])) for q, e in examples if (b := asked(q, e, chat)[1])]
+    small = [tokens for budget, tokens in by_budget if tokens >= budget]
+    fitting = sorted(tokens for budget, tokens in by_budget if tokens < budget)
+    assert min(small) > fitting[len(fitting) // 2]
+
+
+def test_the_estimate_is_a_round_budget_under_which_the_middle_solution_just_fits(chat, examples, solutions) -> None:
+    for question, example in examples:
+        if asked(question, example, chat)[0] == "estimate":
+            budget = int(re.fullmatch(r"Budget: \[\[(\d+)\]\]", chat.decode(example.answers[0])).group(1))
+            tokens = len(chat.target_ids(solutions[question.id][2]))
+            assert budget % 5 == 0
+            assert tokens <= budget < tokens + 5
+
+
+def test_the_prompts_come_in_the_stated_shares(chat, examples) -> None:
+    counts = Counter(asked(q, e, chat)[0] for q, e in examples)
+    for name, share in PROMPTS.items():
+        assert abs(counts[name] / COUNT - share) < 3 * (share * (1 - share) / COUNT) ** 0.5
+    assert sum(PROMPTS.values()) == pytest.approx(1)
+    assert sum(LEVELS.values()) == pytest.approx(1)
+
+
+def test_no_story_is_one_of_training_or_test(examples) -> None:
+    warm = {question.context_hash for question, _ in examples}
+    assert len(warm) == COUNT
+    for split in ("train", "test", "test_new"):
+        assert warm.isdisjoint(q.context_hash for q in problems.load(split, 200, seed=3))
+
+
+def test_the_seed_decides(chat, examples) -> None:
+    assert warmup_examples(20, 3, chat) == examples[:20]
+    assert warmup_examples(20, 4, chat) != examples[:20]

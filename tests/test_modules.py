@@ -80,7 +80,7 @@ def test_the_token_mean_is_transformers_own_loss(model: PeftModel) -> None:
 def test_the_example_mean_is_the_papers(model: PeftModel) -> None:
     module, batch = SFTModule(model, LossConfig(mean="example"), OptimConfig()), collate(SINGLES)
     ours = module.training_step(batch)["loss"] / module.weight(batch)
-    assert float(ours) == pytest.approx(float(-scores(model, SINGLES).sum() / 6), rel=1e-5)
+    assert ours.item() == pytest.approx(float(-scores(model, SINGLES).sum() / 6), rel=1e-5)
 
 
 def test_the_pairwise_loss_is_the_papers_fraction(model: PeftModel) -> None:
@@ -88,7 +88,7 @@ def test_the_pairwise_loss_is_the_papers_fraction(model: PeftModel) -> None:
     fractions = chosen.exp() / (chosen.exp() + rejected.exp())
     assert fractions.min() > 0  # float64 holds even the longest answer's probability
     step = DPOModule(model, LossConfig(), OptimConfig()).training_step(collate(PAIRS))
-    assert float(step["loss"]) == pytest.approx(float(-fractions.log().sum()), rel=1e-5)
+    assert step["loss"].item() == pytest.approx(float(-fractions.log().sum()), rel=1e-5)
 
 
 def test_what_a_dpo_step_reports(model: PeftModel) -> None:
@@ -105,7 +105,7 @@ def test_what_a_dpo_step_reports(model: PeftModel) -> None:
         "rejected_tokens": int(lengths(PAIRS, 1).sum()),
     }
     module, batch = DPOModule(model, LossConfig(), OptimConfig()), collate(PAIRS)
-    step = {name: float(value) for name, value in module.training_step(batch).items() if name != "loss"}
+    step = {name: value.item() for name, value in module.training_step(batch).items() if name != "loss"}
     assert step == pytest.approx(expected, rel=1e-5)
     assert module.weight(batch) == 5
 
@@ -118,7 +118,7 @@ def test_standard_dpo_by_hand(model: PeftModel, tiny_model_folder: Path) -> None
     loss = LossConfig(reference=True, beta=0.5, length_normalised=True)
     step = DPOModule(model, loss, OptimConfig()).training_step(collate(PAIRS))
     assert float(step["margin"]) == pytest.approx(float(margins.sum()), rel=1e-4)
-    assert float(step["loss"]) == pytest.approx(float((1 + (-margins).exp()).log().sum()), rel=1e-4)
+    assert step["loss"].item() == pytest.approx(float((1 + (-margins).exp()).log().sum()), rel=1e-4)
 
 
 def test_standard_dpo_starts_at_ln_2_exactly(tiny_model_folder: Path) -> None:

@@ -26,7 +26,7 @@ def fingerprint(recipe: TrainRecipe, base: dict[str, str], data: TaleDataModule,
     return {
         **sections,
         "objective": recipe.objective.value,
-        "precision": recipe.fabric.precision,
+        "precision": f"{recipe.model.dtype.value} {recipe.fabric.precision}",
         "model": f"{base['name']} {base['weights']}",
         "data": hashlib.sha256(ids).hexdigest()[:16],
         "devices": str(world_size),

@@ -166,7 +166,7 @@ def test_the_checkpoints_recommended_decoding_does_not_leak_in(tiny_model_folder
     model = fresh(tiny_model_folder)
     model.generation_config = GenerationConfig(
         do_sample=True, temperature=5.0, top_p=0.9, repetition_penalty=3.0, no_repeat_ngram_size=1,
-        min_new_tokens=9, max_new_tokens=5, suppress_tokens=list(range(100)), eos_token_id=END_ID,
+        max_new_tokens=5, suppress_tokens=list(range(100)), eos_token_id=END_ID,
     )  # fmt: skip
     ids = torch.tensor([chat.prompt_ids(TEXTS[0])])
     leaked = model.generate(ids, pad_token_id=0)[0, ids.shape[1] :].tolist()

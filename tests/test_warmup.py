@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from random import Random
 
 import pytest
 
@@ -12,7 +13,7 @@ from tale.chat import Chat
 from tale.data import problems
 from tale.data.examples import Example
 from tale.data.question import Question
-from tale.data.warmup import LEVELS, LONG, PROMPTS, warmup_examples
+from tale.data.warmup import LEVELS, LONG, PROMPTS, _budget, warmup_examples
 
 COUNT = 300
 BUDGET = re.compile(r"use less than (\d+) tokens:\n")
@@ -64,6 +65,14 @@ def test_under_a_budget_the_answer_is_the_longest_that_fits_and_long_where_none_
         assert example.answers == (chat.target_ids(solutions[question.id][level]),)
         fitted[max(fits, default=0)] += 1
     assert fitted.keys() == LEVELS.keys()
+
+
+@pytest.mark.parametrize(
+    ("level", "budgets"), [(0, {1, 2}), (1, {3}), (2, {4, 5, 6}), (3, {7, 8}), (LONG, {*range(9, 17)})]
+)
+def test_a_budget_is_any_under_which_its_solution_is_the_longest_that_fits(level: int, budgets: set) -> None:
+    """Solutions of 1, 2, 3, 6 and 8 tokens; "less than" a budget, and at most twice the longest."""
+    assert {_budget(Random(i), [1, 2, 3, 6, 8], level) for i in range(500)} == budgets
 
 
 def test_a_budget_too_small_for_any_gives_more_tokens_than_one_that_fits(chat, examples) -> None:

@@ -9,8 +9,8 @@ from typing import Any
 
 from transformers.utils import logging as transformers_logging
 
-from tale.config import describe, load
 from tale.errors import UserError
+from tale.recipes import describe, load
 
 
 def run(kind: type, main: Callable[[Any], None], usage: str) -> None:

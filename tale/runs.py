@@ -12,8 +12,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from tale.config import to_yaml
 from tale.files import write_atomic
+from tale.recipes import to_yaml
 
 PACKAGES = ("lightning", "torch", "transformers", "peft", "bitsandbytes", "datasets", "omegaconf", "tensorboard")
 # Anything that looks like a token on the command line (Hugging Face, OpenAI style) is not written down.

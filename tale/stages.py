@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tale.config import load, to_yaml
 from tale.files import write_atomic
 from tale.models.base import resolve
+from tale.recipes import load, to_yaml
 
 STAMP = "stage.json"
 

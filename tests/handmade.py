@@ -9,7 +9,7 @@ from peft import PeftModel
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
-from tale import config
+from tale import recipes
 from tale.config import LoraConfig, TrainRecipe
 from tale.data.examples import Example
 from tale.data.question import Question
@@ -68,7 +68,7 @@ def examples(count: int, sides: int = 1) -> list[Example]:
 
 def recipe(source: Path, output: Path, records: Path, objective: str = "sft", *overrides: str) -> TrainRecipe:
     """The shipped tiny recipe on this model and these records."""
-    return config.load(TrainRecipe, arguments(source, output, records, objective, *overrides))
+    return recipes.load(TrainRecipe, arguments(source, output, records, objective, *overrides))
 
 
 def arguments(source: Path, output: Path, records: Path, objective: str = "sft", *overrides: str) -> list[str]:

@@ -12,7 +12,7 @@ from handmade import pairs, recipe
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from tale import config
+from tale import config, recipes
 from tale.config import LoraConfig, MergeRecipe, ModelConfig, TrainRecipe
 from tale.data.datamodule import TaleDataModule
 from tale.errors import UserError
@@ -134,7 +134,7 @@ def test_an_unknown_module_is_named_with_the_known_ones(tiny_model_folder: Path)
 
 def test_a_merged_model_answers_alike(trained: Trained, tiny_model_folder: Path, tmp_path: Path) -> None:
     """Its base comes from the run's own recipe."""
-    made = config.load(MergeRecipe, [f"adapter={trained.adapter}", f"output={tmp_path / 'merged'}"])
+    made = recipes.load(MergeRecipe, [f"adapter={trained.adapter}", f"output={tmp_path / 'merged'}"])
     merge(made)
     merged = AutoModelForCausalLM.from_pretrained(tmp_path / "merged")
     torch.testing.assert_close(logits(merged), logits(trained.model), rtol=0, atol=1e-4)
@@ -148,7 +148,9 @@ def test_a_merged_model_answers_alike(trained: Trained, tiny_model_folder: Path,
 
 
 def test_an_adapter_of_another_base_is_not_merged(trained: Trained, tmp_path: Path) -> None:
-    made = config.load(MergeRecipe, [f"adapter={trained.adapter}", f"output={tmp_path / 'merged'}", "model.name=other"])
+    made = recipes.load(
+        MergeRecipe, [f"adapter={trained.adapter}", f"output={tmp_path / 'merged'}", "model.name=other"]
+    )
     with pytest.raises(UserError, match="this adapter was trained on"):
         merge(made)
     assert not (tmp_path / "merged").exists()

@@ -14,7 +14,7 @@ from PIL import Image
 from scripted import GREEDY, Asked, ScriptedEngine, questions, right, said, wrong
 
 from tale import prompts
-from tale.config import EvaluateRecipe, MethodConfig, MethodKind, PriceConfig, load
+from tale.config import EvaluateRecipe, MethodConfig, MethodKind, PriceConfig
 from tale.data.question import Question
 from tale.data.selection import select
 from tale.engines import Completion
@@ -24,6 +24,7 @@ from tale.evaluation.methods import Reply, answer, check_methods, label_of, read
 from tale.evaluation.statistics import paired_difference, wilson
 from tale.evaluation.summary import Row, print_table, summarise, write_summary
 from tale.models.lora import AdapterCard
+from tale.recipes import load
 from tale.records import Answer, Attempt, Record, write_records
 
 QUESTIONS = questions(4)

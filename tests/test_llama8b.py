@@ -12,7 +12,7 @@ import torch
 from handmade import recipe, record
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
 
-from tale import config, prompts
+from tale import prompts, recipes
 from tale.chat import Chat
 from tale.config import TrainRecipe
 from tale.data.datamodule import TaleDataModule
@@ -45,7 +45,7 @@ TEMPLATE = """{{- bos_token }}
 
 def built(name: str) -> tuple[TrainRecipe, CausalLMModule]:
     """What the shipped recipe trains, on the meta device."""
-    made = config.load(TrainRecipe, [f"recipe={name}"])
+    made = recipes.load(TrainRecipe, [f"recipe={name}"])
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(
             AutoConfig.from_pretrained(ARCHITECTURE), dtype=getattr(torch, made.model.dtype.value)

@@ -10,7 +10,7 @@ import pytest
 from scripted import ScriptedEngine, said
 
 from tale.ask import ask
-from tale.config import AskRecipe, EvaluateRecipe, MergeRecipe, SearchRecipe, TrainRecipe, load
+from tale.config import AskRecipe, EvaluateRecipe, MergeRecipe, SearchRecipe, TrainRecipe
 from tale.data.benchmarks import load as load_benchmark
 from tale.data.question import Question
 from tale.engines import Completion
@@ -18,6 +18,7 @@ from tale.engines.transformers import TransformersEngine
 from tale.errors import UserError
 from tale.evaluation.run import evaluate
 from tale.models.merge import merge
+from tale.recipes import load
 from tale.records import read_records
 from tale.search import run as search_run
 from tale.search.run import run_search

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from tale import runs
-from tale.config import SearchRecipe, TrainRecipe, load
+from tale.config import SearchRecipe, TrainRecipe
+from tale.recipes import load
 from tale.runs import start_run
 from tale.stages import Stage, run_stages
 

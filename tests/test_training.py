@@ -158,7 +158,7 @@ def test_training_leaves_the_base_alone(tiny_model_folder: Path, records: Path, 
 KILLED_WHILE_WRITING_A_CHECKPOINT = """
 import os, signal, sys
 from pathlib import Path
-from tale import config
+from tale import config, recipes
 from tale.training.run import train
 
 rename = Path.rename
@@ -169,7 +169,7 @@ def killed(self, target):
     return rename(self, target)
 
 Path.rename = killed
-train(config.load(config.TrainRecipe, sys.argv[1:]))
+train(recipes.load(config.TrainRecipe, sys.argv[1:]))
 """
 
 

@@ -12,9 +12,10 @@ from typing import Any
 
 from lightning import Fabric
 
-from tale.config import TrainRecipe, to_yaml
+from tale.config import TrainRecipe
 from tale.data.datamodule import TaleDataModule
 from tale.errors import UserError
+from tale.recipes import to_yaml
 
 KEEP = 2
 

@@ -1,0 +1,202 @@
+"""Reading recipes: YAML and `key=value` overrides, merged into the dataclasses of `tale.config`.
+
+A recipe is a file in `recipes/`, or anywhere (`recipe=path/to/my.yaml`). An unknown key, a wrong type or a value out of
+range is one error that names key and file, before anything is loaded.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+import typing
+from collections.abc import Callable
+from dataclasses import MISSING
+from enum import Enum
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from tale.config import AskRecipe, EvaluateRecipe, MergeRecipe, SearchRecipe, TrainRecipe
+from tale.errors import UserError, nearest
+
+RECIPES = Path(__file__).resolve().parents[1] / "recipes"
+Recipe = TypeVar("Recipe", SearchRecipe, TrainRecipe, EvaluateRecipe, MergeRecipe, AskRecipe)
+
+
+def load(kind: type[Recipe], arguments: list[str]) -> Recipe:
+    """Resolve `recipe=<name or path>` and its `key=value` overrides into a typed recipe.
+
+    Merging and asking need no recipe: the model is the one in the recipe of the run that made `adapter`.
+
+    Raises:
+        UserError: no such recipe, an unknown key, a wrong type, a value out of range, or one that is missing.
+    """
+    pairs = dict(_pair(argument) for argument in arguments)
+    beside_adapter = kind in (MergeRecipe, AskRecipe) and "recipe" not in pairs and "adapter" in pairs
+    file = Path(pairs["adapter"]).parent / "recipe.yaml" if beside_adapter else _find(pairs.pop("recipe", None))
+    if not file.is_file():
+        raise UserError(
+            f"adapter={pairs['adapter']}: no training run there ({file} is missing); name its base by recipe=…"
+        )
+    try:
+        content = OmegaConf.load(file)
+        if beside_adapter:  # a trained adapter's run folder says which base it has
+            content = OmegaConf.masked_copy(content, "model")
+        _check_keys(kind, kind, content, f"{file}: ")
+        merged = OmegaConf.merge(OmegaConf.structured(kind), content)
+        for key, value in pairs.items():
+            _override(kind, merged, key, value)
+        missing = OmegaConf.missing_keys(merged)
+        if missing:
+            raise UserError(f"{file}: {', '.join(sorted(missing))}: not given")
+        recipe = typing.cast(Recipe, OmegaConf.to_object(merged))
+    except (OmegaConfBaseException, yaml.YAMLError, UnicodeDecodeError) as error:
+        key = getattr(error, "full_key", None)
+        raise UserError(f"{file}: {f'{key}: ' if key else ''}{_reason(error)}") from error
+    _check_range(recipe, lambda key: "" if key in pairs else f"{file}: ")
+    return recipe
+
+
+def to_yaml(recipe: Any) -> str:
+    """The resolved recipe, every default written out; it can be given back as `recipe=<file>`."""
+    return OmegaConf.to_yaml(OmegaConf.structured(recipe))
+
+
+def recipe_names() -> list[str]:
+    """Names of the shipped recipes."""
+    return sorted(str(file.relative_to(RECIPES).with_suffix("")) for file in RECIPES.rglob("*.yaml"))
+
+
+def describe(kind: type) -> str:
+    """The help text: what the command does, the shipped recipes of this kind, and every key."""
+    fitting = [name for name in recipe_names() if _fits(kind, name)]
+    recipes = ", ".join(fitting) or "none is needed, the model is that of the adapter's own run"
+    lines = [str(kind.__doc__), "", f"recipes: {recipes}", "", "keys (override any with key=value):"]
+    lines += [f"  {key:<32} {type_:<22} {meaning}{default}" for key, type_, default, meaning in _rows(kind)]
+    return "\n".join(lines)
+
+
+def _rows(kind: type, prefix: str = "") -> typing.Iterator[tuple[str, str, str, str]]:
+    hints = typing.get_type_hints(kind)
+    for item in dataclasses.fields(kind):
+        hint, key = hints[item.name], prefix + item.name
+        if dataclasses.is_dataclass(hint):
+            yield from _rows(hint, key + ".")
+            continue
+        default = item.default_factory() if item.default_factory is not MISSING else item.default
+        default = default.value if isinstance(default, Enum) else default
+        shown = " (required)" if default == "???" else f" [{default}]"
+        yield key, _type_name(hint), shown, item.metadata["help"]
+        if typing.get_origin(hint) is list and dataclasses.is_dataclass(typing.get_args(hint)[0]):
+            yield from _rows(typing.get_args(hint)[0], key + "[i].")
+
+
+def _type_name(hint: Any) -> str:
+    if isinstance(hint, type) and issubclass(hint, Enum):
+        return "|".join(hint.__members__)
+    return (
+        hint.__name__ if isinstance(hint, type) and not typing.get_args(hint) else str(hint).replace("tale.config.", "")
+    )
+
+
+def _pair(argument: str) -> tuple[str, str]:
+    key, equals, value = argument.partition("=")
+    if not (key.strip(".[]") and equals):
+        raise UserError(f"{argument!r}: arguments are key=value, such as recipe=sft_llama8b or optim.lr=2e-5")
+    return key, value
+
+
+def _find(name: str | None) -> Path:
+    if name is None:
+        raise UserError(f"recipe=… is missing; shipped recipes: {', '.join(recipe_names())}")
+    shipped = RECIPES / f"{name}.yaml"
+    file = shipped if shipped.is_file() else Path(name)
+    if not file.is_file():
+        known = recipe_names()
+        advice = nearest(name, known) or f" Shipped: {', '.join(known)}"
+        raise UserError(f"recipe={name}: no such recipe or file.{advice}")
+    return file
+
+
+def _fits(kind: type, name: str) -> bool:
+    try:
+        load(kind, [f"recipe={name}"])
+    except UserError:
+        return False
+    return True
+
+
+def _override(kind: type, recipe: Any, key: str, value: str) -> None:
+    """Set one key, such as `optim.lr` or `methods[0].label`. A text is taken as it stands, all else is read as YAML."""
+    hint: Any = kind
+    for part in re.finditer(r"[^.\[\]]+", key):
+        if typing.get_origin(hint) is list and part.group().isdecimal():
+            hint = typing.get_args(hint)[0]
+        else:
+            hint = _hint(kind, hint, part.group(), key[: part.start()], "")
+    try:
+        if hint in (str, str | None):
+            OmegaConf.update(recipe, key, None if value in ("", "null") else value)
+        else:
+            parsed = OmegaConf.from_dotlist([f"value={value}"])
+            _check_keys(kind, hint, parsed._get_node("value"), "", key)
+            OmegaConf.update(recipe, key, parsed["value"])
+    except (OmegaConfBaseException, yaml.YAMLError) as error:
+        raise UserError(f"{key}={value}: {getattr(error, 'problem', None) or _reason(error)}") from error
+
+
+def _check_keys(kind: type, hint: Any, node: Any, where: str, path: str = "") -> None:
+    """Refuse unknown keys in a section or a list of sections, at any depth."""
+    element = typing.get_args(hint)[0] if typing.get_origin(hint) is list else None
+    if element and OmegaConf.is_list(node):
+        for i in range(len(node)):
+            _check_keys(kind, element, node._get_node(i), where, f"{path}[{i}]")
+    if not dataclasses.is_dataclass(hint) or node is None or (hint is not kind and node._is_none()):
+        return
+    if not OmegaConf.is_dict(node):
+        raise UserError(f"{where}{path or 'the recipe'} must be a section of `key: value` lines")
+    prefix = f"{path}." if path else ""
+    for name in node:
+        _check_keys(kind, _hint(kind, hint, name, prefix, where), node._get_node(name), where, f"{prefix}{name}")
+
+
+def _hint(kind: type, section: Any, name: Any, prefix: str, where: str) -> Any:
+    """The type of the key `name` of a section.
+
+    Raises:
+        UserError: there is none; it names the keys of that name elsewhere in the recipe, else the nearest one here.
+    """
+    hints = typing.get_type_hints(section) if dataclasses.is_dataclass(section) else {}
+    if name in hints:
+        return hints[name]
+    elsewhere = [key for key, *_ in _rows(kind) if key.rpartition(".")[2] == name]
+    advice = f" Did you mean {' or '.join(map(repr, elsewhere))}?" if elsewhere else nearest(str(name), hints)
+    known = f" Known: {', '.join(hints)}." if hints else ""
+    raise UserError(f"{where}unknown key {prefix}{name}.{advice or known}")
+
+
+def _check_range(section: Any, where: Callable[[str], str], prefix: str = "") -> None:
+    for item in dataclasses.fields(section):
+        value, key = getattr(section, item.name), prefix + item.name
+        if dataclasses.is_dataclass(value):
+            _check_range(value, where, f"{key}.")
+        for i, entry in enumerate(value if isinstance(value, list) else []):
+            if dataclasses.is_dataclass(entry):
+                _check_range(entry, where, f"{key}[{i}].")
+        least, most, one_of = (item.metadata.get(name) for name in ("least", "most", "one_of"))
+        if one_of and value not in one_of:
+            raise UserError(f"{where(key)}{key}={value}: one of {', '.join(one_of)}")
+        if least is not None and value is not None and not least <= value <= most:
+            bounds = f"at least {least}" if most == math.inf else f"from {least} to {most}"
+            raise UserError(f"{where(key)}{key}={value}: must be {bounds}")
+
+
+def _reason(error: Exception) -> str:
+    mark = getattr(error, "problem_mark", None)
+    if mark is not None:
+        return f"line {mark.line + 1}: {getattr(error, 'problem', None) or 'not YAML'}"
+    return str(error).strip().splitlines()[0]

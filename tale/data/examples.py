@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-IGNORE = -100
+from tale.losses.logprobs import IGNORE
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from torch import Tensor
 from tale.config import LossConfig, OptimConfig
 from tale.data.examples import Batch
 from tale.losses import dpo_margin, preference_loss, sequence_logprobs, sft_loss
+from tale.losses.logprobs import IGNORE
 
 SATURATED_NATS = 10.0
 
@@ -31,7 +32,7 @@ class CausalLMModule(LightningModule):
         The head runs only from the first target position on. Rows are padded on the right, where a causal model's
         real tokens cannot look, so no attention mask is needed and attention keeps its fast path.
         """
-        first = int((batch.labels != -100).any(dim=0).nonzero()[0])
+        first = int((batch.labels != IGNORE).any(dim=0).nonzero()[0])
         keep = batch.labels.shape[1] - first
         logits = self.model(input_ids=batch.input_ids, logits_to_keep=keep, use_cache=False).logits
         return sequence_logprobs(logits, batch.labels[:, first:])
@@ -76,7 +77,7 @@ class DPOModule(CausalLMModule):
     def step(self, batch: Batch) -> dict[str, Tensor]:
         """`loss`, and each pair's margin, whether it is positive, and both sides' log-probability and length."""
         chosen, rejected = self.logprobs(batch).chunk(2)
-        lengths = (batch.labels != -100).sum(dim=1).chunk(2)
+        lengths = (batch.labels != IGNORE).sum(dim=1).chunk(2)
         margin = dpo_margin(
             chosen,
             rejected,

@@ -113,12 +113,17 @@ class DataConfig:
     seed: int = opt("of the validation split and of generated problems", 0)
 
 
+MEANS = ("example", "token")
+
+
 @dataclass
 class LossConfig:
-    mean: str = opt("sft: 'example' (the paper: sum over tokens, mean over examples) or 'token'", "example")
+    mean: str = opt("sft: sum over tokens, mean over 'example's (the paper) or over 'token's", "example", one_of=MEANS)
     reference: bool = opt("dpo: subtract the base model's margin (standard DPO); the paper's is false", False)
     beta: float = opt("dpo: factor on the margin; the paper's loss is 1", 1.0, least=0)
-    length_normalised: bool = opt("dpo: score an answer by its mean, not summed, log-probability", False)
+    length_normalised: bool = opt(
+        "score an answer by the mean of its tokens' log-probabilities, not by their sum", False
+    )
 
 
 @dataclass

@@ -44,6 +44,11 @@ def test_sft_sums_over_tokens_and_examples() -> None:
     assert float(sft_loss(sequence_logprobs(logits, labels))) == pytest.approx(math.log(64 / 9))
 
 
+def test_sft_of_means_counts_a_long_and_a_short_example_alike() -> None:
+    logprobs, lengths = torch.tensor([-6.0, -1.0]), torch.tensor([3, 1])
+    assert float(sft_loss(logprobs, lengths)) == 6 / 3 + 1
+
+
 @given(st.floats(-40, 0), st.floats(-40, 0))
 def test_the_preference_loss_is_the_papers_fraction(chosen: float, rejected: float) -> None:
     fraction = math.exp(chosen) / (math.exp(chosen) + math.exp(rejected))

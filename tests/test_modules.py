@@ -83,6 +83,17 @@ def test_the_example_mean_is_the_papers(model: PeftModel) -> None:
     assert ours.item() == pytest.approx(float(-scores(model, SINGLES).sum() / 6), rel=1e-5)
 
 
+def test_length_normalised_sft_is_transformers_own_loss_of_each_example_alone(model: PeftModel) -> None:
+    module, batch = SFTModule(model, LossConfig(length_normalised=True), OptimConfig()), collate(SINGLES)
+    theirs = []
+    for e in SINGLES:
+        ids = torch.tensor([e.prompt + e.answers[0]])
+        labels = torch.tensor([[-100] * len(e.prompt) + e.answers[0]])
+        theirs.append(float(model(input_ids=ids, labels=labels).loss))
+    ours = module.training_step(batch)["loss"] / module.weight(batch)
+    assert ours.item() == pytest.approx(sum(theirs) / 6, rel=1e-5)
+
+
 def test_the_pairwise_loss_is_the_papers_fraction(model: PeftModel) -> None:
     chosen, rejected = scores(model, PAIRS), scores(model, PAIRS, side=1)
     fractions = chosen.exp() / (chosen.exp() + rejected.exp())

@@ -33,7 +33,8 @@ class CausalLMModule(LightningModule):
         real tokens cannot look, so no attention mask is needed and attention keeps its fast path.
         """
         first = int((batch.labels != IGNORE).any(dim=0).nonzero()[0])
-        keep = batch.labels.shape[1] - first
+        # As indices, not as a count: the slice that a count gives makes the head copy its weight once for each row.
+        keep = torch.arange(first, batch.labels.shape[1], device=batch.labels.device)
         logits = self.model(input_ids=batch.input_ids, logits_to_keep=keep, use_cache=False).logits
         return sequence_logprobs(logits, batch.labels[:, first:])
 
@@ -67,8 +68,9 @@ class SFTModule(CausalLMModule):
         return batch.targets if self.loss.mean == "token" else batch.examples
 
     def step(self, batch: Batch) -> dict[str, Tensor]:
-        """`loss`: summed over examples and their tokens."""
-        return {"loss": sft_loss(self.logprobs(batch))}
+        """`loss`: summed over examples and their tokens, or over the examples' means."""
+        lengths = (batch.labels != IGNORE).sum(dim=1) if self.loss.length_normalised else None
+        return {"loss": sft_loss(self.logprobs(batch), lengths)}
 
 
 class DPOModule(CausalLMModule):

@@ -65,8 +65,10 @@ def _card(base: dict[str, str], data: TaleDataModule, inherited: AdapterCard | N
 
 
 def _check(recipe: TrainRecipe) -> None:
-    if recipe.loss.mean not in ("example", "token"):
-        raise UserError(f"loss.mean={recipe.loss.mean}: 'example' (the paper's) or 'token'")
+    if recipe.loss.mean == "token" and recipe.loss.length_normalised:
+        raise UserError(
+            "loss.mean=token, loss.length_normalised=true: both divide by an answer's tokens; leave out one"
+        )
     if not recipe.lora.modules:
         raise UserError("lora.modules: none given; the official code's are [q_proj, v_proj]")
     if recipe.resume not in (None, "auto"):

@@ -61,7 +61,8 @@ def _problems(split: str, seed: int) -> Iterator[Problem]:
             continue
         seen.add(opening)
         rejected = 0
-        yield Problem(question, solve(case, rng), kind, story.name)
+        # The solutions have their own dice: how they are worded must not change which questions follow.
+        yield Problem(question, solve(case, Random(case.text)), kind, story.name)
 
 
 def _case(kind: str, stories: list[Story], rng: Random) -> tuple[Story, Case]:

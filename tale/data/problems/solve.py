@@ -89,7 +89,7 @@ def solve(case: Case, rng: Random) -> tuple[str, str, str, str, str]:
 
 
 def _line(case: Case) -> list[str]:
-    return [f"{', '.join(map(str, case.steps))}." if case.steps else case.source(case.goal)]
+    return [f"{', '.join(map(str, case.steps))}." if case.steps else f"{_upper(str(case.goal))}."]
 
 
 def _short(case: Case, rng: Random) -> list[str]:
@@ -98,54 +98,43 @@ def _short(case: Case, rng: Random) -> list[str]:
         return [f'{says}: "{case.source(case.goal)}"', f"So {case.goal}."]
     then = rng.choice(("So", "Then", "This gives"))
     if len(case.steps) == 1:
-        return [f"{_upper(_list(case.needed))}.", f"{then} {case.steps[0]}."]
+        return [f"{_upper(_list(case.needed))}.", f"{then} {case.steps[0]}, which is {case.goal.name}."]
     first, second = (f"{step}, which is {step.result.name}." for step in case.steps)
     return [first, f"Then {second}"]
 
 
 def _medium(case: Case, rng: Random) -> list[str]:
+    """Everything that the story tells, in one sentence; then what the question asks."""
+    known = rng.choice(("The story says that", "We know that", "We read that"))
+    facts = [quantity for _, quantities in case.sentences for quantity in quantities]
+    lines = [_goal(case, rng), f"{known} {_list(facts)}."]
     if not case.steps:
-        seeks = rng.choice(("The question asks for", "We want to find", "We are looking for"))
-        others = [q.name for _, quantities in case.sentences for q in quantities if q != case.goal]
-        return [
-            f"{seeks} {case.goal.name}.",
-            f'The story has a sentence about it: "{case.source(case.goal)}"',
-            rng.choice(("The number stands there, so there is nothing to compute.", "We only have to read it off.")),
-            f"{_upper(_list(others[:2]))} {'do' if others[1:] else 'does'} not matter here.",
-            f"So {case.goal}.",
-        ]
-    known = rng.choice(("From the story,", "We know that", "The story says that"))
-    lines = [f"{known} {_list(case.needed)}."]
+        return [*lines, f"So {case.goal}."]
     if len(case.steps) == 1:
-        return [*lines, _why(case.steps[0], rng), _work(case.steps[0])]
+        return [*lines, f"{_why(case.steps[0], rng)} {case.steps[0]}."]
     return [*lines, *(f"{_plan(step)}: {step}." for step in case.steps)]
 
 
 def _full(case: Case, rng: Random) -> list[str]:
-    seeks = rng.choice(("We look for", "We want to know", "The question asks for"))
-    lines = [f"{seeks} {case.goal.name}."]
-    lines += [_verdict(sentence, quantities, case) for sentence, quantities in case.sentences]
-    if case.steps:
-        for step in case.steps:
-            why = _why(step, rng) if len(case.steps) == 1 else f"{_plan(step)}."
-            lines.append(f"{why} {_work(step)}")
-        lines.append(_check(case.steps[-1], rng))
-        end = rng.choice(("This fits, so", "Everything agrees, so", "That is right, so"))
-    else:
-        lines.append(rng.choice(("No computing is needed, because the number stands in the story.",
-                                 "The answer is written in the story, so we do not have to compute.")))  # fmt: skip
-        lines.append(_contrast(case, rng))
-        end = rng.choice(("So the answer is", "That is why the answer is"))
-        return [*lines, f"{end} {case.goal.amount}."]
-    return [*lines, f"{end} {case.goal}."]
+    """Sentence by sentence what the story tells, before anything is decided; then every small step, and a check."""
+    lines = [_goal(case, rng), *(_reading(*sentence) for sentence in case.sentences)]
+    if not case.steps:
+        plain = rng.choice(("it stands in the story", "the story tells it", "nothing has to be computed"))
+        return [*lines, f"We need {case.goal.name}, and {plain}.", _contrast(case, rng), f"So {case.goal}."]
+    for step in case.steps:
+        why = _why(step, rng) if len(case.steps) == 1 else f"{_plan(step)}."
+        lines.append(f"{why} {_work(step)}")
+    end = rng.choice(("This fits, so", "Everything agrees, so", "That is right, so"))
+    return [*lines, _check(case.steps[-1], rng), f"{end} {case.goal}."]
 
 
-def _verdict(sentence: str, quantities: tuple[Quantity, ...], case: Case) -> str:
-    """A sentence of the story as it stands there, whether it is needed, and what it says then."""
-    quoted = f'"{sentence.removesuffix(".")}"'
-    if needed := [q for q in quantities if q in case.needed]:
-        return f"{quoted} is needed: {_list(needed)}."
-    return f"{quoted} is not needed." if quantities else f"{quoted} has no number."
+def _goal(case: Case, rng: Random) -> str:
+    return f"{rng.choice(('We look for', 'We want to know', 'The question asks for'))} {case.goal.name}."
+
+
+def _reading(sentence: str, quantities: tuple[Quantity, ...]) -> str:
+    """A sentence of the story as it stands there, and what it says."""
+    return f'"{sentence.removesuffix(".")}" tells us that {_list(quantities)}.'
 
 
 def _why(step: Step, rng: Random) -> str:
@@ -163,11 +152,10 @@ def _check(step: Step, rng: Random) -> str:
 
 
 def _contrast(case: Case, rng: Random) -> str:
-    """The check of a looked-up answer: other numbers of the story measure other things."""
+    """The check of a looked-up answer: another number of the story measures another thing."""
     others = [q for _, quantities in case.sentences for q in quantities if q != case.goal]
-    check = rng.choice(("Check:", "Let us check:"))
     other = rng.choice(others)
-    return f"{check} {other.amount} would be {other.name}, but {case.goal.amount} is {case.goal.name}."
+    return f"{rng.choice(('Check:', 'Let us check:'))} {other.amount} is {other.name}, which is not asked for."
 
 
 def _work(step: Step) -> str:

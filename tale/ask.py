@@ -19,7 +19,7 @@ def ask(recipe: AskRecipe) -> None:
     base, adapter = resolve(recipe.model), Path(recipe.adapter)
     check_adapter(adapter, base)
     request = Request(prompts.vanilla(Question("asked", recipe.question, gold="")))
-    sampling = Sampling(recipe.sampling.max_tokens, recipe.sampling.temperature, recipe.sampling.seed)
+    sampling = Sampling(**vars(recipe.sampling))
     for name, model in (("vanilla CoT", base.load()), (str(adapter), load_adapter(base.load(), adapter))):
         ((_, completion),) = TransformersEngine(model, base.chat(), batch_size=1, device=recipe.engine.device).generate(
             [request], sampling

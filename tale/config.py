@@ -121,9 +121,7 @@ class LossConfig:
     mean: str = opt("sft: sum over tokens, mean over 'example's (the paper) or over 'token's", "example", one_of=MEANS)
     reference: bool = opt("dpo: subtract the base model's margin (standard DPO); the paper's is false", False)
     beta: float = opt("dpo: factor on the margin; the paper's loss is 1", 1.0, least=0)
-    length_normalised: bool = opt(
-        "score an answer by the mean of its tokens' log-probabilities, not by their sum", False
-    )
+    length_normalised: bool = opt("score an answer by its tokens' mean log-probability, not by the sum", False)
 
 
 @dataclass
@@ -132,6 +130,7 @@ class LoraConfig:
     alpha: int = opt("scale (A.3: 32)", 32)
     dropout: float = opt("dropout before the adapter", 0.05, least=0, most=1)
     modules: list[str] = opt("names of the adapted linear layers", ["q_proj", "v_proj"])
+    start: str | None = opt("adapter folder of the same shape to go on from, in place of a fresh adapter", None)
 
 
 @dataclass
@@ -177,7 +176,9 @@ class TrainRecipe:
     optim: OptimConfig = group(OptimConfig)
     train: TrainConfig = group(TrainConfig)
     fabric: FabricConfig = group(FabricConfig)
-    resume: str | None = opt("auto: go on from the newest checkpoint in the run folder, if there is one", None)
+    resume: str | None = opt(
+        "auto: go on from the newest checkpoint in the run folder, if there is one", None, one_of=("auto", None)
+    )
 
 
 @dataclass

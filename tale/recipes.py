@@ -189,7 +189,7 @@ def _check_range(section: Any, where: Callable[[str], str], prefix: str = "") ->
                 _check_range(entry, where, f"{key}[{i}].")
         least, most, one_of = (item.metadata.get(name) for name in ("least", "most", "one_of"))
         if one_of and value not in one_of:
-            raise UserError(f"{where(key)}{key}={value}: one of {', '.join(one_of)}")
+            raise UserError(f"{where(key)}{key}={value}: one of {', '.join(name or 'null' for name in one_of)}")
         if least is not None and value is not None and not least <= value <= most:
             bounds = f"at least {least}" if most == math.inf else f"from {least} to {most}"
             raise UserError(f"{where(key)}{key}={value}: must be {bounds}")

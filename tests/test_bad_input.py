@@ -84,7 +84,7 @@ def says(pattern: str, message: str) -> None:
         ("train", ["recipe=tiny/sft", "train.batch_size=0"], "^train.batch_size=0: must be at least 1"),
         ("train", ["recipe=tiny/sft", "loss.mean=all"], "loss.mean=all: one of example, token"),
         ("train", ["recipe=tiny/sft", "loss.mean=token", "loss.length_normalised=true"], "leave out one"),
-        ("train", ["recipe=tiny/sft", "resume=yes"], "^resume=yes: auto, or nothing"),
+        ("train", ["recipe=tiny/sft", "resume=yes"], "resume=yes: one of auto, null"),
         ("train", ["recipe=tiny/sft", "lora.modules=[]"], "^lora.modules: none given"),
         ("merge", ["adapter=gone/adapter", "output=o"], "^adapter=gone/adapter: .*name its base by recipe="),
         ("ask", ["adapter=gone/adapter", "How many?"], "^adapter=gone/adapter: .*name its base by recipe="),

@@ -6,6 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from tqdm import tqdm
+
 
 @dataclass(frozen=True)
 class Sampling:
@@ -45,3 +47,9 @@ class Engine(Protocol):
     def generate(self, requests: Sequence[Request], sampling: Sampling) -> Iterator[tuple[int, Completion]]:
         """Yield `(index into requests, completion)` in whatever order they are done."""
         ...
+
+
+def complete(engine: Engine, requests: Sequence[Request], sampling: Sampling, label: str) -> list[Completion]:
+    """One completion for each request, in the order given, with a progress bar."""
+    done = dict(tqdm(engine.generate(requests, sampling), total=len(requests), desc=label, unit="answer"))
+    return [done[i] for i in range(len(requests))]

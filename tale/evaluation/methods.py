@@ -8,13 +8,11 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
-from tqdm import tqdm
-
 from tale import prompts
 from tale.answers import grade, number, read
 from tale.config import MethodConfig, MethodKind
 from tale.data.question import Question
-from tale.engines import Completion, Engine, Request, Sampling
+from tale.engines import Completion, Engine, Request, Sampling, complete
 from tale.errors import UserError
 from tale.records import read_records
 
@@ -61,14 +59,15 @@ def answer(method: MethodConfig, questions: Sequence[Question], engine: Engine, 
     """Ask every question as `method` does; a reply each, in the order given."""
     label = label_of(method)
     if method.kind is MethodKind.direct:
-        asked, budgets = [prompts.direct(q) for q in questions], [Budget(None)] * len(questions)
+        budgets = [Budget(None)] * len(questions)
+        asked = [prompts.direct(q) for q in questions]
     else:
         budgets = _budgets(method, questions, engine, sampling)
         asked = [
             prompts.vanilla(q) if b.tokens is None else prompts.budgeted(q, b.tokens)
             for q, b in zip(questions, budgets, strict=True)
         ]
-    completions = complete(engine, asked, sampling, label)
+    completions = complete(engine, [Request(prompt) for prompt in asked], sampling, label)
     return [_reply(label, *row) for row in zip(questions, asked, completions, budgets, strict=True)]
 
 
@@ -82,13 +81,6 @@ def label_of(method: MethodConfig) -> str:
         MethodKind.estimated: "TALE-EP",
     }
     return method.label or (Path(method.adapter).parent.name if method.adapter else names[method.kind])
-
-
-def complete(engine: Engine, asked: Sequence[str], sampling: Sampling, label: str) -> list[Completion]:
-    """One completion for each prompt, in order, with a progress bar."""
-    requests = [Request(prompt) for prompt in asked]
-    done = dict(tqdm(engine.generate(requests, sampling), total=len(requests), desc=label, unit="answer"))
-    return [done[i] for i in range(len(requests))]
 
 
 def read_budget(reply: str, alpha: float) -> int | None:
@@ -112,7 +104,8 @@ def _budgets(method: MethodConfig, questions: Sequence[Question], engine: Engine
         known = searched_budgets(Path(method.records))
         found = [known.get(q.question_hash) for q in questions]
         return [Budget(b, fallback=None if b else "no searched budget") for b in found]
-    estimates = complete(engine, [prompts.estimate(q) for q in questions], sampling, f"{label_of(method)}: estimator")
+    requests = [Request(prompts.estimate(q)) for q in questions]
+    estimates = complete(engine, requests, sampling, f"{label_of(method)}: estimator")
     budgets = [read_budget(estimate.text, method.alpha) for estimate in estimates]
     return [
         Budget(budget, estimate, None if budget else "unreadable estimate")

@@ -35,11 +35,12 @@ def evaluate(recipe: EvaluateRecipe) -> list[Row]:
     clean = unseen(questions, [*cards, read_card(base.merge) if base.merge else None])
     folder = start_run(recipe, base=base.identity, questions={"asked": len(questions), "duplicates": dropped})
 
+    sampling = Sampling(**vars(recipe.sampling))  # the same for every method that is compared
     replies: dict[str, list[Reply]] = {label_of(method): [] for method in recipe.methods}
     for adapter in adapters:
         engine = build_engine(recipe.engine, base, folder, Path(adapter) if adapter else None)
         for method in (m for m in recipe.methods if m.adapter == adapter):
-            replies[label_of(method)] = answer(method, questions, engine, _sampling(recipe))
+            replies[label_of(method)] = answer(method, questions, engine, sampling)
     write_jsonl_atomic(folder / "replies.jsonl", (asdict(reply) for rows in replies.values() for reply in rows))
 
     title = f"{recipe.benchmark.name}: {base.name}, {len(questions)} questions"
@@ -70,11 +71,6 @@ def unseen(questions: Sequence[Question], cards: Sequence[AdapterCard | None]) -
             "split, or on the other side of the split by context (benchmark.part=test, the same held_out and seed)"
         )
     return {q.id for q in questions if q.context_hash not in contexts}
-
-
-def _sampling(recipe: EvaluateRecipe) -> Sampling:
-    """The same decoding for every method that is compared."""
-    return Sampling(recipe.sampling.max_tokens, recipe.sampling.temperature, recipe.sampling.seed)
 
 
 def _report(recipe: EvaluateRecipe, replies: dict[str, list[Reply]], title: str, folder: Path, name: str) -> list[Row]:

@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 from peft import LoraConfig as PeftLoraConfig
-from peft import PeftModel, get_peft_model
-from peft.utils import SAFETENSORS_WEIGHTS_NAME
+from peft import PeftModel, get_peft_model, set_peft_model_state_dict
+from peft.utils import SAFETENSORS_WEIGHTS_NAME, load_peft_weights
 from transformers import PreTrainedModel
 
 from tale.config import LoraConfig
@@ -31,7 +31,7 @@ class AdapterCard:
 
 
 def add_lora(model: PreTrainedModel, config: LoraConfig, base_name: str) -> PeftModel:
-    """Freeze `model` and put fresh adapters (float32) on its `config.modules`.
+    """Freeze `model` and put adapters (float32) on its `config.modules`, fresh or with the weights of `config.start`.
 
     Raises:
         UserError: the model has no module of such a name.
@@ -51,6 +51,9 @@ def add_lora(model: PreTrainedModel, config: LoraConfig, base_name: str) -> Peft
     adapted = get_peft_model(model, peft_config)
     # PEFT notes the path that the model was loaded from; an adapter belongs to a model, not to a folder.
     peft_config.base_model_name_or_path = base_name
+    if config.start:
+        loaded = set_peft_model_state_dict(adapted, load_peft_weights(config.start, device="cpu"))
+        assert not loaded.unexpected_keys, loaded.unexpected_keys[:3]
     return adapted
 
 
@@ -95,6 +98,19 @@ def check_adapter(folder: Path, base: BaseModel) -> AdapterCard | None:
             raise UserError(f"{folder}: this adapter is for {owner!r}, the recipe's model is {base.name!r}")
     elif card.base != base.identity:
         raise UserError(f"{folder}: this adapter was trained on {card.base}, the recipe's model is {base.identity}")
+    return card
+
+
+def check_start(config: LoraConfig, base: BaseModel) -> AdapterCard | None:
+    """Refuse to go on from an adapter of another base, rank, scale or other layers, before any weights are loaded."""
+    assert config.start is not None
+    folder = Path(config.start)
+    card = check_adapter(folder, base)
+    saved = PeftLoraConfig.from_pretrained(folder)
+    theirs = {"rank": saved.r, "alpha": saved.lora_alpha, "modules": sorted(saved.target_modules or ())}
+    mine = {"rank": config.rank, "alpha": config.alpha, "modules": sorted(config.modules)}
+    if theirs != mine:
+        raise UserError(f"lora.start: {folder} has {theirs}, the recipe's lora has {mine}; make them the same")
     return card
 
 

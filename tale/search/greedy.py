@@ -14,12 +14,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from tqdm import tqdm
-
 from tale import prompts
 from tale.answers import grade
 from tale.data.question import Question
-from tale.engines import Completion, Engine, Request, Sampling
+from tale.engines import Completion, Engine, Request, Sampling, complete
 from tale.records import Answer, Attempt, Record
 
 
@@ -95,8 +93,8 @@ def _ask(
         for question, budget in asked
         for sample in range(samples)
     ]
-    done = dict(tqdm(engine.generate(requests, sampling), total=len(requests), desc=label, unit="answer"))
-    answers = [answer(done[i], asked[i // samples][0]) for i in range(len(requests))]
+    completions = complete(engine, requests, sampling, label)
+    answers = [answer(completion, asked[i // samples][0]) for i, completion in enumerate(completions)]
     return [
         Attempt(budget, tuple(answers[i * samples : (i + 1) * samples]), feasible=False)
         for i, (_, budget) in enumerate(asked)

@@ -27,7 +27,7 @@ def run_search(recipe: SearchRecipe) -> Path:
     questions, dropped = select(recipe.benchmark)
     folder = start_run(recipe, base=base.identity, questions={"searched": len(questions), "duplicates": dropped})
     engine = build_engine(recipe.engine, base, folder)
-    sampling = Sampling(recipe.sampling.max_tokens, recipe.sampling.temperature, recipe.sampling.seed)
+    sampling = Sampling(**vars(recipe.sampling))
     records = search(questions, engine, sampling, recipe.samples)
     file = folder / "records.jsonl"
     write_records(file, records)

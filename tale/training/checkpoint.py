@@ -47,26 +47,29 @@ def save(fabric: Fabric, folder: Path, step: int, state: dict[str, Any]) -> None
     fabric.barrier()
 
 
-def resume(fabric: Fabric, folder: Path, state: dict[str, Any]) -> int:
-    """Load the newest checkpoint into `state`; the step to go on from, 0 where there is none.
+def newest_step(folder: Path) -> int:
+    """The step that a resumed run goes on from; 0 where there is no checkpoint."""
+    return int(_all(folder)[-1].stem.removeprefix("step-")) if _all(folder) else 0
+
+
+def check(fabric: Fabric, folder: Path, identity: dict[str, str]) -> None:
+    """Refuse to go on from the newest checkpoint of another run.
 
     Raises:
         UserError: it cannot be read, or belongs to another recipe, model or data set.
     """
-    files = _all(folder)
-    if not files:
-        return 0
+    file = _all(folder)[-1]
     try:
-        saved = fabric.load(files[-1])["fingerprint"]
+        saved = fabric.load(file)["fingerprint"]
     except Exception as error:
-        raise UserError(f"{files[-1]}: damaged ({error}); delete it to go on from the one before") from error
-    # Before anything is loaded: adapters of another shape would not load, and then look like damage.
-    if changed := [key for key, value in state["fingerprint"].items() if saved.get(key) != value]:
-        raise UserError(
-            f"{files[-1]}: made under another {', '.join(changed)}; use another output folder, or resume=null"
-        )
-    rest = fabric.load(files[-1], state={k: v for k, v in state.items() if k != "fingerprint"}, strict=False)
-    return rest["step"]
+        raise UserError(f"{file}: damaged ({error}); delete it to go on from the one before") from error
+    if changed := [key for key, value in identity.items() if saved.get(key) != value]:
+        raise UserError(f"{file}: made under another {', '.join(changed)}; use another output folder, or resume=null")
+
+
+def load(fabric: Fabric, folder: Path, state: dict[str, Any]) -> None:
+    """Load the newest checkpoint into `state`."""
+    fabric.load(_all(folder)[-1], state=state, strict=False)
 
 
 def clear(fabric: Fabric, folder: Path) -> None:

@@ -31,26 +31,31 @@ class NonFiniteLossError(RuntimeError):
 
 
 def fit(
-    fabric: Fabric, recipe: TrainRecipe, module: CausalLMModule, data: TaleDataModule, base: dict[str, str]
+    fabric: Fabric,
+    recipe: TrainRecipe,
+    module: CausalLMModule,
+    data: TaleDataModule,
+    identity: dict[str, str],
+    first: int = 0,
 ) -> None:
-    """Train `module` on `data`. Metrics of step k are those before update k, so step 0 shows the untrained adapter."""
+    """Train `module` on `data`, from step `first`, which has a checkpoint where it is not 0.
+
+    Metrics of step k are those before update k, so step 0 shows the untrained adapter.
+    """
     folder, t = Path(recipe.output) / "checkpoints", recipe.train
     total = len(data.train_dataloader(0, fabric.global_rank, fabric.world_size).batch_sampler)
     total = min(total, t.max_steps) if t.max_steps else total
     model, optimizer = fabric.setup(module, module.configure_optimizers())
     scheduler = LambdaLR(optimizer, lambda step: learning_rate_factor(step, total, recipe.optim))
-    identity = checkpoint.fingerprint(recipe, base, data, fabric.world_size)
-    state = {"module": model, "optimizer": optimizer, "scheduler": scheduler, "fingerprint": identity}
-    if recipe.resume:
-        first = checkpoint.resume(fabric, folder, state)
+    state = {"module": model, "optimizer": optimizer, "scheduler": scheduler}
+    if first:
+        checkpoint.load(fabric, folder, state)
     else:
-        first = 0
         checkpoint.clear(fabric, folder)
 
     loader = data.train_dataloader(first, fabric.global_rank, fabric.world_size)
     held_out = data.validation_batches(fabric.global_rank, fabric.world_size)
-    if first == 0:
-        fabric.log_dict(_named("val", validate(fabric, model, held_out)), step=0)
+    fabric.log_dict(_named("val", validate(fabric, model, held_out)), step=first)
     bar = tqdm(
         total=total, initial=first, unit="step", desc=Path(recipe.output).name, disable=not fabric.is_global_zero
     )
@@ -71,7 +76,7 @@ def fit(
         if done % t.validate_every == 0 or done == total:
             fabric.log_dict(_named("val", validate(fabric, model, held_out)), step=done)
         if done % t.checkpoint_every == 0 or done == total:
-            checkpoint.save(fabric, folder, done, state)
+            checkpoint.save(fabric, folder, done, {**state, "fingerprint": identity})
     bar.close()
 
 

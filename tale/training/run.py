@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from lightning import Fabric
@@ -12,9 +13,10 @@ from tale.config import FabricConfig, Objective, TrainRecipe
 from tale.data.datamodule import TaleDataModule
 from tale.errors import UserError
 from tale.models.base import resolve
-from tale.models.lora import AdapterCard, add_lora, read_card, save_adapter
+from tale.models.lora import AdapterCard, add_lora, check_start, read_card, save_adapter
 from tale.models.modules import CausalLMModule, DPOModule, SFTModule
 from tale.runs import start_run
+from tale.training import checkpoint
 from tale.training.loop import fit
 
 
@@ -26,23 +28,32 @@ def train(recipe: TrainRecipe) -> Path:
     """
     _check(recipe)
     base = resolve(recipe.model)
+    earlier = [
+        read_card(base.merge) if base.merge else None,
+        check_start(recipe.lora, base) if recipe.lora.start else None,
+    ]
     data = TaleDataModule(recipe, base.chat())
     data.setup()
     output = Path(recipe.output)
-    fabric = _fabric(recipe.fabric, TensorBoardLogger(output.parent, name=output.name, version=""))
+    first = checkpoint.newest_step(output / "checkpoints") if recipe.resume else 0
+    # What an earlier run logged from this step on is hidden: a resumed run logs it again, a new one its own.
+    logger = TensorBoardLogger(output.parent, name=output.name, version="", purge_step=first)
+    fabric = _fabric(recipe.fabric, logger)
     fabric.launch()
     if (shared := min(recipe.train.batch_size, len(data.train))) < fabric.world_size:
         raise UserError(f"fabric.devices: {fabric.world_size} devices, but a step has {shared} examples to share out")
+    identity = checkpoint.fingerprint(recipe, base.identity, data, fabric.world_size)
+    if first:
+        checkpoint.check(fabric, output / "checkpoints", identity)
     fabric.print(data.summary())
     if fabric.is_global_zero:
         start_run(recipe, base=base.identity, examples={"train": len(data.train), "left_out": dict(data.left_out)})
     fabric.seed_everything(recipe.train.seed, verbose=False)
     module = build(recipe, base.load(), base.name)
-    fit(fabric, recipe, module, data, base.identity)
+    fit(fabric, recipe, module, data, identity, first)
     adapter = output / "adapter"
     if fabric.is_global_zero:
-        inherited = read_card(base.merge) if base.merge else None
-        save_adapter(module.model, _card(base.identity, data, inherited), adapter)
+        save_adapter(module.model, _card(base.identity, data, [card for card in earlier if card]), adapter)
     fabric.barrier()
     fabric.print(f"adapter: {adapter}\ncompare runs: tensorboard --logdir {output.parent}")
     return adapter
@@ -57,22 +68,18 @@ def build(recipe: TrainRecipe, model, base_name: str) -> CausalLMModule:
     return kind(add_lora(model, recipe.lora, base_name), recipe.loss, recipe.optim)
 
 
-def _card(base: dict[str, str], data: TaleDataModule, inherited: AdapterCard | None) -> AdapterCard:
-    """Everything this adapter has seen, its warm start's questions included."""
-    questions = {q.question_hash for q in data.questions} | set(inherited.questions if inherited else ())
-    contexts = {q.context_hash for q in data.questions} | set(inherited.contexts if inherited else ())
+def _card(base: dict[str, str], data: TaleDataModule, earlier: Sequence[AdapterCard]) -> AdapterCard:
+    """Everything this adapter has seen, by way of the adapters it builds on too."""
+    questions = {q.question_hash for q in data.questions}.union(*(card.questions for card in earlier))
+    contexts = {q.context_hash for q in data.questions}.union(*(card.contexts for card in earlier))
     return AdapterCard(base, sorted(questions), sorted(contexts))
 
 
 def _check(recipe: TrainRecipe) -> None:
     if recipe.loss.mean == "token" and recipe.loss.length_normalised:
-        raise UserError(
-            "loss.mean=token, loss.length_normalised=true: both divide by an answer's tokens; leave out one"
-        )
+        raise UserError("loss.mean=token, loss.length_normalised=true: both divide by tokens; leave out one")
     if not recipe.lora.modules:
         raise UserError("lora.modules: none given; the official code's are [q_proj, v_proj]")
-    if recipe.resume not in (None, "auto"):
-        raise UserError(f"resume={recipe.resume}: auto, or nothing")
 
 
 def _fabric(config: FabricConfig, logger: TensorBoardLogger) -> Fabric:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -130,6 +131,30 @@ def test_a_folder_without_an_adapter_or_with_a_damaged_card_is_named(copied: Pat
 def test_an_unknown_module_is_named_with_the_known_ones(tiny_model_folder: Path) -> None:
     with pytest.raises(UserError, match=r"no linear layer named qproj; this model has down_proj, .*q_proj"):
         add_lora(base_of(tiny_model_folder).load(), LoraConfig(modules=["qproj", "v_proj"]), "tiny-llama")
+
+
+def test_a_run_goes_on_from_an_adapter(trained: Trained, tiny_model_folder: Path, tmp_path: Path) -> None:
+    """At a learning rate of 0 it comes out as it went in, and has seen what both have seen."""
+    asked = [replace(r, question=replace(r.question, text=f"Once. {r.question.text}")) for r in pairs(12)]
+    write_records(tmp_path / "records.jsonl", asked)
+    options = [f"lora.start={trained.adapter}", "optim.lr=0"]
+    made = recipe(tiny_model_folder, tmp_path / "more", tmp_path / "records.jsonl", "sft", *options)
+    adapter = run.train(made)
+    files = [folder / "adapter_model.safetensors" for folder in (trained.adapter, adapter)]
+    assert files[0].read_bytes() == files[1].read_bytes()
+    old, new = read_card(trained.adapter), read_card(adapter)
+    assert set(old.questions) < set(new.questions)
+    assert set(old.contexts) < set(new.contexts)
+
+
+@pytest.mark.parametrize("change", ["lora.rank=4", "lora.alpha=1", "lora.modules=[q_proj]"])
+def test_an_adapter_of_another_shape_is_no_start(trained: Trained, tiny_model_folder, tmp_path, change: str) -> None:
+    write_records(tmp_path / "records.jsonl", pairs(12))
+    options = [f"lora.start={trained.adapter}", change]
+    made = recipe(tiny_model_folder, tmp_path / "more", tmp_path / "records.jsonl", "sft", *options)
+    with pytest.raises(UserError, match=r"^lora\.start: .*adapter has .*the recipe's lora has"):
+        run.train(made)
+    assert not (tmp_path / "more").exists()
 
 
 def test_a_merged_model_answers_alike(trained: Trained, tiny_model_folder: Path, tmp_path: Path) -> None:

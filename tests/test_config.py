@@ -250,7 +250,11 @@ def test_the_last_of_two_equal_keys_counts() -> None:
             ["recipe=tiny/search", "seed=1"],
             "unknown key seed. Did you mean 'benchmark.seed' or 'sampling.seed'?",
         ),
-        (TrainRecipe, ["recipe=tiny/sft", "lora.targets=1"], "unknown key lora.targets. Known: rank, alpha, dropout"),
+        (
+            TrainRecipe,
+            ["recipe=tiny/sft", "lora.quantised=1"],
+            "unknown key lora.quantised. Known: rank, alpha, dropout",
+        ),
         (TrainRecipe, ["recipe=tiny/sft", "optim.lr.x=1"], "unknown key optim.lr.x."),
         (TrainRecipe, ["recipe=tiny/sft", "optim={lrr: 1}"], "unknown key optim.lrr. Did you mean 'lr'?"),
         (

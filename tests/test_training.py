@@ -132,11 +132,6 @@ def test_the_learning_rate_by_hand(decay: str, expected: list[float]) -> None:
     assert [learning_rate_factor(step, 6, optim) for step in range(6)] == pytest.approx(expected)
 
 
-def test_an_unknown_decay_is_an_error() -> None:
-    with pytest.raises(UserError, match=r"optim\.decay=cosin: one of cosine, linear, constant"):
-        learning_rate_factor(5, 6, OptimConfig(decay="cosin"))
-
-
 # --- a whole run -------------------------------------------------------------------------------------------------
 
 EPOCHS = ["train.batch_size=8", "train.micro_batch=4"]

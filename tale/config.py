@@ -97,8 +97,20 @@ class SearchRecipe:
     benchmark: BenchmarkConfig = group(BenchmarkConfig)
     sampling: SamplingConfig = group(SamplingConfig)
     engine: EngineConfig = group(EngineConfig)
-    samples: int = opt(
-        "answers for each budget, the shortest right one counts; above 1 needs a temperature", 1, least=1
+    samples: int = opt("answers for each budget, and for the vanilla prompt; above 1 needs a temperature", 1, least=1)
+    rule: str = opt(
+        "when a budget counts as answered right: shortest (any sample is right), majority (more than half are), "
+        "confident (the 95 % interval of the right share lies above a half)",
+        "shortest",
+        one_of=("shortest", "majority", "confident"),
+    )
+    strategy: str = opt(
+        "greedy (§4), minimum (right, whatever it costs), bisection, printed (Algorithm 1 with its slips), grid",
+        "greedy",
+        one_of=("greedy", "minimum", "bisection", "printed", "grid"),
+    )
+    grid: list[float] = opt(
+        "budgets of strategy=grid, as shares of the vanilla answer's tokens (Table 8's)", [0.03125, 0.0625, 0.25, 1.0]
     )
 
 

@@ -84,6 +84,8 @@ def says(pattern: str, message: str) -> None:
         ("train", ["recipe=tiny/sft", "train.batch_size=0"], "^train.batch_size=0: must be at least 1"),
         ("train", ["recipe=tiny/sft", "loss.mean=all"], "loss.mean=all: one of example, token"),
         ("train", ["recipe=tiny/sft", "loss.mean=token", "loss.length_normalised=true"], "leave out one"),
+        ("search", ["recipe=tiny/search", "strategy=gready"], "strategy=gready: one of greedy, minimum, bisection"),
+        ("search", ["recipe=tiny/search", "strategy=grid", "grid=[0]"], r"^grid=\[0.0\]: one or more shares above 0"),
         ("train", ["recipe=tiny/sft", "resume=yes"], "resume=yes: one of auto, null"),
         ("train", ["recipe=tiny/sft", "lora.modules=[]"], "^lora.modules: none given"),
         ("merge", ["adapter=gone/adapter", "output=o"], "^adapter=gone/adapter: .*name its base by recipe="),

@@ -21,11 +21,11 @@ from tale.engines import Completion
 from tale.errors import UserError
 from tale.evaluation import run
 from tale.evaluation.methods import Reply, answer, check_methods, label_of, read_budget
-from tale.evaluation.statistics import paired_difference, wilson
 from tale.evaluation.summary import Row, print_table, summarise, write_summary
 from tale.models.lora import AdapterCard
 from tale.recipes import load
 from tale.records import Answer, Attempt, Record, write_records
+from tale.statistics import paired_difference, wilson
 
 QUESTIONS = questions(4)
 VANILLA = {

@@ -15,8 +15,8 @@ from rich.table import Table
 
 from tale.config import PriceConfig
 from tale.evaluation.methods import Reply
-from tale.evaluation.statistics import paired_difference, wilson
 from tale.files import write_atomic
+from tale.statistics import paired_difference, wilson
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from tale.config import SearchRecipe
@@ -10,9 +12,10 @@ from tale.engines import Sampling
 from tale.engines.build import build_engine
 from tale.errors import UserError
 from tale.models.base import resolve
-from tale.records import Record, write_records
+from tale.records import Attempt, Record, write_records
 from tale.runs import start_run
-from tale.search.greedy import search
+from tale.search.rounds import search
+from tale.search.strategies import STRATEGIES, Search
 
 
 def run_search(recipe: SearchRecipe) -> Path:
@@ -23,16 +26,23 @@ def run_search(recipe: SearchRecipe) -> Path:
     """
     if recipe.samples > 1 and recipe.sampling.temperature == 0:
         raise UserError(f"samples={recipe.samples}: greedy decoding draws the same answer; set sampling.temperature")
+    if recipe.strategy == "grid" and not (recipe.grid and min(recipe.grid) > 0):
+        raise UserError(f"grid={recipe.grid}: one or more shares above 0")
     base = resolve(recipe.model)
     questions, dropped = select(recipe.benchmark)
     folder = start_run(recipe, base=base.identity, questions={"searched": len(questions), "duplicates": dropped})
     engine = build_engine(recipe.engine, base, folder)
     sampling = Sampling(**vars(recipe.sampling))
-    records = search(questions, engine, sampling, recipe.samples)
+    records = search(questions, engine, sampling, recipe.samples, _strategy(recipe), recipe.rule)
     file = folder / "records.jsonl"
     write_records(file, records)
     print(f"{summary(records)}\nrecords: {file}")
     return file
+
+
+def _strategy(recipe: SearchRecipe) -> Callable[[Attempt], Search]:
+    strategy = STRATEGIES[recipe.strategy]
+    return partial(strategy, shares=recipe.grid) if recipe.strategy == "grid" else strategy
 
 
 def summary(records: list[Record]) -> str:

@@ -1,0 +1,80 @@
+"""Which budget is asked next (§4, A.6): each strategy searches one question.
+
+A strategy is a coroutine. It gets the vanilla attempt, yields a budget β and a limit, is sent the attempt under β,
+which is feasible iff right and of fewer tokens than the limit, and returns the attempt whose budget is β*, or None.
+
+Two slips of the paper's printed Algorithm 1 are mended in `greedy`: it tests the first feasible budget twice, and
+returns the budget that failed. `printed` keeps both, so that their cost can be measured.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Generator, Sequence
+
+from tale.records import Attempt
+
+Search = Generator[tuple[int, float], Attempt, Attempt | None]
+
+
+def greedy(vanilla: Attempt) -> Search:
+    """Halve the budget for as long as the answer is right and strictly cheaper than the one before."""
+    found, budget, limit = None, vanilla.best.tokens, vanilla.best.tokens
+    while budget := budget // 2:
+        attempt = yield budget, limit
+        if not attempt.feasible:
+            break
+        found, limit = attempt, attempt.best.tokens
+    return found
+
+
+def minimum(vanilla: Attempt) -> Search:
+    """Halve the budget for as long as the answer is right, whatever it costs: shows token elasticity (Fig 2)."""
+    found, budget = None, vanilla.best.tokens
+    while budget := budget // 2:
+        attempt = yield budget, math.inf
+        if not attempt.feasible:
+            break
+        found = attempt
+    return found
+
+
+def bisection(vanilla: Attempt) -> Search:
+    """Between two bounds: a feasible budget is the new upper one, an infeasible one the new lower one."""
+    found, limit = None, vanilla.best.tokens
+    low, high = 0, vanilla.best.tokens
+    while (budget := (low + high) // 2) > low:
+        attempt = yield budget, limit
+        if attempt.feasible:
+            found, high, limit = attempt, budget, attempt.best.tokens
+        else:
+            low = budget
+    return found
+
+
+def printed(vanilla: Attempt) -> Search:
+    """Algorithm 1 to the letter, but no budget of 0: t₀ is measured anew, and β* is the budget that failed."""
+    attempt, previous, right = None, vanilla.best.tokens, vanilla.best.tokens
+    budget = right // 2
+    while budget:
+        reference = yield previous, math.inf
+        attempt = yield budget, reference.best.tokens
+        if not attempt.feasible:
+            break
+        budget = right // 2
+        previous, right = right, budget
+    return attempt
+
+
+def grid(vanilla: Attempt, shares: Sequence[float]) -> Search:
+    """Every budget of a ladder, given as shares of the vanilla answer's tokens: the oracle argmin of T(x, β)."""
+    ladder = sorted({max(1, round(share * vanilla.best.tokens)) for share in shares})
+    attempts = []
+    for budget in ladder:
+        attempts.append((yield budget, math.inf))
+    return min((a for a in attempts if a.feasible), key=lambda a: a.best.tokens, default=None)
+
+
+STRATEGIES: dict[str, Callable[..., Search]] = {
+    strategy.__name__: strategy for strategy in (greedy, minimum, bisection, printed, grid)
+}

@@ -14,7 +14,7 @@ help: ## list the targets
 
 setup: $(READY) ## install into .venv, at the tested versions
 
-demo: $(READY) ## search, SFT, DPO and evaluation on a small model: at most 15 minutes on 2 cores
+demo: $(READY) ## search, SFT, DPO and evaluation on a small model: about 10 minutes on 2 cores
 	$(BIN)/python scripts/demo.py
 
 test: $(READY) ## all tests

@@ -112,6 +112,7 @@ class SearchRecipe:
     grid: list[float] = opt(
         "budgets of strategy=grid, as shares of the vanilla answer's tokens (Table 8's)", [0.03125, 0.0625, 0.25, 1.0]
     )
+    dry_run: bool = opt("say how many calls and tokens it can take at most, and load no weights", False)
 
 
 @dataclass

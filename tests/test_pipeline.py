@@ -168,3 +168,13 @@ def test_a_random_models_search_keeps_every_question_with_its_reason_and_goes_on
     assert file.read_bytes() == first
     with pytest.raises(UserError, match=r"no example to train on; .*'vanilla answer cut off': 3"):
         train(load(TrainRecipe, ["recipe=tiny/sft", given[1], f"data.records=[{file}]", f"output={tmp_path / 'sft'}"]))
+
+
+def test_a_dry_run_says_what_a_search_can_take_and_writes_nothing(tiny_model_folder, tmp_path, capsys) -> None:
+    """8 questions; halving from 128 tokens asks 7 budgets; the tiny tokenizer's tokens are bytes."""
+    given = ["recipe=tiny/search", f"model.source={tiny_model_folder}", f"output={tmp_path / 'search'}"]
+    assert run_search(load(SearchRecipe, [*given, "sampling.max_tokens=128", "dry_run=true"])) is None
+    said = capsys.readouterr().out
+    assert f"at most {QUESTIONS} questions × 1 samples × (vanilla + 7 budgets) = 64 calls" in said
+    assert "8,192 output tokens" in said
+    assert not (tmp_path / "search").exists()

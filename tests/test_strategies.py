@@ -15,7 +15,7 @@ from tale.config import SearchRecipe
 from tale.engines import Completion
 from tale.records import Record
 from tale.search.rounds import RULES, search
-from tale.search.strategies import STRATEGIES, bisection, greedy, grid, minimum, printed
+from tale.search.strategies import STRATEGIES, bisection, greedy, grid, minimum, most_calls, printed
 
 LADDER = partial(grid, shares=[0.1, 0.2, 0.5, 0.9, 1])
 
@@ -122,6 +122,14 @@ def test_the_rule_decides_for_the_vanilla_prompt_and_for_each_budget() -> None:
     assert (shortest.budget, shortest.target.tokens) == (50, 25)
     assert (majority.budget, majority.reason, len(majority.attempts)) == (None, "no feasible budget", 1)
     assert (confident.attempts, confident.reason) == ((), "vanilla answer wrong")  # 3 of 3: from 0.44 on
+
+
+@pytest.mark.parametrize(("strategy", "calls"), [(greedy, 6), (minimum, 6), (bisection, 7), (printed, 14), (LADDER, 5)])
+def test_no_search_takes_more_calls_than_foretold(strategy, calls: int) -> None:
+    """From 100 tokens: 50, 25, 12, 6, 3, 1; bisection ⌈log₂ 100⌉; printed asks twice, and the first budget again."""
+    assert calls <= most_calls(strategy, 100) <= calls + 2
+    for least in range(1, 100):
+        assert len(searched(monotone(least), strategy)[1]) <= calls
 
 
 def test_a_recipe_names_every_strategy_and_rule() -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
+from tale import prompts
+from tale.chat import Chat
 from tale.config import SearchRecipe
+from tale.data.question import Question
 from tale.data.selection import select
 from tale.engines import Sampling
 from tale.engines.build import build_engine
@@ -15,11 +18,11 @@ from tale.models.base import resolve
 from tale.records import Attempt, Record, write_records
 from tale.runs import start_run
 from tale.search.rounds import search
-from tale.search.strategies import STRATEGIES, Search
+from tale.search.strategies import STRATEGIES, Search, most_calls
 
 
-def run_search(recipe: SearchRecipe) -> Path:
-    """Run a search recipe; the file of records.
+def run_search(recipe: SearchRecipe) -> Path | None:
+    """Run a search recipe; the file of records, or None for a dry run.
 
     Raises:
         UserError: bad input, before any weights are loaded.
@@ -30,10 +33,14 @@ def run_search(recipe: SearchRecipe) -> Path:
         raise UserError(f"grid={recipe.grid}: one or more shares above 0")
     base = resolve(recipe.model)
     questions, dropped = select(recipe.benchmark)
+    strategy = _strategy(recipe)
+    if recipe.dry_run:
+        print(most_work(recipe, questions, strategy, base.chat()))
+        return None
     folder = start_run(recipe, base=base.identity, questions={"searched": len(questions), "duplicates": dropped})
     engine = build_engine(recipe.engine, base, folder)
     sampling = Sampling(**vars(recipe.sampling))
-    records = search(questions, engine, sampling, recipe.samples, _strategy(recipe), recipe.rule)
+    records = search(questions, engine, sampling, recipe.samples, strategy, recipe.rule)
     file = folder / "records.jsonl"
     write_records(file, records)
     print(f"{summary(records)}\nrecords: {file}")
@@ -43,6 +50,21 @@ def run_search(recipe: SearchRecipe) -> Path:
 def _strategy(recipe: SearchRecipe) -> Callable[[Attempt], Search]:
     strategy = STRATEGIES[recipe.strategy]
     return partial(strategy, shares=recipe.grid) if recipe.strategy == "grid" else strategy
+
+
+def most_work(
+    recipe: SearchRecipe, questions: Sequence[Question], strategy: Callable[[Attempt], Search], chat: Chat
+) -> str:
+    """What the search can take at most: every vanilla answer as long as it may be, and every answer right."""
+    limit, each = recipe.sampling.max_tokens, recipe.samples
+    budgets = most_calls(strategy, limit)
+    calls = len(questions) * each * (1 + budgets)
+    vanilla = sum(len(chat.prompt_ids(prompts.vanilla(q))) for q in questions)
+    budgeted = sum(len(chat.prompt_ids(prompts.budgeted(q, limit))) for q in questions)
+    return (
+        f"at most {len(questions)} questions × {each} samples × (vanilla + {budgets} budgets) = {calls:,} calls, "
+        f"{each * (vanilla + budgets * budgeted):,} prompt tokens, {calls * limit:,} output tokens"
+    )
 
 
 def summary(records: list[Record]) -> str:

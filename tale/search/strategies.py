@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Generator, Sequence
 
-from tale.records import Attempt
+from tale.records import Answer, Attempt
 
 Search = Generator[tuple[int, float], Attempt, Attempt | None]
 
@@ -78,3 +78,23 @@ def grid(vanilla: Attempt, shares: Sequence[float]) -> Search:
 STRATEGIES: dict[str, Callable[..., Search]] = {
     strategy.__name__: strategy for strategy in (greedy, minimum, bisection, printed, grid)
 }
+
+
+def most_calls(strategy: Callable[[Attempt], Search], tokens: int) -> int:
+    """The most budgets that can be asked of a question whose vanilla answer has up to `tokens` tokens.
+
+    That many are asked where each answer is right and cheaper than the one before, from a power of 2 down.
+    """
+    cost = 1 << (tokens - 1).bit_length()
+    steps, calls, attempt = strategy(_right(cost)), 0, None
+    while True:
+        try:
+            steps.send(attempt)  # type: ignore[arg-type]
+        except StopIteration:
+            return calls
+        calls, cost = calls + 1, cost - 1
+        attempt = _right(cost)
+
+
+def _right(tokens: int) -> Attempt:
+    return Attempt(None, (Answer("", tokens, "stop", correct=True, value=None, via="brackets"),), feasible=True)

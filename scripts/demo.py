@@ -24,7 +24,8 @@ def main() -> None:
     print(
         "\nplot: runs/eval_smollm2/accuracy_tokens.png"
         "\nloss curves: .venv/bin/tensorboard --logdir runs"
-        '\ntry it: .venv/bin/python scripts/ask.py adapter=runs/sft_smollm2/adapter "Tom has 3 boxes of 12 pens. …"'
+        "\ntry it: .venv/bin/python scripts/ask.py adapter=runs/sft_smollm2/adapter"
+        ' "Tom has 3 boxes of 12 pens. How many pens are in each box?"'
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -181,6 +182,7 @@ def test_a_killed_and_resumed_run_is_the_uninterrupted_one(tiny_model_folder, re
         "step-000002.ckpt",
         "step-000004.draft",
     ]
+    time.sleep(1)  # TensorBoard orders a run's files by the second they were begun in
     train(recipe(tiny_model_folder, tmp_path / "cut", records, "sft", *options, "resume=auto"))
 
     files = [tmp_path / run / "adapter" / "adapter_model.safetensors" for run in ("whole", "cut")]
@@ -208,6 +210,7 @@ def test_only_the_newest_two_checkpoints_are_kept_and_a_new_run_starts_anew(tiny
     names = lambda: sorted(file.name for file in (tmp_path / "run" / "checkpoints").iterdir())  # noqa: E731
     assert names() == ["step-000004.ckpt", "step-000005.ckpt"]
     made.train.max_steps = 1
+    time.sleep(1)  # as above
     train(made)
     assert names() == ["step-000001.ckpt"]
     assert [step for step, _ in scalars(tmp_path / "run")["train/loss"]] == [0]

@@ -25,7 +25,7 @@ check: $(READY) ## style, formatting, recipes and pinned versions
 	$(BIN)/ruff format --check .
 	$(BIN)/pytest tests/test_config.py tests/test_environment.py
 
-warmup: $(READY) ## make warmup/smollm2 anew, the small model's warm start: about an hour on 2 cores
+warmup: $(READY) ## make warmup/smollm2 anew, the small model's warm start: 35 minutes on 2 cores
 	$(BIN)/python scripts/train.py recipe=warmup_smollm2 resume=auto
 	rm -rf warmup/smollm2
 	mkdir -p warmup

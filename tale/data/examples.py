@@ -42,9 +42,14 @@ class Batch:
         return len(self.ids)
 
     @property
+    def lengths(self) -> Tensor:
+        """Answer tokens of each row, the end-of-sequence one included."""
+        return (self.labels != IGNORE).sum(dim=1)
+
+    @property
     def targets(self) -> int:
-        """Answer tokens, the end-of-sequence ones included."""
-        return int((self.labels != IGNORE).sum())
+        """Answer tokens of all rows."""
+        return int(self.lengths.sum())
 
     def to(self, device: torch.device) -> Batch:
         """On another device."""

@@ -103,7 +103,8 @@ def check_adapter(folder: Path, base: BaseModel) -> AdapterCard | None:
 
 def check_start(config: LoraConfig, base: BaseModel) -> AdapterCard | None:
     """Refuse to go on from an adapter of another base, rank, scale or other layers, before any weights are loaded."""
-    assert config.start is not None
+    if config.start is None:
+        return None
     folder = Path(config.start)
     card = check_adapter(folder, base)
     saved = PeftLoraConfig.from_pretrained(folder)

@@ -69,8 +69,7 @@ class SFTModule(CausalLMModule):
 
     def step(self, batch: Batch) -> dict[str, Tensor]:
         """`loss`: summed over examples and their tokens, or over the examples' means."""
-        lengths = (batch.labels != IGNORE).sum(dim=1) if self.loss.length_normalised else None
-        return {"loss": sft_loss(self.logprobs(batch), lengths)}
+        return {"loss": sft_loss(self.logprobs(batch), batch.lengths if self.loss.length_normalised else None)}
 
 
 class DPOModule(CausalLMModule):
@@ -79,7 +78,7 @@ class DPOModule(CausalLMModule):
     def step(self, batch: Batch) -> dict[str, Tensor]:
         """`loss`, and each pair's margin, whether it is positive, and both sides' log-probability and length."""
         chosen, rejected = self.logprobs(batch).chunk(2)
-        lengths = (batch.labels != IGNORE).sum(dim=1).chunk(2)
+        lengths = batch.lengths.chunk(2)
         margin = dpo_margin(
             chosen,
             rejected,

@@ -19,20 +19,18 @@ Search = Generator[tuple[int, float], Attempt, Attempt | None]
 
 def greedy(vanilla: Attempt) -> Search:
     """Halve the budget for as long as the answer is right and strictly cheaper than the one before."""
-    found, budget, limit = None, vanilla.best.tokens, vanilla.best.tokens
-    while budget := budget // 2:
-        attempt = yield budget, limit
-        if not attempt.feasible:
-            break
-        found, limit = attempt, attempt.best.tokens
-    return found
+    return _halve(vanilla, lambda before: before.best.tokens)
 
 
 def minimum(vanilla: Attempt) -> Search:
     """Halve the budget for as long as the answer is right, whatever it costs: shows token elasticity (Fig 2)."""
+    return _halve(vanilla, lambda _: math.inf)
+
+
+def _halve(vanilla: Attempt, limit: Callable[[Attempt], float]) -> Search:
     found, budget = None, vanilla.best.tokens
     while budget := budget // 2:
-        attempt = yield budget, math.inf
+        attempt = yield budget, limit(found or vanilla)
         if not attempt.feasible:
             break
         found = attempt
@@ -41,12 +39,11 @@ def minimum(vanilla: Attempt) -> Search:
 
 def bisection(vanilla: Attempt) -> Search:
     """Between two bounds: a feasible budget is the new upper one, an infeasible one the new lower one."""
-    found, limit = None, vanilla.best.tokens
-    low, high = 0, vanilla.best.tokens
+    found, low, high = None, 0, vanilla.best.tokens
     while (budget := (low + high) // 2) > low:
-        attempt = yield budget, limit
+        attempt = yield budget, (found or vanilla).best.tokens
         if attempt.feasible:
-            found, high, limit = attempt, budget, attempt.best.tokens
+            found, high = attempt, budget
         else:
             low = budget
     return found

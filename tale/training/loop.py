@@ -54,6 +54,7 @@ def fit(
 
     loader = data.train_dataloader(first, fabric.global_rank, fabric.world_size)
     held_out = data.validation_batches(fabric.global_rank, fabric.world_size)
+    # Also where a run is resumed: what was logged at its first step is hidden with all that came after it.
     fabric.log_dict(_named("val", validate(fabric, model, held_out)), step=first)
     bar = tqdm(
         total=total, initial=first, unit="step", desc=Path(recipe.output).name, disable=not fabric.is_global_zero

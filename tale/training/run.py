@@ -28,10 +28,7 @@ def train(recipe: TrainRecipe) -> Path:
     """
     _check(recipe)
     base = resolve(recipe.model)
-    earlier = [
-        read_card(base.merge) if base.merge else None,
-        check_start(recipe.lora, base) if recipe.lora.start else None,
-    ]
+    cards = [read_card(base.merge) if base.merge else None, check_start(recipe.lora, base)]
     data = TaleDataModule(recipe, base.chat())
     data.setup()
     output = Path(recipe.output)
@@ -53,7 +50,7 @@ def train(recipe: TrainRecipe) -> Path:
     fit(fabric, recipe, module, data, identity, first)
     adapter = output / "adapter"
     if fabric.is_global_zero:
-        save_adapter(module.model, _card(base.identity, data, [card for card in earlier if card]), adapter)
+        save_adapter(module.model, _card(base.identity, data, [card for card in cards if card]), adapter)
     fabric.barrier()
     fabric.print(f"adapter: {adapter}\ncompare runs: tensorboard --logdir {output.parent}")
     return adapter

@@ -61,6 +61,11 @@ class Case:
     def gold(self) -> str:
         return self.goal.value
 
+    @property
+    def facts(self) -> list[Quantity]:
+        """Every quantity of the story, in its order."""
+        return [quantity for _, quantities in self.sentences for quantity in quantities]
+
     def source(self, quantity: Quantity) -> str:
         return next(sentence for sentence, quantities in self.sentences if quantity in quantities)
 
@@ -106,8 +111,7 @@ def _short(case: Case, rng: Random) -> list[str]:
 def _medium(case: Case, rng: Random) -> list[str]:
     """Everything that the story tells, in one sentence; then what the question asks."""
     known = rng.choice(("The story says that", "We know that", "We read that"))
-    facts = [quantity for _, quantities in case.sentences for quantity in quantities]
-    lines = [_goal(case, rng), f"{known} {_list(facts)}."]
+    lines = [_goal(case, rng), f"{known} {_list(case.facts)}."]
     if not case.steps:
         return [*lines, f"So {case.goal}."]
     if len(case.steps) == 1:
@@ -153,8 +157,7 @@ def _check(step: Step, rng: Random) -> str:
 
 def _contrast(case: Case, rng: Random) -> str:
     """The check of a looked-up answer: another number of the story measures another thing."""
-    others = [q for _, quantities in case.sentences for q in quantities if q != case.goal]
-    other = rng.choice(others)
+    other = rng.choice([fact for fact in case.facts if fact != case.goal])
     return f"{rng.choice(('Check:', 'Let us check:'))} {other.amount} is {other.name}, which is not asked for."
 
 

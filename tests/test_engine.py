@@ -16,7 +16,7 @@ from tale.chat import Chat
 from tale.config import Dtype, EngineConfig, ModelConfig, Template
 from tale.engines import Completion, Request, Sampling
 from tale.engines.attention import NAME, grouped_sdpa
-from tale.engines.build import build_engine
+from tale.engines.build import engines
 from tale.engines.transformers import SeededGumbel, TransformersEngine
 from tale.errors import UserError
 from tale.models.base import resolve
@@ -258,7 +258,7 @@ def test_a_sampled_token_follows_the_softmax_at_its_temperature(
 
 def test_the_noise_is_gumbels_and_new_at_every_position() -> None:
     """Mean γ = 0.5772, variance π²/6, uncorrelated between positions and samples."""
-    noise = SeededGumbel([Request("A"), Request("A", 1)], Sampling(1, temperature=0.5, seed=0))
+    noise = SeededGumbel([torch.Generator().manual_seed(seed) for seed in (0, 1)], temperature=0.5)
     draws = torch.stack([noise(torch.empty(0), torch.zeros(2, 20_000)) for _ in range(2)]).flatten(0, 1)
     assert draws.mean(dim=1).tolist() == pytest.approx([0.5772] * 4, abs=0.03)
     assert draws.var(dim=1).tolist() == pytest.approx([math.pi**2 / 6] * 4, rel=0.05)
@@ -332,7 +332,7 @@ def test_a_built_engine_refuses_the_journal_of_another_dtype_template_or_adapter
 
     def build(adapter: Path | None = None, **changed: object) -> list[Completion]:
         base = resolve(ModelConfig(str(tiny_model_folder), **changed))
-        built = build_engine(EngineConfig(2, "cpu"), base, tmp_path / "run", adapter)
+        (built,) = engines(EngineConfig(batch_size=2, device="cpu"), base, tmp_path / "run", [adapter])
         return generated(built, Sampling(3), REQUESTS[:2])
 
     plain = build()
@@ -347,4 +347,4 @@ def test_a_built_engine_refuses_the_journal_of_another_dtype_template_or_adapter
 @pytest.mark.parametrize("device", ["cpux", "cuda:77"])
 def test_a_device_that_is_not_there_is_refused_by_name(device: str, tiny_model_folder: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=f"^engine.device={device}: .*; auto takes what there is$"):
-        build_engine(EngineConfig(2, device), resolve(ModelConfig(str(tiny_model_folder))), tmp_path)
+        next(engines(EngineConfig(device=device), resolve(ModelConfig(str(tiny_model_folder))), tmp_path))

@@ -2,30 +2,42 @@
 
 from __future__ import annotations
 
-import hashlib
+from collections import deque
 from collections.abc import Iterator, Sequence
 
 import torch
-from torch.nn import functional
-from transformers import DynamicCache, GenerationConfig, LogitsProcessor, LogitsProcessorList, PreTrainedModel
+from transformers import Cache, GenerationConfig, LogitsProcessor, LogitsProcessorList, PreTrainedModel
 
 from tale.chat import Chat
 from tale.engines import attention
 from tale.engines.base import Completion, Request, Sampling
+from tale.engines.rows import RoomyLayer, Rows
 from tale.errors import UserError
 
 # Tokens between two looks at which rows have ended: a look costs little, an ended row costs a share of every step.
 CHUNK = 16
+# Share of a batch that has to be free before others are begun: joining copies the keys and values of all rows.
+REFILL = 0.125
+# As indices, for the head to see the last column alone: given as a number, it copies its weight once for each row.
+LAST = torch.tensor([-1])
 
 
 class TransformersEngine:
-    """Left-padded batches of prompts of similar length, greedy or sampled.
+    """Left-padded batches, greedy or sampled; a row whose answer has ended makes room for the next prompt.
 
     A sampled token depends on (seed, prompt, sample, position) alone, so neither the batch nor its order changes it
     beyond the rounding of the model's own arithmetic.
     """
 
-    def __init__(self, model: PreTrainedModel, chat: Chat, batch_size: int = 64, device: str = "auto"):
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        chat: Chat,
+        batch_size: int = 64,
+        device: str = "auto",
+        tokenizer: str = "the model's own",
+    ):
+        self.tokenizer = tokenizer
         self.model = model.to(find_device(device)).eval()
         if model.device.type == "cpu":
             model.set_attn_implementation(attention.NAME)
@@ -37,7 +49,7 @@ class TransformersEngine:
         self.model.generation_config = GenerationConfig()
 
     def generate(self, requests: Sequence[Request], sampling: Sampling) -> Iterator[tuple[int, Completion]]:
-        """Yield `(index, completion)`, longest prompts first.
+        """Yield `(index, completion)`; the longest prompts are begun first.
 
         Raises:
             UserError: a prompt and the longest answer do not fit into the model's context.
@@ -46,49 +58,70 @@ class TransformersEngine:
         longest = max(map(len, prompts), default=0) + sampling.max_tokens
         if longest > (limit := self.model.config.max_position_embeddings):
             raise UserError(f"sampling.max_tokens: prompt and answer need {longest} tokens, the model has {limit}")
-        order = sorted(range(len(requests)), key=lambda i: -len(prompts[i]))
-        for start in range(0, len(order), self.batch_size):
-            batch = order[start : start + self.batch_size]
-            answers = self._answer([prompts[i] for i in batch], [requests[i] for i in batch], sampling)
-            yield from zip(batch, answers, strict=True)
+        waiting = deque(sorted(range(len(requests)), key=lambda i: -len(prompts[i])))
+        live: Rows | None = None
+        while waiting or live:
+            room = self.batch_size - len(live or ())
+            if waiting and (not live or room >= self.batch_size * REFILL):
+                begun = [waiting.popleft() for _ in range(min(room, len(waiting)))]
+                generators = [torch.Generator().manual_seed(requests[i].seed(sampling)) for i in begun]
+                fresh = self._begin(begun, [prompts[i] for i in begun], generators)
+                live = live.join(fresh) if live else fresh
+            assert live
+            self._advance(live, sampling)
+            ends = [self._end(answer, sampling.max_tokens) for answer in live.answers]
+            for i, answer, end in zip(live.requests, live.answers, ends, strict=True):
+                if end:
+                    yield i, self._completion(answer[:end], len(prompts[i]))
+            going_on = [row for row, end in enumerate(ends) if not end]
+            live = live.select(going_on) if going_on else None
 
     @torch.inference_mode()
-    def _answer(self, prompts: list[list[int]], requests: list[Request], sampling: Sampling) -> list[Completion]:
-        """Generate `CHUNK` tokens at a time, and drop the rows that have ended: one long answer holds up no others."""
-        width = max(map(len, prompts))
-        pad = self.stops[0]
-        ids = torch.tensor([[pad] * (width - len(p)) + p for p in prompts], device=self.model.device)
-        mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts], device=self.model.device)
-        cache = DynamicCache(config=self.model.config)
-        noise = SeededGumbel(requests, sampling) if sampling.temperature > 0 else None
-        live = torch.arange(len(prompts), device=self.model.device)
-        answers: dict[int, list[int]] = {}
-        while len(live):
-            chunk = min(CHUNK, width + sampling.max_tokens - ids.shape[1])
-            config = GenerationConfig(do_sample=False, max_new_tokens=chunk, eos_token_id=self.stops, pad_token_id=pad)
-            ids = self.model.generate(
-                ids,
-                attention_mask=mask,
+    def _begin(self, requests: list[int], prompts: list[list[int]], generators: list[torch.Generator]) -> Rows:
+        """Rows of these prompts, all but the last token of each in the cache."""
+        device, width = self.model.device, max(map(len, prompts))
+        ids_RW = torch.tensor([[self.stops[0]] * (width - len(p)) + p for p in prompts], device=device)
+        mask_RW = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts], device=device)
+        cache = Cache(layer_class_to_replicate=RoomyLayer)
+        if width > 1:
+            self.model(
+                ids_RW[:, :-1],
+                attention_mask=mask_RW[:, :-1],
+                position_ids=(mask_RW.cumsum(1) - 1).clamp(min=0)[:, :-1],
                 past_key_values=cache,
-                generation_config=config,
-                logits_processor=LogitsProcessorList([noise] if noise else []),
+                logits_to_keep=LAST,
             )
-            ended = torch.isin(ids[:, width:], torch.tensor(self.stops, device=ids.device)).any(dim=1)
-            if ids.shape[1] == width + sampling.max_tokens:
-                ended[:] = True
-            answers |= dict(zip(live[ended].tolist(), ids[ended, width:].tolist(), strict=True))
-            stay = (~ended).nonzero()[:, 0]
-            live, ids = live[stay], ids[stay]
-            mask = functional.pad(mask[stay], (0, ids.shape[1] - mask.shape[1]), value=1)
-            cache.batch_select_indices(stay)
-            if noise:
-                noise.select(stay.tolist())
-        return [self._completion(answers[row], len(prompt)) for row, prompt in enumerate(prompts)]
+        return Rows(requests, [[] for _ in prompts], generators, ids_RW, mask_RW, cache)
+
+    @torch.inference_mode()
+    def _advance(self, rows: Rows, sampling: Sampling) -> None:
+        """Generate the next `CHUNK` tokens of every row, fewer if none wants as many."""
+        wanted = sampling.max_tokens - min(map(len, rows.answers))
+        config = GenerationConfig(
+            do_sample=False,
+            max_new_tokens=min(CHUNK, wanted),
+            eos_token_id=self.stops,
+            pad_token_id=self.stops[0],
+        )
+        noise = [SeededGumbel(rows.generators, sampling.temperature)] if sampling.temperature > 0 else []
+        rows.extend(
+            self.model.generate(
+                rows.ids_RW,
+                attention_mask=rows.mask_RW,
+                past_key_values=rows.cache,
+                generation_config=config,
+                logits_processor=LogitsProcessorList(noise),
+                logits_to_keep=LAST,
+            )
+        )
+
+    def _end(self, answer: list[int], limit: int) -> int | None:
+        """How many ids the answer has, its end included; None while it goes on."""
+        end = next((i for i, token in enumerate(answer[:limit], 1) if token in self.stops), None)
+        return end or (limit if len(answer) >= limit else None)
 
     def _completion(self, ids: list[int], prompt_tokens: int) -> Completion:
-        end = next((i for i, token in enumerate(ids) if token in self.stops), None)
-        kept = ids if end is None else ids[: end + 1]
-        return Completion(self.chat.decode(kept), len(kept), "length" if end is None else "stop", prompt_tokens)
+        return Completion(self.chat.decode(ids), len(ids), "stop" if ids[-1] in self.stops else "length", prompt_tokens)
 
 
 def find_device(name: str) -> torch.device:
@@ -109,21 +142,9 @@ def find_device(name: str) -> torch.device:
 class SeededGumbel(LogitsProcessor):
     """Sampling at a temperature as an argmax: logits / T plus Gumbel noise, each row with a generator of its own."""
 
-    def __init__(self, requests: Sequence[Request], sampling: Sampling):
-        self.temperature = sampling.temperature
-        self.generators = [
-            torch.Generator().manual_seed(_seed(sampling.seed, request.prompt, request.sample)) for request in requests
-        ]
-
-    def select(self, rows: Sequence[int]) -> None:
-        """Keep these rows only."""
-        self.generators = [self.generators[row] for row in rows]
+    def __init__(self, generators: Sequence[torch.Generator], temperature: float):
+        self.generators, self.temperature = generators, temperature
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         noise = torch.stack([torch.empty(scores.shape[1]).exponential_(generator=g).log() for g in self.generators])
         return scores.float() / self.temperature - noise.to(scores.device)
-
-
-def _seed(seed: int, prompt: str, sample: int) -> int:
-    digest = hashlib.sha256(f"{seed}\n{sample}\n{prompt}".encode()).digest()
-    return int.from_bytes(digest[:7], "big")

@@ -1,0 +1,116 @@
+"""The live rows of a batch: rows leave when their answer has ended, and others take their place."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+from transformers import Cache
+from transformers.cache_utils import DynamicLayer
+
+# Shape suffixes: R rows, W columns: prompt, answer so far, padding on the left; H heads of width D.
+
+ROOM = 32  # columns that a layer of the cache grows by, so that not every token copies all keys and values
+
+
+class RoomyLayer(DynamicLayer):
+    """A cache layer with columns to spare: the next token is written behind the last, nothing is copied.
+
+    It forgets nothing: a model with sliding windows gets them by its mask.
+    """
+
+    room_keys_RHWD: Tensor | None = None  # `keys` and `values` are the first columns of these
+    room_values_RHWD: Tensor | None = None
+
+    def update(self, key_states: Tensor, value_states: Tensor, *_, **__) -> tuple[Tensor, Tensor]:
+        """Append the new columns' keys and values [R, H, new, D]; all of them are returned."""
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+        before = self.get_seq_length()
+        after = before + key_states.shape[-2]
+        if self.room_keys_RHWD is None or self.room_keys_RHWD.shape[-2] < after:
+            self.room_keys_RHWD = _roomy(self.keys, key_states, after)
+            self.room_values_RHWD = _roomy(self.values, value_states, after)
+        self.room_keys_RHWD[:, :, before:after] = key_states
+        self.room_values_RHWD[:, :, before:after] = value_states
+        self.keys, self.values = self.room_keys_RHWD[:, :, :after], self.room_values_RHWD[:, :, :after]
+        return self.keys, self.values
+
+    def replace(self, keys: Tensor, values: Tensor) -> None:
+        """Hold these instead."""
+        self.keys, self.values = keys, values
+        self.room_keys_RHWD = self.room_values_RHWD = None
+
+
+def _roomy(held: Tensor, new: Tensor, columns: int) -> Tensor:
+    rows, heads, _, width = new.shape
+    room_RHWD = new.new_empty(rows, heads, columns + ROOM, width)
+    if held.numel():
+        room_RHWD[:, :, : held.shape[-2]] = held
+    return room_RHWD
+
+
+@dataclass
+class Rows:
+    """Rows of prompts and their answers so far. `cache` holds keys and values of all columns but the last."""
+
+    requests: list[int]  # which request each row answers
+    answers: list[list[int]]  # the ids that each row has generated
+    generators: list[torch.Generator]  # each row's own randomness
+    ids_RW: Tensor
+    mask_RW: Tensor
+    cache: Cache
+
+    def __len__(self) -> int:
+        return len(self.requests)
+
+    def extend(self, ids_RW: Tensor) -> None:
+        """Take in what was generated: `ids_RW` are the rows' ids with new columns on the right."""
+        new = ids_RW.shape[1] - self.ids_RW.shape[1]
+        for answer, ids in zip(self.answers, ids_RW[:, -new:].tolist(), strict=True):
+            answer += ids
+        self.ids_RW, self.mask_RW = ids_RW, functional.pad(self.mask_RW, (0, new), value=1)
+
+    def select(self, rows: Sequence[int]) -> Rows:
+        """These rows alone, at least one, without the columns that are padding in all of them."""
+        if len(rows) == len(self):
+            return self
+        index = torch.tensor(rows, device=self.ids_RW.device)
+        first = int(self.mask_RW[index].argmax(dim=1).min())
+        for layer in self.cache.layers:
+            layer.replace(layer.keys[index, :, first:], layer.values[index, :, first:])
+        return Rows(
+            [self.requests[row] for row in rows],
+            [self.answers[row] for row in rows],
+            [self.generators[row] for row in rows],
+            self.ids_RW[index, first:],
+            self.mask_RW[index, first:],
+            self.cache,
+        )
+
+    def join(self, others: Rows) -> Rows:
+        """These rows and then the others, the narrower ones with padding on their left."""
+        width = max(self.ids_RW.shape[1], others.ids_RW.shape[1])
+
+        def both(first: Tensor, second: Tensor, dim: int, columns: int) -> Tensor:
+            return torch.cat([_widen(first, columns, dim), _widen(second, columns, dim)])
+
+        for layer, other in zip(self.cache.layers, others.cache.layers, strict=True):
+            layer.replace(both(layer.keys, other.keys, -2, width - 1), both(layer.values, other.values, -2, width - 1))
+        return Rows(
+            self.requests + others.requests,
+            self.answers + others.answers,
+            self.generators + others.generators,
+            both(self.ids_RW, others.ids_RW, -1, width),
+            both(self.mask_RW, others.mask_RW, -1, width),
+            self.cache,
+        )
+
+
+def _widen(tensor: Tensor, width: int, dim: int) -> Tensor:
+    """Zeros put before `tensor` along `dim`."""
+    missing = width - tensor.shape[dim]
+    return functional.pad(tensor, (0, 0) * (-1 - dim) + (missing, 0)) if missing else tensor

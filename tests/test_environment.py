@@ -58,6 +58,12 @@ def test_conda_has_the_direct_dependencies_at_the_tested_versions(
     assert conda == {name: constraints[name] for name in direct}
 
 
+def test_what_tests_the_openai_engine_brings_what_it_needs() -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    assert extras["openai"] == ["openai>=3.54", "anyio>=4.16"]
+    assert set(extras["openai"]) < set(extras["dev"])
+
+
 def test_conda_has_the_oldest_python_that_pyproject_allows() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     dependencies = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]

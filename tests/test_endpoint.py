@@ -1,0 +1,492 @@
+"""The openai engine against a server that replies what each test has written."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from endpoint_server import Reply, ScriptedEndpoint, answer, refusal, used
+from transformers import PreTrainedTokenizerFast
+
+from tale.chat import Chat
+from tale.config import EndpointConfig
+from tale.engines.base import Completion, Request, Sampling
+from tale.engines.endpoint import EndpointEngine, RemoteModel
+from tale.engines.journal import JournaledEngine
+from tale.errors import UserError
+
+pytest.importorskip("openai", reason="pip install -e '.[openai]' brings the client")
+
+KEY = "sk-secret-0123456789"
+GREEDY = Sampling(max_tokens=12)
+FINE = answer("7", usage=used(5, 2))
+ON = ". What was answered is journalled: the same command goes on"
+Script = Callable[[dict, int], Reply]
+
+
+@pytest.fixture(autouse=True)
+def no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL", "OPENAI_ORG_ID", "OPENAI_PROJECT_ID"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+
+
+@pytest.fixture
+def chat(tiny_tokenizer: PreTrainedTokenizerFast) -> Chat:
+    return Chat(tiny_tokenizer)
+
+
+@contextmanager
+def served(
+    script: Script | Reply | list[Reply], concurrency: int = 1, chat: Chat | None = None, **config: object
+) -> Iterator[tuple[EndpointEngine, ScriptedEndpoint]]:
+    """An engine at a server: one reply for every call, a list of them in order, or a function of the call."""
+    if isinstance(script, Reply):
+        script = [script] * 100
+    if isinstance(script, list):
+        replies = script
+        script = lambda _, number: replies[number]  # noqa: E731
+    tokenizer = "tiny" if chat else None
+    with ScriptedEndpoint(script) as endpoint:
+        settings = EndpointConfig(**{"url": endpoint.url, "retries": 0, "tokenizer": tokenizer} | config)
+        yield EndpointEngine("some-model", settings, concurrency, chat), endpoint
+
+
+def asked(engine: EndpointEngine, *requests: Request, sampling: Sampling = GREEDY) -> list[Completion]:
+    done = dict(engine.generate(requests, sampling))
+    return [done[i] for i in range(len(requests))]
+
+
+def error_of(engine: EndpointEngine, *requests: Request, sampling: Sampling = GREEDY) -> str:
+    with pytest.raises(UserError) as caught:
+        asked(engine, *requests, sampling=sampling)
+    return str(caught.value)
+
+
+def prompt_of(call: dict) -> str:
+    return call["messages"][0]["content"]
+
+
+# --- What is sent ----------------------------------------------------------------------------------------------------
+
+
+def test_a_call_is_one_user_turn_with_temperature_limit_and_the_requests_own_seed() -> None:
+    """Seeds by hand: the first 7 bytes of SHA-256("1024\\n{sample}\\n2 + 5?"), below 2**31."""
+    requests = [Request("2 + 5?"), Request("2 + 5?", 1)]
+    with served(FINE) as (engine, endpoint):
+        assert asked(engine, *requests, sampling=Sampling(12, 0.5)) == [Completion("7", 2, "stop", 5)] * 2
+    assert endpoint.calls[0] == {
+        "model": "some-model",
+        "messages": [{"role": "user", "content": "2 + 5?"}],
+        "temperature": 0.5,
+        "max_tokens": 12,
+        "seed": 669964462,
+    }
+    assert endpoint.calls[1] == endpoint.calls[0] | {"seed": 1728550759}
+    assert endpoint.paths == ["/v1/chat/completions"] * 2
+
+
+def test_a_server_that_asks_for_the_newer_name_of_the_limit_gets_it_from_then_on() -> None:
+    """OpenAI's newer models refuse max_tokens, in these words; elsewhere max_completion_tokens may be ignored."""
+
+    def script(call: dict, _: int) -> Reply:
+        if "max_tokens" in call:
+            return refusal(400, "'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead.")
+        return FINE
+
+    with served(script) as (engine, endpoint):
+        assert asked(engine, *map(Request, "ab")) == asked(engine, *map(Request, "cd"))
+    assert [{"max_tokens", "max_completion_tokens"} & call.keys() for call in endpoint.calls] == [
+        {"max_tokens"},
+        *[{"max_completion_tokens"}] * 4,
+    ]
+
+
+def test_the_key_goes_into_the_header_and_nowhere_else(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    monkeypatch.setenv("MY_KEY", KEY)
+    echo = refusal(401, f"Incorrect API key provided: {KEY}")
+    with served([FINE, echo, Reply(f"<p>{KEY}</p>")], key="MY_KEY") as (engine, endpoint):
+        journaled = JournaledEngine(engine, tmp_path / "journal.jsonl", {"name": "some-model"})
+        asked(journaled, Request("a"))
+        errors = [error_of(journaled, Request(prompt)) for prompt in "bc"]
+    assert [headers["authorization"] for headers in endpoint.headers] == [f"Bearer {KEY}"] * 3
+    assert errors[0] == (
+        f"{endpoint.url}: status 401 (Incorrect API key provided: <key>); check the key in the environment variable "
+        f"MY_KEY{ON}"
+    )
+    journal = (tmp_path / "journal.jsonl").read_text()
+    assert KEY not in "".join([*errors, repr(engine), repr(vars(engine)), journal, caplog.text])
+
+
+def test_a_local_server_needs_no_key() -> None:
+    with served(FINE) as (engine, endpoint):
+        asked(engine, Request("a"))
+    assert endpoint.headers[0]["authorization"] == "Bearer none"
+
+
+def test_a_password_and_a_query_reach_the_server_but_are_not_shown() -> None:
+    with ScriptedEndpoint(lambda *_: refusal(400, "no")) as endpoint:
+        url = endpoint.url.replace("//", "//me:pass@") + "?version=1"
+        engine = EndpointEngine("m", EndpointConfig(url), 1)
+        assert error_of(engine, Request("a")) == f"{endpoint.url}: status 400 (no){ON}"
+    assert endpoint.paths == ["/v1/chat/completions?version=1"]
+    assert endpoint.headers[0]["authorization"] == "Basic bWU6cGFzcw=="  # base64 of me:pass
+    assert engine.tokenizer == f"usage of m at {endpoint.url}"
+
+
+@pytest.mark.parametrize(
+    ("config", "key", "message"),
+    [
+        ({"url": None}, None, "engine.endpoint.key: OpenAI wants a key in the environment variable OPENAI_API_KEY"),
+        ({"url": None, "key": "MINE"}, None, ".*environment variable MINE"),
+        ({"url": None}, "sk-€", "engine.endpoint.key: what OPENAI_API_KEY holds is no key"),
+        ({"url": "localhost:8000/v1"}, None, "engine.endpoint.url: it begins with http:// or https://"),
+        ({"url": "http://host:port/v1"}, None, "engine.endpoint.url"),
+        ({"url": "http:///v1"}, None, "engine.endpoint.url"),
+        ({"grouped": True}, None, r"engine.endpoint.grouped: .*; set engine\.endpoint\.tokenizer"),
+    ],
+)
+def test_what_cannot_work_is_refused_before_any_call(
+    config: dict, key: str | None, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if key:
+        monkeypatch.setenv("OPENAI_API_KEY", key)
+    with pytest.raises(UserError, match=f"^{message}"):
+        EndpointEngine("m", EndpointConfig(**{"url": "http://localhost/v1"} | config), 1)
+
+
+def test_without_the_client_the_error_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "openai", None)
+    with pytest.raises(UserError, match=r"pip install -e '\.\[openai\]'"):
+        EndpointEngine("m", EndpointConfig("http://localhost/v1"), 1)
+
+
+def test_openai_itself_is_asked_at_its_own_address_with_the_newer_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever OPENAI_BASE_URL says: a run's records name the endpoint."""
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://elsewhere/v1")
+    engine = EndpointEngine("m", EndpointConfig(), 1)
+    assert (str(engine._client().base_url), engine.limit) == ("https://api.openai.com/v1/", "max_completion_tokens")
+
+
+# --- Many calls ------------------------------------------------------------------------------------------------------
+
+
+def test_as_many_calls_are_under_way_as_allowed_and_never_more() -> None:
+    """Each call waits until four are there, or gives up."""
+    gate = threading.Barrier(4)
+
+    def script(call: dict, _: int) -> Reply:
+        gate.wait(5)
+        return answer(prompt_of(call), usage=used(1, 1))
+
+    requests = [Request(str(i)) for i in range(12)]
+    with served(script, concurrency=4) as (engine, endpoint):
+        assert [c.text for c in asked(engine, *requests)] == [str(i) for i in range(12)]
+    assert endpoint.most_under_way == 4
+    assert len(endpoint.calls) == 12
+
+
+def test_an_answer_is_given_as_soon_as_it_is_there() -> None:
+    first_is_out = threading.Event()
+
+    def script(call: dict, _: int) -> Reply:
+        if prompt_of(call) == "slow":
+            assert first_is_out.wait(5)
+        return answer(prompt_of(call), usage=used(1, 1))
+
+    with served(script, concurrency=2) as (engine, _):
+        answers = engine.generate([Request("slow"), Request("fast")], GREEDY)
+        assert next(answers) == (1, Completion("fast", 1, "stop", 1))
+        first_is_out.set()
+        assert list(answers) == [(0, Completion("slow", 1, "stop", 1))]
+
+
+def test_no_requests_give_nothing() -> None:
+    with served(FINE) as (engine, endpoint):
+        assert list(engine.generate([], GREEDY)) == []
+    assert endpoint.calls == []
+
+
+# --- When it ends early ----------------------------------------------------------------------------------------------
+
+
+def still_running(before: set[threading.Thread]) -> list[str]:
+    """Names of the threads that the client has left behind; the server's own have a name with its handler's."""
+    return [t.name for t in set(threading.enumerate()) - before if "process_request" not in t.name]
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + 5
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def test_a_consumer_that_stops_leaves_no_thread_and_no_call() -> None:
+    def script(_: dict, number: int) -> Reply:
+        return FINE if number == 0 else Reply(hang=True)
+
+    with served(script, concurrency=3) as (engine, endpoint):
+        before = set(threading.enumerate())
+        answers = engine.generate([Request(str(i)) for i in range(9)], GREEDY)
+        next(answers)
+        wait_until(lambda: len(endpoint.calls) == 4)
+        assert still_running(before) != []
+        answers.close()
+        assert still_running(before) == []
+        wait_until(lambda: endpoint.hung_up == 3)
+        assert len(endpoint.calls) == 4
+
+
+def test_an_interrupt_ends_the_calls_at_once() -> None:
+    with served(Reply(hang=True), concurrency=2) as (engine, endpoint):
+        before = set(threading.enumerate())
+        timer = threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT))
+        timer.start()
+        started = time.monotonic()
+        with pytest.raises(KeyboardInterrupt):
+            asked(engine, Request("a"), Request("b"), Request("c"))
+        timer.join()
+        assert time.monotonic() - started < 3
+        assert still_running(before) == []
+        wait_until(lambda: endpoint.hung_up == 2)
+
+
+def test_what_is_under_way_when_a_call_fails_is_waited_for_and_journalled_before_the_error(tmp_path: Path) -> None:
+    """Paid for, and journalled: the second run asks for the refused prompt and the one never sent, and no others."""
+    failed = threading.Event()
+
+    def script(call: dict, _: int) -> Reply:
+        if prompt_of(call) == "1" and not failed.is_set():
+            failed.set()
+            return refusal(400, "no")
+        failed.wait(5)
+        return replace(FINE, seconds=0.2)
+
+    requests = [Request(str(i)) for i in range(4)]
+    with served(script, concurrency=3) as (engine, endpoint):
+        journaled = JournaledEngine(engine, tmp_path / "journal.jsonl", {})
+        with pytest.raises(UserError, match="status 400"):
+            list(journaled.generate(requests, GREEDY))
+        assert sorted(map(prompt_of, endpoint.calls)) == ["0", "1", "2"]
+        assert len(asked(journaled, *requests)) == 4
+    assert sorted(map(prompt_of, endpoint.calls[3:])) == ["1", "3"]
+
+
+# --- Failures --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "failures",
+    [
+        [refusal(429, "slow down", **{"Retry-After": "0.01"})],
+        [refusal(500, "oops")] * 2,
+        [refusal(503, "starting")],
+        [Reply(hang=True)],
+        [replace(FINE, cut=True)],
+        [refusal(429, "slow down"), replace(FINE, cut=True), refusal(500, "oops")],
+    ],
+    ids=["429", "500 twice", "503", "too slow", "half a body", "one after another"],
+)
+def test_a_passing_failure_is_asked_again(failures: list[Reply]) -> None:
+    with served([*failures, FINE], retries=3, timeout=1) as (engine, endpoint):
+        assert asked(engine, Request("a")) == [Completion("7", 2, "stop", 5)]
+    assert endpoint.calls == [endpoint.calls[0]] * (len(failures) + 1)
+
+
+@pytest.mark.parametrize(
+    ("reply", "retries", "message"),
+    [
+        (refusal(500, "oops"), 3, "status 500 (oops), after 3 retries"),
+        (refusal(429, "slow down"), 2, "status 429 (slow down), after 2 retries; lower engine.batch_size"),
+        (
+            Reply(hang=True),
+            1,
+            "no answer within 0.2 s, after 1 retries; lower engine.batch_size or raise engine.endpoint.timeout",
+        ),
+        (
+            Reply('{"choices": ', cut=True),
+            1,
+            "the connection failed (peer closed connection without sending complete message body (received 6 bytes, "
+            "expected 12)), after 1 retries; check engine.endpoint.url and the server",
+        ),
+    ],
+    ids=["500", "429", "too slow", "half a body"],
+)
+def test_a_lasting_failure_ends_after_the_retries(reply: Reply, retries: int, message: str) -> None:
+    with served(reply, retries=retries, timeout=0.2 if reply.hang else 5) as (engine, endpoint):
+        assert error_of(engine, Request("a")) == f"{endpoint.url}: {message}{ON}"
+    assert len(endpoint.calls) == retries + 1
+
+
+def test_a_pause_longer_than_the_client_waits_is_no_retry() -> None:
+    with served(refusal(429, "tomorrow", **{"retry-after-ms": "86400000"}), retries=2) as (engine, endpoint):
+        assert "status 429 (tomorrow), after 0 retries" in error_of(engine, Request("a"))
+    assert len(endpoint.calls) == 1
+
+
+@pytest.mark.parametrize(
+    ("reply", "message"),
+    [
+        (refusal(400, "too long"), "status 400 (too long)"),
+        (refusal(401, "who?"), "status 401 (who?); check the key in the environment variable OPENAI_API_KEY"),
+        (refusal(404, "what?"), "status 404 (what?); check model.source, and engine.endpoint.url, which ends in /v1"),
+        (Reply({"detail": "odd"}, 422), "status 422 ({'detail': 'odd'})"),
+        (Reply("<h1>Gone</h1>" + 500 * "-", 410), f"status 410 (<h1>Gone</h1>{187 * '-'}…)"),
+    ],
+)
+def test_a_refused_call_is_not_made_again(reply: Reply, message: str) -> None:
+    with served(reply, retries=5) as (engine, endpoint):
+        assert error_of(engine, Request("a")) == f"{endpoint.url}: {message}{ON}"
+    assert len(endpoint.calls) == 1
+
+
+def test_no_server_is_a_failed_connection() -> None:
+    with ScriptedEndpoint(lambda *_: FINE) as endpoint:
+        url = endpoint.url
+    error = error_of(EndpointEngine("m", EndpointConfig(url, retries=0), 1), Request("a"))
+    assert error.startswith(f"{url}: the connection failed (All connection attempts failed), after 0 retries;")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "<html>\n  Welcome</html>",
+        '{"choices": [{"index": 0, "mess',
+        "[]",
+        "null",
+        '{"object": "list"}',
+        '{"choices": []}',
+        '{"choices": null}',
+        '{"choices": [{"index": 0, "finish_reason": "stop"}]}',
+        '{"choices": [{"index": 0, "finish_reason": "stop", "message": {"content": ["7"]}}]}',
+        '{"choices": [{"index": 1, "finish_reason": "stop", "message": {"content": "7"}}]}',
+    ],
+)
+@pytest.mark.parametrize("kind", ["application/json", "text/html"])
+def test_a_body_that_is_no_completion_is_shown(body: str, kind: str) -> None:
+    with served(Reply(body, headers={"Content-Type": kind})) as (engine, endpoint):
+        said = " ".join(body.split())
+        assert error_of(engine, Request("a")) == f"{endpoint.url}: the reply is no chat completion ({said}){ON}"
+
+
+@pytest.mark.parametrize("finish", ["tool_calls", None, "abort"])
+def test_an_unknown_end_of_an_answer_is_an_error(finish: str | None) -> None:
+    with served(answer("7", finish=finish, usage=used(5, 2))) as (engine, _):
+        assert f": an answer has finish_reason={finish!r}, which is none of ('stop', " in error_of(engine, Request("a"))
+
+
+# --- Tokens ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("finish", ["stop", "length", "content_filter"])
+def test_counts_are_the_endpoints_own(finish: str) -> None:
+    with served(answer("7", finish=finish, usage=used(31, 19, cached=16, reasoning=8))) as (engine, endpoint):
+        assert asked(engine, Request("a")) == [Completion("7", 19, finish, 31, cached_tokens=16, reasoning_tokens=8)]
+    assert engine.tokenizer == f"usage of some-model at {endpoint.url}"
+
+
+def test_details_that_are_not_reported_are_0_and_no_text_is_an_empty_one() -> None:
+    usage = used(31, 19) | {"prompt_tokens_details": None, "completion_tokens_details": {"audio_tokens": 0}}
+    with served(answer(None, finish="content_filter", usage=usage)) as (engine, _):
+        assert asked(engine, Request("a")) == [Completion("", 19, "content_filter", 31)]
+
+
+@pytest.mark.parametrize("usage", [None, {"total_tokens": 5}])
+def test_an_answer_without_usage_needs_a_tokenizer(usage: dict | None) -> None:
+    with served(answer("7", usage=usage)) as (engine, _):
+        assert f": the reply has no usage figures; set engine.endpoint.tokenizer{ON}" in error_of(engine, Request("a"))
+
+
+@pytest.mark.parametrize("usage", [None, used(999, 999, cached=16, reasoning=8)])
+def test_a_tokenizer_counts_prompt_answer_and_end(usage: dict | None, chat: Chat) -> None:
+    """Ids are bytes. Prompt: 2 of it, 16 of "user\\n", "\\n" and "assistant\\n", 3 special. Answer: 7, and its end."""
+    cached, reasoning = (16, 8) if usage else (0, 0)
+    for finish, tokens in (("stop", 8), ("length", 7), ("content_filter", 7)):
+        with served(answer("It is 7", finish=finish, usage=usage), chat=chat) as (engine, _):
+            expected = Completion("It is 7", tokens + reasoning, finish, 21, cached, reasoning)
+            assert asked(engine, Request("ab")) == [expected]
+    assert engine.tokenizer == "tiny"
+
+
+@pytest.mark.parametrize("name", ["reasoning_content", "reasoning"])
+def test_a_tokenizer_counts_reasoning_that_the_server_has_cut_off_the_answer(name: str, chat: Chat) -> None:
+    """vLLM and llama.cpp put it beside the answer and report no figure."""
+    with served(answer("7", **{name: "2 + 5"}, usage=used(21, 7)), chat=chat) as (engine, _):
+        assert asked(engine, Request("ab")) == [Completion("7", 7, "stop", 21, reasoning_tokens=5)]
+
+
+# --- Grouped ---------------------------------------------------------------------------------------------------------
+
+SAMPLES = [Request("ab", 2), Request("c", 0), Request("ab", 5), Request("ab", 0)]
+WARM = Sampling(12, 1.0)
+
+
+def test_samples_of_a_prompt_share_a_call_and_its_prompt_is_paid_once(chat: Chat) -> None:
+    def script(call: dict, _: int) -> Reply:
+        if prompt_of(call) == "c":
+            return answer("one", usage=used(20, 4))
+        reply = answer("1", "22", "333", usage=used(21, 9, cached=16))
+        reply.body["choices"].reverse()
+        return reply
+
+    with served(script, chat=chat, grouped=True) as (engine, endpoint):
+        assert asked(engine, *SAMPLES, sampling=WARM) == [
+            Completion("1", 2, "stop", 21, cached_tokens=16),
+            Completion("one", 4, "stop", 20),
+            Completion("22", 3, "stop", 0),
+            Completion("333", 4, "stop", 0),
+        ]
+    assert [(prompt_of(call), call.get("n")) for call in endpoint.calls] == [("ab", 3), ("c", None)]
+    assert [call["seed"] for call in endpoint.calls] == [r.seed(WARM) % 2**31 for r in SAMPLES[:2]]
+
+
+def test_ungrouped_samples_are_calls_of_their_own(chat: Chat) -> None:
+    with served(FINE, chat=chat) as (engine, endpoint):
+        asked(engine, *SAMPLES, sampling=WARM)
+    assert [call["seed"] for call in endpoint.calls] == [r.seed(WARM) % 2**31 for r in SAMPLES]
+    assert len({call["seed"] for call in endpoint.calls}) == 4
+    assert not any("n" in call for call in endpoint.calls)
+
+
+def test_fewer_choices_than_asked_for_are_refused(chat: Chat) -> None:
+    with served(answer("1", "2"), chat=chat, grouped=True) as (engine, _):
+        error = error_of(engine, Request("ab"), Request("ab", 1), Request("ab", 2), sampling=WARM)
+    assert f": 2 of 3 choices came; set engine.endpoint.grouped=false{ON}" in error
+
+
+def test_reasoning_tokens_of_all_choices_together_are_refused(chat: Chat) -> None:
+    with served(answer("1", "2", usage=used(21, 40, reasoning=36)), chat=chat, grouped=True) as (engine, _):
+        error = error_of(engine, Request("ab"), Request("ab", 1), sampling=WARM)
+    assert f": the reasoning tokens are of all choices together; set engine.endpoint.grouped=false{ON}" in error
+
+
+# --- The model -------------------------------------------------------------------------------------------------------
+
+
+def test_a_remote_model_is_its_name_and_where_it_is() -> None:
+    here = RemoteModel("m", "https://me:pass@host:8000/v1/?key=1#x", None, "chat")
+    assert here.identity == {"name": "m", "endpoint": "https://host:8000/v1"}
+    assert RemoteModel("m", None, None, "chat").identity == {"name": "m", "endpoint": "https://api.openai.com/v1"}
+    assert (here.merge, here.chat()) == (None, None)
+
+
+def test_a_remote_models_tokenizer_is_read_by_name(tiny_model_folder: Path, chat: Chat, tmp_path: Path) -> None:
+    read = RemoteModel("m", None, str(tiny_model_folder), "chat").chat()
+    assert read.prompt_ids("2 + 5?") == chat.prompt_ids("2 + 5?")
+    assert read.target_ids("7") == chat.target_ids("7")
+    with pytest.raises(UserError, match=r"^engine\.endpoint\.tokenizer: no tokenizer can be read"):
+        RemoteModel("m", None, str(tmp_path), "chat").chat()

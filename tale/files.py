@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import uuid
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -43,17 +45,96 @@ def write_jsonl_atomic(path: Path, rows: Iterable[dict[str, Any]]) -> None:
     _replace(path, (json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
 
 
-def _replace(path: Path, parts: Iterable[str]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+class AppendedJsonl:
+    """A JSON Lines file that grows by whole lines, written by one process at a time.
+
+    A last line that a kill left half written is dropped on opening, with a word. Iterating gives each line's place and
+    object.
+
+    Raises:
+        UserError: the file cannot be opened or written (a full disk, say), or another process is writing it. What was
+            appended before stays whole.
+    """
+
+    def __init__(self, path: Path):
+        self.path = path
+        with _explained(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self.file = path.open("a+b", buffering=0)
+            try:
+                fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                advice = "wait for its end, or choose another output"
+                raise UserError(f"{path}: another process is writing it; {advice}") from error
+        self.size = self._drop_half_a_line()
+
+    def __iter__(self) -> Iterator[tuple[int, dict[str, Any]]]:
+        place = 0
+        with self.path.open("rb") as file:
+            for number, line in enumerate(file, 1):
+                yield place, _object(line, f"{self.path}:{number}", float)
+                place += len(line)
+
+    def append(self, row: dict[str, Any]) -> int:
+        """Write one line and return its place. It survives the end of this process; `sync` makes it safe for good."""
+        place, line = self.size, json.dumps(row, ensure_ascii=False).encode() + b"\n"
+        with _explained(self.path):
+            try:
+                while line:
+                    line = line[self.file.write(line) :]
+            except OSError:
+                self.file.truncate(place)
+                raise
+        self.size = self.file.tell()
+        return place
+
+    def sync(self) -> None:
+        """Have the system put on disk what was appended."""
+        with _explained(self.path):
+            os.fsync(self.file.fileno())
+
+    def read(self, place: int) -> dict[str, Any]:
+        """The line at this place."""
+        with self.path.open("rb") as file:
+            file.seek(place)
+            return json.loads(file.readline())
+
+    def close(self) -> None:
+        """Let others write it."""
+        self.file.close()
+
+    def _drop_half_a_line(self) -> int:
+        content = self.path.read_bytes()
+        whole = content.rfind(b"\n") + 1
+        if whole < len(content):
+            print(f"{self.path}: dropped a half-written last line")
+            self.file.truncate(whole)
+        return whole
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
     try:
-        with temporary.open("w", encoding="utf-8", newline="") as file:
-            file.writelines(parts)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        yield
+    except OSError as error:
+        raise UserError(
+            f"{path}: cannot be written ({error.strerror}). Nothing written before is lost: make room, or choose "
+            "another output, and give the same command again"
+        ) from error
+
+
+def _replace(path: Path, parts: Iterable[str]) -> None:
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+    with _explained(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with temporary.open("w", encoding="utf-8", newline="") as file:
+                file.writelines(parts)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 def _object(line: bytes, where: str, parse_float: Callable[[str], Any]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tale.data.question import Question
+from tale.engines.base import Sampling
 from tale.errors import UserError
 from tale.files import read_jsonl, write_jsonl_atomic
 
@@ -45,7 +46,10 @@ class Attempt:
 
 @dataclass(frozen=True)
 class Record:
-    """A searched question. `budget` is β* and `target` the answer under it; without one, `reason` says why."""
+    """A searched question. `budget` is β* and `target` the answer under it; without one, `reason` says why.
+
+    `sampling` is how every answer was drawn, `tokenizer` what counted its tokens.
+    """
 
     question: Question
     vanilla: Attempt
@@ -53,6 +57,8 @@ class Record:
     budget: int | None
     target: Answer | None
     reason: str | None
+    sampling: Sampling
+    tokenizer: str
 
 
 def write_records(path: Path, records: Iterable[Record]) -> None:
@@ -79,6 +85,8 @@ def _record(row: dict[str, Any], where: str) -> Record:
             budget=row["budget"],
             target=row["target"] and Answer(**row["target"]),
             reason=row["reason"],
+            sampling=Sampling(**row["sampling"]),
+            tokenizer=row["tokenizer"],
         )
     except (KeyError, TypeError) as error:
         raise UserError(f"{where}: not a search record ({error}); scripts/search.py writes records.jsonl") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import platform
 import re
@@ -12,6 +13,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from tale.errors import UserError
 from tale.files import write_atomic
 from tale.recipes import to_yaml
 
@@ -20,21 +22,42 @@ PACKAGES = ("lightning", "torch", "transformers", "peft", "bitsandbytes", "datas
 SECRET = re.compile(r"\b(hf_|sk-)\w[\w-]+")
 
 
-def start_run(recipe: Any, **identity: Any) -> Path:
-    """Create the run's folder and write `recipe.yaml` and `run.json` into it; `identity` says what models it uses."""
-    folder = Path(recipe.output)
-    folder.mkdir(parents=True, exist_ok=True)
+def start_run(recipe: Any, folder: Path | None = None, **identity: Any) -> Path:
+    """Write `recipe.yaml` and `run.json` into the run's folder (default: its output); `identity` says what it uses."""
+    folder = folder or Path(recipe.output)
     write_atomic(folder / "recipe.yaml", to_yaml(recipe))
     described = {
         "command": SECRET.sub(r"\1…", shlex.join(sys.argv)),
         **identity,
         "commit": code_version(),
+        "code": code_hash(),
         "python": platform.python_version(),
         "machine": f"{platform.system()} {platform.machine()}",
         "packages": {name: metadata.version(name) for name in PACKAGES},
     }
     write_atomic(folder / "run.json", json.dumps(described, indent=1, ensure_ascii=False) + "\n")
     return folder
+
+
+def read_run(folder: Path) -> dict[str, Any]:
+    """The `run.json` of a run.
+
+    Raises:
+        UserError: there is none.
+    """
+    try:
+        return json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{folder / 'run.json'}: cannot be read ({error}); is this the folder of a run?") from error
+
+
+def code_hash() -> str:
+    """Hash of every source file of this package."""
+    root = Path(__file__).parent
+    digest = hashlib.sha256()
+    for file in sorted(root.rglob("*.py")):
+        digest.update(str(file.relative_to(root)).encode() + file.read_bytes())
+    return digest.hexdigest()
 
 
 def code_version() -> str:

@@ -12,6 +12,7 @@ from typing import Any
 from tale.files import write_atomic
 from tale.models.base import resolve
 from tale.recipes import load, to_yaml
+from tale.runs import code_hash
 
 STAMP = "stage.json"
 
@@ -51,15 +52,6 @@ def run_stages(stages: Sequence[Stage]) -> None:
             write_atomic(stamp, json.dumps({"key": key, "done": False}))
         stage.run(recipe)
         write_atomic(stamp, json.dumps({"key": key, "done": True}))
-
-
-def code_hash() -> str:
-    """Hash of every source file of this package."""
-    root = Path(__file__).parent
-    digest = hashlib.sha256()
-    for file in sorted(root.rglob("*.py")):
-        digest.update(str(file.relative_to(root)).encode() + file.read_bytes())
-    return digest.hexdigest()
 
 
 def _forget(folder: Path) -> None:

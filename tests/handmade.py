@@ -13,6 +13,7 @@ from tale import recipes
 from tale.config import LoraConfig, TrainRecipe
 from tale.data.examples import Example
 from tale.data.question import Question
+from tale.engines import Sampling
 from tale.models.lora import add_lora
 from tale.records import Answer, Attempt, Record
 
@@ -39,7 +40,7 @@ def record(
     """A search's record of one question, without its attempts."""
     target = answer(target) if isinstance(target, str) else target
     first = Attempt(None, (answer(vanilla) if isinstance(vanilla, str) else vanilla,), feasible=False)
-    return Record(Question(name, text, "1"), first, (), 9 if target else None, target, reason)
+    return Record(Question(name, text, "1"), first, (), 9 if target else None, target, reason, Sampling(512), "m")
 
 
 def pairs(count: int) -> list[Record]:

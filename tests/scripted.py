@@ -31,6 +31,7 @@ class ScriptedEngine:
     questions: Sequence[Question]
     reply: Callable[[Asked], Completion]
     dies_after: int | None = None
+    tokenizer: str = "scripted"
     calls: list[Asked] = field(default_factory=list)
 
     def generate(self, requests: Sequence[Request], sampling: Sampling) -> Iterator[tuple[int, Completion]]:

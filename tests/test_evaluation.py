@@ -17,7 +17,7 @@ from tale import prompts
 from tale.config import EvaluateRecipe, MethodConfig, MethodKind, PriceConfig
 from tale.data.question import Question
 from tale.data.selection import select
-from tale.engines import Completion
+from tale.engines import Completion, Sampling
 from tale.errors import UserError
 from tale.evaluation import run
 from tale.evaluation.methods import Reply, answer, check_methods, label_of, read_budget
@@ -141,9 +141,9 @@ def records(tmp_path: Path) -> str:
     vanilla = Attempt(None, (best,), False)
     found = Question("other/9", QUESTIONS[2].text.upper(), "7")
     rows = [
-        Record(QUESTIONS[0], vanilla, (), 25, best, None),
-        Record(QUESTIONS[1], vanilla, (), None, None, "no feasible budget"),
-        Record(found, vanilla, (), 12, best, None),
+        Record(QUESTIONS[0], vanilla, (), 25, best, None, GREEDY, "m"),
+        Record(QUESTIONS[1], vanilla, (), None, None, "no feasible budget", GREEDY, "m"),
+        Record(found, vanilla, (), 12, best, None, GREEDY, "m"),
     ]
     write_records(tmp_path / "records.jsonl", rows)
     return str(tmp_path / "records.jsonl")
@@ -185,14 +185,21 @@ def test_labels_name_the_method_the_adapters_run_or_what_the_recipe_says() -> No
 )
 def test_methods_that_cannot_work_are_refused_by_number_and_key(methods: list[MethodConfig], message: str) -> None:
     with pytest.raises(UserError, match=f"^{message}"):
-        check_methods(methods, QUESTIONS)
+        check_methods(methods, QUESTIONS, GREEDY)
 
 
 def test_a_search_over_other_questions_is_refused(records: str) -> None:
     searched = method("searched", records=records)
-    check_methods([searched], QUESTIONS)
+    check_methods([searched], QUESTIONS, GREEDY)
     with pytest.raises(UserError, match=r"methods.0..records: .*holds no budget for any of these questions"):
-        check_methods([searched], [QUESTIONS[1], QUESTIONS[3]])
+        check_methods([searched], [QUESTIONS[1], QUESTIONS[3]], GREEDY)
+
+
+def test_a_search_that_decoded_otherwise_is_refused(records: str) -> None:
+    with pytest.raises(
+        UserError, match=r"methods.0..records: .*max_tokens=512.*, this run decodes with .*max_tokens=99"
+    ):
+        check_methods([method("searched", records=records)], QUESTIONS, Sampling(max_tokens=99))
 
 
 # --- Numbers --------------------------------------------------------------------------------------------------------
@@ -315,14 +322,14 @@ def no_model(recipe: EvaluateRecipe, monkeypatch: pytest.MonkeyPatch) -> list[Qu
     asked, _ = select(recipe.benchmark)
     ids = dict(zip((q.id for q in asked), ESTIMATES, strict=True))
 
-    def scripted(_config: object, _base: object, _folder: Path, adapter: Path | None = None) -> ScriptedEngine:
-        if adapter:
-            return ScriptedEngine(asked, lambda a: said(f"[[{a.question.gold}]]", 11))
-        return ScriptedEngine(asked, lambda a: reply(Asked(Question(ids[a.question.id], "", ""), a.way, a.budget, 0)))
+    def scripted(_config: object, _base: object, _folder: Path, adapters: list[str | None]) -> list[ScriptedEngine]:
+        trained = ScriptedEngine(asked, lambda a: said(f"[[{a.question.gold}]]", 11))
+        base = ScriptedEngine(asked, lambda a: reply(Asked(Question(ids[a.question.id], "", ""), a.way, a.budget, 0)))
+        return [trained if adapter else base for adapter in adapters]
 
     base = SimpleNamespace(name="m", identity={"name": "m", "weights": "01"}, merge=None)
-    monkeypatch.setattr(run, "resolve", lambda _config: base)
-    monkeypatch.setattr(run, "build_engine", scripted)
+    monkeypatch.setattr(run, "find_model", lambda *_: base)
+    monkeypatch.setattr(run, "engines", scripted)
     return asked
 
 
@@ -371,7 +378,7 @@ def test_what_the_warm_start_was_trained_on_is_refused_too(
     recipe: EvaluateRecipe, no_model: list[Question], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     base = SimpleNamespace(name="m", identity={}, merge=Path("warmup/m"))
-    monkeypatch.setattr(run, "resolve", lambda _config: base)
+    monkeypatch.setattr(run, "find_model", lambda *_: base)
     monkeypatch.setattr(run, "read_card", lambda folder: card(no_model) if folder == base.merge else None)
     with pytest.raises(UserError, match="4 of these questions were trained on"):
         run.evaluate(recipe)

@@ -20,6 +20,8 @@ REQUESTS = [Request(f"prompt {i}") for i in range(5)]
 class Counting:
     """Answers each request differently every time it is asked; killed after `dies_after` answers."""
 
+    tokenizer = "counting"
+
     def __init__(self, dies_after: int | None = None, word: str = "first"):
         self.dies_after, self.word = dies_after, word
         self.asked: list[Request] = []
@@ -43,6 +45,7 @@ def test_what_is_journalled_is_not_asked_again(tmp_path: Path) -> None:
     engine = JournaledEngine(inner, tmp_path / "j", MODEL)
     first = answers(engine)
     assert answers(engine) == first
+    engine.close()
     assert answers(JournaledEngine(inner, tmp_path / "j", MODEL)) == first
     assert sorted(r.prompt for r in inner.asked) == [r.prompt for r in REQUESTS]
 
@@ -63,8 +66,8 @@ def test_a_killed_run_goes_on_where_it_stopped(dies_after: int, tmp_path: Path) 
 def test_an_answer_is_on_disk_before_it_is_used(tmp_path: Path) -> None:
     stream = JournaledEngine(Counting(), tmp_path / "j", MODEL).generate(REQUESTS, GREEDY)
     _, completion = next(stream)
-    last = (tmp_path / "j").read_text().splitlines()[-1]
-    assert json.loads(last)["text"] == completion.text
+    lines = [json.loads(line) for line in (tmp_path / "j").read_text().splitlines()[1:]]
+    assert completion.text in [line["text"] for line in lines]
 
 
 def test_a_half_written_last_line_is_dropped_with_a_word(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,6 +14,7 @@ from tale.config import AskRecipe, EvaluateRecipe, MergeRecipe, SearchRecipe, Tr
 from tale.data.benchmarks import load as load_benchmark
 from tale.data.question import Question
 from tale.engines import Completion
+from tale.engines.journal import JournaledEngine
 from tale.engines.transformers import TransformersEngine
 from tale.errors import UserError
 from tale.evaluation.run import evaluate
@@ -52,7 +53,7 @@ def runs(tiny_model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     questions = load_benchmark("problems", None, "train", QUESTIONS, 0)
     with pytest.MonkeyPatch.context() as patch:
         engine = ScriptedEngine(questions, lambda asked: script(asked.question, asked.budget))
-        patch.setattr(search_run, "build_engine", lambda *_: engine)
+        patch.setattr(search_run, "engines", lambda *_: [JournaledEngine(engine, folder / "journal.jsonl", {})])
         records = run_search(load(SearchRecipe, ["recipe=tiny/search", *model, f"output={folder / 'search'}"]))
     for objective in ("sft", "dpo"):
         # As a sum, DPO's loss of the half as long target is saturated, and nothing is learnt.

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tale.data.question import Question
+from tale.engines import Sampling
 from tale.errors import UserError
 from tale.records import Answer, Attempt, Record, read_records, write_records
 
@@ -24,8 +25,12 @@ FOUND = Record(
     45,
     SHORT,
     None,
+    Sampling(512, 0.1, 7),
+    "m",
 )
-MISSED = Record(Question("q/1", "?", "1"), Attempt(None, (BAD,), False), (), None, None, "vanilla answer wrong")
+MISSED = Record(
+    Question("q/1", "?", "1"), Attempt(None, (BAD,), False), (), None, None, "vanilla answer wrong", Sampling(9), "m"
+)
 
 
 def test_every_field_survives_the_file(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ def searched(*curves: Curve, samples: int = 1) -> tuple[list[Record], list[Asked
     asked = questions(len(curves))
     curve_of = dict(zip((q.id for q in asked), curves, strict=True))
     engine = ScriptedEngine(asked, lambda a: curve_of[a.question.id][a.budget])
-    return search(asked, engine, GREEDY, samples), engine.calls
+    return [*search(asked, engine, GREEDY, samples)], engine.calls
 
 
 def one(curve: Curve) -> Record:
@@ -191,7 +191,7 @@ def test_of_several_samples_the_shortest_right_one_counts() -> None:
 def test_samples_do_not_mix_between_questions() -> None:
     asked = [replace(question, gold=gold) for question, gold in zip(questions(3), "123", strict=True)]
     engine = ScriptedEngine(asked, lambda a: said(f"[[{a.question.gold}]]", 10 * int(a.question.gold) + a.sample))
-    records = search(asked, engine, GREEDY, samples=2)
+    records = [*search(asked, engine, GREEDY, samples=2)]
     assert [[a.tokens for a in r.vanilla.answers] for r in records] == [[10, 11], [20, 21], [30, 31]]
     assert all(answer.correct for r in records for answer in r.vanilla.answers)
 
@@ -222,8 +222,8 @@ def test_a_killed_search_goes_on_and_ends_as_if_it_had_not_been(dies_after: int,
     first = ScriptedEngine(asked, reply, dies_after=dies_after)
     second = ScriptedEngine(asked, reply)
     with pytest.raises(KeyboardInterrupt):
-        search(asked, JournaledEngine(first, tmp_path / "journal.jsonl", {"name": "m"}), GREEDY)
-    resumed = search(asked, JournaledEngine(second, tmp_path / "journal.jsonl", {"name": "m"}), GREEDY)
+        [*search(asked, JournaledEngine(first, tmp_path / "journal.jsonl", {"name": "m"}), GREEDY)]
+    resumed = [*search(asked, JournaledEngine(second, tmp_path / "journal.jsonl", {"name": "m"}), GREEDY)]
     assert resumed == records
     assert len(first.calls) == dies_after
     assert sorted(map(repr, first.calls + second.calls)) == sorted(map(repr, calls))

@@ -117,7 +117,7 @@ def test_the_rule_decides_for_the_vanilla_prompt_and_for_each_budget() -> None:
         return right(25) if (a.budget, a.sample) == (50, 1) else wrong(9)
 
     shortest, majority, confident = (
-        search(asked, ScriptedEngine(asked, reply), GREEDY, samples=3, rule=rule)[0] for rule in RULES
+        next(search(asked, ScriptedEngine(asked, reply), GREEDY, samples=3, rule=rule)) for rule in RULES
     )
     assert (shortest.budget, shortest.target.tokens) == (50, 25)
     assert (majority.budget, majority.reason, len(majority.attempts)) == (None, "no feasible budget", 1)

@@ -304,7 +304,7 @@ def test_more_devices_than_examples_in_a_step_are_refused(tiny_model_folder, rec
 
         world_size = 2
 
-    monkeypatch.setattr("tale.training.run.Fabric", OneOfTwo)
+    monkeypatch.setattr("tale.devices.Fabric", OneOfTwo)
     made = recipe(tiny_model_folder, tmp_path / "run", records, "sft", "train.batch_size=1", "train.micro_batch=1")
     with pytest.raises(UserError, match="2 devices, but a step has 1 examples to share out"):
         train(made)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
@@ -25,24 +26,37 @@ class Request:
     prompt: str
     sample: int = 0
 
+    def seed(self, sampling: Sampling) -> int:
+        """The seed of this draw alone, below 2**56: what else is generated, and in which order, changes nothing."""
+        digest = hashlib.sha256(f"{sampling.seed}\n{self.sample}\n{self.prompt}".encode()).digest()
+        return int.from_bytes(digest[:7], "big")
+
 
 @dataclass(frozen=True)
 class Completion:
-    """One answer. `tokens` counts generated ids in the model's own tokenizer, the end-of-sequence id included."""
+    """One answer. `tokens` counts generated ids in the engine's tokenizer, the end-of-sequence id included.
+
+    `cached_tokens` of the prompt were not computed anew, and `reasoning_tokens` of `tokens` are not in the text: what
+    an endpoint reports, 0 where it does not.
+    """
 
     text: str
     tokens: int
-    finish: Literal["stop", "length"]
+    finish: Literal["stop", "length", "content_filter"]
     prompt_tokens: int
+    cached_tokens: int = 0
+    reasoning_tokens: int = 0
 
     @property
     def truncated(self) -> bool:
-        """Whether the limit cut the answer off."""
-        return self.finish == "length"
+        """Whether the limit, or an endpoint's filter, cut the answer off."""
+        return self.finish != "stop"
 
 
 class Engine(Protocol):
-    """Anything that generates."""
+    """Anything that generates. `tokenizer` names what its tokens are counted with."""
+
+    tokenizer: str
 
     def generate(self, requests: Sequence[Request], sampling: Sampling) -> Iterator[tuple[int, Completion]]:
         """Yield `(index into requests, completion)` in whatever order they are done."""

@@ -1,25 +1,95 @@
-"""The engine of a run, from its recipe: model, adapter, device and journal."""
+"""The engines of a run, from its recipe: model, adapters, device and journals."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache, partial
 from pathlib import Path
 
-from tale.config import EngineConfig
+from tale.config import EngineConfig, ModelConfig
+from tale.engines.base import Completion, Engine, Request, Sampling
+from tale.engines.endpoint import EndpointEngine, RemoteModel
 from tale.engines.journal import JournaledEngine
 from tale.engines.transformers import TransformersEngine, find_device
-from tale.models.base import BaseModel, adapter_fingerprint
+from tale.engines.vllm import VllmEngine, served_folder
+from tale.errors import UserError
+from tale.models.base import BaseModel, adapter_fingerprint, resolve
 from tale.models.lora import load_adapter
 
+AnyModel = BaseModel | RemoteModel
 
-def build_engine(config: EngineConfig, base: BaseModel, folder: Path, adapter: Path | None = None) -> JournaledEngine:
-    """Load `base`, with `adapter` on it unmerged, and journal its completions in the run's `folder`."""
+
+def find_model(model: ModelConfig, engine: EngineConfig) -> AnyModel:
+    """The model that a recipe names: weights on this machine, or a name that an endpoint knows.
+
+    Raises:
+        UserError: it is missing, gated or not a causal language model, or the endpoint cannot be asked for it.
+    """
+    if engine.kind != "openai":
+        return resolve(model)
+    if model.merge:
+        raise UserError(
+            "model.merge: an endpoint has its own weights; merge with scripts/merge.py and serve the result"
+        )
+    return RemoteModel(model.source, engine.endpoint.url, engine.endpoint.tokenizer, model.template.value)
+
+
+def engines(
+    config: EngineConfig, model: AnyModel, folder: Path, adapters: Sequence[str | None] = (None,)
+) -> Iterator[JournaledEngine]:
+    """An engine for each adapter (None: the model itself), its completions journaled in the run's `folder`.
+
+    They are to be used one after the other. Adapters answer unmerged. Weights are loaded once an answer is wanted that
+    no journal holds.
+
+    Raises:
+        UserError: the engine cannot serve them, or a journal was written under other settings.
+    """
+    make = {"transformers": _transformers, "vllm": _vllm, "openai": _openai}[config.kind]
+    for adapter, engine in zip(adapters, make(config, model, [Path(a) if a else None for a in adapters]), strict=True):
+        settings = model.identity | {"engine": config.kind, "template": model.template, "tokenizer": engine.tokenizer}
+        if isinstance(model, BaseModel):
+            settings["dtype"] = model.dtype
+        name = "journal.jsonl"
+        if adapter:
+            settings["adapter"] = adapter_fingerprint(Path(adapter))
+            name = f"journal-{settings['adapter']}.jsonl"
+        yield JournaledEngine(engine, folder / name, settings)
+
+
+class OnDemand:
+    """An engine that is made when it is first asked."""
+
+    def __init__(self, tokenizer: str, make: Callable[[], Engine]):
+        self.tokenizer, self.make = tokenizer, cache(make)
+
+    def generate(self, requests: Sequence[Request], sampling: Sampling) -> Iterator[tuple[int, Completion]]:
+        """What the engine itself generates."""
+        return self.make().generate(requests, sampling)
+
+
+def _transformers(config: EngineConfig, base: BaseModel, adapters: Sequence[Path | None]) -> list[OnDemand]:
     find_device(config.device)
-    chat = base.chat()  # both before the weights, which take their time
-    model, journal = base.load(), folder / "journal.jsonl"
-    identity = base.identity | {"dtype": base.dtype, "template": base.template}
-    if adapter:
-        model = load_adapter(model, adapter)
-        identity["adapter"] = adapter_fingerprint(adapter)
-        journal = folder / f"journal-{identity['adapter']}.jsonl"
-    engine = TransformersEngine(model, chat, config.batch_size, config.device)
-    return JournaledEngine(engine, journal, identity)
+    chat = base.chat()
+
+    def make(adapter: Path | None) -> Engine:
+        model = load_adapter(base.load(), adapter) if adapter else base.load()
+        return TransformersEngine(model, chat, config.batch_size, config.device, base.name)
+
+    return [OnDemand(base.name, partial(make, adapter)) for adapter in adapters]
+
+
+def _vllm(config: EngineConfig, base: BaseModel, adapters: Sequence[Path | None]) -> list[OnDemand]:
+    chat = base.chat()
+
+    @cache  # one for all adapters
+    def make() -> VllmEngine:
+        served, named = served_folder(base), [adapter for adapter in adapters if adapter]
+        return VllmEngine(served, chat, base.name, base.dtype, config.vllm, config.batch_size, named)
+
+    return [OnDemand(base.name, lambda adapter=adapter: make().with_adapter(adapter)) for adapter in adapters]
+
+
+def _openai(config: EngineConfig, model: RemoteModel, adapters: Sequence[Path | None]) -> list[Engine]:
+    assert not any(adapters)
+    return [EndpointEngine(model.name, config.endpoint, config.batch_size, model.chat())]

@@ -4,68 +4,92 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
+from tale.costs import Cost
 from tale.engines.base import Completion, Engine, Request, Sampling
 from tale.errors import UserError
-from tale.files import read_jsonl
+from tale.files import AppendedJsonl
+
+# A group of completions is made safe at once, by so many or after so many seconds: syncing a disk takes milliseconds.
+GROUP, SECONDS = 64, 1.0
 
 
 class JournaledEngine:
     """`engine`, with every completion appended to `file`, and answered from there when it is asked again.
 
-    A completion is known by its prompt, sample and sampling; `identity` (the model, and the adapter if any) by the
-    journal's first line.
+    A completion is known by its prompt, sample and sampling. The journal's first line holds `settings`: all else that
+    an answer depends on (the model, the adapter if any, the engine, what counts its tokens). Memory holds where each
+    completion stands in the file, not the completion.
 
     Raises:
-        UserError: on opening, when the journal was written with another identity, or a line is damaged.
+        UserError: on opening, when the journal was written under other settings, a line is damaged, or another process
+            is writing it; in use, when the disk is full.
     """
 
-    def __init__(self, engine: Engine, file: Path, identity: dict[str, str]):
-        self.engine = engine
-        self.known: dict[str, Completion] = {}
-        _drop_half_a_line(file)
-        lines = list(read_jsonl(file)) if file.exists() else []
-        if lines and lines[0][1] != identity:
-            raise UserError(f"{file}: written with {lines[0][1]}, this run has {identity}; use another output folder")
-        for number, line in lines[1:]:
+    def __init__(self, engine: Engine, file: Path, settings: dict[str, Any]):
+        self.engine, self.tokenizer = engine, engine.tokenizer
+        self.cost = Cost()
+        self.places: dict[bytes, int] = {}
+        self.file = AppendedJsonl(file)
+        for number, (place, line) in enumerate(self.file, 1):
+            if number == 1:
+                _check(file, line, settings)
+                continue
             try:
-                key = line.pop("key")
-                self.known[key] = Completion(**line)
-            except (KeyError, TypeError) as error:
+                key, seconds = line.pop("key"), line.pop("seconds")
+                self.cost.add(Completion(**line), seconds)
+                self.places[bytes.fromhex(key)] = place
+            except (KeyError, TypeError, ValueError) as error:
                 raise UserError(f"{file}:{number}: not a journalled answer ({error}); delete the line") from error
-        self.stream = file.open("a", encoding="utf-8")
-        if not lines:
-            self._append(identity)
+        if not self.file.size:
+            self.file.append(settings)
 
     def generate(self, requests: Sequence[Request], sampling: Sampling) -> Iterator[tuple[int, Completion]]:
-        """Yield `(index, completion)`: first those already on disk, then the engine's, each written first."""
+        """Yield `(index, completion)`: first those already on disk, then the engine's, each on disk before."""
         keys = [_key(request, sampling) for request in requests]
-        yield from ((i, self.known[key]) for i, key in enumerate(keys) if key in self.known)
-        new = [i for i, key in enumerate(keys) if key not in self.known]
+        yield from ((i, self._read(key)) for i, key in enumerate(keys) if key in self.places)
+        new = [i for i, key in enumerate(keys) if key not in self.places]
+        if not new:
+            return
+        unsafe: list[tuple[int, Completion]] = []
+        before = synced = time.monotonic()
         for position, completion in self.engine.generate([requests[i] for i in new], sampling):
-            i = new[position]
-            self._append({"key": keys[i], **asdict(completion)})
-            self.known[keys[i]] = completion
-            yield i, completion
-        os.fsync(self.stream.fileno())
+            now = time.monotonic()
+            self._write(keys[new[position]], completion, now - before)
+            unsafe.append((new[position], completion))
+            if len(unsafe) == GROUP or now - synced > SECONDS:
+                self.file.sync()
+                yield from unsafe
+                unsafe, synced = [], time.monotonic()
+            before = time.monotonic()
+        self.file.sync()
+        yield from unsafe
 
-    def _append(self, line: dict) -> None:
-        self.stream.write(json.dumps(line, ensure_ascii=False) + "\n")
-        self.stream.flush()
+    def close(self) -> None:
+        """Let another process, or another engine of this one, go on with the journal."""
+        self.file.close()
+
+    def _write(self, key: bytes, completion: Completion, seconds: float) -> None:
+        line = {"key": key.hex(), "seconds": round(seconds, 4), **asdict(completion)}
+        self.places[key] = self.file.append(line)
+        self.cost.add(completion, seconds)
+
+    def _read(self, key: bytes) -> Completion:
+        line = self.file.read(self.places[key])
+        return Completion(**{name: value for name, value in line.items() if name not in ("key", "seconds")})
 
 
-def _drop_half_a_line(file: Path) -> None:
-    """Cut off a last line that a kill left half written."""
-    content = file.read_bytes() if file.exists() else b""
-    whole = content.rfind(b"\n") + 1
-    if whole < len(content):
-        print(f"{file}: dropped a half-written last line")
-        os.truncate(file, whole)
+def _check(file: Path, found: dict[str, Any], settings: dict[str, Any]) -> None:
+    other = [name for name in {**found, **settings} if found.get(name) != settings.get(name)]
+    if other:
+        was, now = ({name: of.get(name) for name in other} for of in (found, settings))
+        raise UserError(f"{file}: written with {was}, this run has {now}; use another output folder")
 
 
-def _key(request: Request, sampling: Sampling) -> str:
-    return hashlib.sha256(json.dumps([request.prompt, request.sample, asdict(sampling)]).encode()).hexdigest()[:24]
+def _key(request: Request, sampling: Sampling) -> bytes:
+    return hashlib.sha256(json.dumps([request.prompt, request.sample, asdict(sampling)]).encode()).digest()[:12]

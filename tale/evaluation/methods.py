@@ -14,7 +14,7 @@ from tale.config import MethodConfig, MethodKind
 from tale.data.question import Question
 from tale.engines import Completion, Engine, Request, Sampling, complete
 from tale.errors import UserError
-from tale.records import read_records
+from tale.records import Record, read_records
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,7 @@ def _reply(label: str, question: Question, prompt: str, completion: Completion, 
     )
 
 
-def check_methods(methods: Sequence[MethodConfig], questions: Sequence[Question]) -> None:
+def check_methods(methods: Sequence[MethodConfig], questions: Sequence[Question], sampling: Sampling) -> None:
     """Refuse a list of methods that cannot work, before a model is loaded."""
     if not methods:
         raise UserError("methods: none given; see recipes/eval_llama8b.yaml")
@@ -153,3 +153,11 @@ def check_methods(methods: Sequence[MethodConfig], questions: Sequence[Question]
             known = searched_budgets(Path(method.records))
             if not any(known.get(q.question_hash) for q in questions):
                 raise UserError(f"methods[{i}].records: {method.records} holds no budget for any of these questions")
+            _check_decoding(f"methods[{i}].records: {method.records}", read_records(Path(method.records)), sampling)
+
+
+def _check_decoding(where: str, records: Sequence[Record], sampling: Sampling) -> None:
+    """A budget that was searched under another decoding would be compared with what it is not."""
+    for record in records:
+        if record.sampling != sampling:
+            raise UserError(f"{where} was searched with {record.sampling}, this run decodes with {sampling}")

@@ -10,13 +10,13 @@ from tale.config import EvaluateRecipe, MethodConfig, MethodKind
 from tale.data.question import Question
 from tale.data.selection import select
 from tale.engines import Sampling
-from tale.engines.build import build_engine
+from tale.engines.build import engines, find_model
+from tale.engines.endpoint import RemoteModel
 from tale.errors import UserError
 from tale.evaluation.methods import Reply, answer, check_methods, label_of
 from tale.evaluation.plot import plot
 from tale.evaluation.summary import Row, print_table, summarise, write_summary
 from tale.files import write_jsonl_atomic
-from tale.models.base import resolve
 from tale.models.lora import AdapterCard, check_adapter, read_card
 from tale.runs import start_run
 
@@ -27,18 +27,19 @@ def evaluate(recipe: EvaluateRecipe) -> list[Row]:
     Raises:
         UserError: bad input, or questions that a model was trained on, before any weights are loaded.
     """
-    base = resolve(recipe.model)
+    base = find_model(recipe.model, recipe.engine)
     questions, dropped = select(recipe.benchmark)
-    check_methods(recipe.methods, questions)
+    sampling = Sampling(**vars(recipe.sampling))  # the same for every method that is compared
+    check_methods(recipe.methods, questions, sampling)
     adapters = list(dict.fromkeys(method.adapter for method in recipe.methods))
+    if isinstance(base, RemoteModel) and any(adapters):
+        raise UserError("methods: an endpoint answers with its own model; serve the adapter there, as a model.source")
     cards = [check_adapter(Path(folder), base) for folder in adapters if folder]
     clean = unseen(questions, [*cards, read_card(base.merge) if base.merge else None])
     folder = start_run(recipe, base=base.identity, questions={"asked": len(questions), "duplicates": dropped})
 
-    sampling = Sampling(**vars(recipe.sampling))  # the same for every method that is compared
     replies: dict[str, list[Reply]] = {label_of(method): [] for method in recipe.methods}
-    for adapter in adapters:
-        engine = build_engine(recipe.engine, base, folder, Path(adapter) if adapter else None)
+    for adapter, engine in zip(adapters, engines(recipe.engine, base, folder, adapters), strict=True):
         for method in (m for m in recipe.methods if m.adapter == adapter):
             replies[label_of(method)] = answer(method, questions, engine, sampling)
     write_jsonl_atomic(folder / "replies.jsonl", (asdict(reply) for rows in replies.values() for reply in rows))

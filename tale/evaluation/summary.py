@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tale.config import PriceConfig
+from tale.costs import dollars
 from tale.evaluation.methods import Reply
 from tale.files import write_atomic
 from tale.statistics import paired_difference, wilson
@@ -79,7 +80,7 @@ def _row(replies: list[Reply], baseline: list[Reply] | None, prices: PriceConfig
 def _expense(reply: Reply, prices: PriceConfig) -> float:
     """10⁻⁵ dollars for one sample; prices are dollars a million tokens."""
     prompt_tokens = reply.prompt_tokens + reply.estimator_prompt_tokens
-    return (prompt_tokens * prices.input + reply.output_tokens * prices.output) / 1e6 * 1e5
+    return dollars(prices, prompt_tokens, reply.output_tokens) * 1e5
 
 
 def print_table(rows: Sequence[Row], title: str) -> None:

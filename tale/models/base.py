@@ -18,7 +18,7 @@ from peft import PeftModel
 from safetensors import SafetensorError, safe_open
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GgufConfig, PreTrainedModel
 
-from tale.chat import Chat
+from tale.chat import Chat, read_chat
 from tale.config import ModelConfig
 from tale.errors import UserError
 
@@ -59,12 +59,7 @@ class BaseModel:
         Raises:
             UserError: there is none that can be read.
         """
-        try:
-            tokenizer = AutoTokenizer.from_pretrained(self.folder)
-        except (OSError, ValueError) as error:
-            reason = str(error).strip().splitlines()[0]
-            raise UserError(f"model.source: no tokenizer can be read in {self.folder} ({reason})") from error
-        return Chat(tokenizer, self.template)
+        return read_chat(self.folder, self.template, "model.source")
 
     def load(self, also_merge: Path | None = None) -> PreTrainedModel:
         """The weights, in `dtype`, with the adapters to merge folded in (in float32, then rounded once)."""

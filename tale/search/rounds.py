@@ -6,12 +6,15 @@ whether a budget is answered right; the shortest right sample is then its answer
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 
 from tale import prompts
 from tale.answers import grade
 from tale.data.question import Question
-from tale.engines import Completion, Engine, Request, Sampling, complete
+from tale.engines import Completion, Engine, Request, Sampling
 from tale.records import Answer, Attempt, Record
 from tale.search.strategies import Search, greedy
 from tale.statistics import wilson
@@ -31,42 +34,62 @@ def search(
     samples: int = 1,
     strategy: Callable[[Attempt], Search] = greedy,
     rule: str = "shortest",
-) -> list[Record]:
-    """Search every question; a record each, in the order given.
+    window: int = 1024,
+    answered: Callable[[], object] = lambda: None,
+) -> Iterator[Record]:
+    """Search `window` questions at the same time; yield a record each, in the order given.
+
+    A round asks each of them its next prompt, vanilla first; a question that is done makes room for the next.
+    `answered` is called after each completion.
 
     A question whose vanilla answer is wrong or cut off is not searched.
     """
-    vanilla = _ask(engine, [(q, None) for q in questions], sampling, samples, "vanilla")
-    searches = [_OneSearch(*both, strategy, rule) for both in zip(questions, vanilla, strict=True)]
-    while live := [s for s in searches if s.wanted]:
-        asked = [(s.question, s.wanted[0]) for s in live if s.wanted]
-        answered = _ask(engine, asked, sampling, samples, "under budgets")
-        for one, attempt in zip(live, answered, strict=True):
+    waiting = iter(questions)
+    live: list[_OneSearch] = []
+    begun: deque[_OneSearch] = deque()  # in order, until they are given back
+    while True:
+        fresh = [_OneSearch(question, strategy, rule) for question in islice(waiting, window - len(live))]
+        live, begun = live + fresh, begun + deque(fresh)
+        if not live:
+            return
+        asked = [(one.question, one.budget) for one in live]
+        for one, attempt in zip(live, _ask(engine, asked, sampling, samples, answered), strict=True):
             one.advance(attempt)
-    return [s.record() for s in searches]
+        live = [one for one in live if not one.done]
+        while begun and begun[0].done:
+            yield begun.popleft().record(sampling, engine.tokenizer)
 
 
 class _OneSearch:
-    """Where one question's search stands. `wanted` is the next budget and the limit of its cost, None at the end."""
+    """Where one question's search stands: it waits for an answer under `budget` (None: vanilla), unless it is `done`.
 
-    def __init__(self, question: Question, vanilla: Attempt, strategy: Callable[[Attempt], Search], rule: str):
-        self.question, self.vanilla, self.right = question, vanilla, RULES[rule]
+    An answer under a budget is feasible only below `limit` tokens.
+    """
+
+    def __init__(self, question: Question, strategy: Callable[[Attempt], Search], rule: str):
+        self.question, self.strategy, self.right = question, strategy, RULES[rule]
+        self.vanilla: Attempt | None = None
         self.attempts: list[Attempt] = []
-        self.wanted: tuple[int, float] | None = None
+        self.budget, self.limit = None, math.inf
+        self.done = False
         self.found: Attempt | None = None
-        if self._counts(vanilla):
-            self.steps = strategy(vanilla)
-            self._go_on(None)
 
     def advance(self, attempt: Attempt) -> None:
-        """Judge the answers under the budget that was wanted, and find the next."""
-        assert self.wanted
-        feasible = self._counts(attempt) and attempt.best.tokens < self.wanted[1]
+        """Judge the answers that were waited for, and find the next budget."""
+        if self.vanilla is None:
+            self.vanilla = attempt
+            self.done = not self._counts(attempt)
+            if not self.done:
+                self.steps = self.strategy(attempt)
+                self._go_on(None)
+            return
+        feasible = self._counts(attempt) and attempt.best.tokens < self.limit
         self.attempts.append(Attempt(attempt.budget, attempt.answers, feasible))
         self._go_on(self.attempts[-1])
 
-    def record(self) -> Record:
+    def record(self, sampling: Sampling, tokenizer: str) -> Record:
         """The finished search. A budget whose answers do not count (`printed`) is no target."""
+        assert self.vanilla
         found = self.found
         target = found.best if found and self._counts(found) else None
         return Record(
@@ -75,7 +98,9 @@ class _OneSearch:
             attempts=tuple(self.attempts),
             budget=found.budget if found else None,
             target=target,
-            reason=None if target else self._reason(),
+            reason=None if target else self._reason(self.vanilla),
+            sampling=sampling,
+            tokenizer=tokenizer,
         )
 
     def _counts(self, attempt: Attempt) -> bool:
@@ -83,18 +108,25 @@ class _OneSearch:
 
     def _go_on(self, attempt: Attempt | None) -> None:
         try:
-            self.wanted = self.steps.send(attempt)  # type: ignore[arg-type]
+            self.budget, self.limit = self.steps.send(attempt)  # type: ignore[arg-type]
         except StopIteration as end:
-            self.wanted, self.found = None, end.value
+            self.done, self.found = True, end.value
 
-    def _reason(self) -> str:
-        if self._counts(self.vanilla):
+    def _reason(self, vanilla: Attempt) -> str:
+        if self._counts(vanilla):
             return "no feasible budget" if self.found is None else "the searched budget failed"
-        return "vanilla answer cut off" if self.vanilla.best.finish == "length" else "vanilla answer wrong"
+        finish = vanilla.best.finish
+        return {"length": "vanilla answer cut off", "content_filter": "vanilla answer filtered"}.get(
+            finish, "vanilla answer wrong"
+        )
 
 
 def _ask(
-    engine: Engine, asked: list[tuple[Question, int | None]], sampling: Sampling, samples: int, label: str
+    engine: Engine,
+    asked: list[tuple[Question, int | None]],
+    sampling: Sampling,
+    samples: int,
+    answered: Callable[[], object],
 ) -> list[Attempt]:
     """One attempt for each (question, budget), `samples` answers in each; feasibility is the caller's to judge."""
     requests = [
@@ -102,11 +134,13 @@ def _ask(
         for question, budget in asked
         for sample in range(samples)
     ]
-    completions = complete(engine, requests, sampling, label)
-    answers = [answer(completion, asked[i // samples][0]) for i, completion in enumerate(completions)]
+    answers: dict[int, Answer] = {}
+    for i, completion in engine.generate(requests, sampling):
+        answers[i] = answer(completion, asked[i // samples][0])
+        answered()
     return [
-        Attempt(budget, tuple(answers[i * samples : (i + 1) * samples]), feasible=False)
-        for i, (_, budget) in enumerate(asked)
+        Attempt(budget, tuple(answers[n * samples + sample] for sample in range(samples)), feasible=False)
+        for n, (_, budget) in enumerate(asked)
     ]
 
 

@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
+
+from lightning import Fabric
+from lightning.fabric.strategies import DDPStrategy
+from tqdm import tqdm
 
 from tale import prompts
 from tale.chat import Chat
 from tale.config import SearchRecipe
+from tale.costs import dollars
 from tale.data.question import Question
 from tale.data.selection import select
+from tale.devices import make_fabric
 from tale.engines import Sampling
-from tale.engines.build import build_engine
+from tale.engines.build import AnyModel, engines, find_model
 from tale.errors import UserError
-from tale.models.base import resolve
-from tale.records import Attempt, Record, write_records
+from tale.records import Attempt, Record, read_records, write_records
 from tale.runs import start_run
 from tale.search.rounds import search
+from tale.search.shards import join, parse
 from tale.search.strategies import STRATEGIES, Search, most_calls
 
 
@@ -27,24 +34,76 @@ def run_search(recipe: SearchRecipe) -> Path | None:
     Raises:
         UserError: bad input, before any weights are loaded.
     """
+    _check(recipe)
+    if recipe.shard == "join":
+        return _finished(join(recipe, select(recipe.benchmark)[0]))
+    shard, model = parse(recipe.shard), find_model(recipe.model, recipe.engine)
+    questions, dropped = select(recipe.benchmark)
+    if recipe.dry_run:
+        print(most_work(recipe, shard.take(questions), model.chat()))
+        return None
+    fabric = _launched(recipe)
+    if fabric:
+        shard = shard.part(fabric.global_rank + 1, fabric.world_size)
+        recipe.engine.device = str(fabric.device)
+    folder = shard.folder(Path(recipe.output))
+    counted = {"all": len(questions), "searched": len(shard.take(questions)), "duplicates": dropped}
+    start_run(recipe, folder, base=model.identity, questions=counted)
+    file = _searched(recipe, shard.take(questions), model, folder)
+    if not fabric:
+        return _finished(file)
+    fabric.barrier()
+    if recipe.shard or fabric.global_rank:
+        return file
+    return _finished(join(recipe, questions))
+
+
+def _searched(recipe: SearchRecipe, questions: Sequence[Question], model: AnyModel, folder: Path) -> Path:
+    """Search these questions and write their records."""
+    (engine,) = engines(recipe.engine, model, folder)
+    file = folder / "records.jsonl"
+    with tqdm(total=len(questions), unit="question", desc="search", smoothing=0) as bar:
+        records = search(
+            questions,
+            engine,
+            Sampling(**vars(recipe.sampling)),
+            recipe.samples,
+            _strategy(recipe),
+            recipe.rule,
+            recipe.window,
+            answered=lambda: bar.set_postfix_str(engine.cost.shown(recipe.prices), refresh=False) or bar.update(0),
+        )
+        write_records(file, (record for record in records if bar.update() or True))
+    print(f"{engine.cost.shown(recipe.prices)}, {engine.cost.seconds:,.0f} s of the engine")
+    return file
+
+
+def _finished(file: Path) -> Path:
+    print(f"{summary(read_records(file))}\nrecords: {file}")
+    return file
+
+
+def _check(recipe: SearchRecipe) -> None:
     if recipe.samples > 1 and recipe.sampling.temperature == 0:
         raise UserError(f"samples={recipe.samples}: greedy decoding draws the same answer; set sampling.temperature")
     if recipe.strategy == "grid" and not (recipe.grid and min(recipe.grid) > 0):
         raise UserError(f"grid={recipe.grid}: one or more shares above 0")
-    base = resolve(recipe.model)
-    questions, dropped = select(recipe.benchmark)
-    strategy = _strategy(recipe)
-    if recipe.dry_run:
-        print(most_work(recipe, questions, strategy, base.chat()))
+
+
+def _launched(recipe: SearchRecipe) -> Fabric | None:
+    """The processes of a search on several devices, each with a part of the questions; None for a single one."""
+    if recipe.fabric.devices == "1" and recipe.fabric.num_nodes == 1:
         return None
-    folder = start_run(recipe, base=base.identity, questions={"searched": len(questions), "duplicates": dropped})
-    engine = build_engine(recipe.engine, base, folder)
-    sampling = Sampling(**vars(recipe.sampling))
-    records = search(questions, engine, sampling, recipe.samples, strategy, recipe.rule)
-    file = folder / "records.jsonl"
-    write_records(file, records)
-    print(f"{summary(records)}\nrecords: {file}")
-    return file
+    if recipe.engine.kind != "transformers":
+        raise UserError(
+            f"fabric.devices={recipe.fabric.devices}: engine.kind={recipe.engine.kind} spreads its work by itself, see "
+            "engine.vllm.tensor_parallel and data_parallel; or run shard=1/2, shard=2/2"
+        )
+    # The processes meet only at the end, so the first one done may wait for as long as the whole search takes.
+    strategy = DDPStrategy(process_group_backend="gloo", timeout=timedelta(days=30))
+    fabric = make_fabric(recipe.fabric, recipe.engine.device, strategy=strategy)
+    fabric.launch()
+    return fabric
 
 
 def _strategy(recipe: SearchRecipe) -> Callable[[Attempt], Search]:
@@ -52,19 +111,25 @@ def _strategy(recipe: SearchRecipe) -> Callable[[Attempt], Search]:
     return partial(strategy, shares=recipe.grid) if recipe.strategy == "grid" else strategy
 
 
-def most_work(
-    recipe: SearchRecipe, questions: Sequence[Question], strategy: Callable[[Attempt], Search], chat: Chat
-) -> str:
-    """What the search can take at most: every vanilla answer as long as it may be, and every answer right."""
+def most_work(recipe: SearchRecipe, questions: Sequence[Question], chat: Chat | None) -> str:
+    """What the search can take at most: every vanilla answer as long as it may be, and every answer right.
+
+    Without a tokenizer (an endpoint's own) there is no saying how many tokens the prompts have.
+    """
     limit, each = recipe.sampling.max_tokens, recipe.samples
-    budgets = most_calls(strategy, limit)
+    budgets = most_calls(_strategy(recipe), limit)
     calls = len(questions) * each * (1 + budgets)
+    text = (
+        f"at most {len(questions)} questions × {each} samples × (vanilla + {budgets} budgets) = {calls:,} calls, "
+        f"{calls * limit:,} output tokens"
+    )
+    if chat is None:
+        return f"{text}; engine.endpoint.tokenizer would tell the prompts' too"
     vanilla = sum(len(chat.prompt_ids(prompts.vanilla(q))) for q in questions)
     budgeted = sum(len(chat.prompt_ids(prompts.budgeted(q, limit))) for q in questions)
-    return (
-        f"at most {len(questions)} questions × {each} samples × (vanilla + {budgets} budgets) = {calls:,} calls, "
-        f"{each * (vanilla + budgets * budgeted):,} prompt tokens, {calls * limit:,} output tokens"
-    )
+    prompt_tokens = each * (vanilla + budgets * budgeted)
+    paid = dollars(recipe.prices, prompt_tokens, calls * limit)
+    return f"{text}, {prompt_tokens:,} prompt tokens" + (f", ${paid:,.2f}" if paid else "")
 
 
 def summary(records: list[Record]) -> str:

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from lightning import Fabric
-from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.loggers import TensorBoardLogger
 
-from tale.config import FabricConfig, Objective, TrainRecipe
+from tale.config import Objective, TrainRecipe
 from tale.data.datamodule import TaleDataModule
+from tale.devices import make_fabric
 from tale.errors import UserError
 from tale.models.base import resolve
 from tale.models.lora import AdapterCard, add_lora, check_start, read_card, save_adapter
@@ -35,7 +34,13 @@ def train(recipe: TrainRecipe) -> Path:
     first = checkpoint.newest_step(output / "checkpoints") if recipe.resume else 0
     # What an earlier run logged from this step on is hidden: a resumed run logs it again, a new one its own.
     logger = TensorBoardLogger(output.parent, name=output.name, version="", purge_step=first)
-    fabric = _fabric(recipe.fabric, logger)
+    fabric = make_fabric(
+        recipe.fabric,
+        recipe.fabric.accelerator,
+        strategy=recipe.fabric.strategy,
+        precision=recipe.fabric.precision,
+        loggers=logger,
+    )
     fabric.launch()
     if (shared := min(recipe.train.batch_size, len(data.train))) < fabric.world_size:
         raise UserError(f"fabric.devices: {fabric.world_size} devices, but a step has {shared} examples to share out")
@@ -77,21 +82,3 @@ def _check(recipe: TrainRecipe) -> None:
         raise UserError("loss.mean=token, loss.length_normalised=true: both divide by tokens; leave out one")
     if not recipe.lora.modules:
         raise UserError("lora.modules: none given; the official code's are [q_proj, v_proj]")
-
-
-def _fabric(config: FabricConfig, logger: TensorBoardLogger) -> Fabric:
-    try:
-        return Fabric(
-            accelerator=config.accelerator,
-            devices=_devices(config.devices),
-            num_nodes=config.num_nodes,
-            strategy=config.strategy,
-            precision=config.precision,  # type: ignore[arg-type]
-            loggers=logger,
-        )
-    except (ValueError, TypeError, MisconfigurationException) as error:
-        raise UserError(f"fabric: {str(error).strip().splitlines()[0]}") from error
-
-
-def _devices(devices: str) -> int | str:
-    return int(devices) if devices.lstrip("-").isdigit() else devices

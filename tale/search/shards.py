@@ -1,0 +1,128 @@
+"""A search in parts: each has its own questions, folder and journal, and one command joins them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tale.config import SearchRecipe
+from tale.data.question import Question
+from tale.errors import UserError
+from tale.files import read_jsonl, write_jsonl_atomic
+from tale.recipes import to_yaml
+from tale.runs import read_run
+
+# What may differ between the parts of one search: where things are and on what it runs. Who the model and the questions
+# are is compared by themselves.
+OWN = ("output", "shard", "dry_run", "fabric.", "prices.", "model.source", "model.merge", "benchmark.path")
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Part `number` (from 1) of `count`: every `count`-th question, so that all parts are alike."""
+
+    number: int = 1
+    count: int = 1
+
+    def __str__(self) -> str:
+        return f"{self.number}/{self.count}"
+
+    def part(self, number: int, count: int) -> Shard:
+        """Part `number` (from 1) of `count` of this part."""
+        return Shard(self.number + (number - 1) * self.count, self.count * count)
+
+    def take(self, questions: Sequence[Question]) -> Sequence[Question]:
+        """Its share of the questions."""
+        return questions[self.number - 1 :: self.count]
+
+    def folder(self, output: Path) -> Path:
+        """Where it is kept: the run's own folder, if it is the whole."""
+        return output if self.count == 1 else output / f"shard-{self.number}-of-{self.count}"
+
+
+def parse(text: str | None) -> Shard:
+    """The shard that a recipe names; None is the whole.
+
+    Raises:
+        UserError: it is not of the form 2/8.
+    """
+    if text is None:
+        return Shard()
+    match = re.fullmatch(r"(\d+)/(\d+)", text)
+    if not match or not 1 <= int(match[1]) <= int(match[2]):
+        raise UserError(f"shard={text}: the second of eight parts is 2/8; join puts all parts together")
+    return Shard(int(match[1]), int(match[2]))
+
+
+def join(recipe: SearchRecipe, questions: Sequence[Question]) -> Path:
+    """Write the records of all parts, in the order of `questions`, as the file of an undivided search.
+
+    Raises:
+        UserError: a part is missing, not finished, made under other settings or by another model, or has other
+            questions than its own.
+    """
+    output = Path(recipe.output)
+    shards = _found(output)
+    _check_settings(recipe, [shard.folder(output) for shard in shards])
+    file = output / "records.jsonl"
+    write_jsonl_atomic(file, _interleaved(shards, output, questions))
+    return file
+
+
+def _found(output: Path) -> list[Shard]:
+    """All parts, each once."""
+    names = [re.fullmatch(r"shard-(\d+)-of-(\d+)", folder.name) for folder in output.glob("shard-*")]
+    found = sorted((Shard(int(m[1]), int(m[2])) for m in names if m), key=lambda shard: (shard.count, shard.number))
+    if not found:
+        raise UserError(f"{output}: no part of a search here; shard=1/2, shard=2/2 make them")
+    if len({shard.count for shard in found}) > 1:
+        raise UserError(f"{output}: parts that overlap: {', '.join(map(str, found))}; remove those of one division")
+    missing = {*range(1, found[0].count + 1)} - {shard.number for shard in found}
+    missing |= {shard.number for shard in found if not (shard.folder(output) / "records.jsonl").is_file()}
+    if missing:
+        wanted = ", ".join(f"shard={number}/{found[0].count}" for number in sorted(missing))
+        raise UserError(f"{output}: parts that are missing or not finished: {wanted}; run the search with each of them")
+    return found
+
+
+def _check_settings(recipe: SearchRecipe, folders: Sequence[Path]) -> None:
+    wanted = _flat(yaml.safe_load(to_yaml(recipe)))
+    first = read_run(folders[0])
+    for folder in folders:
+        made = _flat(yaml.safe_load((folder / "recipe.yaml").read_text(encoding="utf-8")))
+        run = read_run(folder)
+        wanted |= {f"run.{name}": first.get(name) for name in ("base", "code")}
+        made |= {f"run.{name}": run.get(name) for name in ("base", "code")}
+        for key in sorted({*wanted, *made}):
+            if wanted.get(key) != made.get(key):
+                raise UserError(
+                    f"{folder}: made with {key}={made.get(key)}, but {wanted.get(key)} is wanted; run this part again "
+                    "(answers in its journal are not asked for again)"
+                )
+
+
+def _flat(section: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in section.items():
+        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+    return {key: value for key, value in flat.items() if not key.startswith(OWN)}
+
+
+def _interleaved(shards: Sequence[Shard], output: Path, questions: Sequence[Question]) -> Iterator[dict[str, Any]]:
+    parts = [read_jsonl(shard.folder(output) / "records.jsonl") for shard in shards]
+    for number, question in enumerate([*questions, *[None] * len(shards)]):
+        shard = shards[number % len(shards)]
+        _, row = next(parts[number % len(shards)], (0, None))
+        wanted, found = question and question.id, row and row["question"]["id"]
+        if wanted != found:
+            raise UserError(
+                f"{shard.folder(output)}: has question {found} where {wanted} belongs: other questions were searched, "
+                "or not all of them; run this part again"
+            )
+        if row:
+            yield row

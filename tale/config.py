@@ -109,6 +109,9 @@ class EngineConfig:
     )
     batch_size: int = opt("prompts generated together; of an endpoint: calls under way at once", 64, least=1)
     device: str = opt("of transformers: auto (a GPU where there is one), cpu, cuda, cuda:1, mps", "auto")
+    prefix_cache: float = opt(
+        "of transformers: GB for prompts' keys and values, for prompts that begin alike", 2.0, least=0
+    )
     vllm: VllmConfig = group(VllmConfig)
     endpoint: EndpointConfig = group(EndpointConfig)
 
@@ -149,7 +152,7 @@ class SearchRecipe:
     grid: list[float] = opt(
         "budgets of strategy=grid, as shares of the vanilla answer's tokens (Table 8's)", [0.03125, 0.0625, 0.25, 1.0]
     )
-    window: int = opt("questions searched at the same time; one that is done makes room for the next", 1024, least=1)
+    window: int = opt("questions searched at the same time; one that is done makes room for the next", 256, least=1)
     shard: str | None = opt(
         "2/8: the second of eight parts of the questions alone, into a folder of its own; join: put all parts together",
         None,

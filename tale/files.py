@@ -7,7 +7,7 @@ import json
 import os
 import uuid
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -127,14 +127,19 @@ def _replace(path: Path, parts: Iterable[str]) -> None:
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
     with _explained(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with temporary.open("w", encoding="utf-8", newline="") as file:
-                file.writelines(parts)
-                file.flush()
-                os.fsync(file.fileno())
+        file = temporary.open("w", encoding="utf-8", newline="")
+    try:
+        for part in parts:  # what makes a part may fail for a reason of its own
+            with _explained(path):
+                file.write(part)
+        with _explained(path):
+            file.flush()
+            os.fsync(file.fileno())
             os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+    finally:
+        with suppress(OSError):  # a disk that is full is so for what waits in the file's buffer, too
+            file.close()
+        temporary.unlink(missing_ok=True)
 
 
 def _object(line: bytes, where: str, parse_float: Callable[[str], Any]) -> dict[str, Any]:

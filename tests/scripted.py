@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from tale import prompts
 from tale.data.question import Question
 from tale.engines import Completion, Request, Sampling
+from tale.engines.base import More, nothing
 
 GREEDY = Sampling(max_tokens=512)
 BUDGET = re.compile(r"use less than (\d+) tokens:\n\Z")
@@ -26,21 +27,31 @@ class Asked:
 
 @dataclass
 class ScriptedEngine:
-    """Answers with `reply(asked)`, last request first; killed after `dies_after` answers. `calls`: what it answered."""
+    """Answers with `reply(asked)`, last request first; killed after `dies_after` answers. `calls`: what it answered.
+
+    Further requests are taken while it runs (`takes_more`), or left for another call.
+    """
 
     questions: Sequence[Question]
     reply: Callable[[Asked], Completion]
     dies_after: int | None = None
+    takes_more: bool = False
     tokenizer: str = "scripted"
     calls: list[Asked] = field(default_factory=list)
 
-    def generate(self, requests: Sequence[Request], sampling: Sampling) -> Iterator[tuple[int, Completion]]:
-        for i in reversed(range(len(requests))):
-            if len(self.calls) == self.dies_after:
-                raise KeyboardInterrupt
-            asked = self._asked(requests[i])
-            self.calls.append(asked)
-            yield i, self.reply(asked)
+    def generate(
+        self, requests: Sequence[Request], sampling: Sampling, more: More = nothing
+    ) -> Iterator[tuple[int, Completion]]:
+        done = 0
+        while requests:
+            for i in reversed(range(len(requests))):
+                if len(self.calls) == self.dies_after:
+                    raise KeyboardInterrupt
+                asked = self._asked(requests[i])
+                self.calls.append(asked)
+                yield done + i, self.reply(asked)
+            done += len(requests)
+            requests = more() if self.takes_more else ()
 
     def _asked(self, request: Request) -> Asked:
         prompt = request.prompt

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections import Counter
 from pathlib import Path
@@ -10,13 +11,20 @@ import pytest
 import torch
 from handmade import adapted
 from scipy import stats
-from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedModel, PreTrainedTokenizerFast
+from transformers import (
+    AutoModelForCausalLM,
+    GenerationConfig,
+    LlamaForCausalLM,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+)
 
 from tale.chat import Chat
 from tale.config import Dtype, EngineConfig, ModelConfig, Template
 from tale.engines import Completion, Request, Sampling
 from tale.engines.attention import NAME, grouped_sdpa
 from tale.engines.build import engines
+from tale.engines.journal import JournaledEngine
 from tale.engines.transformers import SeededGumbel, TransformersEngine
 from tale.errors import UserError
 from tale.models.base import resolve
@@ -319,6 +327,99 @@ def test_grouped_attention_gives_a_model_the_logits_of_sdpa(padded: bool, tiny_m
 
 def test_the_engine_uses_grouped_attention_on_a_cpu(engine: TransformersEngine) -> None:
     assert engine.model.config._attn_implementation == NAME
+
+
+# --- Requests that come while others are answered -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+@pytest.mark.parametrize("journaled", [False, True])
+def test_requests_that_come_later_are_answered_as_if_they_had_been_there(
+    temperature: float, journaled: bool, tiny_model_folder: Path, chat: Chat, tmp_path: Path
+) -> None:
+    """Two at first, and another one whenever the engine has room, as long as there are any."""
+    sampling = Sampling(20, temperature, seed=2)
+    expected = generated(TransformersEngine(fresh(tiny_model_folder), chat), sampling)
+    engine = TransformersEngine(fresh(tiny_model_folder), chat, batch_size=2)
+    later = [[request] for request in REQUESTS[2:]]
+    if journaled:  # two of them known
+        engine = JournaledEngine(engine, tmp_path / "journal.jsonl", {})
+        assert generated(engine, sampling, REQUESTS[1:3]) == expected[1:3]
+    done = dict(engine.generate(REQUESTS[:2], sampling, lambda: later.pop(0) if later else []))
+    assert done == dict(enumerate(expected))
+    assert later == []
+
+
+# --- Prompts that begin alike ---------------------------------------------------------------------------------------
+
+STORY = "How many legs do 6 spiders have, and how many do 7 beetles have? "
+ALIKE = [
+    STORY + end for end in ("", "Think.", "Think, and use less than 50 words.", "Think, and use less than 9 words.")
+]
+
+
+@pytest.fixture
+def columns(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many columns each forward pass computes, of all its rows."""
+    seen: list[int] = []
+    forward = LlamaForCausalLM.forward
+
+    @functools.wraps(forward)
+    def counted(self: LlamaForCausalLM, input_ids: torch.Tensor, **given: object) -> object:
+        seen.append(input_ids.numel())
+        return forward(self, input_ids, **given)
+
+    monkeypatch.setattr(LlamaForCausalLM, "forward", counted)
+    return seen
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+@pytest.mark.parametrize("batch_size", [1, 2, 8])
+def test_known_prefixes_change_no_answer(
+    temperature: float, batch_size: int, tiny_model_folder: Path, chat: Chat
+) -> None:
+    sampling = Sampling(12, temperature, seed=5)
+    requests = [Request(text, sample) for text in (*ALIKE, *TEXTS) for sample in (0, 1)]
+    plain = TransformersEngine(fresh(tiny_model_folder), chat, batch_size, prefix_cache=0)
+    expected = generated(plain, sampling, requests)
+    engine = TransformersEngine(fresh(tiny_model_folder), chat, batch_size)
+    assert generated(engine, sampling, requests) == expected
+    assert generated(engine, sampling, requests[::-1]) == expected[::-1]
+    assert engine.prefixes.prompts
+    assert not plain.prefixes.prompts
+
+
+def test_a_prompt_that_begins_like_an_earlier_one_is_computed_from_where_they_differ(
+    tiny_model_folder: Path, chat: Chat, columns: list[int]
+) -> None:
+    engine = TransformersEngine(fresh(tiny_model_folder), chat)
+    generated(engine, Sampling(1), [Request(ALIKE[2])])
+    first, other = (chat.prompt_ids(text) for text in ALIKE[2:])
+    same = next(i for i, (a, b) in enumerate(zip(first, other, strict=False)) if a != b)
+    assert columns == [len(first) - 1, 1]
+    generated(engine, Sampling(1), [Request(ALIKE[3])])
+    assert columns[2:] == [len(other) - same - 1, 1]
+    generated(engine, Sampling(1), [Request(ALIKE[2])])
+    assert columns[4:] == [1]
+
+
+def test_samples_of_a_prompt_are_computed_once(tiny_model_folder: Path, chat: Chat, columns: list[int]) -> None:
+    engine = TransformersEngine(fresh(tiny_model_folder), chat, prefix_cache=0)
+    generated(engine, Sampling(1, temperature=1.0), [Request(STORY, sample) for sample in range(5)])
+    assert columns == [len(chat.prompt_ids(STORY)) - 1, 5]
+
+
+def test_prefixes_are_dropped_when_there_is_no_room_the_oldest_first(tiny_model_folder: Path, chat: Chat) -> None:
+    engine = TransformersEngine(fresh(tiny_model_folder), chat, batch_size=1)
+    texts = [f"{i}{i}{i}: {STORY}" for i in range(4)]
+    generated(engine, Sampling(1), [Request(texts[0])])
+    engine.prefixes.capacity = 2.5 * engine.prefixes.bytes
+    for text in (*texts[1:3], texts[1], texts[3]):
+        generated(engine, Sampling(1), [Request(text)])
+    assert [chat.decode(list(ids)) for ids in engine.prefixes.prompts] == [
+        chat.decode(chat.prompt_ids(text)) for text in (texts[1], texts[3])
+    ]
+    assert engine.prefixes.bytes == sum(prefix.bytes for prefix in engine.prefixes.prompts.values())
 
 
 # --- Building -------------------------------------------------------------------------------------------------------

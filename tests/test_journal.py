@@ -26,7 +26,7 @@ class Counting:
         self.dies_after, self.word = dies_after, word
         self.asked: list[Request] = []
 
-    def generate(self, requests: Sequence[Request], sampling: Sampling) -> Iterator[tuple[int, Completion]]:
+    def generate(self, requests: Sequence[Request], sampling: Sampling, _more=None) -> Iterator[tuple[int, Completion]]:
         for i, request in reversed(list(enumerate(requests))):
             if len(self.asked) == self.dies_after:
                 raise KeyboardInterrupt

@@ -65,7 +65,7 @@ def runs(tiny_model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> P
 
 @pytest.fixture
 def no_generation(monkeypatch: pytest.MonkeyPatch) -> None:
-    def generate(_self: object, requests: list, _sampling: object) -> list:
+    def generate(_self: object, requests: list, _sampling: object, _more: object = None) -> list:
         if requests:
             pytest.fail(f"{len(requests)} answers are generated again")
         return []

@@ -169,6 +169,25 @@ def test_whatever_the_answers(curve: Curve) -> None:
         assert (record.budget, record.target) == (None, None)
 
 
+@pytest.mark.parametrize("takes_more", [False, True])
+@pytest.mark.parametrize("window", [1, 2, 3, 64])
+def test_neither_the_window_nor_when_requests_are_taken_changes_a_record(window: int, takes_more: bool) -> None:
+    expected, calls = searched(*MIXED * 2, samples=2)
+    asked = [record.question for record in expected]
+    curve_of = dict(zip((q.id for q in asked), MIXED * 2, strict=True))
+    engine = ScriptedEngine(asked, lambda a: curve_of[a.question.id][a.budget], takes_more=takes_more)
+    assert [*search(asked, engine, GREEDY, samples=2, window=window)] == expected
+    assert sorted(map(repr, engine.calls)) == sorted(map(repr, calls))
+
+
+def test_no_more_questions_are_under_way_than_the_window() -> None:
+    asked = questions(9)
+    engine = ScriptedEngine(asked, lambda a: right(9 if a.budget is None else 20), takes_more=True)
+    for done, _ in enumerate(search(asked, engine, GREEDY, window=3)):
+        assert len({a.question.id for a in engine.calls}) <= done + 3
+    assert done == 8
+
+
 # --- Samples --------------------------------------------------------------------------------------------------------
 
 

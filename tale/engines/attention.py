@@ -7,6 +7,8 @@ can as well be rows of one attention with the shared keys: the same numbers, not
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -14,6 +16,7 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import sdpa_mask
 
 NAME = "grouped_sdpa"
+ROWS = 16  # rows that attend together
 
 
 def grouped_sdpa(
@@ -37,10 +40,30 @@ def grouped_sdpa(
         if attention_mask is not None and length > 1:
             attention_mask = attention_mask.repeat(1, 1, groups, 1)
         rows = query.reshape(batch, heads // groups, groups * length, width)
-        attended = functional.scaled_dot_product_attention(
-            rows, key, value, attn_mask=attention_mask, dropout_p=dropout, scale=scaling
+        attended = torch.cat(
+            [
+                functional.scaled_dot_product_attention(*part, dropout_p=dropout, scale=scaling)
+                for part in _without_padding(rows, key, value, attention_mask)
+            ]
         )
     return attended.reshape(batch, heads, length, width).transpose(1, 2).contiguous(), None
+
+
+def _without_padding(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None
+) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor | None]]:
+    """Some rows at a time, with the columns from the first that one of them attends to.
+
+    Rows that began late have much padding on their left, as long as one that began early goes on.
+    """
+    if mask is None:
+        yield query, key, value, None
+        return
+    first = mask[:, 0].any(dim=1).int().argmax(dim=1)
+    for rows in torch.arange(len(query)).split(ROWS):
+        part = slice(int(rows[0]), int(rows[-1]) + 1)
+        start = int(first[part].min())
+        yield query[part], key[part, :, start:], value[part, :, start:], mask[part, :, :, start:]
 
 
 AttentionInterface.register(NAME, grouped_sdpa)

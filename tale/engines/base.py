@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -53,13 +53,26 @@ class Completion:
         return self.finish != "stop"
 
 
+More = Callable[[], Sequence[Request]]
+
+
+def nothing() -> Sequence[Request]:
+    """No further requests."""
+    return ()
+
+
 class Engine(Protocol):
     """Anything that generates. `tokenizer` names what its tokens are counted with."""
 
     tokenizer: str
 
-    def generate(self, requests: Sequence[Request], sampling: Sampling) -> Iterator[tuple[int, Completion]]:
-        """Yield `(index into requests, completion)` in whatever order they are done."""
+    def generate(
+        self, requests: Sequence[Request], sampling: Sampling, more: More = nothing
+    ) -> Iterator[tuple[int, Completion]]:
+        """Yield `(index into requests, completion)` in whatever order they are done.
+
+        An engine that has room may call `more` for further requests, whose indices go on from the last; it need not.
+        """
         ...
 
 

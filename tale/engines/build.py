@@ -7,7 +7,7 @@ from functools import cache, partial
 from pathlib import Path
 
 from tale.config import EngineConfig, ModelConfig
-from tale.engines.base import Completion, Engine, Request, Sampling
+from tale.engines.base import Completion, Engine, More, Request, Sampling, nothing
 from tale.engines.endpoint import EndpointEngine, RemoteModel
 from tale.engines.journal import JournaledEngine
 from tale.engines.transformers import TransformersEngine, find_device
@@ -63,9 +63,11 @@ class OnDemand:
     def __init__(self, tokenizer: str, make: Callable[[], Engine]):
         self.tokenizer, self.make = tokenizer, cache(make)
 
-    def generate(self, requests: Sequence[Request], sampling: Sampling) -> Iterator[tuple[int, Completion]]:
+    def generate(
+        self, requests: Sequence[Request], sampling: Sampling, more: More = nothing
+    ) -> Iterator[tuple[int, Completion]]:
         """What the engine itself generates."""
-        return self.make().generate(requests, sampling)
+        return self.make().generate(requests, sampling, more)
 
 
 def _transformers(config: EngineConfig, base: BaseModel, adapters: Sequence[Path | None]) -> list[OnDemand]:
@@ -74,7 +76,7 @@ def _transformers(config: EngineConfig, base: BaseModel, adapters: Sequence[Path
 
     def make(adapter: Path | None) -> Engine:
         model = load_adapter(base.load(), adapter) if adapter else base.load()
-        return TransformersEngine(model, chat, config.batch_size, config.device, base.name)
+        return TransformersEngine(model, chat, config.batch_size, config.device, base.name, config.prefix_cache)
 
     return [OnDemand(base.name, partial(make, adapter)) for adapter in adapters]
 

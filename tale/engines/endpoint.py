@@ -12,7 +12,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 from tale.chat import Chat, read_chat
 from tale.config import EndpointConfig
-from tale.engines.base import Completion, Request, Sampling
+from tale.engines.base import Completion, More, Request, Sampling, nothing
 from tale.engines.reply import NoCompletionError, Reply
 from tale.errors import UserError
 
@@ -81,7 +81,9 @@ class EndpointEngine:
         # Every server knows max_tokens, and several ignore its successor; OpenAI's newer models refuse it (`_post`).
         self.limit = "max_completion_tokens" if config.url is None else "max_tokens"
 
-    def generate(self, requests: Sequence[Request], sampling: Sampling) -> Iterator[tuple[int, Completion]]:
+    def generate(
+        self, requests: Sequence[Request], sampling: Sampling, more: More = nothing
+    ) -> Iterator[tuple[int, Completion]]:
         """Yield `(index, completion)` as soon as its call is done; calls go on while the consumer is busy.
 
         Raises:

@@ -5,18 +5,20 @@ from __future__ import annotations
 import hashlib
 import json
 import time
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 from tale.costs import Cost
-from tale.engines.base import Completion, Engine, Request, Sampling
+from tale.engines.base import Completion, Engine, More, Request, Sampling, nothing
 from tale.errors import UserError
 from tale.files import AppendedJsonl
 
 # A group of completions is made safe at once, by so many or after so many seconds: syncing a disk takes milliseconds.
-GROUP, SECONDS = 64, 1.0
+GROUP, SECONDS = 64, 0.2
 
 
 class JournaledEngine:
@@ -49,26 +51,52 @@ class JournaledEngine:
         if not self.file.size:
             self.file.append(settings)
 
-    def generate(self, requests: Sequence[Request], sampling: Sampling) -> Iterator[tuple[int, Completion]]:
-        """Yield `(index, completion)`: first those already on disk, then the engine's, each on disk before."""
-        keys = [_key(request, sampling) for request in requests]
-        yield from ((i, self._read(key)) for i, key in enumerate(keys) if key in self.places)
-        new = [i for i, key in enumerate(keys) if key not in self.places]
-        if not new:
-            return
+    def generate(
+        self, requests: Sequence[Request], sampling: Sampling, more: More = nothing
+    ) -> Iterator[tuple[int, Completion]]:
+        """Yield `(index, completion)`: what is on disk from there, all else from the engine, on disk before."""
+        asked: list[tuple[int, bytes]] = []  # by the engine's own count
+        found: deque[tuple[int, bytes]] = deque()
+        numbers = count()
+
+        def new(requests: Sequence[Request]) -> list[Request]:
+            keys = [(i, _key(request, sampling)) for request, i in zip(requests, numbers, strict=False)]
+            found.extend((i, key) for i, key in keys if key in self.places)
+            asked.extend((i, key) for i, key in keys if key not in self.places)
+            return [request for request, (_, key) in zip(requests, keys, strict=True) if key not in self.places]
+
+        def known() -> Iterator[tuple[int, Completion]]:
+            while found:
+                i, key = found.popleft()
+                yield i, self._read(key)
+
+        first = new(requests)
+        while found:
+            yield from known()
+            first += new(more())
+        if first:
+            for group in self._kept(self.engine.generate(first, sampling, lambda: new(more())), asked):
+                yield from group
+                yield from known()
+
+    def _kept(
+        self, answers: Iterator[tuple[int, Completion]], asked: Sequence[tuple[int, bytes]]
+    ) -> Iterator[list[tuple[int, Completion]]]:
+        """The engine's answers in groups, each of them safe on disk."""
         unsafe: list[tuple[int, Completion]] = []
         before = synced = time.monotonic()
-        for position, completion in self.engine.generate([requests[i] for i in new], sampling):
+        for position, completion in answers:
             now = time.monotonic()
-            self._write(keys[new[position]], completion, now - before)
-            unsafe.append((new[position], completion))
+            i, key = asked[position]
+            self._write(key, completion, now - before)
+            unsafe.append((i, completion))
             if len(unsafe) == GROUP or now - synced > SECONDS:
                 self.file.sync()
-                yield from unsafe
+                yield unsafe
                 unsafe, synced = [], time.monotonic()
             before = time.monotonic()
         self.file.sync()
-        yield from unsafe
+        yield unsafe
 
     def close(self) -> None:
         """Let another process, or another engine of this one, go on with the journal."""

@@ -11,7 +11,9 @@ from torch.nn import functional
 from transformers import Cache
 from transformers.cache_utils import DynamicLayer
 
-# Shape suffixes: R rows, W columns: prompt, answer so far, padding on the left; H heads of width D.
+from tale.engines.prefixes import Prefix
+
+# Shape suffixes: R rows, W columns: prompt and answer so far, what the mask leaves out is padding; H heads of width D.
 
 ROOM = 32  # columns that a layer of the cache grows by, so that not every token copies all keys and values
 
@@ -53,11 +55,20 @@ def _roomy(held: Tensor, new: Tensor, columns: int) -> Tensor:
     return room_RHWD
 
 
+@dataclass(frozen=True)
+class Prompt:
+    """A request's number, the ids of its prompt, and the seed of its answer."""
+
+    index: int
+    ids: tuple[int, ...]
+    seed: int
+
+
 @dataclass
 class Rows:
     """Rows of prompts and their answers so far. `cache` holds keys and values of all columns but the last."""
 
-    requests: list[int]  # which request each row answers
+    prompts: list[Prompt]  # what each row answers
     answers: list[list[int]]  # the ids that each row has generated
     generators: list[torch.Generator]  # each row's own randomness
     ids_RW: Tensor
@@ -65,7 +76,41 @@ class Rows:
     cache: Cache
 
     def __len__(self) -> int:
-        return len(self.requests)
+        return len(self.ids_RW)
+
+    @classmethod
+    def of(cls, rests: Sequence[Sequence[int]], prefixes: Sequence[Prefix], device: torch.device) -> Rows:
+        """Rows of prompts: a prefix, whose keys and values are known, and the rest of the ids, at least one."""
+        before = max(map(len, prefixes))
+        width = max(1 if before else 2, *map(len, rests))  # so that the cache holds something
+        ids = [[0] * (before + width - len(rest)) + list(rest) for rest in rests]
+        mask = [
+            [0] * (before - len(prefix)) + [1] * len(prefix) + [0] * (width - len(rest)) + [1] * len(rest)
+            for prefix, rest in zip(prefixes, rests, strict=True)
+        ]
+        cache = Cache(layer_class_to_replicate=RoomyLayer)
+        layers = max(len(prefix.keys_HWD) for prefix in prefixes)
+        for layer in range(layers):
+            keys_RHWD = _stack([prefix.keys_HWD[layer] if prefix else None for prefix in prefixes], before)
+            values_RHWD = _stack([prefix.values_HWD[layer] if prefix else None for prefix in prefixes], before)
+            cache.update(keys_RHWD, values_RHWD, layer)
+        return cls([], [], [], torch.tensor(ids, device=device), torch.tensor(mask, device=device), cache)
+
+    def columns(self, row: int) -> Prefix:
+        """A copy of what the cache holds of this row."""
+        mine = self.mask_RW[row, :-1].bool()
+        return Prefix(
+            tuple(layer.keys[row, :, mine] for layer in self.cache.layers),
+            tuple(layer.values[row, :, mine] for layer in self.cache.layers),
+        )
+
+    def repeat(self, rows: Sequence[int], prompts: list[Prompt]) -> Rows:
+        """These rows, perhaps several times, each to answer one of the prompts."""
+        index = torch.tensor(rows, device=self.ids_RW.device)
+        for layer in self.cache.layers if len(rows) > len(self) else ():
+            layer.replace(layer.keys[index], layer.values[index])
+        generators = [torch.Generator().manual_seed(prompt.seed) for prompt in prompts]
+        return Rows(prompts, [[] for _ in rows], generators, self.ids_RW[index], self.mask_RW[index], self.cache)
 
     def extend(self, ids_RW: Tensor) -> None:
         """Take in what was generated: `ids_RW` are the rows' ids with new columns on the right."""
@@ -83,7 +128,7 @@ class Rows:
         for layer in self.cache.layers:
             layer.replace(layer.keys[index, :, first:], layer.values[index, :, first:])
         return Rows(
-            [self.requests[row] for row in rows],
+            [self.prompts[row] for row in rows],
             [self.answers[row] for row in rows],
             [self.generators[row] for row in rows],
             self.ids_RW[index, first:],
@@ -101,13 +146,23 @@ class Rows:
         for layer, other in zip(self.cache.layers, others.cache.layers, strict=True):
             layer.replace(both(layer.keys, other.keys, -2, width - 1), both(layer.values, other.values, -2, width - 1))
         return Rows(
-            self.requests + others.requests,
+            self.prompts + others.prompts,
             self.answers + others.answers,
             self.generators + others.generators,
             both(self.ids_RW, others.ids_RW, -1, width),
             both(self.mask_RW, others.mask_RW, -1, width),
             self.cache,
         )
+
+
+def _stack(parts_HWD: Sequence[Tensor | None], width: int) -> Tensor:
+    """Rows [R, H, W, D], zeros where there is none and on the left."""
+    known = next(part for part in parts_HWD if part is not None)
+    stacked_RHWD = known.new_zeros(len(parts_HWD), known.shape[0], width, known.shape[2])
+    for row, part in zip(stacked_RHWD, parts_HWD, strict=True):
+        if part is not None:
+            row[:, width - part.shape[1] :] = part
+    return stacked_RHWD
 
 
 def _widen(tensor: Tensor, width: int, dim: int) -> Tensor:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 import torch
-from transformers import Cache, GenerationConfig, LogitsProcessor, LogitsProcessorList, PreTrainedModel
+from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList, PreTrainedModel
 
 from tale.chat import Chat
 from tale.engines import attention
-from tale.engines.base import Completion, Request, Sampling
-from tale.engines.rows import RoomyLayer, Rows
+from tale.engines.base import Completion, More, Request, Sampling, nothing
+from tale.engines.prefixes import Prefixes
+from tale.engines.rows import Prompt, Rows
 from tale.errors import UserError
 
 # Tokens between two looks at which rows have ended: a look costs little, an ended row costs a share of every step.
@@ -36,6 +37,7 @@ class TransformersEngine:
         batch_size: int = 64,
         device: str = "auto",
         tokenizer: str = "the model's own",
+        prefix_cache: float = 2.0,
     ):
         self.tokenizer = tokenizer
         self.model = model.to(find_device(device)).eval()
@@ -43,55 +45,74 @@ class TransformersEngine:
             model.set_attn_implementation(attention.NAME)
         self.chat = chat
         self.batch_size = batch_size
+        self.prefixes = Prefixes(prefix_cache * 1e9)
         eos = self.model.generation_config.eos_token_id
         self.stops = sorted({chat.end_id, *([eos] if isinstance(eos, int) else eos or ())})
         # Whatever decoding the checkpoint recommends (Llama 3.1: temperature 0.6, top-p 0.9) must not leak in.
         self.model.generation_config = GenerationConfig()
 
-    def generate(self, requests: Sequence[Request], sampling: Sampling) -> Iterator[tuple[int, Completion]]:
-        """Yield `(index, completion)`; the longest prompts are begun first.
+    def generate(
+        self, requests: Sequence[Request], sampling: Sampling, more: More = nothing
+    ) -> Iterator[tuple[int, Completion]]:
+        """Yield `(index, completion)`; of the requests at hand the longest prompts are begun first.
 
         Raises:
             UserError: a prompt and the longest answer do not fit into the model's context.
         """
-        prompts = [self.chat.prompt_ids(request.prompt) for request in requests]
-        longest = max(map(len, prompts), default=0) + sampling.max_tokens
-        if longest > (limit := self.model.config.max_position_embeddings):
-            raise UserError(f"sampling.max_tokens: prompt and answer need {longest} tokens, the model has {limit}")
-        waiting = deque(sorted(range(len(requests)), key=lambda i: -len(prompts[i])))
-        live: Rows | None = None
-        while waiting or live:
+        waiting = self._encoded(requests, sampling, 0)
+        count, live = len(requests), None
+        while True:
             room = self.batch_size - len(live or ())
-            if waiting and (not live or room >= self.batch_size * REFILL):
-                begun = [waiting.popleft() for _ in range(min(room, len(waiting)))]
-                generators = [torch.Generator().manual_seed(requests[i].seed(sampling)) for i in begun]
-                fresh = self._begin(begun, [prompts[i] for i in begun], generators)
-                live = live.join(fresh) if live else fresh
-            assert live
+            if not live or room >= self.batch_size * REFILL:
+                if len(waiting) < room and (further := more()):
+                    waiting += self._encoded(further, sampling, count)
+                    count += len(further)
+                begun, waiting = waiting[:room], waiting[room:]
+                if begun:
+                    fresh = self._begin(begun)
+                    live = live.join(fresh) if live else fresh
+            if not live:
+                return
             self._advance(live, sampling)
             ends = [self._end(answer, sampling.max_tokens) for answer in live.answers]
-            for i, answer, end in zip(live.requests, live.answers, ends, strict=True):
+            for prompt, answer, end in zip(live.prompts, live.answers, ends, strict=True):
                 if end:
-                    yield i, self._completion(answer[:end], len(prompts[i]))
+                    yield prompt.index, self._completion(answer[:end], len(prompt.ids))
             going_on = [row for row, end in enumerate(ends) if not end]
             live = live.select(going_on) if going_on else None
 
+    def _encoded(self, requests: Sequence[Request], sampling: Sampling, count: int) -> list[Prompt]:
+        """The requests' prompts, numbered from `count`, the longest first."""
+        prompts = [
+            Prompt(i, tuple(self.chat.prompt_ids(request.prompt)), request.seed(sampling))
+            for i, request in enumerate(requests, count)
+        ]
+        prompts.sort(key=lambda prompt: -len(prompt.ids))
+        longest = (len(prompts[0].ids) if prompts else 0) + sampling.max_tokens
+        if longest > (limit := self.model.config.max_position_embeddings):
+            raise UserError(f"sampling.max_tokens: prompt and answer need {longest} tokens, the model has {limit}")
+        return prompts
+
     @torch.inference_mode()
-    def _begin(self, requests: list[int], prompts: list[list[int]], generators: list[torch.Generator]) -> Rows:
-        """Rows of these prompts, all but the last token of each in the cache."""
-        device, width = self.model.device, max(map(len, prompts))
-        ids_RW = torch.tensor([[self.stops[0]] * (width - len(p)) + p for p in prompts], device=device)
-        mask_RW = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts], device=device)
-        cache = Cache(layer_class_to_replicate=RoomyLayer)
-        if width > 1:
+    def _begin(self, prompts: list[Prompt]) -> Rows:
+        """Rows of these prompts, all but the last token of each in the cache; equal prompts are computed once."""
+        unique = list(dict.fromkeys(prompt.ids for prompt in prompts))
+        known = [self.prefixes.find(prompt) for prompt in unique]
+        rows = Rows.of(
+            [prompt[len(prefix) :] for prompt, prefix in zip(unique, known, strict=True)], known, self.model.device
+        )
+        before = rows.cache.get_seq_length()
+        if rows.ids_RW.shape[1] - before > 1:
             self.model(
-                ids_RW[:, :-1],
-                attention_mask=mask_RW[:, :-1],
-                position_ids=(mask_RW.cumsum(1) - 1).clamp(min=0)[:, :-1],
-                past_key_values=cache,
+                rows.ids_RW[:, before:-1],
+                attention_mask=rows.mask_RW[:, :-1],
+                position_ids=(rows.mask_RW.cumsum(1) - 1).clamp(min=0)[:, before:-1],
+                past_key_values=rows.cache,
                 logits_to_keep=LAST,
             )
-        return Rows(requests, [[] for _ in prompts], generators, ids_RW, mask_RW, cache)
+        for row, (prompt, prefix) in enumerate(zip(unique, known, strict=True)):
+            self.prefixes.keep(prompt, len(prefix), partial(rows.columns, row))
+        return rows.repeat([unique.index(prompt.ids) for prompt in prompts], prompts)
 
     @torch.inference_mode()
     def _advance(self, rows: Rows, sampling: Sampling) -> None:

@@ -9,8 +9,9 @@ import importlib.util
 import json
 import os
 import shutil
+from collections import deque
 from collections.abc import Iterator, Sequence
-from itertools import islice
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
@@ -18,7 +19,7 @@ from transformers import AutoConfig, GenerationConfig
 
 from tale.chat import Chat
 from tale.config import VllmConfig
-from tale.engines.base import Completion, Request, Sampling
+from tale.engines.base import Completion, More, Request, Sampling, nothing
 from tale.errors import UserError
 from tale.models.base import BaseModel, cache_folder
 
@@ -81,23 +82,23 @@ class VllmEngine:
         other.adapter = adapter
         return other
 
-    def generate(self, requests: Sequence[Request], sampling: Sampling) -> Iterator[tuple[int, Completion]]:
+    def generate(
+        self, requests: Sequence[Request], sampling: Sampling, more: More = nothing
+    ) -> Iterator[tuple[int, Completion]]:
         """Yield `(index, completion)` as each is done; what is under way ends when the caller stops.
 
         Raises:
             UserError: a prompt and the longest answer do not fit into the model's context.
         """
-        prompts = [self.chat.prompt_ids(request.prompt) for request in requests]
-        longest = max(map(len, prompts), default=0) + sampling.max_tokens
-        if longest > (limit := self.llm.model_config.max_model_len):
-            raise UserError(f"sampling.max_tokens: prompt and answer need {longest} tokens, the model has {limit}")
-        loop = self.runner.get_loop()
-        waiting = iter(range(len(requests)))
+        loop, numbers = self.runner.get_loop(), count()
+        waiting = deque(self._encoded(requests, sampling))
         under_way: set[asyncio.Task] = set()
         try:
             while True:
-                for i in islice(waiting, self.ahead - len(under_way)):
-                    under_way.add(loop.create_task(self._answer(i, prompts[i], self._params(requests[i], sampling))))
+                if len(waiting) < self.ahead - len(under_way):
+                    waiting += self._encoded(more(), sampling)
+                while waiting and len(under_way) < self.ahead:
+                    under_way.add(loop.create_task(self._answer(next(numbers), *waiting.popleft())))
                 if not under_way:
                     return
                 some = asyncio.wait(under_way, return_when=asyncio.FIRST_COMPLETED)
@@ -108,6 +109,14 @@ class VllmEngine:
                 for task in under_way:
                     task.cancel()
                 loop.run_until_complete(asyncio.wait(under_way))
+
+    def _encoded(self, requests: Sequence[Request], sampling: Sampling) -> list[tuple[list[int], SamplingParams]]:
+        """Prompts as ids, and how to sample their answers."""
+        prompts = [self.chat.prompt_ids(request.prompt) for request in requests]
+        longest = max(map(len, prompts), default=0) + sampling.max_tokens
+        if longest > (limit := self.llm.model_config.max_model_len):
+            raise UserError(f"sampling.max_tokens: prompt and answer need {longest} tokens, the model has {limit}")
+        return [(ids, self._params(request, sampling)) for ids, request in zip(prompts, requests, strict=True)]
 
     def close(self) -> None:
         """End vLLM's processes and give back their memory, here or at the program's end."""
@@ -195,8 +204,8 @@ def _start(folder: Path, dtype: str, config: VllmConfig, batch_size: int, adapte
     except (RuntimeError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
         raise UserError(
-            f"engine.kind=vllm: vLLM did not start ({reason}); what it printed above says why. Where memory lacks, "
-            "give it less in engine.vllm.memory or lower engine.batch_size"
+            f"engine.kind=vllm: vLLM did not start ({reason}); what it printed above says why. For want of memory, "
+            "another engine.vllm.memory or a lower engine.batch_size"
         ) from error
 
 

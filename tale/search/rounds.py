@@ -1,4 +1,4 @@
-"""The search over many questions: a round is one large batch, the next budget of every question still searched.
+"""The search over many questions at the same time, each at its own pace.
 
 An answer is feasible iff right, not cut off, and cheaper than its strategy's limit. With several samples a rule decides
 whether a budget is answered right; the shortest right sample is then its answer.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from itertools import islice
+from itertools import count, islice
 
 from tale import prompts
 from tale.answers import grade
@@ -34,48 +34,84 @@ def search(
     samples: int = 1,
     strategy: Callable[[Attempt], Search] = greedy,
     rule: str = "shortest",
-    window: int = 1024,
+    window: int = 256,
     answered: Callable[[], object] = lambda: None,
 ) -> Iterator[Record]:
     """Search `window` questions at the same time; yield a record each, in the order given.
 
-    A round asks each of them its next prompt, vanilla first; a question that is done makes room for the next.
-    `answered` is called after each completion.
+    As soon as a question's answers are there its next budget is ready to be asked, and the engine takes what is ready
+    when it has room; a question that is done makes room for the next. `answered` is called after each completion.
 
     A question whose vanilla answer is wrong or cut off is not searched.
     """
     waiting = iter(questions)
-    live: list[_OneSearch] = []
     begun: deque[_OneSearch] = deque()  # in order, until they are given back
-    while True:
-        fresh = [_OneSearch(question, strategy, rule) for question in islice(waiting, window - len(live))]
-        live, begun = live + fresh, begun + deque(fresh)
-        if not live:
-            return
-        asked = [(one.question, one.budget) for one in live]
-        for one, attempt in zip(live, _ask(engine, asked, sampling, samples, answered), strict=True):
-            one.advance(attempt)
-        live = [one for one in live if not one.done]
-        while begun and begun[0].done:
-            yield begun.popleft().record(sampling, engine.tokenizer)
+    ready: list[tuple[_OneSearch, int]] = []
+    asked: dict[int, tuple[_OneSearch, int]] = {}
+    numbers = count()
+
+    def ask(one: _OneSearch) -> None:
+        ready.extend((one, sample) for sample in range(samples))
+
+    def begin(how_many: int) -> None:
+        for question in islice(waiting, how_many):
+            begun.append(_OneSearch(question, samples, strategy, rule))
+            ask(begun[-1])
+
+    def taken() -> list[Request]:
+        requests = [Request(one.prompt, sample) for one, sample in ready]
+        asked.update((i, pair) for pair, i in zip(ready, numbers, strict=False))  # `numbers` last: it has no end
+        ready.clear()
+        return requests
+
+    begin(window)
+    while ready:
+        asked, numbers = {}, count()
+        for i, completion in engine.generate(taken(), sampling, taken):
+            one, sample = asked.pop(i)
+            complete = one.take(sample, completion)
+            if one.done:
+                begin(1)
+            elif complete:
+                ask(one)
+            answered()
+            while begun and begun[0].done:
+                yield begun.popleft().record(sampling, engine.tokenizer)
 
 
 class _OneSearch:
-    """Where one question's search stands: it waits for an answer under `budget` (None: vanilla), unless it is `done`.
+    """Where one question's search stands: it waits for answers under `budget` (None: vanilla), unless it is `done`.
 
     An answer under a budget is feasible only below `limit` tokens.
     """
 
-    def __init__(self, question: Question, strategy: Callable[[Attempt], Search], rule: str):
-        self.question, self.strategy, self.right = question, strategy, RULES[rule]
+    def __init__(self, question: Question, samples: int, strategy: Callable[[Attempt], Search], rule: str):
+        self.question, self.samples, self.strategy, self.right = question, samples, strategy, RULES[rule]
+        self.answers: dict[int, Answer] = {}
         self.vanilla: Attempt | None = None
         self.attempts: list[Attempt] = []
-        self.budget, self.limit = None, math.inf
+        self.budget: int | None = None
+        self.limit = math.inf
         self.done = False
         self.found: Attempt | None = None
 
-    def advance(self, attempt: Attempt) -> None:
-        """Judge the answers that were waited for, and find the next budget."""
+    @property
+    def prompt(self) -> str:
+        """What is asked now."""
+        if self.budget is None:
+            return prompts.vanilla(self.question)
+        return prompts.budgeted(self.question, self.budget)
+
+    def take(self, sample: int, completion: Completion) -> bool:
+        """Grade an answer; with the last of a budget judge them, and find the next. Whether that was the last."""
+        self.answers[sample] = answer(completion, self.question)
+        if len(self.answers) < self.samples:
+            return False
+        self._advance(Attempt(self.budget, tuple(self.answers[i] for i in range(self.samples)), feasible=False))
+        self.answers = {}
+        return True
+
+    def _advance(self, attempt: Attempt) -> None:
         if self.vanilla is None:
             self.vanilla = attempt
             self.done = not self._counts(attempt)
@@ -119,29 +155,6 @@ class _OneSearch:
         return {"length": "vanilla answer cut off", "content_filter": "vanilla answer filtered"}.get(
             finish, "vanilla answer wrong"
         )
-
-
-def _ask(
-    engine: Engine,
-    asked: list[tuple[Question, int | None]],
-    sampling: Sampling,
-    samples: int,
-    answered: Callable[[], object],
-) -> list[Attempt]:
-    """One attempt for each (question, budget), `samples` answers in each; feasibility is the caller's to judge."""
-    requests = [
-        Request(prompts.vanilla(question) if budget is None else prompts.budgeted(question, budget), sample)
-        for question, budget in asked
-        for sample in range(samples)
-    ]
-    answers: dict[int, Answer] = {}
-    for i, completion in engine.generate(requests, sampling):
-        answers[i] = answer(completion, asked[i // samples][0])
-        answered()
-    return [
-        Attempt(budget, tuple(answers[n * samples + sample] for sample in range(samples)), feasible=False)
-        for n, (_, budget) in enumerate(asked)
-    ]
 
 
 def answer(completion: Completion, question: Question) -> Answer:

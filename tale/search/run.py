@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -19,7 +20,8 @@ from tale.data.question import Question
 from tale.data.selection import select
 from tale.devices import make_fabric
 from tale.engines import Sampling
-from tale.engines.build import AnyModel, engines, find_model
+from tale.engines.build import engines, find_model
+from tale.engines.journal import JournaledEngine
 from tale.errors import UserError
 from tale.records import Attempt, Record, read_records, write_records
 from tale.runs import start_run
@@ -48,32 +50,58 @@ def run_search(recipe: SearchRecipe) -> Path | None:
         recipe.engine.device = str(fabric.device)
     folder = shard.folder(Path(recipe.output))
     counted = {"all": len(questions), "searched": len(shard.take(questions)), "duplicates": dropped}
-    start_run(recipe, folder, base=model.identity, questions=counted)
-    file = _searched(recipe, shard.take(questions), model, folder)
+    (engine,) = engines(recipe.engine, model, folder)
+    with closing(engine):  # its journal, held from here on, keeps others from the folder
+        _forget_records(folder)
+        start_run(recipe, folder, base=model.identity, questions=counted)
+        _meet(fabric)
+        file = _searched(recipe, shard.take(questions), engine, folder)
     if not fabric:
         return _finished(file)
-    fabric.barrier()
+    _meet(fabric)
     if recipe.shard or fabric.global_rank:
         return file
     return _finished(join(recipe, questions))
 
 
-def _searched(recipe: SearchRecipe, questions: Sequence[Question], model: AnyModel, folder: Path) -> Path:
+def _forget_records(folder: Path) -> None:
+    """Drop what an earlier start left, whole or not: its settings may be others, and its answers are in the journal."""
+    for file in [folder / "records.jsonl", *folder.glob(".records.jsonl.*.tmp")]:
+        file.unlink(missing_ok=True)
+
+
+def _meet(fabric: Fabric | None) -> None:
+    """Wait for the other processes, if there are any.
+
+    Raises:
+        UserError: one of them has ended.
+    """
+    try:
+        if fabric:
+            fabric.barrier()
+    except RuntimeError as error:
+        raise UserError(
+            "another process of this search has failed, its error stands above; the same command goes on after that"
+        ) from error
+
+
+def _searched(recipe: SearchRecipe, questions: Sequence[Question], engine: JournaledEngine, folder: Path) -> Path:
     """Search these questions and write their records."""
-    (engine,) = engines(recipe.engine, model, folder)
     file = folder / "records.jsonl"
-    with tqdm(total=len(questions), unit="question", desc="search", smoothing=0) as bar:
-        records = search(
-            questions,
-            engine,
-            Sampling(**vars(recipe.sampling)),
-            recipe.samples,
-            _strategy(recipe),
-            recipe.rule,
-            recipe.window,
-            answered=lambda: bar.set_postfix_str(engine.cost.shown(recipe.prices), refresh=False) or bar.update(0),
-        )
-        write_records(file, (record for record in records if bar.update() or True))
+    with tqdm(total=len(questions), unit="question", desc="search", miniters=0, smoothing=0) as bar:
+
+        def answered() -> None:
+            bar.set_postfix_str(engine.cost.shown(recipe.prices), refresh=False)
+            bar.update(0)  # drawn anew when it is time
+
+        def counted(records: Iterator[Record]) -> Iterator[Record]:
+            for record in records:
+                yield record
+                bar.update()
+
+        sampling, strategy = Sampling(**vars(recipe.sampling)), _strategy(recipe)
+        records = search(questions, engine, sampling, recipe.samples, strategy, recipe.rule, recipe.window, answered)
+        write_records(file, counted(records))
     print(f"{engine.cost.shown(recipe.prices)}, {engine.cost.seconds:,.0f} s of the engine")
     return file
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,11 @@ from tale.runs import read_run
 
 # What may differ between the parts of one search: where things are and on what it runs. Who the model and the questions
 # are is compared by themselves.
-OWN = ("output", "shard", "dry_run", "fabric.", "prices.", "model.source", "model.merge", "benchmark.path")
+OWN = (
+    *("output", "shard", "dry_run", "prices.", "model.source", "model.merge", "benchmark.path"),
+    *("fabric.", "engine.device", "engine.batch_size", "engine.prefix_cache", "engine.vllm.", "window"),
+)
+FILES = ("recipe.yaml", "run.json", "records.jsonl")
 
 
 @dataclass(frozen=True)
@@ -83,7 +87,7 @@ def _found(output: Path) -> list[Shard]:
     if len({shard.count for shard in found}) > 1:
         raise UserError(f"{output}: parts that overlap: {', '.join(map(str, found))}; remove those of one division")
     missing = {*range(1, found[0].count + 1)} - {shard.number for shard in found}
-    missing |= {shard.number for shard in found if not (shard.folder(output) / "records.jsonl").is_file()}
+    missing |= {s.number for s in found if not all((s.folder(output) / name).is_file() for name in FILES)}
     if missing:
         wanted = ", ".join(f"shard={number}/{found[0].count}" for number in sorted(missing))
         raise UserError(f"{output}: parts that are missing or not finished: {wanted}; run the search with each of them")
@@ -118,11 +122,16 @@ def _interleaved(shards: Sequence[Shard], output: Path, questions: Sequence[Ques
     for number, question in enumerate([*questions, *[None] * len(shards)]):
         shard = shards[number % len(shards)]
         _, row = next(parts[number % len(shards)], (0, None))
-        wanted, found = question and question.id, row and row["question"]["id"]
+        wanted = question and asdict(question) | {"options": [*question.options]}
+        found = row and row["question"]
         if wanted != found:
             raise UserError(
-                f"{shard.folder(output)}: has question {found} where {wanted} belongs: other questions were searched, "
-                "or not all of them; run this part again"
+                f"{shard.folder(output)}: has {_shown(found)} where {_shown(wanted)} belongs: other questions were "
+                "searched, or not all of them; run this part again"
             )
         if row:
             yield row
+
+
+def _shown(question: dict[str, Any] | None) -> str:
+    return f"question {question['id']} ({question['text'][:40]!r})" if question else "no question"

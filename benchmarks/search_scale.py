@@ -1,0 +1,124 @@
+"""How do a search's own time and memory grow with the number of questions, and with the length of answers?
+
+A scripted engine answers at once, so what is measured is all that the search adds to the model: prompts, grading, the
+strategy, the journal (written and synced), the records. Each size runs in a process of its own, because memory is the
+process's peak; medians of three rounds, the sizes in turn. The journal's part is the difference to the same search
+without one, set against the seconds a call takes with SmolLM2 (runs/benchmarks/search_speed.json, or `call=<seconds>`).
+
+    python benchmarks/search_scale.py [folder=<on the disk in question>] [call=0.2]
+
+Prints a table and writes runs/benchmarks/search_scale.json.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from tale.data.question import Question
+from tale.engines.base import Completion, Engine, More, Request, Sampling
+from tale.engines.journal import JournaledEngine
+from tale.files import write_atomic
+from tale.records import write_records
+from tale.runs import code_version
+from tale.search.rounds import search
+
+SIZES = ((934, 150), (1868, 150), (3737, 150), (7473, 150), (1868, 600), (1868, 2400))
+ROUNDS = 3
+
+
+class Scripted:
+    """Answers drawn from a hash of the prompt: nine of ten are right, about as long as wanted."""
+
+    tokenizer = "scripted"
+
+    def __init__(self, tokens: int):
+        self.tokens, self.calls = tokens, 0
+
+    def generate(self, requests: Sequence[Request], sampling: Sampling, more: More) -> Iterator[tuple[int, Completion]]:
+        done = 0
+        while requests:
+            for i, request in enumerate(requests, done):
+                yield i, self._answer(request)
+            done += len(requests)
+            requests = more()
+
+    def _answer(self, request: Request) -> Completion:
+        self.calls += 1
+        draw = hashlib.sha256(request.prompt.encode()).digest()
+        tokens = self.tokens // 2 + draw[0] * self.tokens // 255
+        return Completion("word " * tokens + f"[[{7 if draw[1] < 230 else 8}]]", tokens, "stop", 100)
+
+
+def questions(count: int) -> list[Question]:
+    """Questions of about GSM8K's length."""
+    story = "Tom has some pens and some pencils, and Ann gives him several of hers. " * 3
+    return [Question(f"q/{i}", f"Story {i}: {story}How many pens does Tom have?", "7") for i in range(count)]
+
+
+def run(count: int, tokens: int, folder: Path, journaled: bool) -> dict[str, float]:
+    """One search, in this process: seconds, calls, and the peak of memory beyond what it had before, in MB."""
+    asked, scripted = questions(count), Scripted(tokens)
+    engine: Engine = JournaledEngine(scripted, folder / "journal.jsonl", {}) if journaled else scripted
+    before, began = peak(), time.perf_counter()
+    write_records(folder / "records.jsonl", search(asked, engine, Sampling(10 * tokens)))
+    seconds = time.perf_counter() - began
+    return {"seconds": seconds, "calls": scripted.calls, "megabytes": peak() - before}
+
+
+def peak() -> float:
+    """The most memory this process had, in MB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def measured(count: int, tokens: int, parent: str | None, journaled: bool) -> dict[str, float]:
+    """The same in a process of its own."""
+    with tempfile.TemporaryDirectory(dir=parent) as folder:
+        command = [sys.executable, __file__, "one", str(count), str(tokens), folder, str(int(journaled))]
+        return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+
+def main(options: dict[str, str]) -> None:
+    """Every size in turn, with and without a journal."""
+    runs: dict[tuple, list[dict[str, float]]] = {(*size, j): [] for size in SIZES for j in (True, False)}
+    for _ in range(ROUNDS):
+        for key in runs:
+            runs[key].append(measured(*key[:2], options.get("folder"), key[2]))
+    median = {key: {name: statistics.median(r[name] for r in of) for name in of[0]} for key, of in runs.items()}
+    speed = Path("runs/benchmarks/search_speed.json")
+    call = float(options.get("call") or json.loads(speed.read_text())["batched: seconds a call"])
+    rows = []
+    for count, tokens in SIZES:
+        one, bare = median[count, tokens, True], median[count, tokens, False]
+        rows.append(
+            {
+                "questions": count,
+                "tokens an answer": tokens,
+                "calls": round(one["calls"]),
+                "ms a call": round(1000 * one["seconds"] / one["calls"], 3),
+                "of it the journal": round(1000 * (one["seconds"] - bare["seconds"]) / one["calls"], 3),
+                "journal, share of a model's call": round((one["seconds"] - bare["seconds"]) / one["calls"] / call, 5),
+                "MB more at the peak": round(one["megabytes"], 1),
+            }
+        )
+    report = {"seconds of a model's call": call, "rows": rows, "commit": code_version()}
+    write_atomic(Path("runs/benchmarks/search_scale.json"), json.dumps(report, indent=1) + "\n")
+    print(" | ".join(rows[0]))
+    for row in rows:
+        print(" | ".join(str(value).rjust(len(name)) for name, value in row.items()))
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["one"]:
+        count, tokens, folder, journaled = sys.argv[2:]
+        print(json.dumps(run(int(count), int(tokens), Path(folder), journaled == "1")))
+    else:
+        main(dict(argument.split("=", 1) for argument in sys.argv[1:]))

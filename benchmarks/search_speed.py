@@ -1,0 +1,131 @@
+"""How much faster is the search than the official procedure, one question at a time?
+
+Both sides: the same model, weights, dtype, questions, prompts, decoding (greedy) and algorithm, in one process, one
+after the other. `batched` is this repository's search. `one by one` runs the same strategy over one question after
+another through plain `model.generate` with one prompt, nothing shared between calls, as the official
+`search_budget.py` does; its loop adds nothing to the calls, which is shown by the share of time spent inside
+`generate`. Records are compared field by field: batching changes the rounding of the model's arithmetic, so some
+answers differ; they are counted.
+
+    python benchmarks/search_speed.py benchmark.path=gsm8k_zero/dev.jsonl    # any key of a search recipe
+
+Prints questions and output tokens a second, the ratio, and the differences; writes them to runs/benchmarks.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+from transformers import GenerationConfig
+
+from tale.chat import Chat
+from tale.cli import guarded
+from tale.config import SearchRecipe
+from tale.data.selection import select
+from tale.engines import Completion, Request, Sampling
+from tale.engines.base import More
+from tale.engines.transformers import TransformersEngine
+from tale.files import write_atomic
+from tale.models.base import resolve
+from tale.recipes import load
+from tale.records import Record
+from tale.runs import code_version
+from tale.search.rounds import search
+
+RECIPE = ["recipe=gsm8k_zero/search_smollm2", "benchmark.count=128", "model.dtype=float32"]
+
+
+class OneByOne:
+    """Plain `generate`, one prompt a call; `seconds` spent inside it."""
+
+    tokenizer = "the model's own"
+
+    def __init__(self, model, chat: Chat):
+        self.model, self.chat = model.eval(), chat
+        self.seconds, self.tokens = 0.0, 0
+
+    def generate(
+        self, requests: Sequence[Request], sampling: Sampling, _more: More
+    ) -> Iterator[tuple[int, Completion]]:
+        end = self.chat.end_id
+        config = GenerationConfig(
+            do_sample=False, max_new_tokens=sampling.max_tokens, eos_token_id=end, pad_token_id=end
+        )
+        for i, request in enumerate(requests):
+            prompt = torch.tensor([self.chat.prompt_ids(request.prompt)])
+            began = time.monotonic()
+            with torch.inference_mode():
+                output = self.model.generate(prompt, attention_mask=torch.ones_like(prompt), generation_config=config)
+            self.seconds += time.monotonic() - began
+            ids = output[0, prompt.shape[1] :].tolist()
+            self.tokens += len(ids)
+            yield (
+                i,
+                Completion(self.chat.decode(ids), len(ids), "stop" if ids[-1] == end else "length", prompt.shape[1]),
+            )
+
+
+def main() -> None:
+    recipe = load(SearchRecipe, [*RECIPE, *sys.argv[1:]])
+    base = resolve(recipe.model)
+    questions, _ = select(recipe.benchmark)
+    sampling, chat = Sampling(**vars(recipe.sampling)), base.chat()
+    engine = TransformersEngine(base.load(), chat, recipe.engine.batch_size, prefix_cache=recipe.engine.prefix_cache)
+    alone = OneByOne(base.load(), chat)
+    list(engine.generate([Request("Warm up.")], Sampling(4), tuple))
+    list(alone.generate([Request("Warm up.")], Sampling(4), tuple))
+    alone.seconds, alone.tokens = 0.0, 0
+
+    began = time.monotonic()
+    batched = list(tqdm(search(questions, engine, sampling), total=len(questions), desc="batched"))
+    batched_seconds = time.monotonic() - began
+    began = time.monotonic()
+    single = [
+        record for question in tqdm(questions, desc="one by one") for record in search([question], alone, sampling)
+    ]
+    single_seconds = time.monotonic() - began
+    report = {
+        "questions": len(questions),
+        "model": base.name,
+        "dtype": base.dtype,
+        "batch size": recipe.engine.batch_size,
+        "batched: questions a second": round(len(questions) / batched_seconds, 3),
+        "batched: output tokens a second": round(tokens(batched) / batched_seconds, 1),
+        "batched: seconds a call": round(batched_seconds / calls(batched), 4),
+        "one by one: questions a second": round(len(questions) / single_seconds, 4),
+        "one by one: output tokens a second": round(alone.tokens / single_seconds, 1),
+        "one by one: the same inside generate alone": round(alone.tokens / alone.seconds, 1),
+        "times as many questions a second": round(single_seconds / batched_seconds, 1),
+        "records equal": sum(a == b for a, b in zip(batched, with_name(single, engine.tokenizer), strict=True)),
+        "same budget": sum(a.budget == b.budget for a, b in zip(batched, single, strict=True)),
+        "targets: batched, one by one": [sum(bool(r.target) for r in records) for records in (batched, single)],
+        "commit": code_version(),
+    }
+    text = json.dumps(report, indent=1)
+    write_atomic(Path("runs/benchmarks/search_speed.json"), text + "\n")
+    print(text)
+
+
+def calls(records: Sequence[Record]) -> int:
+    """How many answers the search asked for."""
+    return sum(len(attempt.answers) for r in records for attempt in (r.vanilla, *r.attempts))
+
+
+def tokens(records: Sequence[Record]) -> int:
+    """Output tokens of all answers."""
+    return sum(answer.tokens for r in records for attempt in (r.vanilla, *r.attempts) for answer in attempt.answers)
+
+
+def with_name(records: Sequence[Record], tokenizer: str) -> list[Record]:
+    """The records, as if counted by `tokenizer`: the two engines share it."""
+    return [Record(**{**vars(record), "tokenizer": tokenizer}) for record in records]
+
+
+if __name__ == "__main__":
+    guarded(main)

@@ -70,7 +70,7 @@ class OnDemand:
         return self.make().generate(requests, sampling, more)
 
 
-def _transformers(config: EngineConfig, base: BaseModel, adapters: Sequence[Path | None]) -> list[OnDemand]:
+def _transformers(config: EngineConfig, base: BaseModel, adapters: Sequence[Path | None]) -> Iterator[OnDemand]:
     find_device(config.device)
     chat = base.chat()
 
@@ -78,7 +78,8 @@ def _transformers(config: EngineConfig, base: BaseModel, adapters: Sequence[Path
         model = load_adapter(base.load(), adapter) if adapter else base.load()
         return TransformersEngine(model, chat, config.batch_size, config.device, base.name, config.prefix_cache)
 
-    return [OnDemand(base.name, partial(make, adapter)) for adapter in adapters]
+    for adapter in adapters:  # one at a time: the weights of the one before are let go
+        yield OnDemand(base.name, partial(make, adapter))
 
 
 def _vllm(config: EngineConfig, base: BaseModel, adapters: Sequence[Path | None]) -> list[OnDemand]:

@@ -44,6 +44,10 @@ class Chat:
         ids = self.tokenizer(answer, add_special_tokens=False).input_ids
         return [*ids, self.end_id] if ended else ids
 
+    def ends(self, eos: int | list[int] | None) -> list[int]:
+        """Every id that ends an answer: the template's own end, and the checkpoint's `eos_token_id`."""
+        return sorted({self.end_id, *([eos] if isinstance(eos, int) else eos or ())})
+
     def decode(self, ids: list[int]) -> str:
         """Text of generated ids, without special tokens."""
         return self.tokenizer.decode(ids, skip_special_tokens=True)

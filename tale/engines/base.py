@@ -9,6 +9,8 @@ from typing import Literal, Protocol
 
 from tqdm import tqdm
 
+from tale.errors import UserError
+
 
 @dataclass(frozen=True)
 class Sampling:
@@ -59,6 +61,17 @@ More = Callable[[], Sequence[Request]]
 def nothing() -> Sequence[Request]:
     """No further requests."""
     return ()
+
+
+def check_room(prompts: Sequence[Sequence[int]], sampling: Sampling, limit: int) -> None:
+    """Refuse prompts, as ids, that do not fit into a context of `limit` tokens together with the longest answer.
+
+    Raises:
+        UserError: one does not.
+    """
+    longest = max(map(len, prompts), default=0) + sampling.max_tokens
+    if longest > limit:
+        raise UserError(f"sampling.max_tokens: prompt and answer need {longest} tokens, the model has {limit}")
 
 
 class Engine(Protocol):

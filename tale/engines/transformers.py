@@ -10,7 +10,7 @@ from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList,
 
 from tale.chat import Chat
 from tale.engines import attention
-from tale.engines.base import Completion, More, Request, Sampling, nothing
+from tale.engines.base import Completion, More, Request, Sampling, check_room, nothing
 from tale.engines.prefixes import Prefixes
 from tale.engines.rows import Prompt, Rows
 from tale.errors import UserError
@@ -46,8 +46,7 @@ class TransformersEngine:
         self.chat = chat
         self.batch_size = batch_size
         self.prefixes = Prefixes(prefix_cache * 1e9)
-        eos = self.model.generation_config.eos_token_id
-        self.stops = sorted({chat.end_id, *([eos] if isinstance(eos, int) else eos or ())})
+        self.stops = chat.ends(self.model.generation_config.eos_token_id)
         # Whatever decoding the checkpoint recommends (Llama 3.1: temperature 0.6, top-p 0.9) must not leak in.
         self.model.generation_config = GenerationConfig()
 
@@ -88,9 +87,7 @@ class TransformersEngine:
             for i, request in enumerate(requests, count)
         ]
         prompts.sort(key=lambda prompt: -len(prompt.ids))
-        longest = (len(prompts[0].ids) if prompts else 0) + sampling.max_tokens
-        if longest > (limit := self.model.config.max_position_embeddings):
-            raise UserError(f"sampling.max_tokens: prompt and answer need {longest} tokens, the model has {limit}")
+        check_room([prompt.ids for prompt in prompts[:1]], sampling, self.model.config.max_position_embeddings)
         return prompts
 
     @torch.inference_mode()

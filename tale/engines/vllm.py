@@ -19,7 +19,7 @@ from transformers import AutoConfig, GenerationConfig
 
 from tale.chat import Chat
 from tale.config import VllmConfig
-from tale.engines.base import Completion, More, Request, Sampling, nothing
+from tale.engines.base import Completion, More, Request, Sampling, check_room, nothing
 from tale.errors import UserError
 from tale.models.base import BaseModel, cache_folder
 
@@ -113,9 +113,7 @@ class VllmEngine:
     def _encoded(self, requests: Sequence[Request], sampling: Sampling) -> list[tuple[list[int], SamplingParams]]:
         """Prompts as ids, and how to sample their answers."""
         prompts = [self.chat.prompt_ids(request.prompt) for request in requests]
-        longest = max(map(len, prompts), default=0) + sampling.max_tokens
-        if longest > (limit := self.llm.model_config.max_model_len):
-            raise UserError(f"sampling.max_tokens: prompt and answer need {longest} tokens, the model has {limit}")
+        check_room(prompts, sampling, self.llm.model_config.max_model_len)
         return [(ids, self._params(request, sampling)) for ids, request in zip(prompts, requests, strict=True)]
 
     def close(self) -> None:
@@ -236,5 +234,4 @@ def _stops(folder: Path, chat: Chat) -> list[int]:
         generation = GenerationConfig.from_pretrained(folder)
     except OSError:
         generation = GenerationConfig.from_model_config(AutoConfig.from_pretrained(folder))
-    eos = generation.eos_token_id
-    return sorted({chat.end_id, *([eos] if isinstance(eos, int) else eos or ())})
+    return chat.ends(generation.eos_token_id)

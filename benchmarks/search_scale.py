@@ -29,7 +29,7 @@ from tale.engines.journal import JournaledEngine
 from tale.files import write_atomic
 from tale.records import write_records
 from tale.runs import code_version
-from tale.search.rounds import search
+from tale.search.loop import search
 
 SIZES = ((934, 150), (1868, 150), (3737, 150), (7473, 150), (1868, 600), (1868, 2400))
 ROUNDS = 3

@@ -36,7 +36,7 @@ from tale.models.base import resolve
 from tale.recipes import load
 from tale.records import Record
 from tale.runs import code_version
-from tale.search.rounds import search
+from tale.search.loop import search
 
 RECIPE = ["recipe=gsm8k_zero/search_smollm2", "benchmark.count=128", "model.dtype=float32"]
 

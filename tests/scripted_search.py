@@ -24,7 +24,7 @@ from tale.engines import Completion, Request, Sampling
 from tale.engines.base import More, nothing
 from tale.engines.journal import JournaledEngine
 from tale.records import write_records
-from tale.search.rounds import search
+from tale.search.loop import search
 
 QUESTIONS = questions(40)
 Call = list[Any]  # a question's id, the budget (None: vanilla), the sample

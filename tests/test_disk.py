@@ -22,7 +22,7 @@ from tale.errors import UserError
 from tale.files import AppendedJsonl, write_atomic, write_jsonl_atomic
 from tale.recipes import load
 from tale.records import write_records
-from tale.search.rounds import search
+from tale.search.loop import search
 from tale.search.run import run_search
 
 TESTS = Path(__file__).parent

@@ -30,7 +30,7 @@ SAMPLING = pytest.mark.parametrize(("samples", "temperature"), [(1, 0.0), (3, 1.
 def begun() -> Callable[..., Run]:
     """`begun(folder, samples, temperature)`: a search in a process of its own, forked from one that has no thread."""
     processes = multiprocessing.get_context("forkserver")
-    processes.set_forkserver_preload(["__main__", "tale.search.rounds", "tale.engines.journal"])
+    processes.set_forkserver_preload(["__main__", "tale.search.loop", "tale.engines.journal"])
 
     def begin(*arguments: object) -> Run:
         process = processes.Process(target=scripted_search.run, args=arguments)

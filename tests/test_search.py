@@ -15,7 +15,7 @@ from scripted import GREEDY, Asked, ScriptedEngine, questions, right, said, wron
 from tale.engines import Completion
 from tale.engines.journal import JournaledEngine
 from tale.records import Record, read_records, write_records
-from tale.search.rounds import search
+from tale.search.loop import search
 from tale.search.run import summary
 
 Curve = dict[int | None, Completion]

@@ -14,7 +14,7 @@ from scripted import GREEDY, ScriptedEngine, questions, right, wrong
 from tale.config import SearchRecipe
 from tale.engines import Completion
 from tale.records import Record
-from tale.search.rounds import RULES, search
+from tale.search.loop import RULES, search
 from tale.search.strategies import STRATEGIES, bisection, greedy, grid, minimum, most_calls, printed
 
 LADDER = partial(grid, shares=[0.1, 0.2, 0.5, 0.9, 1])

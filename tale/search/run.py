@@ -25,7 +25,7 @@ from tale.engines.journal import JournaledEngine
 from tale.errors import UserError
 from tale.records import Attempt, Record, read_records, write_records
 from tale.runs import start_run
-from tale.search.rounds import search
+from tale.search.loop import search
 from tale.search.shards import join, parse
 from tale.search.strategies import STRATEGIES, Search, most_calls
 

@@ -29,7 +29,7 @@ class Cost:
     def shown(self, prices: PriceConfig) -> str:
         """One line, with dollars where the recipe gives prices."""
         paid = dollars(prices, self.prompt_tokens, self.tokens)
-        price = f", ${paid:.2f}" if paid else ""
+        price = f", ${paid:.4f}" if paid else ""
         return f"{self.calls:,} calls, {self.prompt_tokens:,} tokens in, {self.tokens:,} out{price}"
 
 

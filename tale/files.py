@@ -8,6 +8,7 @@ import os
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import Any
 
@@ -66,14 +67,14 @@ class AppendedJsonl:
             except BlockingIOError as error:
                 advice = "wait for its end, or choose another output"
                 raise UserError(f"{path}: another process is writing it; {advice}") from error
+            self.reader = path.open("rb")
         self.size = self._drop_half_a_line()
 
     def __iter__(self) -> Iterator[tuple[int, dict[str, Any]]]:
-        place = 0
-        with self.path.open("rb") as file:
-            for number, line in enumerate(file, 1):
-                yield place, _object(line, f"{self.path}:{number}", float)
-                place += len(line)
+        place = self.reader.seek(0)
+        for number, line in enumerate(self.reader, 1):
+            yield place, _object(line, f"{self.path}:{number}", float)
+            place += len(line)
 
     def append(self, row: dict[str, Any]) -> int:
         """Write one line and return its place. It survives the end of this process; `sync` makes it safe for good."""
@@ -95,18 +96,21 @@ class AppendedJsonl:
 
     def read(self, place: int) -> dict[str, Any]:
         """The line at this place."""
-        with self.path.open("rb") as file:
-            file.seek(place)
-            return json.loads(file.readline())
+        self.reader.seek(place)
+        return json.loads(self.reader.readline())
 
     def close(self) -> None:
         """Let others write it."""
+        self.reader.close()
         self.file.close()
 
     def _drop_half_a_line(self) -> int:
-        content = self.path.read_bytes()
-        whole = content.rfind(b"\n") + 1
-        if whole < len(content):
+        size = self.reader.seek(0, os.SEEK_END)
+        if not size:
+            return 0
+        with mmap(self.reader.fileno(), 0, access=ACCESS_READ) as content:  # however long, not read whole
+            whole = content.rfind(b"\n") + 1
+        if whole < size:
             print(f"{self.path}: dropped a half-written last line")
             self.file.truncate(whole)
         return whole

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -66,13 +66,18 @@ def write_records(path: Path, records: Iterable[Record]) -> None:
     write_jsonl_atomic(path, (asdict(record) for record in records))
 
 
-def read_records(path: Path) -> list[Record]:
-    """Read a search's records.
+def each_record(path: Path) -> Iterator[Record]:
+    """Read a search's records one after the other.
 
     Raises:
         UserError: the file is missing, or a line is truncated or no record; file and line are named.
     """
-    return [_record(row, f"{path}:{line}") for line, row in read_jsonl(path)]
+    return (_record(row, f"{path}:{line}") for line, row in read_jsonl(path))
+
+
+def read_records(path: Path) -> list[Record]:
+    """All records of a search at once; it raises as `each_record` does."""
+    return list(each_record(path))
 
 
 def _record(row: dict[str, Any], where: str) -> Record:

@@ -6,11 +6,10 @@ import os
 from pathlib import Path
 
 import pytest
-import torch
+from tiny_llama import tiny_llama
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast
 
-START_ID, END_ID = 256, 257
 CHATML = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
@@ -50,24 +49,7 @@ def tiny_tokenizer() -> PreTrainedTokenizerFast:
 @pytest.fixture(scope="session")
 def tiny_model_folder(tiny_tokenizer: PreTrainedTokenizerFast, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random two-layer Llama (float32, weights wide enough that context matters) with `tiny_tokenizer`, on disk."""
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        model = LlamaForCausalLM(
-            LlamaConfig(
-                vocab_size=258,
-                hidden_size=32,
-                intermediate_size=64,
-                num_hidden_layers=2,
-                num_attention_heads=4,
-                num_key_value_heads=2,
-                max_position_embeddings=1024,
-                initializer_range=0.2,
-                tie_word_embeddings=True,
-                bos_token_id=START_ID,
-                eos_token_id=END_ID,
-                pad_token_id=END_ID,
-            )
-        )
+    model = tiny_llama()
     folder = tmp_path_factory.mktemp("models") / "tiny-llama"
     model.save_pretrained(folder)
     tiny_tokenizer.save_pretrained(folder)

@@ -6,10 +6,12 @@ from pathlib import Path
 
 import torch
 from peft import PeftModel
+from tiny_llama import END_ID
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
 from tale import recipes
+from tale.chat import Chat
 from tale.config import LoraConfig, TrainRecipe
 from tale.data.examples import Example
 from tale.data.question import Question
@@ -17,7 +19,12 @@ from tale.engines import Sampling
 from tale.models.lora import add_lora
 from tale.records import Answer, Attempt, Record
 
-END_ID = 257
+
+class Ids(Chat):
+    """Shows generated ids as they are."""
+
+    def decode(self, ids: list[int]) -> str:
+        return " ".join(map(str, ids))
 
 
 def prompt_bytes(question: str) -> list[int]:

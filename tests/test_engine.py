@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from handmade import adapted
+from handmade import END_ID, Ids, adapted
 from scipy import stats
 from transformers import (
     AutoModelForCausalLM,
@@ -30,17 +30,9 @@ from tale.errors import UserError
 from tale.models.base import resolve
 from tale.models.lora import AdapterCard, load_adapter, save_adapter
 
-END_ID = 257
 TEXTS = ["2 + 2?", "", "Tom has 3 pens, Ann has 4.", "三加四等于几？", "A", "How many legs do 6 spiders have? " * 3]
 REQUESTS = [Request(text) for text in TEXTS]
 GREEDY = Sampling(max_tokens=12)
-
-
-class Ids(Chat):
-    """Shows generated ids as they are."""
-
-    def decode(self, ids: list[int]) -> str:
-        return " ".join(map(str, ids))
 
 
 @pytest.fixture(scope="module")

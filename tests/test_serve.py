@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from tiny_llama import END_ID
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 from transformers.utils.import_utils import is_serve_available
 
@@ -27,7 +28,6 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(not is_serve_available(), reason="`transformers serve` lacks packages: pip install -e '.[dev]'"),
 ]
-END_ID = 257
 TEXTS = ["2 + 2?", "Tom has 3 pens, Ann has 4.", "三加四等于几？", "A", "How many legs do 6 spiders have? " * 3]
 REQUESTS = [Request(text) for text in TEXTS]
 GREEDY = Sampling(max_tokens=24)

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from handmade import adapted
+from handmade import END_ID, Ids, adapted
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
-from transformers import AutoModelForCausalLM, GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from tiny_llama import tiny_llama
+from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedTokenizerFast
 
 from tale import prompts
 from tale.chat import Chat
@@ -28,18 +29,10 @@ from tale.models.lora import AdapterCard, load_adapter, save_adapter
 
 ROOT = Path(__file__).resolve().parents[1]
 WARMUP = ROOT / "warmup" / "smollm2"
-END_ID = 257
 TEXTS = ["2 + 2?", "", "Tom has 3 pens, Ann has 4.", "三加四等于几？", "A", "How many legs do 6 spiders have? " * 8]
 REQUESTS = [Request(text) for text in TEXTS]
 GREEDY = Sampling(max_tokens=20)
 WARM = Sampling(max_tokens=20, temperature=1.0, seed=5)
-
-
-class Ids(Chat):
-    """Shows generated ids as they are."""
-
-    def decode(self, ids: list[int]) -> str:
-        return " ".join(map(str, ids))
 
 
 def generated(engine: Engine, sampling: Sampling = GREEDY, requests: list[Request] = REQUESTS) -> list[Completion]:
@@ -59,23 +52,7 @@ def folder(tiny_tokenizer: PreTrainedTokenizerFast, tmp_path_factory: pytest.Tem
 
     Its generation config recommends a decoding that none of the answers here may follow.
     """
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        model = LlamaForCausalLM(
-            LlamaConfig(
-                vocab_size=258,
-                hidden_size=128,
-                intermediate_size=64,
-                num_hidden_layers=2,
-                num_attention_heads=4,
-                num_key_value_heads=2,
-                head_dim=64,
-                max_position_embeddings=1024,
-                initializer_range=0.2,
-                tie_word_embeddings=True,
-                eos_token_id=END_ID,
-            )
-        )
+    model = tiny_llama(hidden_size=128, head_dim=64)
     model.generation_config = GenerationConfig(
         do_sample=True, temperature=5.0, top_p=0.5, repetition_penalty=3.0, max_new_tokens=5, eos_token_id=END_ID
     )

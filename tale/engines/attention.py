@@ -60,8 +60,8 @@ def _without_padding(
         yield query, key, value, None
         return
     first = mask[:, 0].any(dim=1).int().argmax(dim=1)
-    for rows in torch.arange(len(query)).split(ROWS):
-        part = slice(int(rows[0]), int(rows[-1]) + 1)
+    for begin in range(0, len(query), ROWS):
+        part = slice(begin, begin + ROWS)
         start = int(first[part].min())
         yield query[part], key[part, :, start:], value[part, :, start:], mask[part, :, :, start:]
 

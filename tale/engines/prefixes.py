@@ -46,12 +46,12 @@ class Prefixes:
 
     def find(self, prompt: tuple[int, ...]) -> Prefix:
         """The longest known prefix of a prompt, which leaves at least its last id to compute; perhaps an empty one."""
-        known = self.alike.get(prompt[:START], ())
-        best = max(known, key=lambda other: _common(prompt, other), default=None)
+        alike = ((_common(prompt, other), other) for other in self.alike.get(prompt[:START], ()))
+        columns, best = max(alike, key=lambda pair: pair[0], default=(0, None))
         if best is None:
             return Prefix()
         self.prompts.move_to_end(best)
-        return self.prompts[best].first(min(_common(prompt, best), len(prompt) - 1))
+        return self.prompts[best].first(min(columns, len(prompt) - 1))
 
     def keep(self, prompt: tuple[int, ...], known: int, columns: Callable[[], Prefix]) -> None:
         """Keep a prompt's columns, of which `known` were found here, unless those were nearly all."""

@@ -8,7 +8,6 @@ import copy
 import importlib.util
 import json
 import os
-import shutil
 from collections import deque
 from collections.abc import Iterator, Sequence
 from itertools import count
@@ -21,7 +20,7 @@ from tale.chat import Chat
 from tale.config import VllmConfig
 from tale.engines.base import Completion, More, Request, Sampling, check_room, nothing
 from tale.errors import UserError
-from tale.models.base import BaseModel, cache_folder
+from tale.models.base import BaseModel, cache_folder, write_once
 
 if TYPE_CHECKING:
     from vllm import AsyncLLMEngine, SamplingParams
@@ -156,15 +155,8 @@ def served_folder(base: BaseModel) -> Path:
     if base.merge is None:
         return base.folder
     folder = cache_folder() / f"merged-{base.fingerprint}-{base.dtype}"
-    if folder.is_dir():
-        return folder
-    draft = folder.with_name(f".{folder.name}-{os.getpid()}")
-    base.load().save_pretrained(draft)
-    base.chat().tokenizer.save_pretrained(draft)
-    try:
-        draft.rename(folder)
-    except OSError:  # another process was first
-        shutil.rmtree(draft)
+    if not folder.is_dir():
+        write_once(folder, base.load(), base.chat().tokenizer)
     return folder
 
 

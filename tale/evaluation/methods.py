@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -14,7 +14,7 @@ from tale.config import MethodConfig, MethodKind
 from tale.data.question import Question
 from tale.engines import Completion, Engine, Request, Sampling, complete
 from tale.errors import UserError
-from tale.records import Record, read_records
+from tale.records import Record, each_record, read_records
 
 
 @dataclass(frozen=True)
@@ -89,9 +89,9 @@ def read_budget(reply: str, alpha: float) -> int | None:
     return math.ceil(Fraction(str(alpha)) * estimate) if estimate and estimate > 0 else None
 
 
-def searched_budgets(file: Path) -> dict[str, int | None]:
+def searched_budgets(records: Iterable[Record]) -> dict[str, int | None]:
     """β* by question hash, from a search's records."""
-    return {record.question.question_hash: record.budget for record in read_records(file)}
+    return {record.question.question_hash: record.budget for record in records}
 
 
 def _budgets(method: MethodConfig, questions: Sequence[Question], engine: Engine, sampling: Sampling) -> list[Budget]:
@@ -101,7 +101,7 @@ def _budgets(method: MethodConfig, questions: Sequence[Question], engine: Engine
         return [Budget(method.budget)] * len(questions)
     if method.kind is MethodKind.searched:
         assert method.records is not None
-        known = searched_budgets(Path(method.records))
+        known = searched_budgets(each_record(Path(method.records)))
         found = [known.get(q.question_hash) for q in questions]
         return [Budget(b, fallback=None if b else "no searched budget") for b in found]
     requests = [Request(prompts.estimate(q)) for q in questions]
@@ -150,10 +150,11 @@ def check_methods(methods: Sequence[MethodConfig], questions: Sequence[Question]
         if method.kind is MethodKind.searched:
             if not method.records:
                 raise UserError(f"methods[{i}].records: kind searched needs the records.jsonl of a search")
-            known = searched_budgets(Path(method.records))
+            records = read_records(Path(method.records))
+            known = searched_budgets(records)
             if not any(known.get(q.question_hash) for q in questions):
                 raise UserError(f"methods[{i}].records: {method.records} holds no budget for any of these questions")
-            _check_decoding(f"methods[{i}].records: {method.records}", read_records(Path(method.records)), sampling)
+            _check_decoding(f"methods[{i}].records: {method.records}", records, sampling)
 
 
 def _check_decoding(where: str, records: Sequence[Record], sampling: Sampling) -> None:

@@ -16,7 +16,14 @@ from huggingface_hub import snapshot_download
 from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
 from peft import PeftModel
 from safetensors import SafetensorError, safe_open
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GgufConfig, PreTrainedModel
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GgufConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from tale.chat import Chat, read_chat
 from tale.config import ModelConfig
@@ -134,14 +141,19 @@ def _convert_gguf(package: str) -> Path:
     model = AutoModelForCausalLM.from_pretrained(
         gguf.parent, gguf_file=gguf.name, quantization_config=GgufConfig(dequantize=True), dtype=torch.float32
     )
+    write_once(folder, model, AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name))
+    return folder
+
+
+def write_once(folder: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Write a plain model into the cache: the folder appears whole; another process that was first has the say."""
     draft = folder.with_name(f".{folder.name}-{os.getpid()}")
     model.save_pretrained(draft)
-    AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name).save_pretrained(draft)
+    tokenizer.save_pretrained(draft)
     try:
         draft.rename(folder)
-    except OSError:  # another process was first
+    except OSError:
         shutil.rmtree(draft)
-    return folder
 
 
 def _check_causal(folder: Path, source: str) -> None:

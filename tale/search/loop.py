@@ -47,8 +47,7 @@ def search(
     waiting = iter(questions)
     begun: deque[_OneSearch] = deque()  # in order, until they are given back
     ready: list[tuple[_OneSearch, int]] = []
-    asked: dict[int, tuple[_OneSearch, int]] = {}
-    numbers = count()
+    asked: dict[int, tuple[_OneSearch, int]] = {}  # by the engine's count
 
     def ask(one: _OneSearch) -> None:
         ready.extend((one, sample) for sample in range(samples))
@@ -66,14 +65,14 @@ def search(
 
     begin(window)
     while ready:
-        asked, numbers = {}, count()
+        numbers = count()
         for i, completion in engine.generate(taken(), sampling, taken):
             one, sample = asked.pop(i)
-            complete = one.take(sample, completion)
-            if one.done:
-                begin(1)
-            elif complete:
-                ask(one)
+            if one.take(sample, completion):
+                if one.done:
+                    begin(1)
+                else:
+                    ask(one)
             answered()
             while begun and begun[0].done:
                 yield begun.popleft().record(sampling, engine.tokenizer)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from datetime import timedelta
 from functools import partial
@@ -23,7 +24,7 @@ from tale.engines import Sampling
 from tale.engines.build import engines, find_model
 from tale.engines.journal import JournaledEngine
 from tale.errors import UserError
-from tale.records import Attempt, Record, read_records, write_records
+from tale.records import Attempt, Record, each_record, write_records
 from tale.runs import start_run
 from tale.search.loop import search
 from tale.search.shards import join, parse
@@ -48,14 +49,14 @@ def run_search(recipe: SearchRecipe) -> Path | None:
     if fabric:
         shard = shard.part(fabric.global_rank + 1, fabric.world_size)
         recipe.engine.device = str(fabric.device)
-    folder = shard.folder(Path(recipe.output))
-    counted = {"all": len(questions), "searched": len(shard.take(questions)), "duplicates": dropped}
+    folder, mine = shard.folder(Path(recipe.output)), shard.take(questions)
+    counted = {"all": len(questions), "searched": len(mine), "duplicates": dropped}
     (engine,) = engines(recipe.engine, model, folder)
     with closing(engine):  # its journal, held from here on, keeps others from the folder
         _forget_records(folder)
         start_run(recipe, folder, base=model.identity, questions=counted)
         _meet(fabric)
-        file = _searched(recipe, shard.take(questions), engine, folder)
+        file = _searched(recipe, mine, engine, folder)
     if not fabric:
         return _finished(file)
     _meet(fabric)
@@ -107,7 +108,7 @@ def _searched(recipe: SearchRecipe, questions: Sequence[Question], engine: Journ
 
 
 def _finished(file: Path) -> Path:
-    print(f"{summary(read_records(file))}\nrecords: {file}")
+    print(f"{summary(each_record(file))}\nrecords: {file}")
     return file
 
 
@@ -160,14 +161,18 @@ def most_work(recipe: SearchRecipe, questions: Sequence[Question], chat: Chat | 
     return f"{text}, {prompt_tokens:,} prompt tokens" + (f", ${paid:,.2f}" if paid else "")
 
 
-def summary(records: list[Record]) -> str:
+def summary(records: Iterable[Record]) -> str:
     """How many have a target, their mean tokens before and after, the share saved, and why the rest has none."""
-    found = [r for r in records if r.target]
-    lines = [f"{len(records)} questions, {len(found)} with a target"]
-    if found:
-        before = sum(r.vanilla.best.tokens for r in found) / len(found)
-        after = sum(r.target.tokens for r in found if r.target) / len(found)
+    tokens: list[tuple[int, int]] = []  # of vanilla and target
+    reasons: Counter[str] = Counter()
+    for record in records:
+        if record.target:
+            tokens.append((record.vanilla.best.tokens, record.target.tokens))
+        else:
+            reasons[str(record.reason)] += 1
+    lines = [f"{len(tokens) + reasons.total()} questions, {len(tokens)} with a target"]
+    if tokens:
+        before, after = (sum(side) / len(tokens) for side in zip(*tokens, strict=True))
         lines.append(f"their mean tokens: vanilla {before:.1f}, target {after:.1f}, {1 - after / before:.1%} saved")
-    reasons = [r.reason for r in records if r.reason]
-    lines += [f"{reasons.count(reason)} without: {reason}" for reason in sorted(set(reasons))]
+    lines += [f"{count} without: {reason}" for reason, count in sorted(reasons.items())]
     return "\n".join(lines)

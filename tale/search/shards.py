@@ -95,19 +95,21 @@ def _found(output: Path) -> list[Shard]:
 
 
 def _check_settings(recipe: SearchRecipe, folders: Sequence[Path]) -> None:
-    wanted = _flat(yaml.safe_load(to_yaml(recipe)))
-    first = read_run(folders[0])
+    wanted = _settings(to_yaml(recipe), folders[0])
     for folder in folders:
-        made = _flat(yaml.safe_load((folder / "recipe.yaml").read_text(encoding="utf-8")))
-        run = read_run(folder)
-        wanted |= {f"run.{name}": first.get(name) for name in ("base", "code")}
-        made |= {f"run.{name}": run.get(name) for name in ("base", "code")}
+        made = _settings((folder / "recipe.yaml").read_text(encoding="utf-8"), folder)
         for key in sorted({*wanted, *made}):
             if wanted.get(key) != made.get(key):
                 raise UserError(
                     f"{folder}: made with {key}={made.get(key)}, but {wanted.get(key)} is wanted; run this part again "
                     "(answers in its journal are not asked for again)"
                 )
+
+
+def _settings(recipe: str, folder: Path) -> dict[str, Any]:
+    """A recipe's settings by their dotted keys, and the model and code of the run in `folder`."""
+    run = read_run(folder)
+    return _flat(yaml.safe_load(recipe)) | {f"run.{name}": run.get(name) for name in ("base", "code")}
 
 
 def _flat(section: dict[str, Any], prefix: str = "") -> dict[str, Any]:

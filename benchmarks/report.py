@@ -1,0 +1,17 @@
+"""Where a benchmark's figures are kept."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from tale.files import write_atomic
+from tale.runs import code_version
+
+
+def publish(name: str, figures: dict[str, Any]) -> str:
+    """Write the figures to runs/benchmarks, with the commit; the text that was written."""
+    text = json.dumps(figures | {"commit": code_version()}, indent=1)
+    write_atomic(Path("runs/benchmarks") / f"{name}.json", text + "\n")
+    return text

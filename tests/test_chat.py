@@ -130,7 +130,7 @@ def test_training_and_evaluation_send_the_same_prompt(tiny_model_folder, tmp_pat
     assert data.train[0].prompt in sent
 
     (batch,) = next(iter(data.train_dataloader()))
-    seen = batch.input_ids[0][: int((batch.labels[0] != -100).nonzero()[0]) + 1].tolist()
+    seen = batch.input_ids[: int(batch.sources[0]) + 1].tolist()
     assert seen == data.train[0].prompt
     if template == "chat":
         assert seen == prompt_bytes(asked.text)

@@ -58,12 +58,10 @@ def test_a_batch_has_these_ids_and_masks(module) -> None:
     (batch,) = next(iter(data.train_dataloader()))
     long, short = prompt_bytes(CATS), prompt_bytes(DOGS)
     assert batch.ids == ("q/1", "q/2")
-    assert batch.input_ids.tolist() == [[*long, *b"[[3]]"], [*short, *b"4", 0, 0, 0, 0]]
-    nothing = [-100] * (len(long) - 1)
-    assert batch.labels.tolist() == [
-        [*nothing, *b"[[3]]", END_ID],
-        [*nothing, *b"4", END_ID, -100, -100, -100, -100],
-    ]
+    assert batch.input_ids.tolist() == [*long, *b"[[3]]", *short, *b"4"]
+    assert batch.targets.tolist() == [*b"[[3]]", END_ID, *b"4", END_ID]
+    first, second = len(long) - 1, len(long) + len(b"[[3]]") + len(short) - 1
+    assert batch.sources.tolist() == [*range(first, first + 6), second, second + 1]
 
 
 def test_a_rejected_answer_that_was_cut_off_teaches_no_end(module) -> None:

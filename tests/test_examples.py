@@ -1,35 +1,40 @@
-"""From ids to batches: what a row predicts, and what it does not."""
+"""From ids to batches: what is predicted where, and what is not."""
 
 from __future__ import annotations
 
+import torch
 from handmade import END_ID, examples
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tale.data.examples import Example, collate, micro_batches
-
-NO = -100
+from tale.data.examples import Example, micro_batches, pack
 
 
-def test_a_row_predicts_its_answer_and_nothing_else() -> None:
-    batch = collate([Example("a", [1, 2, 3], ([4, END_ID],)), Example("b", [5, 6], ([7, 8, 9, END_ID],))])
-    assert batch.input_ids.tolist() == [[1, 2, 3, 4, 0], [5, 6, 7, 8, 9]]
-    assert batch.labels.tolist() == [[NO, NO, 4, END_ID, NO], [NO, 7, 8, 9, END_ID]]
-    assert (batch.ids, batch.examples, batch.targets) == (("a", "b"), 2, 6)
+def test_answers_are_predicted_and_nothing_else() -> None:
+    batch = pack([Example("a", [1, 2, 3], ([4, END_ID],)), Example("b", [5, 6], ([7, 8, 9, END_ID],))])
+    assert batch.input_ids.tolist() == [1, 2, 3, 4, 5, 6, 7, 8, 9]
+    assert batch.position_ids.tolist() == [0, 1, 2, 3, 0, 1, 2, 3, 4]
+    assert (batch.layout.lengths, batch.layout.order_S, batch.layout.places_T) == ((4, 5), None, None)
+    assert batch.sources.tolist() == [2, 3, 5, 6, 7, 8]
+    assert batch.targets.tolist() == [4, END_ID, 7, 8, 9, END_ID]
+    assert batch.answers.tolist() == [0, 0, 1, 1, 1, 1]
+    assert batch.lengths.tolist() == [2, 4]
+    assert (batch.ids, batch.examples, batch.target_tokens, batch.tokens) == (("a", "b"), 2, 6, 9)
 
 
-def test_all_chosen_rows_come_before_all_rejected_ones() -> None:
-    batch = collate([Example("a", [1, 2], ([3], [4, 5])), Example("b", [6], ([7, 8], [9]))])
-    assert batch.input_ids.tolist() == [[1, 2, 0], [6, 7, 0], [1, 2, 4], [6, 0, 0]]
-    assert batch.labels.tolist() == [[NO, 3, NO], [7, 8, NO], [NO, 4, 5], [9, NO, NO]]
-    assert (batch.ids, batch.examples, batch.targets) == (("a", "b"), 2, 6)
-
-
-def test_the_end_of_sequence_is_a_target_where_it_is_also_the_padding() -> None:
-    short, long = Example("a", [1], ([2, END_ID],)), Example("b", [1], ([2, 3, 4, END_ID],))
-    batch = collate([short, long], pad_id=END_ID)
-    assert batch.input_ids.tolist() == [[1, 2, END_ID, END_ID], [1, 2, 3, 4]]
-    assert batch.labels.tolist() == [[2, END_ID, NO, NO], [2, 3, 4, END_ID]]
+def test_two_answers_share_their_prompt_and_all_chosen_ones_come_first() -> None:
+    batch = pack([Example("a", [1, 2], ([3], [4, 5])), Example("b", [6], ([7, 8], [9]))])
+    assert batch.input_ids.tolist() == [1, 2, 4, 6, 7]
+    assert batch.position_ids.tolist() == [0, 1, 2, 0, 1]
+    # Sequences: 1 2 | 1 2 4 | 6 7 | 6
+    assert batch.layout.lengths == (2, 3, 2, 1)
+    assert batch.layout.order_S is not None
+    assert batch.layout.order_S.tolist() == [0, 1, 0, 1, 2, 3, 4, 3]
+    # Chosen: 3 after the 2, 7 after the 6, 8 after the 7. Rejected: 4 after the 2, 5 after the 4, 9 after the 6.
+    assert batch.sources.tolist() == [1, 3, 4, 1, 2, 3]
+    assert batch.targets.tolist() == [3, 7, 8, 4, 5, 9]
+    assert batch.answers.tolist() == [0, 1, 1, 2, 2, 3]
+    assert (batch.ids, batch.examples, batch.target_tokens, batch.tokens) == (("a", "b"), 2, 6, 5)
 
 
 def test_an_examples_length_is_its_longest_rows() -> None:
@@ -45,15 +50,22 @@ def test_micro_batches_lose_nothing_and_mix_nothing_up(count: int, size: int, si
     by_id = {e.id: e for e in made}
     for batch in batches:
         named = [(by_id[name], side) for side in range(sides) for name in batch.ids]
-        for (example, side), inputs, labels in zip(named, batch.input_ids, batch.labels, strict=True):
-            answer = example.answers[side]
-            assert labels[labels != NO].tolist() == answer
-            assert inputs[: len(example.prompt) + len(answer) - 1].tolist() == (example.prompt + answer)[:-1]
-            # Each label is the id that follows in the row's own text.
-            first = len(example.prompt) - 1
-            assert (labels != NO).nonzero().flatten().tolist() == list(range(first, first + len(answer)))
+        assert len(batch.lengths) == len(named)
+        assert batch.tokens == sum(len(e.prompt) + sum(len(a) - 1 for a in e.answers) for e, side in named if not side)
+        order = torch.arange(batch.tokens) if batch.layout.order_S is None else batch.layout.order_S
+        sequences = order.split(batch.layout.lengths)
+        for number, (example, side) in enumerate(named):
+            own = batch.answers == number
+            assert batch.targets[own].tolist() == example.answers[side]
+            # The sequence that ends in the answer: its ids, its positions, and each target the id that follows.
+            sequence = sequences[batch.ids.index(example.id) * sides + side]
+            assert batch.input_ids[sequence].tolist() == (example.prompt + example.answers[side])[:-1]
+            assert batch.position_ids[sequence].tolist() == list(range(len(sequence)))
+            assert batch.sources[own].tolist() == sequence[len(example.prompt) - 1 :].tolist()
+        if batch.layout.places_T is not None:
+            assert torch.equal(order[batch.layout.places_T], torch.arange(batch.tokens))
 
 
-def test_micro_batches_put_like_lengths_together() -> None:
-    made = [Example(str(n), [1] * n, ([2],)) for n in (3, 9, 4, 8)]
-    assert [batch.ids for batch in micro_batches(made, 2)] == [("9", "8"), ("4", "3")]
+def test_micro_batches_are_dealt_out_by_length() -> None:
+    made = [Example(str(n), [1] * n, ([2],)) for n in (3, 9, 4, 8, 5)]
+    assert [batch.ids for batch in micro_batches(made, 2)] == [("9", "4"), ("8", "3"), ("5",)]

@@ -155,5 +155,4 @@ def test_training_and_evaluation_of_llama_share_their_prompt(tokenizer, tmp_path
     (example,) = data.train
     assert example.prompt == Chat(tokenizer).prompt_ids(prompts.vanilla(CATS))
     (batch,) = next(iter(data.train_dataloader()))
-    labels = batch.labels[0].tolist()
-    assert [i for i in labels if i != -100] == [*tokenizer("[[3]]", add_special_tokens=False).input_ids, EOT]
+    assert batch.targets.tolist() == [*tokenizer("[[3]]", add_special_tokens=False).input_ids, EOT]

@@ -8,40 +8,56 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.nn import functional
 
-from tale.losses import dpo_margin, preference_loss, sequence_logprobs, sft_loss
+from tale.losses import dpo_margin, preference_loss, sft_loss, target_logprobs
 
 LN3 = math.log(3)
-# Two words: logits (ln 3, 0) give them the probabilities 3/4 and 1/4, logits (0, 0) a half each.
-SURE, EVEN = [LN3, 0.0], [0.0, 0.0]
+# Two words, a hidden state of width 1 that is the first word's logit: ln 3 gives the probabilities 3/4 and 1/4.
+HEAD = torch.tensor([[1.0], [0.0]])
+SURE, EVEN = [LN3], [0.0]
 
 
-def test_a_rows_score_is_the_sum_over_its_targets_alone() -> None:
-    logits = torch.tensor([[SURE, SURE, EVEN], [EVEN, SURE, SURE], [SURE, SURE, SURE]])
-    labels = torch.tensor([[0, 1, 1], [-100, -100, 0], [-100, -100, -100]])
-    expected = [math.log(3 / 4) + math.log(1 / 4) + math.log(1 / 2), math.log(3 / 4), 0.0]
-    assert sequence_logprobs(logits, labels).tolist() == pytest.approx(expected)
+def test_a_target_has_the_log_probability_of_its_word() -> None:
+    hidden, targets = torch.tensor([SURE, SURE, EVEN]), torch.tensor([0, 1, 1])
+    expected = [math.log(3 / 4), math.log(1 / 4), math.log(1 / 2)]
+    assert target_logprobs(hidden, HEAD, targets).tolist() == pytest.approx(expected)
 
 
-def test_logits_that_are_not_targets_get_no_gradient() -> None:
-    logits = torch.tensor([[SURE, SURE]], requires_grad=True)
-    sequence_logprobs(logits, torch.tensor([[-100, 0]])).sum().backward()
-    assert logits.grad is not None
-    # d log p_0 / d logits = (1 − p_0, −p_1)
-    torch.testing.assert_close(logits.grad, torch.tensor([[[0.0, 0.0], [0.25, -0.25]]]))
+def test_its_gradient_by_hand() -> None:
+    """d log p_0 / d logits = (1 − p_0, −p_1), of which the head passes on the first; times what comes from above."""
+    hidden = torch.tensor([SURE, SURE], requires_grad=True)
+    (target_logprobs(hidden, HEAD, torch.tensor([0, 1])) @ torch.tensor([1.0, 10.0])).backward()
+    torch.testing.assert_close(hidden.grad, torch.tensor([[1 / 4], [10 * -3 / 4]]))
 
 
-def test_half_precision_logits_are_summed_in_float32() -> None:
-    logits = torch.zeros(1, 10, 258, dtype=torch.bfloat16)
-    (total,) = sequence_logprobs(logits, torch.zeros(1, 10, dtype=torch.long)).tolist()
-    assert total == pytest.approx(-10 * math.log(258), rel=1e-6)  # bfloat16 knows ln 258 to 1 in 256
+@pytest.mark.parametrize("chunk", [1, 3, 10, None])
+def test_the_chunked_head_is_the_whole_head(chunk: int | None) -> None:
+    """In float64 against torch's own cross entropy, value and gradient."""
+    generator = torch.Generator().manual_seed(0)
+    hidden = torch.randn(10, 6, generator=generator, dtype=torch.float64, requires_grad=True)
+    head = torch.randn(50, 6, generator=generator, dtype=torch.float64)
+    targets, above = torch.randint(50, (10,), generator=generator), torch.randn(10, generator=generator)
+    theirs = -functional.cross_entropy(hidden @ head.T, targets, reduction="none")
+    (expected,) = torch.autograd.grad((theirs * above).sum(), hidden)
+    ours = target_logprobs(hidden, head, targets, chunk)
+    torch.testing.assert_close(ours, theirs.float(), rtol=1e-6, atol=1e-6)
+    (gradient,) = torch.autograd.grad((ours * above).sum(), hidden)
+    torch.testing.assert_close(gradient, expected, rtol=1e-5, atol=1e-6)
+    with torch.no_grad():
+        torch.testing.assert_close(target_logprobs(hidden, head, targets, chunk), ours.detach(), rtol=0, atol=0)
 
 
-def test_sft_sums_over_tokens_and_examples() -> None:
-    logits = torch.tensor([[SURE, SURE], [EVEN, SURE]])
-    labels = torch.tensor([[0, 1], [-100, 0]])
-    # −ln(3/4) − ln(1/4) − ln(3/4)
-    assert float(sft_loss(sequence_logprobs(logits, labels))) == pytest.approx(math.log(64 / 9))
+def test_half_precision_logits_are_normalised_in_float32() -> None:
+    logprobs = target_logprobs(
+        torch.zeros(10, 4, dtype=torch.bfloat16), torch.zeros(258, 4, dtype=torch.bfloat16), torch.zeros(10).long()
+    )
+    assert logprobs.tolist() == pytest.approx([-math.log(258)] * 10, rel=1e-6)  # bfloat16 knows ln 258 to 1 in 256
+
+
+def test_sft_sums_over_examples() -> None:
+    # −ln(3/4 · 1/4) − ln(3/4)
+    assert float(sft_loss(torch.tensor([math.log(3 / 16), math.log(3 / 4)]))) == pytest.approx(math.log(64 / 9))
 
 
 def test_sft_of_means_counts_a_long_and_a_short_example_alike() -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from tale.losses.logprobs import IGNORE
+from tale.models.attention import Layout
 
 
 @dataclass(frozen=True)
@@ -21,19 +21,26 @@ class Example:
 
     @property
     def length(self) -> int:
-        """Tokens of the longest row, prompt and answer."""
+        """Tokens of the longest sequence, prompt and answer."""
         return len(self.prompt) + max(map(len, self.answers))
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Rows of equal width: first every example's first answer, then, for DPO, every example's second.
+    """Examples packed into one row of T ids without padding: each prompt once, behind it its answers.
 
-    `labels[:, t]` is what `input_ids[:, t]` is to predict: the next id where that is an answer's, else `IGNORE`.
+    An answer's positions count on from its prompt's, and its sequence in `layout` is prompt and answer. Of N target
+    tokens, number n is to be predicted at `sources[n]`, is `targets[n]`, and belongs to answer `answers[n]`: first
+    every example's first answer, then, for DPO, every example's second.
     """
 
     input_ids: Tensor
-    labels: Tensor
+    position_ids: Tensor
+    layout: Layout
+    sources: Tensor
+    targets: Tensor
+    answers: Tensor
+    lengths: Tensor  # target tokens of each answer, the end-of-sequence one included
     ids: tuple[str, ...]
 
     @property
@@ -42,34 +49,70 @@ class Batch:
         return len(self.ids)
 
     @property
-    def lengths(self) -> Tensor:
-        """Answer tokens of each row, the end-of-sequence one included."""
-        return (self.labels != IGNORE).sum(dim=1)
+    def target_tokens(self) -> int:
+        """Target tokens of all answers."""
+        return len(self.targets)
 
     @property
-    def targets(self) -> int:
-        """Answer tokens of all rows."""
-        return int(self.lengths.sum())
+    def tokens(self) -> int:
+        """Ids that the model reads."""
+        return len(self.input_ids)
 
     def to(self, device: torch.device) -> Batch:
         """On another device."""
-        return Batch(self.input_ids.to(device), self.labels.to(device), self.ids)
+        tensors = (self.sources, self.targets, self.answers, self.lengths)
+        return Batch(
+            self.input_ids.to(device),
+            self.position_ids.to(device),
+            self.layout.to(device),
+            *(tensor.to(device) for tensor in tensors),
+            self.ids,
+        )
 
 
-def collate(examples: Sequence[Example], pad_id: int = 0) -> Batch:
-    """Right-pad to the longest row. Masked by length, never by id: the pad id may be the end-of-sequence id."""
-    rows = [(e.prompt, e.answers[side]) for side in range(len(examples[0].answers)) for e in examples]
-    width = max(len(prompt) + len(answer) for prompt, answer in rows) - 1
-    input_ids = torch.full((len(rows), width), pad_id)
-    labels = torch.full((len(rows), width), IGNORE)
-    for row, (prompt, answer) in enumerate(rows):
-        ids = torch.tensor(prompt + answer)
-        input_ids[row, : len(ids) - 1] = ids[:-1]
-        labels[row, len(prompt) - 1 : len(ids) - 1] = ids[len(prompt) :]
-    return Batch(input_ids, labels, tuple(e.id for e in examples))
+def pack(examples: Sequence[Example]) -> Batch:
+    """Put examples one after the other. An answer's last id is predicted but, as nothing follows it, not read."""
+    input_ids: list[int] = []
+    position_ids: list[int] = []
+    sequences: list[list[int]] = []  # positions of each prompt and answer
+    sources: list[list[int]] = [[] for _ in range(len(examples) * len(examples[0].answers))]
+    targets: list[list[int]] = [[] for _ in sources]
+    for i, example in enumerate(examples):
+        prompt = range(len(input_ids), len(input_ids) + len(example.prompt))
+        input_ids += example.prompt
+        position_ids += range(len(prompt))
+        for side, answer in enumerate(example.answers):
+            read = range(len(input_ids), len(input_ids) + len(answer) - 1)
+            input_ids += answer[:-1]
+            position_ids += range(len(prompt), len(prompt) + len(read))
+            sequences.append([*prompt, *read])
+            sources[side * len(examples) + i] = [prompt[-1], *read]
+            targets[side * len(examples) + i] = answer
+    lengths = torch.tensor([len(answer) for answer in targets])
+    return Batch(
+        torch.tensor(input_ids),
+        torch.tensor(position_ids),
+        _layout(sequences, len(input_ids)),
+        torch.tensor([position for answer in sources for position in answer]),
+        torch.tensor([token for answer in targets for token in answer]),
+        torch.arange(len(lengths)).repeat_interleave(lengths),
+        lengths,
+        tuple(example.id for example in examples),
+    )
+
+
+def _layout(sequences: Sequence[Sequence[int]], positions: int) -> Layout:
+    lengths = tuple(map(len, sequences))
+    if sum(lengths) == positions:  # no prompt is shared
+        return Layout(lengths)
+    order = torch.tensor([position for sequence in sequences for position in sequence])
+    places = torch.empty(positions, dtype=torch.long)
+    places[order] = torch.arange(len(order))
+    return Layout(lengths, order, places)
 
 
 def micro_batches(examples: Sequence[Example], size: int) -> list[Batch]:
-    """One optimizer step's examples in batches of at most `size`, alike in length so that little is padding."""
+    """One optimizer step's examples in batches of at most `size`, dealt out by length: each takes about as much."""
     ordered = sorted(examples, key=lambda e: -e.length)
-    return [collate(ordered[i : i + size]) for i in range(0, len(ordered), size)]
+    count = -(-len(ordered) // size)
+    return [pack(ordered[i::count]) for i in range(count)]

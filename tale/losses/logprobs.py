@@ -1,21 +1,49 @@
-"""Log-probability of an answer under a model's logits."""
+"""Log-probabilities of an answer's tokens, from the hidden states that are to predict them."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
-from torch.nn import functional
 
-IGNORE = -100
+# Shape suffixes: N target tokens, H hidden width, V vocabulary.
+
+LOGITS_BYTES = 2**27  # what the float32 logits of one chunk may take: 261 tokens of Llama 3's 128,256 words
 
 
-def sequence_logprobs(logits_BTV: Tensor, labels_BT: Tensor) -> Tensor:
-    """s(y, x) = Σ_t log P(y_t | y_<t, x): the summed log-probability of each row's target tokens (§5.3), shape [B].
+def target_logprobs(hidden_NH: Tensor, head_VH: Tensor, targets_N: Tensor, chunk: int | None = None) -> Tensor:
+    """log P(y_t | y_<t, x) of each target token, in float32, shape [N]; summed over an answer it is s(y, x) (§5.3).
 
-    `logits_BTV[:, t]` predicts `labels_BT[:, t]` (already shifted); positions labelled `IGNORE` count nothing. Only
-    target positions are turned into float32, since the vocabulary is wide and prompts are long.
+    `head_VH` is frozen. Logits exist for `chunk` tokens at a time (default: `LOGITS_BYTES` of them): where a gradient
+    will be wanted, d log P / d hidden is computed along with them and kept, one row of width H a token.
     """
-    target = labels_BT != IGNORE
-    logprobs = -functional.cross_entropy(logits_BTV[target].float(), labels_BT[target], reduction="none")
-    rows = target.nonzero()[:, 0]
-    return torch.zeros(len(labels_BT), device=logprobs.device).index_add(0, rows, logprobs)
+    chunk = chunk or max(1, LOGITS_BYTES // (4 * head_VH.shape[0]))
+    wants_gradient = torch.is_grad_enabled() and hidden_NH.requires_grad
+    return _TargetLogprobs.apply(hidden_NH, head_VH.detach(), targets_N, chunk, wants_gradient)
+
+
+class _TargetLogprobs(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, hidden_NH: Tensor, head_VH: Tensor, targets_N: Tensor, chunk: int, wants_gradient: bool
+    ) -> Tensor:
+        logprobs, gradients = [], []
+        for hidden, targets in zip(hidden_NH.split(chunk), targets_N.split(chunk), strict=True):
+            logits_NV = torch.mm(hidden.to(head_VH.dtype), head_VH.T).float()
+            logits_NV -= logits_NV.logsumexp(dim=1, keepdim=True)
+            logprobs.append(logits_NV.gather(1, targets[:, None])[:, 0])
+            if wants_gradient:
+                # d log P(y) / d logits is onehot(y) − P.
+                change_NV = logits_NV.exp_().neg_()
+                change_NV.scatter_add_(1, targets[:, None], torch.ones_like(targets[:, None], dtype=torch.float32))
+                gradients.append(torch.mm(change_NV.to(head_VH.dtype), head_VH))
+        if wants_gradient:
+            ctx.save_for_backward(torch.cat(gradients))
+        ctx.dtype = hidden_NH.dtype
+        return torch.cat(logprobs)
+
+    @staticmethod
+    def backward(ctx: Any, gradient_N: Tensor) -> tuple[Tensor, None, None, None, None]:
+        (gradient_NH,) = ctx.saved_tensors
+        return (gradient_NH * gradient_N[:, None]).to(ctx.dtype), None, None, None, None

@@ -1,7 +1,8 @@
 """What a training step computes: `SFTModule` and `DPOModule`, LightningModules around a causal LM with adapters.
 
 A step returns *sums* over its examples, never means: the loop divides by what the whole global batch holds, so that
-neither accumulation nor the number of devices changes the loss or its gradient. Shapes: B rows, T positions, P pairs.
+neither accumulation nor the number of devices changes the loss or its gradient. Shapes: A answers, N target tokens, T
+positions, H hidden width.
 """
 
 from __future__ import annotations
@@ -10,11 +11,13 @@ import torch
 from lightning import LightningModule
 from peft import PeftModel
 from torch import Tensor
+from transformers import PreTrainedModel
 
 from tale.config import LossConfig, OptimConfig
 from tale.data.examples import Batch
-from tale.losses import dpo_margin, preference_loss, sequence_logprobs, sft_loss
-from tale.losses.logprobs import IGNORE
+from tale.errors import UserError
+from tale.losses import dpo_margin, preference_loss, sft_loss, target_logprobs
+from tale.models import attention
 
 SATURATED_NATS = 10.0
 
@@ -24,19 +27,19 @@ class CausalLMModule(LightningModule):
 
     def __init__(self, model: PeftModel, loss: LossConfig, optim: OptimConfig):
         super().__init__()
+        check_architecture(model.get_base_model())
+        model.get_base_model().set_attn_implementation(attention.NAME)
         self.model, self.loss, self.optim = model, loss, optim
 
     def logprobs(self, batch: Batch) -> Tensor:
-        """Summed log-probability of each row's answer, shape [B].
-
-        The head runs only from the first target position on. Rows are padded on the right, where a causal model's
-        real tokens cannot look, so no attention mask is needed and attention keeps its fast path.
-        """
-        first = int((batch.labels != IGNORE).any(dim=0).nonzero()[0])
-        # As indices, not as a count: the slice that a count gives makes the head copy its weight once for each row.
-        keep = torch.arange(first, batch.labels.shape[1], device=batch.labels.device)
-        logits = self.model(input_ids=batch.input_ids, logits_to_keep=keep, use_cache=False).logits
-        return sequence_logprobs(logits, batch.labels[:, first:])
+        """Summed log-probability of each answer, shape [A]; the head runs at the target positions alone."""
+        base = self.model.get_base_model()
+        decoder, head = base.get_decoder(), base.get_output_embeddings()
+        hidden_1TH = decoder(
+            input_ids=batch.input_ids[None], position_ids=batch.position_ids[None], layout=batch.layout, use_cache=False
+        ).last_hidden_state
+        logprobs_N = target_logprobs(hidden_1TH[0, batch.sources], head.weight, batch.targets)
+        return logprobs_N.new_zeros(len(batch.lengths)).index_add(0, batch.answers, logprobs_N)
 
     def weight(self, batch: Batch) -> int:
         """What this batch adds to the loss's denominator."""
@@ -65,7 +68,7 @@ class SFTModule(CausalLMModule):
 
     def weight(self, batch: Batch) -> int:
         """Examples (the paper's mean), or target tokens."""
-        return batch.targets if self.loss.mean == "token" else batch.examples
+        return batch.target_tokens if self.loss.mean == "token" else batch.examples
 
     def step(self, batch: Batch) -> dict[str, Tensor]:
         """`loss`: summed over examples and their tokens, or over the examples' means."""
@@ -73,7 +76,7 @@ class SFTModule(CausalLMModule):
 
 
 class DPOModule(CausalLMModule):
-    """Prefer the searched target over the vanilla answer (§5.3, L_DPO). A batch's rows: P chosen, then P rejected."""
+    """Prefer the searched target over the vanilla answer (§5.3, L_DPO). A batch has all targets, then the others."""
 
     def step(self, batch: Batch) -> dict[str, Tensor]:
         """`loss`, and each pair's margin, whether it is positive, and both sides' log-probability and length."""
@@ -101,3 +104,23 @@ class DPOModule(CausalLMModule):
         with torch.no_grad(), self.model.disable_adapter():
             chosen, rejected = self.logprobs(batch).chunk(2)
         return chosen, rejected
+
+
+def check_architecture(model: PreTrainedModel) -> None:
+    """Refuse a model that does more between hidden states and logits, or other attention, than training computes.
+
+    Raises:
+        UserError: it does.
+    """
+    config, head = model.config.get_text_config(), model.get_output_embeddings()
+    scaled = [
+        name
+        for name in ("final_logit_softcapping", "attn_logit_softcapping", "logits_scaling", "logit_scale")
+        if getattr(config, name, None) not in (None, 1)
+    ]
+    if sliding := getattr(config, "sliding_window", None):
+        scaled.append(f"sliding_window={sliding}")
+    if not isinstance(head, torch.nn.Linear) or head.bias is not None:
+        scaled.append("an output head that is no plain product")
+    if scaled:
+        raise UserError(f"model.source: {config.model_type} has {', '.join(scaled)}, which training does not know")

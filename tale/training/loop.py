@@ -98,7 +98,7 @@ def train_step(
             fabric.backward(step["loss"] * fabric.world_size / denominator)
         sums.update(_floats(step))
     sums["examples"] += sum(batch.examples for batch in micro_batches)
-    sums["target_tokens"] += sum(batch.targets for batch in micro_batches)
+    sums["target_tokens"] += sum(batch.target_tokens for batch in micro_batches)
     norm = fabric.clip_gradients(model, optimizer, max_norm=clip, error_if_nonfinite=False)
     metrics = _means(fabric, sums, denominator)
     if not (math.isfinite(metrics["loss"]) and torch.isfinite(norm)):

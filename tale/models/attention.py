@@ -1,0 +1,85 @@
+"""Attention over packed sequences: one after the other in one row of ids, nothing between them.
+
+Shape suffixes: T positions of the row, S places of its sequences one after the other (more than T where sequences share
+a prompt), H heads of width D.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import accumulate
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+from torch.nn.attention.varlen import varlen_attn
+from transformers import AttentionInterface
+
+NAME = "packed"
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Which positions of a row make up its sequences; each attends to itself alone, causally.
+
+    `order_S` lists them, sequence after sequence. A prompt that two answers share stands once in the row and twice in
+    `order_S`. Position t of the row takes what attention gives at place `places_T[t]`. Both are None where the row is
+    its sequences one after the other.
+    """
+
+    lengths: tuple[int, ...]
+    order_S: Tensor | None = None
+    places_T: Tensor | None = None
+
+    def to(self, device: torch.device) -> Layout:
+        """On another device."""
+        if self.order_S is None or self.places_T is None:
+            return self
+        return Layout(self.lengths, self.order_S.to(device), self.places_T.to(device))
+
+
+def packed_attention(
+    module: torch.nn.Module,
+    query_1HTD: Tensor,
+    key_1HTD: Tensor,
+    value_1HTD: Tensor,
+    attention_mask: None,
+    *,
+    layout: Layout,
+    scaling: float | None = None,
+    **_: object,
+) -> tuple[Tensor, None]:
+    """Causal attention within each sequence of `layout`, as [1, T, H, D]; keys and values may have fewer heads.
+
+    transformers calls it under the name `NAME`, for which it makes no mask.
+    """
+    assert attention_mask is None
+    heads = (query_1HTD, key_1HTD, value_1HTD)
+    if layout.order_S is not None:
+        heads = tuple(tensor.index_select(2, layout.order_S) for tensor in heads)
+    fused = query_1HTD.is_cuda and query_1HTD.dtype in (torch.bfloat16, torch.float16)
+    attended_1SHD = (_varlen if fused else _one_by_one)(*heads, layout.lengths, scaling)
+    if layout.places_T is not None:
+        attended_1SHD = attended_1SHD.index_select(1, layout.places_T)
+    return attended_1SHD, None
+
+
+def _one_by_one(query: Tensor, key: Tensor, value: Tensor, lengths: tuple[int, ...], scaling: float | None) -> Tensor:
+    """Without a mask and without padding each sequence takes the fast path of a CPU's attention."""
+    parts = zip(*(tensor.split(lengths, dim=2) for tensor in (query, key, value)), strict=True)
+    attended = [
+        functional.scaled_dot_product_attention(*part, is_causal=True, scale=scaling, enable_gqa=True) for part in parts
+    ]
+    return torch.cat(attended, dim=2).transpose(1, 2).contiguous()
+
+
+def _varlen(query: Tensor, key: Tensor, value: Tensor, lengths: tuple[int, ...], scaling: float | None) -> Tensor:
+    """FlashAttention over all sequences at once. Not run on a GPU yet."""
+    ends = torch.tensor([0, *accumulate(lengths)], dtype=torch.int32, device=query.device)
+    heads = [tensor[0].transpose(0, 1) for tensor in (query, key, value)]
+    return varlen_attn(
+        *heads, ends, ends, max(lengths), max(lengths), scale=scaling, window_size=(-1, 0), enable_gqa=True
+    )[None]
+
+
+AttentionInterface.register(NAME, packed_attention)

@@ -414,6 +414,22 @@ def test_prefixes_are_dropped_when_there_is_no_room_the_oldest_first(tiny_model_
     assert engine.prefixes.bytes == sum(prefix.bytes for prefix in engine.prefixes.prompts.values())
 
 
+@pytest.mark.parametrize("positions", [1, 100, 300])
+def test_prompts_computed_a_few_at_a_time_change_no_answer(
+    positions: int, tiny_model_folder: Path, chat: Chat, columns: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    requests = [Request(text, sample) for text in (*ALIKE, *TEXTS) for sample in (0, 1)]
+    sampling = Sampling(12, temperature=1.0, seed=5)
+    expected = generated(TransformersEngine(fresh(tiny_model_folder), chat), sampling, requests)
+    monkeypatch.setattr("tale.engines.transformers.PREFILL", positions)
+    columns.clear()
+    assert generated(TransformersEngine(fresh(tiny_model_folder), chat), sampling, requests) == expected
+    longest = max(len(chat.prompt_ids(request.prompt)) for request in requests)
+    begun = columns[: -sampling.max_tokens]
+    assert max(begun) <= max(positions, longest)
+    assert len(begun) > 1
+
+
 # --- Building -------------------------------------------------------------------------------------------------------
 
 

@@ -6,14 +6,14 @@ most of a prompt is known after the first.
 
 from __future__ import annotations
 
-from collections import OrderedDict, defaultdict
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from torch import Tensor
 
-# Prompts are compared if they have so many ids in common; one that leaves no more than so many to compute is not kept.
-START, NEAR = 16, 32
+# Beginnings are looked up in steps of so many ids; a prompt that leaves no more than so many to compute is not kept.
+STEP, NEAR = 16, 32
 
 
 @dataclass(frozen=True)
@@ -42,28 +42,34 @@ class Prefixes:
     def __init__(self, capacity: float):
         self.capacity, self.bytes = capacity, 0
         self.prompts: OrderedDict[tuple[int, ...], Prefix] = OrderedDict()
-        self.alike: dict[tuple[int, ...], list[tuple[int, ...]]] = defaultdict(list)
+        self.beginnings: dict[tuple[int, ...], tuple[int, ...]] = {}  # and the prompt last kept that begins so
 
     def find(self, prompt: tuple[int, ...]) -> Prefix:
-        """The longest known prefix of a prompt, which leaves at least its last id to compute; perhaps an empty one."""
-        alike = ((_common(prompt, other), other) for other in self.alike.get(prompt[:START], ()))
-        columns, best = max(alike, key=lambda pair: pair[0], default=(0, None))
+        """A long known prefix of a prompt, which leaves at least its last id to compute; perhaps an empty one."""
+        best = next((self.beginnings[begun] for begun in _beginnings(prompt) if begun in self.beginnings), None)
         if best is None:
             return Prefix()
         self.prompts.move_to_end(best)
-        return self.prompts[best].first(min(columns, len(prompt) - 1))
+        return self.prompts[best].first(min(_common(prompt, best), len(prompt) - 1))
 
     def keep(self, prompt: tuple[int, ...], known: int, columns: Callable[[], Prefix]) -> None:
         """Keep a prompt's columns, of which `known` were found here, unless those were nearly all."""
         if not self.capacity or len(prompt) - known <= NEAR or prompt in self.prompts:
             return
         self.prompts[prompt] = prefix = columns()
-        self.alike[prompt[:START]].append(prompt)
+        self.beginnings.update(dict.fromkeys(_beginnings(prompt), prompt))
         self.bytes += prefix.bytes
         while self.bytes > self.capacity:
             oldest, dropped = self.prompts.popitem(last=False)
             self.bytes -= dropped.bytes
-            self.alike[oldest[:START]].remove(oldest)
+            for begun in _beginnings(oldest):
+                if self.beginnings.get(begun) == oldest:
+                    del self.beginnings[begun]
+
+
+def _beginnings(prompt: tuple[int, ...]) -> list[tuple[int, ...]]:
+    """Of 16, 32, … ids, the longest first."""
+    return [prompt[:count] for count in range(len(prompt) - len(prompt) % STEP, 0, -STEP)]
 
 
 def _common(one: tuple[int, ...], other: tuple[int, ...]) -> int:

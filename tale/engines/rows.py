@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -136,22 +136,28 @@ class Rows:
             self.cache,
         )
 
-    def join(self, others: Rows) -> Rows:
-        """These rows and then the others, the narrower ones with padding on their left."""
-        width = max(self.ids_RW.shape[1], others.ids_RW.shape[1])
+    @classmethod
+    def joined(cls, parts: Sequence[Rows]) -> Rows:
+        """The rows of all parts, the narrower ones with padding on their left."""
+        if len(parts) == 1:
+            return parts[0]
+        width = max(part.ids_RW.shape[1] for part in parts)
 
-        def both(first: Tensor, second: Tensor, dim: int, columns: int) -> Tensor:
-            return torch.cat([_widen(first, columns, dim), _widen(second, columns, dim)])
+        def together(tensors: Iterable[Tensor], columns: int, dim: int = -1) -> Tensor:
+            return torch.cat([_widen(tensor, columns, dim) for tensor in tensors])
 
-        for layer, other in zip(self.cache.layers, others.cache.layers, strict=True):
-            layer.replace(both(layer.keys, other.keys, -2, width - 1), both(layer.values, other.values, -2, width - 1))
-        return Rows(
-            self.prompts + others.prompts,
-            self.answers + others.answers,
-            self.generators + others.generators,
-            both(self.ids_RW, others.ids_RW, -1, width),
-            both(self.mask_RW, others.mask_RW, -1, width),
-            self.cache,
+        for layer, *others in zip(*(part.cache.layers for part in parts), strict=True):
+            keys, values = ([getattr(one, name) for one in (layer, *others)] for name in ("keys", "values"))
+            layer.replace(together(keys, width - 1, -2), together(values, width - 1, -2))
+            for other in others:  # let go layer by layer: two whole caches would be twice the memory
+                other.replace(layer.keys[:0].clone(), layer.values[:0].clone())
+        return cls(
+            [prompt for part in parts for prompt in part.prompts],
+            [answer for part in parts for answer in part.answers],
+            [generator for part in parts for generator in part.generators],
+            together((part.ids_RW for part in parts), width),
+            together((part.mask_RW for part in parts), width),
+            parts[0].cache,
         )
 
 

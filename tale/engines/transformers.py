@@ -17,6 +17,8 @@ from tale.errors import UserError
 
 # Tokens between two looks at which rows have ended: a look costs little, an ended row costs a share of every step.
 CHUNK = 16
+# Positions, padding included, that prompts are computed in at once: alike in length they need little padding.
+PREFILL = 2048
 # Share of a batch that has to be free before others are begun: joining copies the keys and values of all rows.
 REFILL = 0.125
 # As indices, for the head to see the last column alone: given as a number, it copies its weight once for each row.
@@ -68,8 +70,7 @@ class TransformersEngine:
                     count += len(further)
                 begun, waiting = waiting[:room], waiting[room:]
                 if begun:
-                    fresh = self._begin(begun)
-                    live = live.join(fresh) if live else fresh
+                    live = Rows.joined([*([live] if live else ()), *map(self._begin, _alike(begun))])
             if not live:
                 return
             self._advance(live, sampling)
@@ -140,6 +141,17 @@ class TransformersEngine:
 
     def _completion(self, ids: list[int], prompt_tokens: int) -> Completion:
         return Completion(self.chat.decode(ids), len(ids), "stop" if ids[-1] in self.stops else "length", prompt_tokens)
+
+
+def _alike(prompts: Sequence[Prompt]) -> Iterator[list[Prompt]]:
+    """Prompts in groups of at most `PREFILL` positions, the longest first; equal ones stay together."""
+    group: list[Prompt] = []
+    for prompt in sorted(prompts, key=lambda prompt: (-len(prompt.ids), prompt.ids)):
+        if group and prompt.ids != group[-1].ids and (len(group) + 1) * len(group[0].ids) > PREFILL:
+            yield group
+            group = []
+        group.append(prompt)
+    yield group
 
 
 def find_device(name: str) -> torch.device:

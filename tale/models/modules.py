@@ -15,6 +15,7 @@ from tale.config import LossConfig, OptimConfig
 from tale.data.examples import Batch
 from tale.losses import dpo_margin, preference_loss, sequence_logprobs, sft_loss
 from tale.losses.logprobs import IGNORE
+from tale.models.optimizers import make_optimizer
 
 SATURATED_NATS = 10.0
 
@@ -55,9 +56,9 @@ class CausalLMModule(LightningModule):
         return self.step(batch)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """AdamW on the adapters alone."""
+        """`optim.kind` on the adapters alone."""
         trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
-        return torch.optim.AdamW(trained, lr=self.optim.lr, weight_decay=self.optim.weight_decay)
+        return make_optimizer(trained, self.optim)
 
 
 class SFTModule(CausalLMModule):

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from lightning import LightningModule
 from lightning.fabric.strategies import ModelParallelStrategy, Strategy
-from torch import Tensor, nn
+from torch import Tensor
 from torch.distributed.device_mesh import DeviceMesh
-from torch.distributed.fsdp import fully_shard
+from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 from torch.distributed.tensor import DTensor, distribute_tensor
 from transformers.modeling_layers import GradientCheckpointingLayer
 
@@ -33,7 +34,7 @@ def strategy(name: str) -> str | Strategy:
     return FSDP2Strategy() if name == "fsdp2" else name
 
 
-def shard(module: nn.Module, mesh: DeviceMesh) -> nn.Module:
+def shard(module: LightningModule, mesh: DeviceMesh) -> LightningModule:
     """Shard each decoder layer, then what is left: embeddings, last norm and head.
 
     A layer is moved to its device and sharded before the next one is, so that no device ever holds the whole model.
@@ -41,7 +42,10 @@ def shard(module: nn.Module, mesh: DeviceMesh) -> nn.Module:
     for layer in module.modules():
         if isinstance(layer, GradientCheckpointingLayer):  # what transformers makes of every decoder layer
             fully_shard(layer, mesh=mesh["data_parallel"])
-    return fully_shard(module, mesh=mesh["data_parallel"])
+    fully_shard(module, mesh=mesh["data_parallel"])
+    for step in ("training_step", "validation_step"):  # which Fabric calls without going through `forward`
+        register_fsdp_forward_method(module, step)
+    return module
 
 
 def whole(value: Any) -> Any:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -14,10 +13,11 @@ from pathlib import Path
 import pytest
 import torch
 from handmade import arguments, pairs, recipe
-from lightning import Fabric
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from tale.config import DevicesConfig
+from tale.devices import make_fabric
 from tale.errors import UserError
 from tale.records import write_records
 from tale.training.run import train
@@ -146,3 +146,54 @@ def test_a_loss_that_is_no_number_on_one_process_stops_both_before_the_update(fo
     assert all("loss nan, gradient norm nan, on the examples: q/" in text for text in said)
     assert newest(folder / name).name == "step-000002.ckpt"
     assert len(scalars(folder / name, "train/loss")) == 2
+
+
+def alive(process: int) -> bool:
+    """Whether it runs; one that has ended and waits for its parent to notice does not."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+@pytest.mark.parametrize("how", ["raises 0", "killed 1"])
+def test_a_process_that_fails_ends_the_other_which_would_wait_for_ever(
+    tiny_model_folder: Path, tmp_path: Path, how: str
+) -> None:
+    """The one that Fabric started sees its parent gone; the one that started it, its child."""
+    write_records(tmp_path / "r.jsonl", pairs(24))
+    given = arguments(tiny_model_folder, tmp_path / "run", tmp_path / "r.jsonl", "sft", *RUNS["sft"][1:], DDP)
+    command = [sys.executable, ROOT / "tests" / "failing.py", how, *given, "fabric.devices=2"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with (tmp_path / "said").open("w") as said:
+        process = subprocess.Popen(command, cwd=ROOT, env=environment, stderr=said)
+    try:
+        assert process.wait(300) != 0
+        text = (tmp_path / "said").read_text()
+        both = [int(line.removeprefix("process ")) for line in text.splitlines() if line.startswith("process ")]
+        assert len(both) == 2
+        deadline = time.monotonic() + 20
+        while any(map(alive, both)) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert not any(map(alive, both))
+        assert how != "raises 0" or "the disk is on fire" in text
+    finally:
+        process.kill()
+
+
+def test_the_script_starts_two_processes_by_itself(folder: Path, tiny_model_folder: Path) -> None:
+    given = arguments(tiny_model_folder, folder / "script", folder / "r.jsonl", *RUNS["sft"][:1], *COMMON)
+    command = [sys.executable, ROOT / "scripts" / "train.py", *given, *RUNS["sft"][1:], FSDP2, "fabric.devices=2"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-4000:]
+    assert done.stdout.count("1 held out for validation") == 1
+    torch.testing.assert_close(adapter(folder / "script"), adapter(folder / "sft"), rtol=0, atol=CLOSE)
+
+
+def test_torchrun_with_another_number_of_processes_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise each would take itself for the only one."""
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "1")
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    with pytest.raises(UserError, match=r"^fabric\.devices, fabric\.num_nodes: they make 1 processes, but 4 were"):
+        make_fabric(DevicesConfig(), "cpu")

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import math
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 import torch
-from handmade import adapted, arguments, examples, pairs, recipe, record, score
+from handmade import adapted, examples, pairs, recipe, record, score
 from lightning import Fabric
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -24,8 +22,6 @@ from tale.models.modules import CausalLMModule, DPOModule, SFTModule
 from tale.records import Record, write_records
 from tale.training.loop import NonFiniteLossError, fit, learning_rate_factor, train_step
 from tale.training.run import build, train
-
-SCRIPT = Path(__file__).resolve().parents[1] / "scripts" / "train.py"
 
 
 @pytest.fixture(scope="module")
@@ -166,7 +162,7 @@ def test_only_the_newest_two_checkpoints_are_kept_and_a_new_run_starts_anew(tiny
     names = lambda: sorted(file.name for file in (tmp_path / "run" / "checkpoints").iterdir())  # noqa: E731
     assert names() == ["step-000004.ckpt", "step-000005.ckpt"]
     made.train.max_steps = 1
-    time.sleep(1)  # as above
+    time.sleep(1)  # TensorBoard orders a run's files by the second they were begun in
     train(made)
     assert names() == ["step-000001.ckpt"]
     assert [step for step, _ in scalars(tmp_path / "run")["train/loss"]] == [0]

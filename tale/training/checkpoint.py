@@ -56,7 +56,10 @@ def save(
     optimizer: Optimizer,
     scheduler: LRScheduler,
 ) -> None:
-    """Write `step-<n>.ckpt` with the trained parameters alone, then drop all but the newest two."""
+    """Write `step-<n>.ckpt` with the trained parameters alone, then drop all but the newest two.
+
+    What was logged up to here is on disk before it: a run that goes on from here does not log it again.
+    """
     state = optimizer.state_dict()
     state["state"] = {i: {k: whole(v) for k, v in values.items()} for i, values in state["state"].items()}
     content = {
@@ -67,6 +70,8 @@ def save(
         "scheduler": scheduler.state_dict(),
     }
     if fabric.is_global_zero:
+        for logger in fabric.loggers:
+            logger.experiment.flush()
         stream = io.BytesIO()
         torch.save(content, stream)
         write_atomic(folder / f"step-{step:06d}.ckpt", stream.getvalue())

@@ -139,3 +139,19 @@ def test_another_number_of_processes_is_refused_where_the_result_would_be_anothe
     monkeypatch.setattr("tale.devices.Fabric", OneOfTwo)
     with pytest.raises(UserError, match=rf"step-00000.\.ckpt: made under another {reason};"):
         train(made)
+
+
+class FirstElsewhere(Fabric):
+    """Hears from the first process that it goes on from a checkpoint, which is not on this machine."""
+
+    def broadcast(self, obj: tuple[str, dict[str, str]], src: int = 0) -> tuple[str, dict[str, str]]:
+        return "run/checkpoints/step-000002.ckpt", obj[1]
+
+
+def test_a_process_that_sees_other_files_than_the_first_is_refused(
+    tiny_model_folder: Path, records: Path, tmp_path: Path, monkeypatch
+) -> None:
+    monkeypatch.setattr("tale.devices.Fabric", FirstElsewhere)
+    with pytest.raises(UserError, match="process 0 sees other checkpoints, examples or weights than the first one"):
+        train(recipe(tiny_model_folder, tmp_path / "run", records, "sft", *SHORT, "resume=auto"))
+    assert not (tmp_path / "run").exists()

@@ -51,7 +51,7 @@ def stuck(how: str, rank: int) -> None:
     def stepped(fabric: object, *arguments: object) -> dict[str, float]:
         if next(calls) < 2:
             return train_step(fabric, *arguments)
-        print(f"process {os.getpid()}", file=sys.stderr, flush=True)
+        print(f"\nprocess {os.getpid()}", file=sys.stderr, flush=True)
         if fabric.global_rank != rank:
             time.sleep(600)
         if how == "killed":

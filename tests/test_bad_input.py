@@ -273,7 +273,7 @@ def test_a_device_that_is_not_there_is_named(refused: Refusal, tiny: str) -> Non
     says("^engine.device=cuda:9: ", refused("search", "recipe=tiny/search", tiny, "engine.device=cuda:9"))
 
 
-@pytest.mark.parametrize("override", ["accelerator=gpuu", "devices=0", "devices=many", "strategy=dpp", "precision=8"])
+@pytest.mark.parametrize("override", ["accelerator=gpuu", "devices=0", "devices=many", "precision=8"])
 def test_a_wrong_fabric_setting_is_named(override: str, refused: Refusal, tiny: str, records: Path) -> None:
     arguments = [tiny, f"data.records=[{records.name}]", f"fabric.{override}"]
     says("^fabric: ", refused("train", "recipe=tiny/sft", *arguments))

@@ -167,7 +167,7 @@ def _rounds(fabric: Fabric, batches: list[Batch]) -> list[tuple[Batch, bool]]:
     Under FSDP2 a forward or backward needs all ranks at once, for each holds a share of the weights.
     """
     rounds = int(_reduce(fabric, [len(batches)], "max")[0])
-    return [(batch, True) for batch in batches] + [(batches[-1], False)] * (rounds - len(batches))
+    return [(batch, True) for batch in batches] + [(batch, False) for batch in batches[-1:]] * (rounds - len(batches))
 
 
 def _total(fabric: Fabric, value: float) -> float:

@@ -61,10 +61,11 @@ def _fabric(recipe: TrainRecipe) -> Fabric:
 
     What an earlier run logged from the first step on is hidden: a resumed run logs it again, a new one its own.
     """
-    output, f = Path(recipe.output), recipe.fabric
+    output = Path(recipe.output)
     first = checkpoint.step_of(checkpoint.newest(output / "checkpoints")) if recipe.resume else 0
     logger = TensorBoardLogger(output.parent, name=output.name, version="", purge_step=first)
-    fabric = make_fabric(f, f.accelerator, strategy=strategy(f.strategy), precision=f.precision, loggers=logger)
+    settings = {"strategy": strategy(recipe.fabric.strategy), "precision": recipe.fabric.precision, "loggers": logger}
+    fabric = make_fabric(recipe.fabric, recipe.fabric.accelerator, **settings)
     if recipe.optim.kind.startswith("paged") and fabric.device.type != "cuda":
         raise UserError(f"optim.kind={recipe.optim.kind}: needs a CUDA device; adamw_8bit runs on a CPU too")
     return fabric

@@ -27,7 +27,7 @@ from tale.config import SearchRecipe
 from tale.data.selection import select
 from tale.engines import Request, Sampling
 from tale.engines.transformers import TransformersEngine
-from tale.engines.vllm import VllmEngine, served_folder
+from tale.engines.vllm import VllmEngine
 from tale.models.base import resolve
 from tale.recipes import load
 
@@ -51,7 +51,7 @@ def main() -> None:
     }
     if importlib.util.find_spec("vllm"):
         makers["vllm"] = lambda: VllmEngine(
-            served_folder(base), chat, base.name, base.dtype, recipe.engine.vllm, IN_FLIGHT
+            base.plain_folder(), chat, base.name, base.dtype, recipe.engine.vllm, IN_FLIGHT
         )
     report = {"prompts": len(requests), "batch size": size, "limit": sampling.max_tokens, "dtype": base.dtype}
     speed, texts = {}, {}

@@ -9,7 +9,7 @@ from tale.answers import read
 from tale.config import AskRecipe
 from tale.data.question import Question
 from tale.engines import Completion, Request, Sampling
-from tale.engines.transformers import TransformersEngine
+from tale.engines.transformers import TransformersEngine, find_device
 from tale.models.base import resolve
 from tale.models.lora import check_adapter, load_adapter
 
@@ -19,8 +19,8 @@ def ask(recipe: AskRecipe) -> None:
     base, adapter = resolve(recipe.model), Path(recipe.adapter)
     check_adapter(adapter, base)
     request = Request(prompts.vanilla(Question("asked", recipe.question, gold="")))
-    sampling = Sampling(**vars(recipe.sampling))
-    for name, model in (("vanilla CoT", base.load()), (str(adapter), load_adapter(base.load(), adapter))):
+    sampling, device = Sampling(**vars(recipe.sampling)), find_device(recipe.engine.device)
+    for name, model in (("vanilla CoT", base.load(device)), (str(adapter), load_adapter(base.load(device), adapter))):
         ((_, completion),) = TransformersEngine(model, base.chat(), batch_size=1, device=recipe.engine.device).generate(
             [request], sampling
         )

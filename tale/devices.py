@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import sys
+import threading
+import time
 from typing import Any
 
 from lightning import Fabric
+from lightning.fabric.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 from tale.config import DevicesConfig
@@ -15,10 +20,41 @@ def make_fabric(config: DevicesConfig, accelerator: str, **settings: Any) -> Fab
     """A Fabric, not yet launched, with the recipe's number of devices and machines.
 
     Raises:
-        UserError: there are no such devices, or no such strategy or precision.
+        UserError: there are no such devices, no such strategy or precision, or torchrun or SLURM started another number
+            of processes.
     """
     devices = int(config.devices) if config.devices.lstrip("-").isdigit() else config.devices
     try:
-        return Fabric(accelerator=accelerator, devices=devices, num_nodes=config.num_nodes, **settings)
+        fabric = Fabric(accelerator=accelerator, devices=devices, num_nodes=config.num_nodes, **settings)
     except (ValueError, TypeError, MisconfigurationException) as error:
         raise UserError(f"fabric: {str(error).strip().splitlines()[0]}") from error
+    # Otherwise each process would take itself for the only one, and all would write into one folder.
+    if (started := _started()) not in (None, fabric.world_size):
+        raise UserError(
+            f"fabric.devices, fabric.num_nodes: they make {fabric.world_size} processes, but {started} were started; "
+            "give the number of devices on each machine and of machines that torchrun or srun was given"
+        )
+    return fabric
+
+
+def launch(fabric: Fabric) -> None:
+    """Start the other processes; one that another process started ends with it, so that none is left waiting."""
+    fabric.launch()
+    if fabric.local_rank > 0 or _started():
+        threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
+
+
+def _started() -> int | None:
+    """How many processes torchrun or SLURM have started; None where Fabric is to start them."""
+    for environment in (TorchElasticEnvironment, SLURMEnvironment):
+        if environment.detect():
+            return environment().world_size()
+    return None
+
+
+def _end_with_parent(parent: int) -> None:
+    """Without this, a process whose peer is gone may wait in NCCL for half an hour."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    print("ended: the process that started this one is gone, its error stands above", file=sys.stderr, flush=True)
+    os._exit(1)

@@ -33,12 +33,12 @@ def read_jsonl(path: Path, parse_float: Callable[[str], Any] = float) -> Iterato
         raise UserError(f"{path}: cannot be read ({error.strerror}); check the path") from error
 
 
-def write_atomic(path: Path, text: str) -> None:
-    """Write a UTF-8 file so that at every moment, through a crash too, the old or the new one is there whole.
+def write_atomic(path: Path, content: str | bytes) -> None:
+    """Write a file (text in UTF-8) so that at every moment, through a crash too, the old or the new one is there whole.
 
     Missing parent folders are made.
     """
-    _replace(path, [text])
+    _replace(path, [content])
 
 
 def write_jsonl_atomic(path: Path, rows: Iterable[dict[str, Any]]) -> None:
@@ -127,15 +127,15 @@ def _explained(path: Path) -> Iterator[None]:
         ) from error
 
 
-def _replace(path: Path, parts: Iterable[str]) -> None:
+def _replace(path: Path, parts: Iterable[str | bytes]) -> None:
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
     with _explained(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        file = temporary.open("w", encoding="utf-8", newline="")
+        file = temporary.open("wb")
     try:
         for part in parts:  # what makes a part may fail for a reason of its own
             with _explained(path):
-                file.write(part)
+                file.write(part.encode() if isinstance(part, str) else part)
         with _explained(path):
             file.flush()
             os.fsync(file.fileno())

@@ -16,6 +16,7 @@ from types import SimpleNamespace
 import pytest
 from handmade import adapted, pairs, record
 from huggingface_hub.errors import GatedRepoError, LocalEntryNotFoundError, RepositoryNotFoundError
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, BertConfig, PreTrainedTokenizerFast
 
 from tale.config import ModelConfig
@@ -88,6 +89,28 @@ def says(pattern: str, message: str) -> None:
         ("search", ["recipe=tiny/search", "strategy=grid", "grid=[0]"], r"^grid=\[0.0\]: one or more shares above 0"),
         ("train", ["recipe=tiny/sft", "resume=yes"], "^resume=yes: one of auto, null"),
         ("train", ["recipe=tiny/sft", "lora.modules=[]"], "^lora.modules: none given"),
+        ("train", ["recipe=tiny/sft", "fabric.strategy=fsdp"], "^fabric.strategy=fsdp: one of auto, ddp, fsdp2"),
+        ("train", ["recipe=tiny/sft", "model.quantize=int8"], "^model.quantize=int8: one of nf4, null"),
+        (
+            "train",
+            ["recipe=tiny/sft", "fabric.strategy=fsdp2", "model.quantize=nf4"],
+            "^model.quantize=nf4, fabric.strategy=fsdp2: .*take fabric.strategy=ddp",
+        ),
+        (
+            "train",
+            ["recipe=tiny/sft", "fabric.strategy=fsdp2", "optim.kind=adamw_8bit"],
+            "^optim.kind=adamw_8bit, fabric.strategy=fsdp2: .*take adamw",
+        ),
+        (
+            "train",
+            ["recipe=tiny/sft", "optim.kind=paged_adamw_8bit"],
+            "^optim.kind=paged_adamw_8bit: needs a CUDA device; adamw_8bit runs on a CPU",
+        ),
+        (
+            "search",
+            ["recipe=tiny/search", "engine.kind=vllm", "model.quantize=nf4"],
+            "^model.quantize=nf4: of engine.kind=transformers alone",
+        ),
         ("merge", ["adapter=gone/adapter", "output=o"], "^adapter=gone/adapter: .*name its base by recipe="),
         ("ask", ["adapter=gone/adapter", "How many?"], "^adapter=gone/adapter: .*name its base by recipe="),
     ],
@@ -250,7 +273,7 @@ def test_a_device_that_is_not_there_is_named(refused: Refusal, tiny: str) -> Non
     says("^engine.device=cuda:9: ", refused("search", "recipe=tiny/search", tiny, "engine.device=cuda:9"))
 
 
-@pytest.mark.parametrize("override", ["accelerator=gpuu", "devices=0", "devices=many", "strategy=dpp", "precision=8"])
+@pytest.mark.parametrize("override", ["accelerator=gpuu", "devices=0", "devices=many", "precision=8"])
 def test_a_wrong_fabric_setting_is_named(override: str, refused: Refusal, tiny: str, records: Path) -> None:
     arguments = [tiny, f"data.records=[{records.name}]", f"fabric.{override}"]
     says("^fabric: ", refused("train", "recipe=tiny/sft", *arguments))
@@ -321,6 +344,27 @@ def test_questions_that_were_trained_on_are_refused(adapter: Callable[..., Path]
     adapter(questions=(asked[1].question_hash, asked[4].question_hash))
     message = evaluation_refused()
     says(rf"^benchmark: 2 of these questions were trained on \({asked[1].id}, {asked[4].id} …\); evaluate on", message)
+
+
+def test_layers_that_the_model_does_not_have_are_named(refused: Refusal, tiny: str, records: Path) -> None:
+    given = [tiny, f"data.records=[{records.name}]", "lora.modules=[qproj]"]
+    says(
+        "^lora.modules: no linear layer named qproj; this model has .*q_proj",
+        refused("train", "recipe=tiny/sft", *given),
+    )
+
+
+def test_an_adapter_whose_tensors_are_of_another_shape_or_cut_off_is_no_start(
+    adapter: Callable[..., Path], refused: Refusal, tiny: str, records: Path
+) -> None:
+    file = adapter() / "adapter_model.safetensors"
+    given = [tiny, f"data.records=[{records.name}]", "lora.start=made/adapter"]
+    tensors = load_file(file)
+    save_file({name: tensor[:1].contiguous() for name, tensor in tensors.items()}, file)
+    message = refused("train", "recipe=tiny/sft", *given)
+    says("^lora.start: the tensors in made/adapter are not those that its own config says", message)
+    file.write_bytes(file.read_bytes()[:-9])
+    says(r"^made/adapter/adapter_model\.safetensors: damaged", refused("train", "recipe=tiny/sft", *given))
 
 
 def test_a_missing_warm_start_is_named(refused: Refusal, tiny: str) -> None:

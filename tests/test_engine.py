@@ -202,7 +202,7 @@ def test_an_adapter_answers_as_its_merged_model_does(
     save_adapter(adapted(tiny_model_folder), AdapterCard({}, [], []), tmp_path / "adapter")
     base = resolve(ModelConfig(str(tiny_model_folder), dtype=Dtype.float32))
     on_top = TransformersEngine(load_adapter(fresh(tiny_model_folder), tmp_path / "adapter"), chat)
-    merged = TransformersEngine(base.load(also_merge=tmp_path / "adapter"), chat)
+    merged = TransformersEngine(base.merged(tmp_path / "adapter"), chat)
     assert generated(on_top) != generated(engine)
     assert generated(on_top) == generated(merged)
 

@@ -22,7 +22,7 @@ from tale.config import Dtype, ModelConfig, VllmConfig
 from tale.data import problems
 from tale.engines import Completion, Engine, Request, Sampling
 from tale.engines.transformers import TransformersEngine
-from tale.engines.vllm import VllmEngine, served_folder
+from tale.engines.vllm import VllmEngine
 from tale.errors import UserError
 from tale.models.base import resolve
 from tale.models.lora import AdapterCard, load_adapter, save_adapter
@@ -218,7 +218,7 @@ def test_two_copies_of_a_merged_model_answer_as_transformers_does(
     monkeypatch.setenv("TALE_CACHE", str(tmp_path))
     base = resolve(ModelConfig(str(folder), merge=str(adapter), dtype=Dtype.float32))
     expected = said(generated(TransformersEngine(base.load(), chat, device="cpu")))
-    engine = VllmEngine(served_folder(base), chat, base.name, base.dtype, VllmConfig(data_parallel=2), batch_size=2)
+    engine = VllmEngine(base.plain_folder(), chat, base.name, base.dtype, VllmConfig(data_parallel=2), batch_size=2)
     assert said(generated(engine)) == expected
     engine.close()
 
@@ -289,14 +289,14 @@ def test_a_plain_model_is_served_from_its_own_folder_and_a_warm_start_is_merged_
     folder: Path, adapter: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TALE_CACHE", str(tmp_path))
-    assert served_folder(resolve(ModelConfig(str(folder)))) == folder
+    assert resolve(ModelConfig(str(folder))).plain_folder() == folder
     served = {}
     for dtype in Dtype:
         base = resolve(ModelConfig(str(folder), merge=str(adapter), dtype=dtype))
-        served[dtype] = served_folder(base)
+        served[dtype] = base.plain_folder()
         weights = fresh(served[dtype], getattr(torch, dtype.value)).state_dict()
         torch.testing.assert_close(weights, base.load().state_dict(), rtol=0, atol=0)
     written = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
-    assert served_folder(base) == served[dtype]
+    assert base.plain_folder() == served[dtype]
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == written
     assert sorted(tmp_path.iterdir()) == sorted(served.values())

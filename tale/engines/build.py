@@ -11,7 +11,7 @@ from tale.engines.base import Completion, Engine, More, Request, Sampling, nothi
 from tale.engines.endpoint import EndpointEngine, RemoteModel
 from tale.engines.journal import JournaledEngine
 from tale.engines.transformers import TransformersEngine, find_device
-from tale.engines.vllm import VllmEngine, served_folder
+from tale.engines.vllm import VllmEngine
 from tale.errors import UserError
 from tale.models.base import BaseModel, adapter_fingerprint, resolve
 from tale.models.lora import load_adapter
@@ -25,6 +25,8 @@ def find_model(model: ModelConfig, engine: EngineConfig) -> AnyModel:
     Raises:
         UserError: it is missing, gated or not a causal language model, or the endpoint cannot be asked for it.
     """
+    if model.quantize and engine.kind != "transformers":
+        raise UserError(f"model.quantize={model.quantize}: of engine.kind=transformers alone; leave it out")
     if engine.kind != "openai":
         return resolve(model)
     if model.merge:
@@ -49,7 +51,7 @@ def engines(
     for adapter, engine in zip(adapters, make(config, model, [Path(a) if a else None for a in adapters]), strict=True):
         settings = model.identity | {"engine": config.kind, "template": model.template, "tokenizer": engine.tokenizer}
         if isinstance(model, BaseModel):
-            settings["dtype"] = model.dtype
+            settings["dtype"] = f"{model.quantize} {model.dtype}" if model.quantize else model.dtype
         name = "journal.jsonl"
         if adapter:
             settings["adapter"] = adapter_fingerprint(Path(adapter))
@@ -71,11 +73,11 @@ class OnDemand:
 
 
 def _transformers(config: EngineConfig, base: BaseModel, adapters: Sequence[Path | None]) -> Iterator[OnDemand]:
-    find_device(config.device)
-    chat = base.chat()
+    device, chat = find_device(config.device), base.chat()
 
     def make(adapter: Path | None) -> Engine:
-        model = load_adapter(base.load(), adapter) if adapter else base.load()
+        model = base.load(device)
+        model = load_adapter(model, adapter) if adapter else model
         return TransformersEngine(model, chat, config.batch_size, config.device, base.name, config.prefix_cache)
 
     for adapter in adapters:  # one at a time: the weights of the one before are let go
@@ -87,7 +89,7 @@ def _vllm(config: EngineConfig, base: BaseModel, adapters: Sequence[Path | None]
 
     @cache  # one for all adapters
     def make() -> VllmEngine:
-        served, named = served_folder(base), [adapter for adapter in adapters if adapter]
+        served, named = base.plain_folder(), [adapter for adapter in adapters if adapter]
         return VllmEngine(served, chat, base.name, base.dtype, config.vllm, config.batch_size, named)
 
     return [OnDemand(base.name, lambda adapter=adapter: make().with_adapter(adapter)) for adapter in adapters]

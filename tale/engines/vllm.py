@@ -20,7 +20,6 @@ from tale.chat import Chat
 from tale.config import VllmConfig
 from tale.engines.base import Completion, More, Request, Sampling, check_room, nothing
 from tale.errors import UserError
-from tale.models.base import BaseModel, cache_folder, write_once
 
 if TYPE_CHECKING:
     from vllm import AsyncLLMEngine, SamplingParams
@@ -38,7 +37,7 @@ SETTINGS = {
 
 
 class VllmEngine:
-    """Answers of the plain model in `folder` (see `served_folder`), `batch_size` at once on each copy of it.
+    """Answers of the plain model in `folder` (see `BaseModel.plain_folder`), `batch_size` at once on each copy of it.
 
     A sampled answer has its request's seed, so neither the batch nor its order changes it beyond the rounding of the
     model's own arithmetic. An adapter is rounded to the weights' `dtype`, as vLLM keeps it.
@@ -148,16 +147,6 @@ class VllmEngine:
             detokenize=False,
             output_kind=RequestOutputKind.FINAL_ONLY,
         )
-
-
-def served_folder(base: BaseModel) -> Path:
-    """A folder with `base` as a plain model: its own, or with `base.merge` folded in, written once to the cache."""
-    if base.merge is None:
-        return base.folder
-    folder = cache_folder() / f"merged-{base.fingerprint}-{base.dtype}"
-    if not folder.is_dir():
-        write_once(folder, base.load(), base.chat().tokenizer)
-    return folder
 
 
 def _start(folder: Path, dtype: str, config: VllmConfig, batch_size: int, adapters: Sequence[Path]) -> AsyncLLMEngine:

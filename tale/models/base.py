@@ -20,6 +20,7 @@ from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
+    BitsAndBytesConfig,
     GgufConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
@@ -34,13 +35,17 @@ HUB_FILES = ["*.json", "*.safetensors", "*.jinja", "tokenizer*", "*.model"]
 
 @dataclass(frozen=True)
 class BaseModel:
-    """A base model on disk, not yet loaded. `merge` is an adapter folder that is folded into the weights on loading."""
+    """A base model on disk, not yet loaded. `merge` is an adapter folder that is folded into the weights on loading.
+
+    `quantize` is how the weights are held, as `dtype` is: not part of who the model is.
+    """
 
     name: str
     folder: Path
     merge: Path | None
     template: str
     dtype: str
+    quantize: str | None = None
 
     @cached_property
     def fingerprint(self) -> str:
@@ -68,7 +73,25 @@ class BaseModel:
         """
         return read_chat(self.folder, self.template, "model.source")
 
-    def load(self, also_merge: Path | None = None) -> PreTrainedModel:
+    def outline(self) -> PreTrainedModel:
+        """The architecture on the meta device, without weights."""
+        with torch.device("meta"):
+            return AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(self.folder))
+
+    def load(self, device: torch.device | str = "cpu") -> PreTrainedModel:
+        """The weights: in `dtype` on the CPU, `merge` folded in, or quantised on `device`."""
+        return self._quantised(device) if self.quantize else self.merged()
+
+    def plain_folder(self) -> Path:
+        """A folder with this base as a plain model: its own, or with `merge` folded in, written once to the cache."""
+        if self.merge is None:
+            return self.folder
+        folder = cache_folder() / f"merged-{self.fingerprint}-{self.dtype}"
+        if not folder.is_dir():
+            write_once(folder, self.merged(), self.chat().tokenizer)
+        return folder
+
+    def merged(self, also_merge: Path | None = None) -> PreTrainedModel:
         """The weights, in `dtype`, with the adapters to merge folded in (in float32, then rounded once)."""
         dtype = getattr(torch, self.dtype)
         adapters = [adapter for adapter in (self.merge, also_merge) if adapter]
@@ -76,6 +99,22 @@ class BaseModel:
         for adapter in adapters:
             model = PeftModel.from_pretrained(model, adapter).merge_and_unload()
         return model.to(dtype)
+
+    def _quantised(self, device: torch.device | str) -> PreTrainedModel:
+        """The linear layers but the head in 4 bits (NF4, its scales quantised too); the rest, and the sums, in `dtype`.
+
+        The library quantises while it reads a checkpoint, so a merged warm start is first written as one.
+        """
+        dtype = getattr(torch, self.dtype)
+        config = BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type=self.quantize,
+            bnb_4bit_use_double_quant=True,
+            bnb_4bit_compute_dtype=dtype,
+        )
+        return AutoModelForCausalLM.from_pretrained(
+            self.plain_folder(), dtype=dtype, quantization_config=config, device_map={"": device}
+        )
 
 
 def resolve(config: ModelConfig) -> BaseModel:
@@ -90,7 +129,7 @@ def resolve(config: ModelConfig) -> BaseModel:
     if merge and not (merge / "adapter_model.safetensors").is_file():
         raise UserError(f"model.merge: no adapter_model.safetensors in {merge}; `make warmup` makes the shipped one")
     name = config.name or Path(config.source.removeprefix("pypi:")).name
-    return BaseModel(name, folder, merge, config.template.value, config.dtype.value)
+    return BaseModel(name, folder, merge, config.template.value, config.dtype.value, config.quantize)
 
 
 def adapter_fingerprint(folder: Path) -> str:

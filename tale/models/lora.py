@@ -4,30 +4,36 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from peft import LoraConfig as PeftLoraConfig
-from peft import PeftModel, get_peft_model, set_peft_model_state_dict
+from peft import PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
 from peft.utils import SAFETENSORS_WEIGHTS_NAME, load_peft_weights
+from safetensors import SafetensorError, safe_open
 from transformers import PreTrainedModel
 
 from tale.config import LoraConfig
 from tale.errors import UserError
 from tale.models.base import BaseModel
+from tale.models.modules import check_architecture
 
 CARD = "tale.json"
 
 
 @dataclass(frozen=True)
 class AdapterCard:
-    """What an adapter keeps of its making: the base it belongs to, and hashes of what it was trained on."""
+    """What an adapter keeps of its making: the base it belongs to, and hashes of what it was trained on.
+
+    `quantize` says how the base was held meanwhile; the adapter is for that base however it is held.
+    """
 
     base: dict[str, str]
     questions: list[str]
     contexts: list[str]
+    quantize: str | None = None
 
 
 def add_lora(model: PreTrainedModel, config: LoraConfig, base_name: str) -> PeftModel:
@@ -57,12 +63,17 @@ def add_lora(model: PreTrainedModel, config: LoraConfig, base_name: str) -> Peft
     return adapted
 
 
-def save_adapter(model: PeftModel, card: AdapterCard, folder: Path) -> None:
-    """Write the adapter (safetensors), its PEFT config and its card; the folder appears whole or not at all."""
+def save_adapter(
+    model: PeftModel, card: AdapterCard, folder: Path, weights: dict[str, torch.Tensor] | None = None
+) -> None:
+    """Write the adapter (safetensors), its PEFT config and its card; the folder appears whole or not at all.
+
+    `weights` are the adapter's, by their names in `model`, where the model itself holds only shards of them.
+    """
     draft = folder.with_name(f".{folder.name}.draft")
     shutil.rmtree(draft, ignore_errors=True)
     # "auto" would ask the hub whether the base's vocabulary was resized.
-    model.save_pretrained(draft, save_embedding_layers=False)
+    model.save_pretrained(draft, save_embedding_layers=False, state_dict=weights)
     (draft / "README.md").unlink(missing_ok=True)
     (draft / CARD).write_text(json.dumps(asdict(card), indent=1) + "\n")
     if folder.exists():
@@ -101,8 +112,16 @@ def check_adapter(folder: Path, base: BaseModel) -> AdapterCard | None:
     return card
 
 
-def check_start(config: LoraConfig, base: BaseModel) -> AdapterCard | None:
-    """Refuse to go on from an adapter of another base, rank, scale or other layers, before any weights are loaded."""
+def check_lora(config: LoraConfig, base: BaseModel) -> AdapterCard | None:
+    """Refuse what the recipe's adapters cannot be, before any weights are loaded; the card of `config.start`.
+
+    Raises:
+        UserError: the model has no such layers, or is one that training does not know, or the adapter to go on from is of another base, rank, scale or other
+            layers, or its file is damaged.
+    """
+    with torch.device("meta"):
+        fresh = add_lora(base.outline(), replace(config, start=None), base.name)
+    check_architecture(fresh.get_base_model())
     if config.start is None:
         return None
     folder = Path(config.start)
@@ -112,7 +131,18 @@ def check_start(config: LoraConfig, base: BaseModel) -> AdapterCard | None:
     mine = {"rank": config.rank, "alpha": config.alpha, "modules": sorted(config.modules)}
     if theirs != mine:
         raise UserError(f"lora.start: {folder} has {theirs}, the recipe's lora has {mine}; make them the same")
+    wanted = get_peft_model_state_dict(fresh, save_embedding_layers=False)
+    if _shapes(folder / SAFETENSORS_WEIGHTS_NAME) != {name: list(tensor.shape) for name, tensor in wanted.items()}:
+        raise UserError(f"lora.start: the tensors in {folder} are not those that its own config says; train it again")
     return card
+
+
+def _shapes(file: Path) -> dict[str, list[int]]:
+    try:
+        with safe_open(file, framework="pt") as tensors:
+            return {name: tensors.get_slice(name).get_shape() for name in tensors.keys()}  # noqa: SIM118
+    except SafetensorError as error:
+        raise UserError(f"{file}: damaged ({error}); train the adapter again") from error
 
 
 def load_adapter(model: PreTrainedModel, folder: Path) -> PeftModel:

@@ -14,6 +14,8 @@ from tale.models.lora import check_adapter
 def merge(recipe: MergeRecipe) -> Path:
     """Fold `recipe.adapter` into the base's weights (in float32, rounded once) and write model and tokenizer.
 
+    Also an adapter that was trained on a quantised base: what is written is the checkpoint's own weights and it.
+
     Raises:
         UserError: the adapter belongs to another base, or the folder is taken.
     """
@@ -24,7 +26,7 @@ def merge(recipe: MergeRecipe) -> Path:
         raise UserError(f"output: {into} exists; give a new folder")
     draft = into.with_name(f".{into.name}.draft")
     shutil.rmtree(draft, ignore_errors=True)
-    base.load(also_merge=adapter).save_pretrained(draft)
+    base.merged(adapter).save_pretrained(draft)
     base.chat().tokenizer.save_pretrained(draft)
     draft.rename(into)
     print(f"merged model: {into}")

@@ -18,8 +18,18 @@ from tale.data.examples import Batch
 from tale.errors import UserError
 from tale.losses import dpo_margin, preference_loss, sft_loss, target_logprobs
 from tale.models import attention
+from tale.models.optimizers import make_optimizer
 
 SATURATED_NATS = 10.0
+# What some models (Gemma, Granite, Cohere, Falcon-H1) do to their logits, by the names in their configs.
+SCALED_LOGITS = (
+    "final_logit_softcapping",
+    "attn_logit_softcapping",
+    "logits_scaling",
+    "logit_scale",
+    "lm_head_multiplier",
+    "output_multiplier",
+)
 
 
 class CausalLMModule(LightningModule):
@@ -58,9 +68,9 @@ class CausalLMModule(LightningModule):
         return self.step(batch)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """AdamW on the adapters alone."""
+        """`optim.kind` on the adapters alone."""
         trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
-        return torch.optim.AdamW(trained, lr=self.optim.lr, weight_decay=self.optim.weight_decay)
+        return make_optimizer(trained, self.optim)
 
 
 class SFTModule(CausalLMModule):
@@ -113,14 +123,10 @@ def check_architecture(model: PreTrainedModel) -> None:
         UserError: it does.
     """
     config, head = model.config.get_text_config(), model.get_output_embeddings()
-    scaled = [
-        name
-        for name in ("final_logit_softcapping", "attn_logit_softcapping", "logits_scaling", "logit_scale")
-        if getattr(config, name, None) not in (None, 1)
-    ]
+    unknown = [name for name in SCALED_LOGITS if getattr(config, name, None) not in (None, 1)]
     if sliding := getattr(config, "sliding_window", None):
-        scaled.append(f"sliding_window={sliding}")
+        unknown.append(f"sliding_window={sliding}")
     if not isinstance(head, torch.nn.Linear) or head.bias is not None:
-        scaled.append("an output head that is no plain product")
-    if scaled:
-        raise UserError(f"model.source: {config.model_type} has {', '.join(scaled)}, which training does not know")
+        unknown.append("an output head that is no plain product, or adapted")
+    if unknown:
+        raise UserError(f"model.source: {config.model_type} has {', '.join(unknown)}, which training does not know")

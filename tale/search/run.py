@@ -19,7 +19,7 @@ from tale.config import SearchRecipe
 from tale.costs import dollars
 from tale.data.question import Question
 from tale.data.selection import select
-from tale.devices import make_fabric
+from tale.devices import launch, make_fabric
 from tale.engines import Sampling
 from tale.engines.build import engines, find_model
 from tale.engines.journal import JournaledEngine
@@ -131,7 +131,7 @@ def _launched(recipe: SearchRecipe) -> Fabric | None:
     # The processes meet only at the end, so the first one done may wait for as long as the whole search takes.
     strategy = DDPStrategy(process_group_backend="gloo", timeout=timedelta(days=30))
     fabric = make_fabric(recipe.fabric, recipe.engine.device, strategy=strategy)
-    fabric.launch()
+    launch(fabric)
     return fabric
 
 

@@ -1,84 +1,150 @@
 """Checkpoints: adapter, optimizer, schedule and step, written atomically, refused under another recipe or data.
 
-The random state needs no storing of its own: dropout and data order are functions of (seed, step, rank), see
-`tale.training.loop`, so the step restores both, on any number of processes for the order.
+One file, the same under every strategy and on any number of devices. The random state needs no storing of its own:
+dropout and data order are functions of (seed, step, rank) and (seed, step), see `tale.training.loop`.
 """
 
 from __future__ import annotations
 
 import hashlib
+import io
 from pathlib import Path
 from typing import Any
 
+import torch
 from lightning import Fabric
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 
 from tale.config import TrainRecipe
 from tale.data.datamodule import TaleDataModule
 from tale.errors import UserError
+from tale.files import write_atomic
+from tale.models.modules import CausalLMModule
 from tale.recipes import to_yaml
+from tale.training.sharding import sharded_like, whole
 
 KEEP = 2
 
 
 def fingerprint(recipe: TrainRecipe, base: dict[str, str], data: TaleDataModule, world_size: int) -> dict[str, str]:
-    """What a checkpoint must agree on with the run that resumes it."""
+    """What a checkpoint must agree on with the run that resumes it.
+
+    The number of devices only where the result depends on it: through dropout, which each device draws for its own
+    examples, or where a last step has too few examples for that many.
+    """
     ids = repr([(e.prompt, e.answers) for e in data.train]).encode()
     sections = {name: to_yaml(getattr(recipe, name)) for name in ("loss", "lora", "optim", "train")}
+    drawn = {"number of devices (each draws its own dropout)": str(world_size)} if recipe.lora.dropout else {}
     return {
         **sections,
         "objective": recipe.objective.value,
-        "precision": f"{recipe.model.dtype.value} {recipe.fabric.precision}",
+        "precision": f"{recipe.model.dtype.value} {recipe.model.quantize} {recipe.fabric.precision}",
         "model": f"{base['name']} {base['weights']}",
         "data": hashlib.sha256(ids).hexdigest()[:16],
-        "devices": str(world_size),
+        "number of steps": str(len(data.train_dataloader(world_size=world_size).batch_sampler)),
+        **drawn,
     }
 
 
-def save(fabric: Fabric, folder: Path, step: int, state: dict[str, Any]) -> None:
-    """Write `step-<n>.ckpt` with the adapter's parameters alone, then drop all but the newest two."""
-    folder.mkdir(exist_ok=True)
-    file = folder / f"step-{step:06d}.ckpt"
-    draft = file.with_suffix(".draft")
-    fabric.save(draft, {**state, "step": step}, filter={"module": lambda name, _: "lora_" in name})
+def save(
+    fabric: Fabric,
+    folder: Path,
+    step: int,
+    identity: dict[str, str],
+    module: CausalLMModule,
+    optimizer: Optimizer,
+    scheduler: LRScheduler,
+) -> None:
+    """Write `step-<n>.ckpt` with the trained parameters alone, then drop all but the newest two.
+
+    What was logged up to here is on disk before it: a run that goes on from here does not log it again.
+    """
+    state = optimizer.state_dict()
+    state["state"] = {i: {k: whole(v) for k, v in values.items()} for i, values in state["state"].items()}
+    content = {
+        "step": step,
+        "fingerprint": identity,
+        "module": trained(module),
+        "optimizer": state,
+        "scheduler": scheduler.state_dict(),
+    }
     if fabric.is_global_zero:
-        draft.rename(file)
-        for old in _all(folder)[:-KEEP]:
+        for logger in fabric.loggers:
+            logger.experiment.flush()
+        stream = io.BytesIO()
+        torch.save(content, stream)
+        write_atomic(folder / f"step-{step:06d}.ckpt", stream.getvalue())
+        for old in [*_all(folder)[:-KEEP], *_drafts(folder)]:
             old.unlink()
     fabric.barrier()
 
 
-def newest_step(folder: Path) -> int:
-    """The step that a resumed run goes on from; 0 where there is no checkpoint."""
-    return int(_all(folder)[-1].stem.removeprefix("step-")) if _all(folder) else 0
+def load(file: Path, module: CausalLMModule, optimizer: Optimizer, scheduler: LRScheduler) -> None:
+    """Go on from a checkpoint, whatever strategy and number of devices it was written under."""
+    saved = _read(file)
+    parameters = _trained_parameters(module)
+    assert saved["module"].keys() == parameters.keys()
+    with torch.no_grad():
+        for name, parameter in parameters.items():
+            parameter.copy_(sharded_like(parameter, saved["module"][name]))
+    ordered = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    for i, values in saved["optimizer"]["state"].items():
+        saved["optimizer"]["state"][i] = {k: sharded_like(ordered[i], v) for k, v in values.items()}
+    optimizer.load_state_dict(saved["optimizer"])
+    scheduler.load_state_dict(saved["scheduler"])
 
 
-def check(fabric: Fabric, folder: Path, identity: dict[str, str]) -> None:
-    """Refuse to go on from the newest checkpoint of another run.
+def trained(module: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """The trained parameters in full, on the CPU; every rank must call this."""
+    return {name: whole(parameter) for name, parameter in _trained_parameters(module).items()}
+
+
+def newest(folder: Path) -> Path | None:
+    """The checkpoint that a resumed run goes on from."""
+    return _all(folder)[-1] if _all(folder) else None
+
+
+def step_of(file: Path | None) -> int:
+    """How many steps were done when it was written; 0 for none."""
+    return int(file.stem.removeprefix("step-")) if file else 0
+
+
+def check(file: Path, identity: dict[str, str]) -> None:
+    """Refuse to go on from the checkpoint of another run.
 
     Raises:
         UserError: it cannot be read, or belongs to another recipe, model or data set.
     """
-    file = _all(folder)[-1]
-    try:
-        saved = fabric.load(file)["fingerprint"]
-    except Exception as error:
-        raise UserError(f"{file}: damaged ({error}); delete it to go on from the one before") from error
-    if changed := [key for key, value in identity.items() if saved.get(key) != value]:
+    saved = _read(file)["fingerprint"]
+    if changed := [key for key in {**saved, **identity} if saved.get(key) != identity.get(key)]:
         raise UserError(f"{file}: made under another {', '.join(changed)}; use another output folder, or resume=null")
-
-
-def load(fabric: Fabric, folder: Path, state: dict[str, Any]) -> None:
-    """Load the newest checkpoint into `state`."""
-    fabric.load(_all(folder)[-1], state=state, strict=False)
 
 
 def clear(fabric: Fabric, folder: Path) -> None:
     """Forget an earlier run's checkpoints, when a run starts anew in its folder."""
     if fabric.is_global_zero:
-        for file in _all(folder):
+        for file in [*_all(folder), *_drafts(folder)]:
             file.unlink()
     fabric.barrier()
 
 
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        return torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise UserError(f"{file}: damaged ({reason}); delete it to go on from the one before") from error
+
+
+def _trained_parameters(module: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
+    return {name: parameter for name, parameter in module.named_parameters() if parameter.requires_grad}
+
+
 def _all(folder: Path) -> list[Path]:
     return sorted(folder.glob("step-*.ckpt"))
+
+
+def _drafts(folder: Path) -> list[Path]:
+    """What a kill left of a checkpoint that was being written."""
+    return sorted(folder.glob(".step-*.tmp"))

@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
-from collections.abc import Iterable
 from pathlib import Path
 
 import torch
@@ -23,6 +22,7 @@ from tale.data.datamodule import TaleDataModule
 from tale.data.examples import Batch
 from tale.models.modules import CausalLMModule
 from tale.training import checkpoint
+from tale.training.sharding import whole
 
 
 class NonFiniteLossError(RuntimeError):
@@ -44,11 +44,12 @@ def fit(
     folder, t = Path(recipe.output) / "checkpoints", recipe.train
     total = len(data.train_dataloader(0, fabric.global_rank, fabric.world_size).batch_sampler)
     total = min(total, t.max_steps) if t.max_steps else total
-    model, optimizer = fabric.setup(module, module.configure_optimizers())
+    model = fabric.setup_module(module)  # before the optimizer: FSDP2 puts shards in the parameters' place
+    optimizer = fabric.setup_optimizers(module.configure_optimizers())
     scheduler = LambdaLR(optimizer, lambda step: learning_rate_factor(step, total, recipe.optim))
-    state = {"module": model, "optimizer": optimizer, "scheduler": scheduler}
+    state = module, optimizer.optimizer, scheduler
     if first:
-        checkpoint.load(fabric, folder, state)
+        checkpoint.load(checkpoint.newest(folder), *state)
     else:
         checkpoint.clear(fabric, folder)
 
@@ -76,7 +77,7 @@ def fit(
         if done % t.validate_every == 0 or done == total:
             fabric.log_dict(_named("val", validate(fabric, model, held_out)), step=done)
         if done % t.checkpoint_every == 0 or done == total:
-            checkpoint.save(fabric, folder, done, {**state, "fingerprint": identity})
+            checkpoint.save(fabric, folder, done, identity, *state)
     bar.close()
 
 
@@ -91,15 +92,17 @@ def train_step(
     model.train()
     denominator = _total(fabric, sum(model.weight(batch) for batch in micro_batches))
     sums: Counter[str] = Counter()
-    for i, batch in enumerate(micro_batches):
-        with fabric.no_backward_sync(model, enabled=i < len(micro_batches) - 1):
+    rounds = _rounds(fabric, micro_batches)
+    for i, (batch, counts) in enumerate(rounds):
+        with fabric.no_backward_sync(model, enabled=i < len(rounds) - 1):
             step = model.training_step(batch)
-            # DDP averages gradients over the ranks; the loss is a sum over them.
-            fabric.backward(step["loss"] * fabric.world_size / denominator)
-        sums.update(_floats(step))
+            # DDP and FSDP2 average gradients over the ranks; the loss is a sum over them.
+            fabric.backward(step["loss"] * (counts * fabric.world_size / denominator))
+        if counts:
+            sums.update(_floats(step))
     sums["examples"] += sum(batch.examples for batch in micro_batches)
     sums["target_tokens"] += sum(batch.target_tokens for batch in micro_batches)
-    norm = fabric.clip_gradients(model, optimizer, max_norm=clip, error_if_nonfinite=False)
+    norm = whole(fabric.clip_gradients(model, optimizer, max_norm=clip, error_if_nonfinite=False))
     metrics = _means(fabric, sums, denominator)
     if not (math.isfinite(metrics["loss"]) and torch.isfinite(norm)):
         ids = ", ".join(example for batch in micro_batches for example in batch.ids)
@@ -110,15 +113,17 @@ def train_step(
 
 
 @torch.no_grad()
-def validate(fabric: Fabric, model: _FabricModule, batches: Iterable[Batch]) -> dict[str, float]:
+def validate(fabric: Fabric, model: _FabricModule, batches: list[Batch]) -> dict[str, float]:
     """The same means over the held-out examples; empty where nothing is held out."""
     model.eval()
     sums: Counter[str] = Counter()
     weight = 0
-    for batch in batches:
-        sums.update(_floats(model.validation_step(batch.to(fabric.device))))
-        sums["examples"] += batch.examples
-        weight += model.weight(batch)
+    for batch, counts in _rounds(fabric, batches):
+        step = model.validation_step(batch.to(fabric.device))
+        if counts:
+            sums.update(_floats(step))
+            sums["examples"] += batch.examples
+            weight += model.weight(batch)
     weight = _total(fabric, weight)
     return _means(fabric, sums, weight) if weight else {}
 
@@ -156,12 +161,21 @@ def _means(fabric: Fabric, sums: Counter[str], denominator: float) -> dict[str, 
     return {name: value / (denominator if name == "loss" else examples) for name, value in means.items()} | tokens
 
 
+def _rounds(fabric: Fabric, batches: list[Batch]) -> list[tuple[Batch, bool]]:
+    """Each batch with True, then the last one again with False until every rank has as many rounds as any has.
+
+    Under FSDP2 a forward or backward needs all ranks at once, for each holds a share of the weights.
+    """
+    rounds = int(_reduce(fabric, [len(batches)], "max")[0])
+    return [(batch, True) for batch in batches] + [(batch, False) for batch in batches[-1:]] * (rounds - len(batches))
+
+
 def _total(fabric: Fabric, value: float) -> float:
     return _reduce(fabric, [value])[0]
 
 
-def _reduce(fabric: Fabric, values: list[float]) -> list[float]:
-    return fabric.all_reduce(torch.tensor(values, dtype=torch.float64, device=fabric.device), reduce_op="sum").tolist()
+def _reduce(fabric: Fabric, values: list[float], how: str = "sum") -> list[float]:
+    return fabric.all_reduce(torch.tensor(values, dtype=torch.float64, device=fabric.device), reduce_op=how).tolist()
 
 
 def _floats(step: dict[str, Tensor]) -> dict[str, float]:

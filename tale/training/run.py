@@ -5,18 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from lightning import Fabric
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from tale.config import Objective, TrainRecipe
 from tale.data.datamodule import TaleDataModule
-from tale.devices import make_fabric
+from tale.devices import launch, make_fabric
 from tale.errors import UserError
-from tale.models.base import resolve
-from tale.models.lora import AdapterCard, add_lora, check_start, read_card, save_adapter
+from tale.models.base import BaseModel, resolve
+from tale.models.lora import AdapterCard, add_lora, check_lora, read_card, save_adapter
 from tale.models.modules import CausalLMModule, DPOModule, SFTModule
 from tale.runs import start_run
 from tale.training import checkpoint
 from tale.training.loop import fit
+from tale.training.sharding import strategy
 
 
 def train(recipe: TrainRecipe) -> Path:
@@ -26,39 +28,79 @@ def train(recipe: TrainRecipe) -> Path:
         UserError: bad input, before any weights are loaded.
     """
     _check(recipe)
+    output, fabric = Path(recipe.output), _fabric(recipe)
     base = resolve(recipe.model)
-    cards = [read_card(base.merge) if base.merge else None, check_start(recipe.lora, base)]
+    cards = [read_card(base.merge) if base.merge else None, check_lora(recipe.lora, base)]
     data = TaleDataModule(recipe, base.chat())
     data.setup()
-    output = Path(recipe.output)
-    first = checkpoint.newest_step(output / "checkpoints") if recipe.resume else 0
-    # What an earlier run logged from this step on is hidden: a resumed run logs it again, a new one its own.
-    logger = TensorBoardLogger(output.parent, name=output.name, version="", purge_step=first)
-    fabric = make_fabric(
-        recipe.fabric,
-        recipe.fabric.accelerator,
-        strategy=recipe.fabric.strategy,
-        precision=recipe.fabric.precision,
-        loggers=logger,
-    )
-    fabric.launch()
     if (shared := min(recipe.train.batch_size, len(data.train))) < fabric.world_size:
         raise UserError(f"fabric.devices: {fabric.world_size} devices, but a step has {shared} examples to share out")
     identity = checkpoint.fingerprint(recipe, base.identity, data, fabric.world_size)
-    if first:
-        checkpoint.check(fabric, output / "checkpoints", identity)
+    start = _checkpoint(recipe, identity)
+    launch(fabric)
+    _agree(fabric, start, identity)
+    if recipe.resume:
+        fabric.print(f"resume=auto: goes on from {start or 'step 0, there is no checkpoint'}")
     fabric.print(data.summary())
     if fabric.is_global_zero:
         start_run(recipe, base=base.identity, examples={"train": len(data.train), "left_out": dict(data.left_out)})
     fabric.seed_everything(recipe.train.seed, verbose=False)
-    module = build(recipe, base.load(), base.name)
-    fit(fabric, recipe, module, data, identity, first)
-    adapter = output / "adapter"
+    module = build(recipe, base.load(fabric.device), base.name)
+    fit(fabric, recipe, module, data, identity, checkpoint.step_of(start))
+    adapter, weights = output / "adapter", checkpoint.trained(module.model)
     if fabric.is_global_zero:
-        save_adapter(module.model, _card(base.identity, data, [card for card in cards if card]), adapter)
+        card = _card(base, data, [card for card in cards if card])
+        save_adapter(module.model, card, adapter, weights)
     fabric.barrier()
     fabric.print(f"adapter: {adapter}\ncompare runs: tensorboard --logdir {output.parent}")
     return adapter
+
+
+def _fabric(recipe: TrainRecipe) -> Fabric:
+    """Fabric, not yet launched, with TensorBoard's logger.
+
+    What an earlier run logged from the first step on is hidden: a resumed run logs it again, a new one its own.
+    """
+    output = Path(recipe.output)
+    first = checkpoint.step_of(checkpoint.newest(output / "checkpoints")) if recipe.resume else 0
+    logger = TensorBoardLogger(output.parent, name=output.name, version="", purge_step=first)
+    settings = {"strategy": strategy(recipe.fabric.strategy), "precision": recipe.fabric.precision, "loggers": logger}
+    fabric = make_fabric(recipe.fabric, recipe.fabric.accelerator, **settings)
+    if recipe.optim.kind.startswith("paged") and fabric.device.type != "cuda":
+        raise UserError(f"optim.kind={recipe.optim.kind}: needs a CUDA device; adamw_8bit runs on a CPU too")
+    return fabric
+
+
+def _checkpoint(recipe: TrainRecipe, identity: dict[str, str]) -> Path | None:
+    """The checkpoint to go on from, if that is wanted and there is one.
+
+    Raises:
+        UserError: it is damaged or another run's, or a finished run has lost its own.
+    """
+    output = Path(recipe.output)
+    if recipe.resume is None:
+        return None
+    if file := checkpoint.newest(output / "checkpoints"):
+        checkpoint.check(file, identity)
+    elif (output / "adapter").exists():
+        raise UserError(
+            f"{output / 'checkpoints'}: no checkpoint is left, but the run had come to its adapter; resume=null to "
+            "train it anew, or choose another output"
+        )
+    return file
+
+
+def _agree(fabric: Fabric, start: Path | None, identity: dict[str, str]) -> None:
+    """Refuse processes that would not train the same: on machines with other files, for instance.
+
+    Raises:
+        UserError: on every process that differs from the first one.
+    """
+    if fabric.broadcast((str(start), identity)) != (str(start), identity):
+        raise UserError(
+            f"output, data.records, model.source: process {fabric.global_rank} sees other checkpoints, examples or "
+            "weights than the first one; keep them where all machines can read them"
+        )
 
 
 def build(recipe: TrainRecipe, model, base_name: str) -> CausalLMModule:
@@ -70,14 +112,24 @@ def build(recipe: TrainRecipe, model, base_name: str) -> CausalLMModule:
     return kind(add_lora(model, recipe.lora, base_name), recipe.loss, recipe.optim)
 
 
-def _card(base: dict[str, str], data: TaleDataModule, earlier: Sequence[AdapterCard]) -> AdapterCard:
+def _card(base: BaseModel, data: TaleDataModule, earlier: Sequence[AdapterCard]) -> AdapterCard:
     """Everything this adapter has seen, by way of the adapters it builds on too."""
     questions = {q.question_hash for q in data.questions}.union(*(card.questions for card in earlier))
     contexts = {q.context_hash for q in data.questions}.union(*(card.contexts for card in earlier))
-    return AdapterCard(base, sorted(questions), sorted(contexts))
+    return AdapterCard(base.identity, sorted(questions), sorted(contexts), base.quantize)
 
 
 def _check(recipe: TrainRecipe) -> None:
+    if recipe.fabric.strategy == "fsdp2" and recipe.model.quantize:
+        raise UserError(
+            f"model.quantize={recipe.model.quantize}, fabric.strategy=fsdp2: 4-bit weights are not sharded here; take "
+            "fabric.strategy=ddp (each device holds them all), or leave out model.quantize"
+        )
+    if recipe.fabric.strategy == "fsdp2" and recipe.optim.kind != "adamw":
+        raise UserError(
+            f"optim.kind={recipe.optim.kind}, fabric.strategy=fsdp2: an 8-bit state is not sharded here; take adamw, "
+            "whose state each device then holds its share of"
+        )
     if recipe.loss.mean == "token" and recipe.loss.length_normalised:
         raise UserError("loss.mean=token, loss.length_normalised=true: both divide by tokens; leave out one")
     if not recipe.lora.modules:

@@ -116,8 +116,8 @@ def check_lora(config: LoraConfig, base: BaseModel) -> AdapterCard | None:
     """Refuse what the recipe's adapters cannot be, before any weights are loaded; the card of `config.start`.
 
     Raises:
-        UserError: the model has no such layers, or is one that training does not know, or the adapter to go on from is of another base, rank, scale or other
-            layers, or its file is damaged.
+        UserError: training does not know this kind of model, it has no such layers, or the adapter to go on from is of
+            another base, rank, scale or other layers, or its file is damaged.
     """
     with torch.device("meta"):
         fresh = add_lora(base.outline(), replace(config, start=None), base.name)

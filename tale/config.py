@@ -62,6 +62,9 @@ class ModelConfig:
     merge: str | None = opt("adapter folder folded into the weights on loading (a warm start)", None)
     template: Template = opt("chat: the tokenizer's chat template; plain: the bare prompt", Template.chat)
     dtype: Dtype = opt("type of the frozen weights", Dtype.bfloat16)
+    quantize: str | None = opt(
+        "nf4: the linear layers in 4 bits, double quantisation; default: as dtype says", None, one_of=("nf4", None)
+    )
 
 
 @dataclass
@@ -194,6 +197,11 @@ class LoraConfig:
 
 @dataclass
 class OptimConfig:
+    kind: str = opt(
+        "adamw, adamw_8bit or paged_adamw_8bit (bitsandbytes)",
+        "adamw",
+        one_of=("adamw", "adamw_8bit", "paged_adamw_8bit"),
+    )
     lr: float = opt("peak learning rate (A.3: 1e-4 SFT, 3e-5 DPO)", 1e-4, least=0)
     weight_decay: float = opt("AdamW's, on the adapters (A.3: 0.01 SFT, 0.001 DPO)", 0.01, least=0)
     warmup: float = opt("share of the steps over which the rate rises linearly", 0.03, least=0, most=1)
@@ -216,7 +224,7 @@ class TrainConfig:
 @dataclass
 class FabricConfig(DevicesConfig):
     accelerator: str = opt("auto, cpu, cuda, mps", "auto")
-    strategy: str = opt("auto or ddp", "auto")
+    strategy: str = opt("auto, ddp or fsdp2", "auto")
     precision: str = opt("32-true or bf16-mixed (adapters stay fp32)", "bf16-mixed")
 
 
@@ -235,6 +243,11 @@ class TrainRecipe:
     fabric: FabricConfig = group(FabricConfig)
     resume: str | None = opt(
         "auto: go on from the newest checkpoint in the run folder, if there is one", None, one_of=("auto", None)
+    )
+    plan: bool = opt("say how much memory training takes on each device, and train nothing", False)
+    plan_device: str = opt(
+        "whose memory the plan has to fit: this machine, 24GB or any such size, RTX4090, A100-80GB, H100-80GB, …",
+        "this machine",
     )
 
 

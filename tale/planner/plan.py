@@ -1,0 +1,156 @@
+"""The memory plan of a training recipe: what each device holds, and whether it fits. No data, no weights, no network."""
+
+from __future__ import annotations
+
+import math
+import resource
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch import nn
+
+from tale.config import Objective, TrainRecipe
+from tale.errors import UserError
+from tale.hardware import GB, Device, named
+from tale.models.architectures import read_architecture
+from tale.planner.measure import PROMPT, Measured, measure
+
+CUDA_CONTEXT = GB // 2  # assumed: driver, kernels and the libraries' workspaces
+
+
+@dataclass(frozen=True)
+class Line:
+    """A part of the memory, in bytes, and what it is."""
+
+    part: str
+    bytes: int
+    meaning: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One device's memory under a recipe."""
+
+    measured: Measured
+    device: Device
+    lines: list[Line]
+    assumed: str
+
+    @property
+    def total(self) -> int:
+        """Bytes at the peak."""
+        return sum(line.bytes for line in self.lines)
+
+    @property
+    def fits(self) -> bool:
+        """Whether the device has as much."""
+        return self.total <= self.device.memory
+
+
+def plan(recipe: TrainRecipe) -> Plan:
+    """Plan one device's memory at the peak of an optimizer step.
+
+    Raises:
+        UserError: no such device or strategy, or a model whose architecture is not known.
+    """
+    architecture = read_architecture(recipe.model)
+    local = _local_devices(recipe)
+    devices = local * recipe.fabric.num_nodes
+    device = named(recipe.plan_device, recipe.fabric.accelerator, local)
+    shared = recipe.train.batch_size
+    if shared < devices:
+        raise UserError(f"train.batch_size={shared}: {devices} devices, but a step has {shared} examples to share out")
+    micro_batch = min(recipe.train.micro_batch, math.ceil(shared / devices))
+    baseline = _process() if not device.gpu else CUDA_CONTEXT
+    m = measure(recipe, architecture, micro_batch)
+    strategy = recipe.fabric.strategy if recipe.fabric.strategy != "auto" or devices == 1 else "ddp"
+    parts = 1
+    added: list[Line] = []
+    if strategy == "fsdp2":
+        parts = devices
+        if devices > 1:
+            added = [Line("gathered", m.rest + 3 * m.layer, "embeddings and head, and 3 layers: before, now and next")]
+    elif devices > 1:
+        added = [Line("buckets", m.gradients, "gradients' copies that DDP sums over devices")]
+    share = f", 1/{parts} of it" if parts > 1 else ""
+    weights = "4-bit NF4, the rest " if recipe.model.quantize else ""
+    lines = [
+        Line("weights", m.weights // parts, f"frozen, {weights}{recipe.model.dtype.value}{share}"),
+        Line("adapters", m.adapters // parts, f"trained{share}"),
+        Line("optimizer", optimizer_bytes(recipe.optim.kind, m.trained) // parts, f"{recipe.optim.kind}{share}"),
+        Line("gradients", m.gradients // parts, f"of the adapters{share}"),
+        *added,
+        Line("activations", m.activations, "kept for the backward pass, at the peak"),
+        Line("logits", m.logits, "the head's, at the peak"),
+        Line("temporary", m.temporary, "everything else, at the peak"),
+        Line("process", baseline, "CUDA context, assumed" if device.gpu else "interpreter and libraries, measured now"),
+    ]
+    kind = "pairs" if recipe.objective is Objective.dpo else "examples"
+    sides = "each answer" if recipe.objective is Objective.dpo else "answer"
+    prompt = min(PROMPT, recipe.data.max_length // 2)
+    checkpointing = "on" if recipe.train.gradient_checkpointing else "off"
+    assumed = (
+        f"{devices} device{'s' if devices > 1 else ''}, strategy {strategy}, gradient checkpointing {checkpointing}\n"
+        f"micro-batch: {micro_batch} {kind}, all as long as can be: prompt {prompt:,} tokens, {sides} "
+        f"{recipe.data.max_length - prompt:,}"
+    )
+    return Plan(m, device, lines, assumed)
+
+
+def show(recipe: TrainRecipe) -> None:
+    """Print the plan as a table, and whether it fits."""
+    made = plan(recipe)
+    console = Console(highlight=False)
+    table = Table("part", "GB", "what", title=f"memory of one device: {Path(recipe.output).name}", title_justify="left")
+    table.columns[1].justify = "right"
+    for line in made.lines:
+        table.add_row(line.part, f"{line.bytes / GB:,.3f}", line.meaning)
+    table.add_section()
+    table.add_row("total", f"{made.total / GB:,.3f}", "at the peak of a step")
+    console.print(f"parameters: {made.measured.frozen:,} frozen, {made.measured.trained:,} trained\n{made.assumed}")
+    console.print(table)
+    console.print(verdict(made), soft_wrap=True)
+
+
+def verdict(made: Plan) -> str:
+    """One line: whether it fits, and if not, what would make it smaller."""
+    left = made.device.memory - made.total
+    of = f"{made.device.name} ({made.device.memory / GB:,.1f} GB)"
+    if made.fits:
+        return f"fits {of}: {left / GB:,.1f} GB are left ({left / made.device.memory:.0%})"
+    return (
+        f"does not fit {of}: {-left / GB:,.1f} GB too much; less is taken by train.micro_batch=1, "
+        "train.gradient_checkpointing=true, model.quantize=nf4, or fabric.strategy=fsdp2 on several devices"
+    )
+
+
+def optimizer_bytes(kind: str, trained: int) -> int:
+    """AdamW keeps two float32 a parameter; in 8 bits two bytes, and two float32 for each block of 256."""
+    return 8 * trained if kind == "adamw" else 2 * trained + 8 * math.ceil(trained / 256)
+
+
+def _local_devices(recipe: TrainRecipe) -> int:
+    text = recipe.fabric.devices
+    if recipe.fabric.strategy not in ("auto", "ddp", "fsdp2"):
+        raise UserError(f"fabric.strategy={recipe.fabric.strategy}: the plan knows auto, ddp and fsdp2")
+    if text in ("auto", "-1"):
+        return max(1, torch.cuda.device_count())
+    if not text.isdigit() or not int(text):
+        raise UserError(f"fabric.devices={text}: the plan needs a number of devices, or auto")
+    return int(text)
+
+
+def _process() -> int:
+    """Resident bytes of this process, with what a first step loads: run on a toy, so that a plan's process has it."""
+    toy = nn.TransformerEncoderLayer(64, 4, 64, batch_first=True)
+    optimizer = torch.optim.AdamW(toy.parameters())
+    toy(torch.zeros(2, 64, 64)).sum().backward()
+    optimizer.step()
+    resident = Path("/proc/self/statm")
+    if resident.is_file():
+        return int(resident.read_text().split()[1]) * resource.getpagesize()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

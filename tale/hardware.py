@@ -6,6 +6,7 @@ import os
 import re
 import time
 from dataclasses import dataclass, field
+from functools import cache
 
 import torch
 
@@ -82,7 +83,8 @@ def peak_flops(device: torch.device, dtype: torch.dtype) -> float | None:
     return _measured(dtype) if device.type == "cpu" else None
 
 
-def _measured(dtype: torch.dtype, size: int = 1024, rounds: int = 5) -> float:
+@cache
+def _measured(dtype: torch.dtype, size: int = 1024, rounds: int = 3) -> float:
     """FLOP/s of the fastest of a few square products: 2 · size³ each."""
     left, right = torch.ones(size, size, dtype=dtype), torch.ones(size, size, dtype=dtype)
     fastest = float("inf")

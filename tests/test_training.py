@@ -24,6 +24,7 @@ from tale.models.modules import CausalLMModule, DPOModule, SFTModule
 from tale.records import Record, write_records
 from tale.training.loop import NonFiniteLossError, fit, learning_rate_factor, train_step
 from tale.training.run import build, train
+from tale.training.throughput import MEASURED
 
 SCRIPT = Path(__file__).resolve().parents[1] / "scripts" / "train.py"
 
@@ -190,7 +191,7 @@ def test_a_killed_and_resumed_run_is_the_uninterrupted_one(tiny_model_folder, re
     # The dropout of step 2 was drawn anew, not that of step 0 repeated: the curves agree step by step as well, and
     # what was logged before the kill and again after it shows once.
     whole, cut = (scalars(tmp_path / run) for run in ("whole", "cut"))
-    for tag in whole.keys() - {"train/target_tokens_per_second"}:
+    for tag in whole.keys() - {f"train/{name}" for name in MEASURED}:
         assert whole[tag] == cut[tag], tag
     assert len({loss for _, loss in whole["train/loss"]}) == len(whole["train/loss"]) > 8
 
@@ -254,7 +255,7 @@ def test_a_damaged_checkpoint_is_named(tiny_model_folder: Path, records: Path, t
         train(recipe(tiny_model_folder, tmp_path / "run", records, "sft", "resume=auto"))
 
 
-COMMON = {"loss", "lr", "grad_norm", "target_tokens_per_second"}
+COMMON = {"loss", "lr", "grad_norm", *MEASURED}
 DPO = {"margin", "accuracy", "saturated", "chosen_logprob", "rejected_logprob", "chosen_tokens", "rejected_tokens"}
 
 

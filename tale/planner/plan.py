@@ -1,10 +1,9 @@
-"""The memory plan of a training recipe: what each device holds, and whether it fits. No data, no weights, no network."""
+"""The memory plan of a recipe: what each device holds, and whether it fits. It needs no data, weights or network."""
 
 from __future__ import annotations
 
 import math
 import resource
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,12 +11,14 @@ import torch
 from rich.console import Console
 from rich.table import Table
 from torch import nn
+from transformers import PreTrainedConfig
 
 from tale.config import Objective, TrainRecipe
 from tale.errors import UserError
 from tale.hardware import GB, Device, named
 from tale.models.architectures import read_architecture
 from tale.planner.measure import PROMPT, Measured, measure
+from tale.training.throughput import peak_memory
 
 CUDA_CONTEXT = GB // 2  # assumed: driver, kernels and the libraries' workspaces
 
@@ -51,13 +52,13 @@ class Plan:
         return self.total <= self.device.memory
 
 
-def plan(recipe: TrainRecipe) -> Plan:
-    """Plan one device's memory at the peak of an optimizer step.
+def plan(recipe: TrainRecipe, architecture: PreTrainedConfig | None = None) -> Plan:
+    """Plan one device's memory at the peak of an optimizer step; the architecture is that of the recipe's model.
 
     Raises:
         UserError: no such device or strategy, or a model whose architecture is not known.
     """
-    architecture = read_architecture(recipe.model)
+    architecture = architecture or read_architecture(recipe.model)
     local = _local_devices(recipe)
     devices = local * recipe.fabric.num_nodes
     device = named(recipe.plan_device, recipe.fabric.accelerator, local)
@@ -153,4 +154,4 @@ def _process() -> int:
     resident = Path("/proc/self/statm")
     if resident.is_file():
         return int(resident.read_text().split()[1]) * resource.getpagesize()
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return peak_memory(torch.device("cpu"))

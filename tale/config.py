@@ -61,9 +61,9 @@ class ModelConfig:
     name: str | None = opt("name kept in runs and adapters; default: the last part of source", None)
     merge: str | None = opt("adapter folder folded into the weights on loading (a warm start)", None)
     template: Template = opt("chat: the tokenizer's chat template; plain: the bare prompt", Template.chat)
-    dtype: Dtype = opt("type of the frozen weights", Dtype.bfloat16)
+    dtype: Dtype = opt("type of the frozen weights, or of their arithmetic where they are quantised", Dtype.bfloat16)
     quantize: str | None = opt(
-        "nf4: the linear layers in 4 bits, double quantisation; default: as dtype says", None, one_of=("nf4", None)
+        "nf4: linear layers in 4 bits on loading, with double quantisation (QLoRA)", None, one_of=("nf4", None)
     )
 
 
@@ -197,16 +197,16 @@ class LoraConfig:
 
 @dataclass
 class OptimConfig:
-    kind: str = opt(
-        "adamw, adamw_8bit or paged_adamw_8bit (bitsandbytes)",
-        "adamw",
-        one_of=("adamw", "adamw_8bit", "paged_adamw_8bit"),
-    )
     lr: float = opt("peak learning rate (A.3: 1e-4 SFT, 3e-5 DPO)", 1e-4, least=0)
     weight_decay: float = opt("AdamW's, on the adapters (A.3: 0.01 SFT, 0.001 DPO)", 0.01, least=0)
     warmup: float = opt("share of the steps over which the rate rises linearly", 0.03, least=0, most=1)
     decay: str = opt("what follows: cosine, linear or constant", "cosine", one_of=("cosine", "linear", "constant"))
     clip: float = opt("largest norm of the gradient", 1.0, least=0)
+    kind: str = opt(
+        "adamw, or with its state in 8 bits: adamw_8bit, paged_adamw_8bit (CUDA alone)",
+        "adamw",
+        one_of=("adamw", "adamw_8bit", "paged_adamw_8bit"),
+    )
 
 
 @dataclass
@@ -224,7 +224,11 @@ class TrainConfig:
 @dataclass
 class FabricConfig(DevicesConfig):
     accelerator: str = opt("auto, cpu, cuda, mps", "auto")
-    strategy: str = opt("auto, ddp or fsdp2", "auto")
+    strategy: str = opt(
+        "auto (ddp on more than one device), ddp (each has all weights), fsdp2 (each has a share of every weight)",
+        "auto",
+        one_of=("auto", "ddp", "fsdp2"),
+    )
     precision: str = opt("32-true or bf16-mixed (adapters stay fp32)", "bf16-mixed")
 
 

@@ -6,6 +6,7 @@ strategy divides or adds is in `tale.planner.plan`.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -39,6 +40,7 @@ class Measured:
 
     frozen: int
     trained: int
+    optimizer: int
     weights: int
     adapters: int
     gradients: int
@@ -68,6 +70,7 @@ def measure(recipe: TrainRecipe, architecture: PreTrainedConfig, micro_batch: in
         module = build(recipe, base, "")
     frozen, trained = ([p for p in module.parameters() if p.requires_grad is on] for on in (False, True))
     counts = sum(p.numel() for p in frozen), sum(p.numel() for p in trained)
+    optimizer = sum(optimizer_bytes(recipe.optim.kind, p.numel()) for p in trained)
     (batch,) = micro_batches(largest_examples(recipe, micro_batch), micro_batch)
     fabric = Fabric(accelerator="cpu", devices=1, precision=recipe.fabric.precision)
     with pretended() as ledger:
@@ -81,7 +84,9 @@ def measure(recipe: TrainRecipe, architecture: PreTrainedConfig, micro_batch: in
         if type(layer).__name__ in (base._no_split_modules or ())
     ]
     rest = sum(t.nbytes for t in stored(module)) - sum(of_layers)
-    return Measured(*counts, **{name: kinds[name] for name in KINDS}, layer=max(of_layers, default=0), rest=rest)
+    return Measured(
+        *counts, optimizer, **{name: kinds[name] for name in KINDS}, layer=max(of_layers, default=0), rest=rest
+    )
 
 
 def micro_step(fabric: Fabric, module: CausalLMModule, batch: Batch, ledger: Ledger, vocabulary: int) -> Counter[str]:
@@ -110,6 +115,14 @@ def stored(module: nn.Module) -> Iterator[Tensor]:
         if state := getattr(parameter, "quant_state", None):
             yield from (state.absmax, state.code, state.offset, state.state2.absmax, state.state2.code)
     yield from module.buffers()
+
+
+def optimizer_bytes(kind: str, size: int) -> int:
+    """AdamW keeps two float32 a number; in 8 bits two bytes, and two float32 for each block of 256.
+
+    bitsandbytes leaves tensors of fewer than 4,096 numbers in float32.
+    """
+    return 8 * size if kind == "adamw" or size < 4096 else 2 * size + 8 * math.ceil(size / 256)
 
 
 def _kind(entry: Entry, forward: int, vocabulary: int) -> str:

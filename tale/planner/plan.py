@@ -82,7 +82,7 @@ def plan(recipe: TrainRecipe, architecture: PreTrainedConfig | None = None) -> P
     lines = [
         Line("weights", m.weights // parts, f"frozen, {weights}{recipe.model.dtype.value}{share}"),
         Line("adapters", m.adapters // parts, f"trained{share}"),
-        Line("optimizer", optimizer_bytes(recipe.optim.kind, m.trained) // parts, f"{recipe.optim.kind}{share}"),
+        Line("optimizer", m.optimizer // parts, f"{recipe.optim.kind}{share}"),
         Line("gradients", m.gradients // parts, f"of the adapters{share}"),
         *added,
         Line("activations", m.activations, "kept for the backward pass, at the peak"),
@@ -129,15 +129,8 @@ def verdict(made: Plan) -> str:
     )
 
 
-def optimizer_bytes(kind: str, trained: int) -> int:
-    """AdamW keeps two float32 a parameter; in 8 bits two bytes, and two float32 for each block of 256."""
-    return 8 * trained if kind == "adamw" else 2 * trained + 8 * math.ceil(trained / 256)
-
-
 def _local_devices(recipe: TrainRecipe) -> int:
     text = recipe.fabric.devices
-    if recipe.fabric.strategy not in ("auto", "ddp", "fsdp2"):
-        raise UserError(f"fabric.strategy={recipe.fabric.strategy}: the plan knows auto, ddp and fsdp2")
     if text in ("auto", "-1"):
         return max(1, torch.cuda.device_count())
     if not text.isdigit() or not int(text):

@@ -56,30 +56,36 @@ def plan(recipe: TrainRecipe, architecture: PreTrainedConfig | None = None) -> P
     """Plan one device's memory at the peak of an optimizer step; the architecture is that of the recipe's model.
 
     Raises:
-        UserError: no such device or strategy, or a model whose architecture is not known.
+        UserError: no such device, too many of them for a step, or a model whose architecture is not known.
     """
     architecture = architecture or read_architecture(recipe.model)
-    local = _local_devices(recipe)
+    local, shared = _local_devices(recipe), recipe.train.batch_size
     devices = local * recipe.fabric.num_nodes
     device = named(recipe.plan_device, recipe.fabric.accelerator, local)
-    shared = recipe.train.batch_size
     if shared < devices:
         raise UserError(f"train.batch_size={shared}: {devices} devices, but a step has {shared} examples to share out")
     micro_batch = min(recipe.train.micro_batch, math.ceil(shared / devices))
-    baseline = _process() if not device.gpu else CUDA_CONTEXT
-    m = measure(recipe, architecture, micro_batch)
-    strategy = recipe.fabric.strategy if recipe.fabric.strategy != "auto" or devices == 1 else "ddp"
-    parts = 1
-    added: list[Line] = []
-    if strategy == "fsdp2":
-        parts = devices
-        if devices > 1:
-            added = [Line("gathered", m.rest + 3 * m.layer, "embeddings and head, and 3 layers: before, now and next")]
+    process = (
+        Line("process", CUDA_CONTEXT, "CUDA context, assumed")
+        if device.gpu
+        else Line("process", _process(), "interpreter and libraries, measured now")
+    )
+    measured = measure(recipe, architecture, micro_batch)
+    return Plan(measured, device, [*_lines(recipe, measured, devices), process], _assumed(recipe, micro_batch, devices))
+
+
+def _lines(recipe: TrainRecipe, m: Measured, devices: int) -> list[Line]:
+    """What a strategy stores on each device, and what a step holds besides."""
+    sharded = recipe.fabric.strategy == "fsdp2" and devices > 1
+    parts = devices if sharded else 1
+    share = f", 1/{parts} of it" if sharded else ""
+    weights = "4-bit NF4, the rest " if recipe.model.quantize else ""
+    added = []
+    if sharded:
+        added = [Line("gathered", m.rest + 3 * m.layer, "embeddings and head; 3 layers: before, now and next")]
     elif devices > 1:
         added = [Line("buckets", m.gradients, "gradients' copies that DDP sums over devices")]
-    share = f", 1/{parts} of it" if parts > 1 else ""
-    weights = "4-bit NF4, the rest " if recipe.model.quantize else ""
-    lines = [
+    return [
         Line("weights", m.weights // parts, f"frozen, {weights}{recipe.model.dtype.value}{share}"),
         Line("adapters", m.adapters // parts, f"trained{share}"),
         Line("optimizer", m.optimizer // parts, f"{recipe.optim.kind}{share}"),
@@ -88,18 +94,20 @@ def plan(recipe: TrainRecipe, architecture: PreTrainedConfig | None = None) -> P
         Line("activations", m.activations, "kept for the backward pass, at the peak"),
         Line("logits", m.logits, "the head's, at the peak"),
         Line("temporary", m.temporary, "everything else, at the peak"),
-        Line("process", baseline, "CUDA context, assumed" if device.gpu else "interpreter and libraries, measured now"),
     ]
-    kind = "pairs" if recipe.objective is Objective.dpo else "examples"
-    sides = "each answer" if recipe.objective is Objective.dpo else "answer"
+
+
+def _assumed(recipe: TrainRecipe, micro_batch: int, devices: int) -> str:
+    pairs = recipe.objective is Objective.dpo
     prompt = min(PROMPT, recipe.data.max_length // 2)
     checkpointing = "on" if recipe.train.gradient_checkpointing else "off"
-    assumed = (
-        f"{devices} device{'s' if devices > 1 else ''}, strategy {strategy}, gradient checkpointing {checkpointing}\n"
-        f"micro-batch: {micro_batch} {kind}, all as long as can be: prompt {prompt:,} tokens, {sides} "
-        f"{recipe.data.max_length - prompt:,}"
+    what = ("pair" if pairs else "example") + ("s" if micro_batch > 1 else "")
+    return (
+        f"{devices} device{'s' if devices > 1 else ''}, strategy {recipe.fabric.strategy}, "
+        f"gradient checkpointing {checkpointing}\n"
+        f"micro-batch: {micro_batch} {what}, as long as can be: "
+        f"prompt {prompt:,} tokens, {'each ' if pairs else ''}answer {recipe.data.max_length - prompt:,}"
     )
-    return Plan(m, device, lines, assumed)
 
 
 def show(recipe: TrainRecipe) -> None:

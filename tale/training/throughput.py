@@ -82,6 +82,7 @@ class Throughput:
         peak = peak_flops(fabric.device, dtype)
         self.peak = peak * fabric.world_size if peak else None
         self.sums: Counter[str] = Counter()
+        self.waited = 0.0
 
     def loading(self, steps: Iterable[Item]) -> Iterator[Item]:
         """The same items; the time that each is waited for is noted."""

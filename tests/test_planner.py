@@ -194,7 +194,18 @@ def test_the_8b_plan_needs_no_network_no_data_and_leaves_no_run(options, answer,
     assert list(tmp_path.iterdir()) == []
 
 
-def test_this_machine_counts_the_process_and_its_own_memory(capsys) -> None:
+def test_what_glibc_keeps_is_said_where_it_does(monkeypatch, capsys, tmp_path) -> None:
+    TINY.save_pretrained(tmp_path)
+    recipe = tiny(f"model.source={tmp_path}")
+    monkeypatch.delenv("MALLOC_MMAP_THRESHOLD_", raising=False)
+    show(recipe)
+    assert "glibc keeps freed blocks" in capsys.readouterr().out
+    monkeypatch.setenv("MALLOC_MMAP_THRESHOLD_", "131072")
+    show(recipe)
+    assert "glibc" not in capsys.readouterr().out
+
+
+def test_this_machine_counts_the_process_and_its_own_memory() -> None:
     made = plan(tiny("plan_device=this machine"), TINY)
     (process,) = [line for line in made.lines if line.part == "process"]
     assert 0.1 * GB < process.bytes < 20 * GB

@@ -107,9 +107,9 @@ class Throughput:
         return self._metrics(step)
 
     def summary(self) -> str:
-        """One line about all steps; empty where there was none."""
+        """One line about all steps."""
         if not self.sums:
-            return ""
+            return "throughput: no step was left to be made"
         m = self._metrics(self.sums)
         share = f" ({m['share_of_peak']:.0%} of {self.peak / 1e12:.2f})" if self.peak else ""
         parts = [

@@ -248,6 +248,11 @@ class TrainRecipe:
     resume: str | None = opt(
         "auto: go on from the newest checkpoint in the run folder, if there is one", None, one_of=("auto", None)
     )
+    plan: bool = opt("say how much memory training takes on each device, and train nothing", False)
+    plan_device: str = opt(
+        "whose memory the plan has to fit: this machine, 24GB or any such size, RTX4090, A100-80GB, H100-80GB, …",
+        "this machine",
+    )
 
 
 @dataclass

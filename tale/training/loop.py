@@ -23,6 +23,7 @@ from tale.data.examples import Batch
 from tale.models.modules import CausalLMModule
 from tale.training import checkpoint
 from tale.training.sharding import whole
+from tale.training.throughput import Throughput
 
 
 class NonFiniteLossError(RuntimeError):
@@ -60,13 +61,14 @@ def fit(
     bar = tqdm(
         total=total, initial=first, unit="step", desc=Path(recipe.output).name, disable=not fabric.is_global_zero
     )
-    for step, micro_batches in zip(range(first, total), loader, strict=False):
+    throughput = Throughput(fabric, recipe, module)
+    for step, micro_batches in zip(range(first, total), throughput.loading(loader), strict=False):
         began = time.perf_counter()
         # Dropout depends on (seed, step, rank) alone: a resumed run draws what the uninterrupted one draws.
         torch.manual_seed(_step_seed(t.seed, step, fabric.global_rank))
         metrics = train_step(fabric, model, optimizer, [b.to(fabric.device) for b in micro_batches], recipe.optim.clip)
         metrics["lr"] = scheduler.get_last_lr()[0]
-        metrics["target_tokens_per_second"] = metrics.pop("target_tokens") / (time.perf_counter() - began)
+        metrics |= throughput.step(micro_batches, metrics.pop("target_tokens"), time.perf_counter() - began)
         scheduler.step()
         fabric.log_dict(_named("train", metrics), step=step)
         if step == 0:
@@ -79,6 +81,7 @@ def fit(
         if done % t.checkpoint_every == 0 or done == total:
             checkpoint.save(fabric, folder, done, identity, *state)
     bar.close()
+    fabric.print(throughput.summary())
 
 
 def train_step(

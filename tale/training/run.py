@@ -21,13 +21,18 @@ from tale.training.loop import fit
 from tale.training.sharding import strategy
 
 
-def train(recipe: TrainRecipe) -> Path:
-    """Run a training recipe; the folder of the final adapter, in PEFT's own format.
+def train(recipe: TrainRecipe) -> Path | None:
+    """Run a training recipe; the folder of the final adapter, in PEFT's own format. None where it is only planned.
 
     Raises:
         UserError: bad input, before any weights are loaded.
     """
     _check(recipe)
+    if recipe.plan:
+        from tale.planner.plan import show  # it builds and runs what is defined here
+
+        show(recipe)
+        return None
     output, fabric = Path(recipe.output), _fabric(recipe)
     base = resolve(recipe.model)
     cards = [read_card(base.merge) if base.merge else None, check_lora(recipe.lora, base)]

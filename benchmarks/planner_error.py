@@ -1,0 +1,62 @@
+"""How far is the memory plan from what training takes? Real steps on a CPU, in float32, random weights.
+
+Each case is `step_memory.py` in a process of its own: one optimizer step of two micro-batches of one example or pair.
+It runs twice. `held`: glibc gives freed blocks back to the system (MALLOC_MMAP_THRESHOLD_), so that the peak is what
+was held at once, which is what a plan can know. `as is`: glibc keeps freed blocks of under 32 MiB in a heap with holes,
+which is faster and takes more. Nothing in the planner was fitted to any case.
+
+    python benchmarks/planner_error.py [model=135m | model=1b]      # default: both; 1b takes up to 10 GB
+
+Prints a table and writes runs/benchmarks/planner_error.json.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from report import publish
+from rich.console import Console
+from rich.table import Table
+
+MODELS = {"135m": ("smollm2-135m", (512, 1024)), "1b": ("llama-3.2-1b", (128, 512))}
+MALLOC = {"held": {"MALLOC_MMAP_THRESHOLD_": str(128 << 10)}, "as is": {}}
+COMMON = [
+    *("model.source=random", "model.dtype=float32", "fabric.accelerator=cpu", "fabric.precision=32-true"),
+    *("train.micro_batch=1", "train.batch_size=2"),
+]
+
+
+def case(name: str, objective: str, length: int, malloc: dict[str, str]) -> dict:
+    """One case's figures."""
+    arguments = [f"recipe={objective}_llama8b", f"model.name={name}", f"data.max_length={length}", *COMMON]
+    command = [sys.executable, str(Path(__file__).with_name("step_memory.py")), *arguments]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=os.environ | malloc)
+    return json.loads(done.stdout[done.stdout.index("{\n") :])
+
+
+def main(chosen: list[str]) -> None:
+    rows = []
+    for name, lengths in (MODELS[key] for key in chosen):
+        for objective in ("sft", "dpo"):
+            for length in lengths:
+                row = {"model": name, "objective": objective, "tokens": length}
+                for label, malloc in MALLOC.items():
+                    figures = case(name, objective, length, malloc)
+                    row |= {"plan, GB": figures["plan, GB"], f"peak {label}, GB": figures["peak, GB"]}
+                    row |= {f"error {label}, %": figures["error of the plan, %"], f"details {label}": figures}
+                rows.append(row)
+                print(json.dumps(row), file=sys.stderr)
+    columns = [column for column in rows[0] if not column.startswith("details")]
+    table = Table(*columns)
+    for row in rows:
+        table.add_row(*(str(row[column]) for column in columns))
+    publish("planner_error", {"rows": rows})
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main([argument.removeprefix("model=") for argument in sys.argv[1:]] or list(MODELS))

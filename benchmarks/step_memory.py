@@ -1,0 +1,99 @@
+"""Does a step take the memory that the plan says? One recipe, the real step, an architecture with random weights.
+
+The recipe's own code builds the module and trains it, `train.max_steps` optimizer steps (default: one) of the plan's
+largest examples, filled with random ids. 4-bit weights are made layer by layer: a Llama-3.1-8B in NF4 never takes more
+than the 4-bit model and one layer. The plan is made in a process of its own, by `plan=true`'s code, before the step.
+The peak is the process's largest resident size, so that interpreter and libraries are in both figures.
+
+    python benchmarks/step_memory.py recipe=sft_llama8b model.quantize=nf4 data.max_length=512 \
+        train.batch_size=4 train.micro_batch=1 fabric.accelerator=cpu     # 4 accumulated micro-batches of 512 tokens
+    python benchmarks/step_memory.py recipe=dpo_llama8b model.quantize=nf4 data.max_length=512 \
+        train.batch_size=1 train.micro_batch=1 fabric.accelerator=cpu     # a pair of 2 x 512 tokens
+    … layers=1                                                            # the same, with so many decoder layers
+
+Prints peak and plan, the error, loss, gradient norm and seconds; writes them to runs/benchmarks.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import subprocess
+import sys
+import time
+
+import torch
+from report import publish
+
+from tale.cli import guarded
+from tale.config import TrainRecipe
+from tale.data.examples import Example, micro_batches
+from tale.devices import make_fabric
+from tale.hardware import GB
+from tale.models.architectures import random_model, read_architecture
+from tale.planner.measure import largest_examples
+from tale.planner.plan import plan
+from tale.recipes import load
+from tale.training.loop import train_step
+from tale.training.run import build
+from tale.training.throughput import peak_memory
+
+
+def main(arguments: list[str]) -> None:
+    layers = [int(a.removeprefix("layers=")) for a in arguments if a.startswith("layers=")]
+    recipe = load(TrainRecipe, [a for a in arguments if not a.startswith("layers=") and a != "planned"])
+    architecture = read_architecture(recipe.model)
+    if layers:
+        architecture.num_hidden_layers = layers[0]
+    if "planned" in arguments:
+        print(json.dumps({line.part: line.bytes for line in plan(recipe, architecture).lines}))
+        return
+    done = subprocess.run([sys.executable, __file__, "planned", *arguments], stdout=subprocess.PIPE, check=True)
+    planned = json.loads(done.stdout.splitlines()[-1])
+    figures = step(recipe, architecture)
+    total = sum(planned.values())
+    figures |= {
+        "plan, GB": round(total / GB, 3),
+        "error of the plan, %": round(100 * (total / GB / figures["peak, GB"] - 1), 1),
+        "the plan's parts, GB": {part: round(size / GB, 3) for part, size in planned.items()},
+        "arguments": arguments,
+    }
+    print(publish(f"step_memory_{recipe.objective.value}", figures))
+
+
+def step(recipe: TrainRecipe, architecture) -> dict:
+    """Train for real; the peak, what was held before the step, and what came of it."""
+    fabric = make_fabric(recipe.fabric, recipe.fabric.accelerator, precision=recipe.fabric.precision)
+    fabric.seed_everything(recipe.train.seed, verbose=False)
+    began = time.perf_counter()
+    model = random_model(architecture, getattr(torch, recipe.model.dtype.value), recipe.model.quantize)
+    module = build(recipe, model, "random")
+    model, optimizer = fabric.setup(module, module.configure_optimizers())
+    built, before = time.perf_counter() - began, peak_memory(fabric.device)
+    steps = recipe.train.max_steps or 1
+    began = time.perf_counter()
+    for _ in range(steps):
+        examples = [scrambled(e, architecture.vocab_size) for e in largest_examples(recipe, recipe.train.batch_size)]
+        batches = micro_batches(examples, recipe.train.micro_batch)
+        metrics = train_step(fabric, model, optimizer, batches, recipe.optim.clip)
+    return {
+        "peak, GB": round(peak_memory(fabric.device) / GB, 3),
+        "peak while it was built, GB": round(before / GB, 3),
+        "seconds to build": round(built, 1),
+        "seconds a step": round((time.perf_counter() - began) / steps, 1),
+        "micro-batches": len(batches),
+        "loss": metrics["loss"],
+        "gradient norm": metrics["grad_norm"],
+    }
+
+
+def scrambled(example: Example, vocabulary: int) -> Example:
+    """The example with random ids."""
+    ids = lambda count: torch.randint(0, vocabulary, (count,)).tolist()  # noqa: E731
+    return dataclasses.replace(
+        example, prompt=ids(len(example.prompt)), answers=tuple(ids(len(answer)) for answer in example.answers)
+    )
+
+
+if __name__ == "__main__":
+    guarded(lambda: main(sys.argv[1:]))

@@ -1,0 +1,98 @@
+"""Models from their architecture alone: the configs kept here, and weights for them, made layer by layer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from bitsandbytes.functional import quantize_4bit
+from bitsandbytes.nn import Linear4bit, Params4bit
+from torch import nn
+from torch._subclasses.fake_tensor import FakeTensor
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
+
+from tale.config import ModelConfig
+from tale.errors import UserError
+
+CONFIGS = Path(__file__).parent / "configs"
+
+
+def known() -> list[str]:
+    """Names of the architectures kept here."""
+    return sorted(folder.name for folder in CONFIGS.iterdir())
+
+
+def read_architecture(config: ModelConfig) -> PreTrainedConfig:
+    """The architecture of the model that a recipe names: of its local folder, else the kept one whose name is in its.
+
+    Raises:
+        UserError: there is neither.
+    """
+    folder = Path(config.source).expanduser()
+    if not (folder / "config.json").is_file():
+        called = f"{config.name or ''} {config.source}".lower()
+        name = next((name for name in known() if name in called), None)
+        if name is None:
+            raise UserError(
+                f"model.source: {config.source} is no folder with a config.json, and its name holds none of the kept "
+                f"architectures: {', '.join(known())}. Give a folder with its config.json, or model.name=<one of these>"
+            )
+        folder = CONFIGS / name
+    return AutoConfig.from_pretrained(folder)
+
+
+def empty_model(config: PreTrainedConfig, dtype: torch.dtype, quantize: str | None = None) -> PreTrainedModel:
+    """The architecture on the meta device; with `quantize="nf4"` its linear layers but the head are 4-bit ones.
+
+    They are bitsandbytes' NF4 with double quantisation (arXiv:2305.14314) and compute in `dtype`.
+    """
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config, dtype=dtype)
+        if quantize == "nf4":
+            model.is_loaded_in_4bit = True  # what PEFT asks before it adapts a 4-bit layer as one
+            for name, module in list(model.named_modules()):
+                if isinstance(module, nn.Linear) and module is not model.get_output_embeddings():
+                    shape = module.in_features, module.out_features
+                    model.set_submodule(name, Linear4bit(*shape, module.bias is not None, dtype, quant_type="nf4"))
+                    model.get_submodule(name).weight.data = module.weight.data
+    return model
+
+
+def fill(module: nn.Module, initialise: Callable[[nn.Module], None]) -> None:
+    """Give every parameter and buffer of the meta device memory, and values by `initialise`, one module at a time.
+
+    A 4-bit layer is quantised at once, so never more than one is held in full.
+    """
+    tied: dict[nn.Parameter, nn.Parameter] = {}
+    for part in module.modules():
+        quantised = isinstance(part, Linear4bit)
+        for name, parameter in list(part.named_parameters(recurse=False)):
+            if parameter.is_meta:
+                made = tied.get(parameter)
+                made = nn.Parameter(_empty(parameter), parameter.requires_grad) if made is None else made
+                setattr(part, name, made)
+                if not quantised:
+                    tied[parameter] = made
+        for name, buffer in list(part.named_buffers(recurse=False)):
+            setattr(part, name, _empty(buffer) if buffer.is_meta else buffer)
+        initialise(part)
+        if quantised:
+            packed, state = quantize_4bit(part.weight.data, quant_type="nf4", compress_statistics=True)
+            if isinstance(packed, FakeTensor):  # which can be no Params4bit; the layer asks for its state alone
+                part.weight = nn.Parameter(packed, requires_grad=False)
+                part.weight.quant_state = state
+            else:
+                part.weight = Params4bit(packed, quant_state=state, quant_type="nf4", bnb_quantized=True, module=part)
+            part.quant_state = state
+
+
+def random_model(config: PreTrainedConfig, dtype: torch.dtype, quantize: str | None = None) -> PreTrainedModel:
+    """The architecture with random weights, as transformers initialises them."""
+    model = empty_model(config, dtype, quantize)
+    fill(model, model._init_weights)
+    return model
+
+
+def _empty(tensor: torch.Tensor) -> torch.Tensor:
+    return torch.empty(tensor.shape, dtype=tensor.dtype)

@@ -1,0 +1,148 @@
+"""How fast a run trains: tokens and arithmetic a second, against the device's peak; time lost to data; peak memory.
+
+The arithmetic is what the gradient needs, not what was run: padding, recomputed activations and positions whose logits
+nobody asks for do not count. A product of T rows with a weight of n numbers is 2·n·T operations. Then, for T tokens of
+which K are targets, over all layers:
+
+- frozen linear layers: 2·n·T forward and 2·n·T backward, the gradient of their inputs alone;
+- adapters: 2·n·T forward and 4·n·T backward, their own gradient too;
+- the head, frozen, at target positions alone: 2·n·K and 2·n·K;
+- attention, QKᵀ and PV: 4·d·P forward and 8·d·P backward a layer, with d = heads × head size and P the pairs of a token
+  with itself and those before it, T·(T+1)/2 for a row of T.
+
+The first layer's inputs need no gradient in truth; that is less than one part in the number of layers too much. A
+reference model is one more forward pass, without adapters.
+"""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
+from lightning import Fabric
+from torch import nn
+
+from tale.config import Objective, TrainRecipe
+from tale.data.examples import Batch
+from tale.hardware import GB, peak_flops
+from tale.models.modules import CausalLMModule
+
+Item = TypeVar("Item")
+# Metrics that differ from run to run.
+MEASURED = (
+    "target_tokens_per_second",
+    "tokens_per_second",
+    "flops_per_second",
+    "share_of_peak",
+    "loading_share",
+    "peak_memory_gb",
+)
+
+
+@dataclass(frozen=True)
+class Work:
+    """Numbers in a model's weights: frozen linear layers, adapters, head; `attention` is layers × heads × head size."""
+
+    frozen: int
+    adapters: int
+    head: int
+    attention: int
+
+    @classmethod
+    def of(cls, module: CausalLMModule) -> Work:
+        """Counted from the model's linear layers; 4-bit ones by their shapes."""
+        base = module.model.get_base_model()
+        head, text = base.get_output_embeddings(), base.config.get_text_config()
+        layers = [m for m in base.modules() if isinstance(m, nn.Linear) and m is not head]
+        sizes = {on: sum(_size(m) for m in layers if m.weight.requires_grad is on) for on in (True, False)}
+        width = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+        return cls(sizes[False], sizes[True], _size(head), text.num_hidden_layers * text.num_attention_heads * width)
+
+    def flops(self, tokens: int, targets: int, pairs: int, reference: bool = False) -> int:
+        """Operations of a forward and a backward pass over so many tokens, targets and attended pairs."""
+        forward = 2 * self.frozen * tokens + 2 * self.head * targets + 4 * self.attention * pairs
+        backward = 2 * self.frozen * tokens + 2 * self.head * targets + 8 * self.attention * pairs
+        return forward * (1 + reference) + backward + 6 * self.adapters * tokens
+
+
+class Throughput:
+    """Measures a run's steps as they are done; figures are of all devices together, memory of this process's."""
+
+    def __init__(self, fabric: Fabric, recipe: TrainRecipe, module: CausalLMModule):
+        self.fabric, self.work = fabric, Work.of(module)
+        self.reference = recipe.objective is Objective.dpo and recipe.loss.reference
+        dtype = torch.bfloat16 if recipe.fabric.precision.startswith("bf16") else torch.float32
+        peak = peak_flops(fabric.device, dtype)
+        self.peak = peak * fabric.world_size if peak else None
+        self.sums: Counter[str] = Counter()
+        self.waited = 0.0
+
+    def loading(self, steps: Iterable[Item]) -> Iterator[Item]:
+        """The same items; the time that each is waited for is noted."""
+        iterator = iter(steps)
+        while True:
+            began = time.perf_counter()
+            item = next(iterator, None)
+            self.waited = time.perf_counter() - began
+            if item is None:
+                return
+            yield item
+
+    def step(self, micro_batches: list[Batch], target_tokens: float, seconds: float) -> dict[str, float]:
+        """The metrics of a step that took so long, after its data was there; `target_tokens` are of all devices."""
+        tokens = sum(batch.tokens for batch in micro_batches)
+        targets = sum(batch.target_tokens for batch in micro_batches)
+        flops = self.work.flops(tokens, targets, sum(map(attended_pairs, micro_batches)), self.reference)
+        own = torch.tensor([tokens, flops], dtype=torch.float64, device=self.fabric.device)
+        tokens, flops = self.fabric.all_reduce(own, reduce_op="sum").tolist()
+        step = Counter(targets=target_tokens, tokens=tokens, flops=flops, seconds=seconds, waited=self.waited)
+        self.sums.update(step)
+        return self._metrics(step)
+
+    def summary(self) -> str:
+        """One line about all steps."""
+        if not self.sums:
+            return "throughput: no step was left to be made"
+        m = self._metrics(self.sums)
+        share = f" ({m['share_of_peak']:.0%} of {self.peak / 1e12:.2f})" if self.peak else ""
+        parts = [
+            f"{m['target_tokens_per_second']:,.0f} target tokens/s",
+            f"{m['tokens_per_second']:,.0f} tokens/s",
+            f"{m['flops_per_second'] / 1e12:.3f} TFLOP/s{share}",
+            f"{m['loading_share']:.1%} of the time waiting for data",
+            f"peak memory {m['peak_memory_gb']:.2f} GB",
+        ]
+        return "throughput: " + ", ".join(parts)
+
+    def _metrics(self, sums: Counter[str]) -> dict[str, float]:
+        rate = sums["flops"] / sums["seconds"]
+        return {
+            "target_tokens_per_second": sums["targets"] / sums["seconds"],
+            "tokens_per_second": sums["tokens"] / sums["seconds"],
+            "flops_per_second": rate,
+            **({"share_of_peak": rate / self.peak} if self.peak else {}),
+            "loading_share": sums["waited"] / (sums["waited"] + sums["seconds"]),
+            "peak_memory_gb": peak_memory(self.fabric.device) / GB,
+        }
+
+
+def attended_pairs(batch: Batch) -> int:
+    """Each token with itself and those before it in its sequence; a shared prompt's once."""
+    return int((batch.position_ids + 1).sum())
+
+
+def peak_memory(device: torch.device) -> int:
+    """Bytes: the most that CUDA's allocator gave out, or the process's largest resident size."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def _size(linear: nn.Linear) -> int:
+    return linear.in_features * linear.out_features

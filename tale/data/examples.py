@@ -51,6 +51,13 @@ class Batch:
         """Answer tokens of all rows."""
         return int(self.lengths.sum())
 
+    @property
+    def tokens(self) -> int:
+        """Prompt and answer tokens of all rows, padding left out."""
+        positions = torch.arange(self.labels.shape[1], device=self.labels.device)
+        last = torch.where(self.labels != IGNORE, positions, 0).amax(dim=1)
+        return int((last + 2).sum())  # from 0, and the last answer token is a label alone
+
     def to(self, device: torch.device) -> Batch:
         """On another device."""
         return Batch(self.input_ids.to(device), self.labels.to(device), self.ids)

@@ -1,0 +1,118 @@
+"""The ledger's section: what everything took, and when training has paid for itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tale.report.blocks import Block, Column, Section, Table, Text, dollars, duration, number, whole
+from tale.report.ledger import (
+    BreakEven,
+    Spent,
+    break_even,
+    spent_on_evaluation,
+    spent_on_method,
+    spent_on_search,
+    spent_on_training,
+)
+from tale.report.runs import EvaluationRun, Run, SearchRun, TrainRun
+
+LEDGER = (
+    Column("run", "run"),
+    Column("what", "what"),
+    Column("calls", "calls", whole),
+    Column("tokens_in", "tokens read", whole),
+    Column("tokens_out", "tokens generated", whole),
+    Column("trained", "tokens trained on", whole),
+    Column("seconds", "wall time", duration),
+    Column("dollars", "price", dollars),
+)
+UNITS = {"tokens": whole, "seconds": duration, "dollars": dollars}
+NOTE = (
+    "Search and evaluation: every call in the runs' journals, by the engine's wall time. Methods: each as if it were "
+    "asked alone, so that calls which methods share count for each of them. Training: prompt and answer tokens of all "
+    "steps, wall time from the first event to the last. A warm start is not counted."
+)
+BREAK_EVEN = (
+    "After so many queries, what the search and the training took equals what the trained method has saved against "
+    "vanilla CoT; the interval is that of the saving. Tokens are all that went through the model, read, generated and "
+    "trained on alike, although a trained token takes about three times the work of a read one. Seconds are wall time "
+    "on the machines that the runs had. The search counts in full for each method that was trained on it. Whether the "
+    "trained method is as often right is another question."
+)
+
+
+def costs_section(runs: Sequence[Run], hourly: float) -> Section:
+    """Ledger and break-even over all runs."""
+    rows = [[run.name, *(getattr(s, c.name) for c in LEDGER[1:])] for run in runs for s in _spent(run, hourly)]
+    if not rows:
+        return Section("costs", "What it cost", [Text("Nothing was spent in these runs.", warning=True)])
+    used = [i for i in range(len(LEDGER)) if any(row[i] is not None for row in rows)]
+    shown = [[row[i] for i in used] for row in rows]
+    blocks: list[Block] = [Table("ledger", "Cost ledger", [LEDGER[i] for i in used], shown), Text(NOTE)]
+    return Section("costs", "What it cost", [*blocks, *_paid(runs, hourly)])
+
+
+def _spent(run: Run, hourly: float) -> list[Spent]:
+    if isinstance(run, SearchRun):
+        spent = [spent_on_search(run, hourly)]
+    elif isinstance(run, TrainRun):
+        spent = [spent_on_training(run, hourly)]
+    elif isinstance(run, EvaluationRun):
+        methods = [spent for label in run.replies or {} for spent in spent_on_method(run, label, hourly)]
+        spent = [spent_on_evaluation(run, hourly), *methods]
+    else:
+        spent = []
+    return [s for s in spent if s.tokens or s.seconds]
+
+
+def _paid(runs: Sequence[Run], hourly: float) -> list[Block]:
+    """The break-even of every trained method of every evaluation."""
+    rows: list[list] = []
+    missing: list[str] = []
+    for run in runs:
+        if isinstance(run, EvaluationRun) and run.replies:
+            for label in (name for name, method in run.methods.items() if method.adapter):
+                units = break_even(run, label, runs, hourly)
+                rows += [_row(run, unit) for unit in units if unit.queries]
+                missing += (
+                    [f"{label} of {run.name}: {_why(units, hourly)}"] if not all(u.queries for u in units) else []
+                )
+    blocks: list[Block] = []
+    if rows:
+        columns = [
+            Column("run", "run"),
+            Column("method", "method"),
+            Column("unit", "unit"),
+            Column("search", "search took", str),
+            Column("training", "training took", str),
+            Column("saved", "saved a query [95 %]", str),
+            Column("queries", "paid for itself after, queries [95 %]", whole),
+        ]
+        blocks += [Table("break-even", "When search and training have paid for themselves", columns, rows)]
+        blocks += [Text(BREAK_EVEN)]
+    if missing:
+        blocks.append(Text("Not known: " + " ".join(missing)))
+    return blocks
+
+
+def _row(run: EvaluationRun, even: BreakEven) -> list:
+    show = UNITS[even.unit]
+    return [run.name, even.method, even.unit, show(even.search), show(even.training), _saved(even), even.queries]
+
+
+def _saved(even: BreakEven) -> str:
+    show = {"tokens": number, "seconds": "{:,.3f} s".format, "dollars": "${:,.7f}".format}[even.unit]
+    value, low, high = (show(of) for of in even.saved or ())
+    return f"{value} [{low}, {high}]"
+
+
+def _why(units: Sequence[BreakEven], hourly: float) -> str:
+    unknown = [unit for unit in units if not unit.queries]
+    if any(unit.saved is None for unit in unknown if unit.unit == "tokens"):
+        return "there is no vanilla CoT to save against."
+    if any(unit.search is None for unit in unknown if unit.unit == "tokens"):
+        return "its training, or the search that it was trained on, is not among the runs, or has no results."
+    names = ", ".join(unit.unit for unit in unknown)
+    if names == "dollars" and not hourly:
+        return "dollars, because training has no price; hourly=… gives one."
+    return f"{names}, because some of its runs did not keep them."

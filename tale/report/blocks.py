@@ -28,6 +28,11 @@ class Column:
     show: Callable[[Any], str] = str
     group: str = ""
 
+    @property
+    def is_text(self) -> bool:
+        """Whether it is read rather than compared: texts stand at the left, numbers at the right."""
+        return self.show is str
+
 
 @dataclass(frozen=True)
 class Table:
@@ -125,6 +130,7 @@ class Example:
     title: str
     prompt: str
     sides: Sequence[Side]
+    opened: bool = False
     kind: str = "example"
 
 

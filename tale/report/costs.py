@@ -30,7 +30,8 @@ UNITS = {"tokens": whole, "seconds": duration, "dollars": dollars}
 NOTE = (
     "Search and evaluation: every call in the runs' journals, by the engine's wall time. Methods: each as if it were "
     "asked alone, so that calls which methods share count for each of them. Training: prompt and answer tokens of all "
-    "steps, wall time from the first event to the last. A warm start is not counted."
+    "steps, wall time from the first event to the last. Prices: by the token where a run's recipe gives them, else by the "
+    "hour (hourly=…). A warm start is not counted."
 )
 BREAK_EVEN = (
     "After so many queries, what the search and the training took equals what the trained method has saved against "
@@ -74,21 +75,27 @@ def _paid(runs: Sequence[Run], hourly: float) -> list[Block]:
             for label in (name for name, method in run.methods.items() if method.adapter):
                 units = break_even(run, label, runs, hourly)
                 rows += [_row(run, unit) for unit in units if unit.queries]
-                missing += (
-                    [f"{label} of {run.name}: {_why(units, hourly)}"] if not all(u.queries for u in units) else []
-                )
+                if not all(unit.queries for unit in units):
+                    missing.append(f"{label} of {run.name}: {_why(units, hourly)}")
     blocks: list[Block] = []
     if rows:
         columns = [
             Column("run", "run"),
             Column("method", "method"),
             Column("unit", "unit"),
-            Column("search", "search took", str),
-            Column("training", "training took", str),
-            Column("saved", "saved a query [95 %]", str),
-            Column("queries", "paid for itself after, queries [95 %]", whole),
+            Column("search", "search took", "{}".format),
+            Column("training", "training took", "{}".format),
+            Column("saved", "saved a query", "{}".format),
+            Column("queries", "paid for itself after so many queries", whole),
         ]
-        blocks += [Table("break-even", "When search and training have paid for themselves", columns, rows)]
+        blocks += [
+            Table(
+                "break-even",
+                "When search and training have paid for themselves; in brackets 95 % intervals",
+                columns,
+                rows,
+            )
+        ]
         blocks += [Text(BREAK_EVEN)]
     if missing:
         blocks.append(Text("Not known: " + " ".join(missing)))

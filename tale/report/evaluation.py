@@ -27,6 +27,7 @@ from tale.report.blocks import (
     percent,
     points,
     two_digits,
+    whole,
 )
 from tale.report.examples import examples
 from tale.report.figures import COLOURS, figure, legend
@@ -34,34 +35,39 @@ from tale.report.ledger import queries
 from tale.report.runs import EvaluationRun
 from tale.statistics import paired_difference
 
-COLUMNS = (
+RESULTS = (
     Column("method", "method"),
-    Column("questions", "questions"),
-    Column("accuracy", "accuracy, % [95 %]", percent),
-    Column("accuracy_difference", "Δ accuracy to vanilla, points [95 %]", points),
-    Column("output_tokens", "output tokens [95 %]", number),
-    Column("tokens_difference", "Δ tokens to vanilla [95 %]", number),
+    Column("accuracy", "accuracy, %", percent),
+    Column("accuracy_difference", "Δ to vanilla, points", points),
+    Column("output_tokens", "output tokens", number),
+    Column("tokens_difference", "Δ to vanilla", number),
     Column("tokens_ratio", "× vanilla", two_digits),
-    Column("estimator_tokens", "of which the estimator's", number),
     Column("expense", "expense, 10⁻⁵ $", two_digits),
-    Column("seconds", "engine, s a question", two_digits),
+)
+ANSWERS = (
+    Column("method", "method"),
+    Column("estimator_tokens", "estimator's tokens", number),
+    Column("asked_without_budget", "asked without a budget", whole),
     Column("truncated", "cut off, %", percent),
-    Column("in_format", "in [[ ]], %", percent),
-    Column("asked_without_budget", "asked without a budget"),
+    Column("in_format", "answer in [[ ]], %", percent),
+    Column("graded_by_fallback", "read by last number, %", percent),
+    Column("seconds", "engine's seconds a question", "{:.3g}".format),
 )
 
 
 def evaluation_section(run: EvaluationRun, rows: Sequence[Row], how_many: int) -> Section:
     """All about one evaluation; `rows` are its methods', none where it has no results."""
-    title = f"Evaluation: {run.model} on {run.recipe.benchmark.name}"
-    anchor = f"evaluation-{run.slug}"
+    title, anchor = f"Evaluation: {run.name}", f"evaluation-{run.slug}"
+    about = Text(f"{run.model} on {run.recipe.benchmark.name}. {_decoding(run)}.")
     if not rows:
-        return Section(anchor, title, [_nothing(run)])
+        return Section(anchor, title, [about, _nothing(run)])
     tokens = {label: interval([r.output_tokens for r in replies]) for label, replies in (run.replies or {}).items()}
     seconds = {row.method: _seconds(run, row.method) for row in rows}
-    table = _table(f"{anchor}", f"{rows[0].questions} questions. {_decoding(run)}.", rows, tokens, seconds)
-    blocks: list[Block] = [Points(headlines(run, rows)), table, _notes(run, seconds)]
-    blocks += _clean(run, anchor)
+    results = _table(
+        anchor, f"{rows[0].questions} questions; in brackets 95 % intervals", RESULTS, rows, tokens, seconds
+    )
+    answers = _table(f"{anchor}-answers", "How the answers came about", ANSWERS, rows, tokens, seconds)
+    blocks: list[Block] = [about, Points(headlines(rows)), results, *_clean(run, anchor), answers, _notes(run, seconds)]
     blocks += [_scatter(run, rows, tokens), _histograms(run)]
     return Section(anchor, title, blocks, [Section(f"{anchor}-examples", "Side by side", examples(run, how_many))])
 
@@ -76,7 +82,7 @@ def interval(values: Sequence[float]) -> Interval:
     return Interval(*paired_difference(values, [0.0] * len(values)))
 
 
-def headlines(run: EvaluationRun, rows: Sequence[Row]) -> list[str]:
+def headlines(rows: Sequence[Row]) -> list[str]:
     """A sentence a method: how right, in how many tokens, compared with vanilla CoT."""
     return [f"{row.method}: {_headline(row)}" for row in rows if row.accuracy_difference is not None] or [
         f"{row.method}: {percent(row.accuracy)} % right, {number(row.output_tokens)} output tokens" for row in rows
@@ -106,8 +112,14 @@ def _decoding(run: EvaluationRun) -> str:
 
 
 def _table(
-    name: str, caption: str, rows: Sequence[Row], tokens: dict[str, Interval], seconds: dict[str, float | None]
+    name: str,
+    caption: str,
+    columns: Sequence[Column],
+    rows: Sequence[Row],
+    tokens: dict[str, Interval],
+    seconds: dict[str, float | None],
 ) -> Table:
+    """Of the columns those that hold something."""
     cells = [
         {
             **vars(row),
@@ -121,7 +133,7 @@ def _table(
         }
         for row in rows
     ]
-    used = [column for column in COLUMNS if any(row[column.name] is not None for row in cells)]
+    used = [column for column in columns if any(row[column.name] is not None for row in cells)]
     return Table(name, caption, used, [[row[column.name] for column in used] for row in cells])
 
 
@@ -133,9 +145,7 @@ def _difference(row: Row, name: str) -> Interval | None:
 def _notes(run: EvaluationRun, seconds: dict[str, float | None]) -> Text:
     baseline = reference(run.recipe.methods)
     text = "Accuracy: Wilson interval. Tokens: means over all samples, right and wrong, bootstrap interval. "
-    text += (
-        f"Differences to {baseline}: paired by question, bootstrap. " if baseline else "No plain vanilla CoT: no Δ. "
-    )
+    text += f"Differences to {baseline}: paired by question, bootstrap. " if baseline else ""
     if any(value is not None for value in seconds.values()):
         text += "Seconds are the engine's wall time over all its questions together, not a single user's wait."
     return Text(text)
@@ -154,7 +164,7 @@ def _clean(run: EvaluationRun, anchor: str) -> list[Block]:
     known = [field.name for field in fields(Row)]
     rows = [Row(**{name: row.get(name) for name in known}) for row in json.loads(file.read_text(encoding="utf-8"))]
     caption = f"The {rows[0].questions} questions whose context was never trained on"
-    return [_table(f"{anchor}-clean", caption, rows, {}, {})]
+    return [_table(f"{anchor}-clean", caption, RESULTS, rows, {}, {})]
 
 
 def _scatter(run: EvaluationRun, rows: Sequence[Row], tokens: dict[str, Interval]) -> Figure:

@@ -31,7 +31,7 @@ def examples(run: EvaluationRun, how_many: int) -> list[Block]:
         counts = ", ".join(f"{turns.count(turn)} {name}" for turn, name in TURNS.items())
         shown = min(how_many, len(pairs))
         blocks.append(Text(f"{baseline} and {label}: {counts}. {shown} of {len(pairs)} questions are shown."))
-        blocks += [_example(pair) for pair in _spread(pairs, how_many)]
+        blocks += [_example(pair, i == 0) for i, pair in enumerate(_spread(pairs, how_many))]
     return blocks
 
 
@@ -55,11 +55,11 @@ def _spread(pairs: Sequence[tuple[Reply, Reply]], how_many: int) -> list[tuple[R
     return sorted(taken, key=_order)
 
 
-def _example(pair: tuple[Reply, Reply]) -> Example:
+def _example(pair: tuple[Reply, Reply], opened: bool) -> Example:
     vanilla, trained = pair
     turn = TURNS[vanilla.correct, trained.correct]
     title = f"{turn}, {vanilla.output_tokens:,} → {trained.output_tokens:,} tokens: {vanilla.question}"
-    return Example(title, vanilla.prompt, [_side(reply) for reply in pair])
+    return Example(title, vanilla.prompt, [_side(reply) for reply in pair], opened)
 
 
 def _side(reply: Reply) -> Side:

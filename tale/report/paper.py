@@ -10,7 +10,7 @@ import yaml
 
 from tale.config import MethodKind
 from tale.evaluation.summary import Row
-from tale.report.blocks import Column, Section, Table, Text, number, percent, two_digits
+from tale.report.blocks import Column, Section, Table, Text, two_digits
 from tale.report.runs import EvaluationRun, Run
 
 METHODS = {
@@ -21,8 +21,8 @@ METHODS = {
     "dpo": "TALE-PT-DPO",
 }
 FIGURES = {
-    "accuracy": ("acc., %", percent),
-    "output_tokens": ("tokens", number),
+    "accuracy": ("acc., %", lambda share: f"{100 * share:.2f}"),
+    "output_tokens": ("tokens", two_digits),
     "expense": ("expense, 10⁻⁵ $", two_digits),
 }
 NOTE = (

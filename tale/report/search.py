@@ -18,16 +18,17 @@ from tale.statistics import paired_difference, wilson
 
 def search_section(run: SearchRun) -> Section:
     """All about one search."""
-    anchor, title = f"search-{run.slug}", f"Search: {run.model} on {run.recipe.benchmark.name}"
+    anchor, title = f"search-{run.slug}", f"Search: {run.name}"
+    about = Text(f"{run.model} on {run.recipe.benchmark.name}, strategy {run.recipe.strategy}.")
     records = run.records
     if records is None:
         done = sum(len(journal.answers) for journal in run.journals)
         advice = f"; {done:,} answers are in its journal, and its command goes on from there" if done else ""
-        return Section(anchor, title, [_missing(f"records.jsonl is missing, the run was not finished{advice}.")])
+        return Section(anchor, title, [about, _missing(f"records.jsonl is missing, the run was not finished{advice}.")])
     if not records:
-        return Section(anchor, title, [_missing("records.jsonl is empty.")])
+        return Section(anchor, title, [about, _missing("records.jsonl is empty.")])
     found = [record for record in records if record.target]
-    blocks: list[Block] = [_summary(run, records, found)]
+    blocks: list[Block] = [about, _summary(run, records, found)]
     if found:
         blocks += [_tokens(run, found), _budgets(run, found)]
     if run.recipe.strategy == "grid" and (searched := [record for record in records if record.attempts]):
@@ -44,7 +45,7 @@ def _summary(run: SearchRun, records: Sequence[Record], found: Sequence[Record])
     reasons = Counter(str(record.reason) for record in records if not record.target)
     rows += [(f"without: {reason}", count, count / len(records)) for reason, count in reasons.most_common()]
     attempts = [attempt for record in records for attempt in record.attempts]
-    caption = f"{len(records)} questions, strategy {run.recipe.strategy}, {len(attempts)} budgets tried."
+    caption = f"{len(records)} questions, {len(attempts)} budgets tried."
     if found:
         before, after = _means(found)
         caption += f" With a target: vanilla {before:,.1f} tokens, target {after:,.1f}, {1 - after / before:.1%} saved."

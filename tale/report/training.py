@@ -26,8 +26,8 @@ COLUMNS = (
 
 def training_section(run: TrainRun) -> Section:
     """All about one training."""
-    title = f"Training: {run.recipe.objective.value.upper()} of {run.model}"
-    blocks: list[Block] = []
+    title = f"Training: {run.name}"
+    blocks: list[Block] = [Text(f"{run.recipe.objective.value.upper()} of {run.model}.")]
     if not run.finished:
         blocks.append(
             Text("No adapter: the run was not finished; resume=auto goes on from its checkpoint.", warning=True)

@@ -30,8 +30,8 @@ UNITS = {"tokens": whole, "seconds": duration, "dollars": dollars}
 NOTE = (
     "Search and evaluation: every call in the runs' journals, by the engine's wall time. Methods: each as if it were "
     "asked alone, so that calls which methods share count for each of them. Training: prompt and answer tokens of all "
-    "steps, wall time from the first event to the last. Prices: by the token where a run's recipe gives them, else by the "
-    "hour (hourly=…). A warm start is not counted."
+    "steps, wall time from the first event to the last. Prices: by the token where a run's recipe gives them, else by "
+    "the hour (hourly=…). A warm start is not counted."
 )
 BREAK_EVEN = (
     "After so many queries, what the search and the training took equals what the trained method has saved against "

@@ -176,7 +176,7 @@ def _scatter(run: EvaluationRun, rows: Sequence[Row], tokens: dict[str, Interval
         draw(canvas.subplots(), rows, {method: (tokens[method].low, tokens[method].high) for method in tokens})
         legend(canvas)
 
-    return figure(f"accuracy-tokens-{run.slug}", caption, f"{caption} {said}.", drawn, (5.4, 4.2))
+    return figure(f"accuracy-tokens-{run.slug}", caption, f"{caption} {said}.", drawn, (4.6, 4.0))
 
 
 def _histograms(run: EvaluationRun) -> Figure:
@@ -198,5 +198,5 @@ def _histograms(run: EvaluationRun) -> Figure:
     medians = "; ".join(f"{method} {numpy.median(tokens):,.0f}" for method, tokens in counts.items())
     caption = "Output tokens of single questions; the dashed line is the mean."
     return figure(
-        f"tokens-{run.slug}", caption, f"{caption} Medians: {medians}.", drawn, (5.4, 0.6 + 0.95 * len(counts))
+        f"tokens-{run.slug}", caption, f"{caption} Medians: {medians}.", drawn, (4.6, 0.6 + 0.85 * len(counts))
     )

@@ -26,7 +26,7 @@ STYLE = {
 
 
 def figure(
-    name: str, caption: str, alt: str, draw: Callable[[Canvas], None], size: tuple[float, float] = (5.4, 3.6)
+    name: str, caption: str, alt: str, draw: Callable[[Canvas], None], size: tuple[float, float] = (4.6, 3.3)
 ) -> Figure:
     """A figure `size` inches wide and high: narrow, so that its text can be read on a phone."""
     with rc_context(STYLE):

@@ -8,6 +8,7 @@ from itertools import pairwise
 
 import numpy
 from matplotlib.figure import Figure as Canvas
+from matplotlib.ticker import MaxNLocator
 
 from tale.records import Attempt, Record
 from tale.report.blocks import Block, Column, Figure, Interval, Section, Table, Text, number, percent, whole
@@ -65,11 +66,8 @@ def _tokens(run: SearchRun, found: Sequence[Record]) -> Figure:
         axes = canvas.subplots()
         vanilla, target = zip(*((r.vanilla.best.tokens, r.target.tokens) for r in found if r.target), strict=True)
         axes.scatter(vanilla, target, s=14, alpha=0.5, color=COLOURS[0], linewidths=0)
-        longest = 1.1 * max(vanilla)
-        axes.plot([1, longest], [1, longest], "--", lw=1, color="gray")
-        axes.set(xscale="log", yscale="log", xlabel="tokens of the vanilla answer", ylabel="tokens under β*")
-        for axis in (axes.xaxis, axes.yaxis):
-            axis.set_major_formatter("{x:g}")
+        axes.plot([0, max(vanilla)], [0, max(vanilla)], "--", lw=1, color="gray")
+        axes.set(xlabel="tokens of the vanilla answer", ylabel="tokens under β*", xlim=(0, None), ylim=(0, None))
         axes.grid(alpha=0.3)
 
     caption = "Tokens with vanilla CoT and under the searched budget, a point a question (Fig 3). Dashed: no saving."
@@ -88,6 +86,7 @@ def _budgets(run: SearchRun, found: Sequence[Record]) -> Figure:
         axes.bar(names, counts, color=COLOURS[0])
         axes.set(xlabel="searched budget β*, tokens", ylabel="questions")
         axes.tick_params("x", rotation=30)
+        axes.yaxis.set_major_locator(MaxNLocator(integer=True))
 
     median = f"median {numpy.median(budgets):g}, from {min(budgets)} to {max(budgets)}"
     alt = f"Histogram of β* over {len(budgets)} questions: {median}."
@@ -139,4 +138,4 @@ def _curve(run: SearchRun, rows: Sequence[tuple[float, float, Interval, Interval
 
     said = "; ".join(f"{row[0]:g}: {number(row[3])} tokens, {percent(row[2])} % right" for row in rows)
     caption = "Tokens and accuracy against the budget that was asked for."
-    return figure(f"elasticity-{run.slug}", caption, f"{caption} {said}.", drawn, (5.4, 4.4))
+    return figure(f"elasticity-{run.slug}", caption, f"{caption} {said}.", drawn, (4.6, 4.2))

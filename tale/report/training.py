@@ -72,4 +72,4 @@ def _figure(run: TrainRun, name: str, label: str) -> Figure:
 
     ends = "; ".join(f"{shown} from {p[0][1]:.4g} to {p[-1][1]:.4g}" for shown, p in curves.items() if p)
     caption = f"The {name} by step, each before its update."
-    return figure(f"{name}-{run.slug}", caption, f"{caption} {ends}.", drawn, (5.4, 3.4))
+    return figure(f"{name}-{run.slug}", caption, f"{caption} {ends}.", drawn, (4.6, 3.2))

@@ -34,6 +34,7 @@ def figure(
         draw(canvas)
         svg, png = io.StringIO(), io.BytesIO()
         canvas.savefig(svg, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+        canvas.set_layout_engine("none")  # it is laid out already
         canvas.savefig(png, format="png", dpi=200, facecolor="white")
     return Figure(name, caption, alt, _inline(svg.getvalue(), name), png.getvalue())
 

@@ -69,18 +69,25 @@ def steps(run: Path, losses: dict[int, tuple[float, int]], began: float, purge_s
     writer.close()
 
 
-def evaluation_run(folder: str = "runs/eval", *overrides: str, extra: str = "") -> Path:
+def evaluation_run(folder: str = "runs/eval", *overrides: str, extra: str = "", trained: str = "TALE-PT-SFT") -> Path:
     """4 questions, 4 methods. Output tokens: vanilla 100, TALE-EP 57.5, TALE-PT-SFT 40, "long" 110; right: 2, 3, 2, 0.
 
     A vanilla answer took 1 s, one under a budget 0.3 s, an estimate 0.1 s, one of SFT 0.4 s, one of "long" 2 s.
-    `extra` is added to every answer's text.
+    `extra` is added to every answer's text, `trained` is the label of SFT.
     """
-    given = [f"output={folder}", f"methods=[{METHODS}]", "benchmark.name=gsm8k", *PRICES, *overrides]
+    given = [
+        f"output={folder}",
+        f"methods=[{METHODS}]",
+        f"methods[2].label={trained}",
+        "benchmark.name=gsm8k",
+        *PRICES,
+        *overrides,
+    ]
     recipe = load(EvaluateRecipe, ["recipe=tiny/eval", *given])
     run = start_run(recipe, base=BASE, questions={"asked": 4, "duplicates": 1})
     asked, sampling = questions(4), Sampling(**vars(recipe.sampling))
     vanilla = _replies("Vanilla CoT", asked, [100, 120, 80, 100], [True, True, False, False], extra)
-    sft = _replies("TALE-PT-SFT", asked, [40, 60, 20, 40], [False, True, True, False], extra)
+    sft = _replies(trained, asked, [40, 60, 20, 40], [False, True, True, False], extra)
     long = _replies("long", asked, [110, 130, 90, 110], [False] * 4, extra)
     estimated = [*_estimated(asked[:3], extra), _fallback(vanilla[3])]
     key = lambda reply: key_of(Request(reply.prompt), sampling)  # noqa: E731

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+import html
 import io
 import json
 import re
+import runpy
 import shutil
 from html.parser import HTMLParser
 from pathlib import Path
@@ -15,7 +17,7 @@ from handmade_runs import evaluation_run, search_run, steps, train_run
 from matplotlib.figure import Figure as Canvas
 from PIL import Image
 
-from tale.config import ReportRecipe, SearchRecipe
+from tale.config import EvaluateRecipe, ReportRecipe, SearchRecipe
 from tale.errors import UserError
 from tale.evaluation.plot import front
 from tale.evaluation.summary import Row
@@ -24,7 +26,9 @@ from tale.records import Answer, Attempt, read_records, write_records
 from tale.report.blocks import Column, Interval, Table, duration
 from tale.report.run import report
 from tale.runs import start_run
+from tale.stages import Stage
 
+ROOT = Path(__file__).resolve().parents[1]
 RUNS = ("runs/search", "runs/sft", "runs/eval")
 VOID = {"meta", "link", "br", "img"}
 
@@ -216,13 +220,28 @@ def test_training_has_paid_for_itself_after_what_it_took_over_what_a_query_saves
     [
         (("runs/sft", "runs/eval"), "its training, or the search that it was trained on, is not among the runs"),
         (("runs/search", "runs/eval"), "its training, or the search that it was trained on, is not among the runs"),
-        (RUNS, "dollars, because training has no price; hourly=… gives one"),
+        ((*RUNS[1:], "runs/search"), "dollars, because training has no price; hourly=… gives one"),
     ],
 )
 def test_where_what_it_took_is_not_known_the_page_says_why(
     runs: tuple[str, ...], given: tuple[str, ...], reason: str
 ) -> None:
     assert f"TALE-PT-SFT of runs/eval: {reason}" in page(*given).text
+
+
+def test_a_search_that_has_lost_its_journal_is_known_by_its_answers_alone(runs: tuple[str, ...]) -> None:
+    Path("runs/search/journal.jsonl").unlink()
+    seen = page(*runs, hourly=1)
+    assert seen.tables["Cost ledger"][1] == ["runs/search", "search", "3", "", f"{3 * 21}", "", "", ""]
+    assert "TALE-PT-SFT of runs/eval: its training, or the search that it was trained on" in seen.text
+
+
+def test_the_journals_of_a_searchs_parts_are_counted_those_of_other_runs_inside_are_not() -> None:
+    run = search_run()
+    for place in ("shard-1-of-1", "inner"):
+        (run / place).mkdir()
+        shutil.copy(run / "journal.jsonl", run / place)
+    assert page("runs/search").tables["Cost ledger"][1][2:5] == ["6", "600", "800"]
 
 
 def test_runs_that_were_moved_together_still_belong_together(runs: tuple[str, ...]) -> None:
@@ -365,6 +384,27 @@ def test_a_run_without_results_is_said_to_have_none(make, lost: str, said: str) 
     assert said in page(str(run)).text
 
 
+def test_replies_of_an_earlier_start_with_other_methods_are_no_results() -> None:
+    run = evaluation_run()
+    start_run(load(EvaluateRecipe, ["recipe=tiny/eval", f"output={run}"]))
+    assert "replies.jsonl is of an earlier start with other methods" in page("runs/eval").text
+
+
+def test_the_questions_of_untrained_contexts_have_a_table_of_their_own() -> None:
+    run = evaluation_run()
+    row = {
+        "method": "m",
+        "questions": 3,
+        "accuracy": 0.5,
+        "accuracy_low": 0.1,
+        "accuracy_high": 0.9,
+        "output_tokens": 7,
+    }
+    (run / "summary_clean.json").write_text(json.dumps([row]))
+    table = page("runs/eval").tables["The 3 questions whose context was never trained on"]
+    assert table == [["method", "accuracy, %", "output tokens"], ["m", "50.0 [10.0, 90.0]", "7.0"]]
+
+
 @pytest.mark.parametrize(("make", "file"), [(search_run, "records.jsonl"), (evaluation_run, "replies.jsonl")])
 def test_an_empty_file_of_results_is_said_to_be_empty(make, file: str) -> None:
     run = make()
@@ -404,6 +444,7 @@ def test_one_question_is_enough() -> None:
         ("eval/replies.jsonl", "{\n", "runs/eval/replies.jsonl:17: not a whole JSON object"),
         ("eval/replies.jsonl", '{"method": "x"}\n', "runs/eval/replies.jsonl:17: not a reply"),
         ("eval/journal.jsonl", '{"key": "x"}\n', "runs/eval/journal.jsonl:13: not a journalled answer"),
+        ("eval/summary_clean.json", "[", "runs/eval/summary_clean.json: damaged"),
         ("search/records.jsonl", "{}\n", "runs/search/records.jsonl:4: not a search record"),
         ("sft/recipe.yaml", "lr: 1\n", r"runs/sft/recipe.yaml: unknown key lr"),
         ("sft/recipe.yaml", "\t{\n", "runs/sft/recipe.yaml: cannot be read"),
@@ -439,10 +480,12 @@ def test_a_journal_that_is_being_written_may_end_in_half_a_line(runs: tuple[str,
         (["runs=[]", "output=o"], "runs: none given"),
         (["runs=[nowhere]", "output=o"], "runs: no folder nowhere"),
         (["runs=[there]", "output=there"], "output=there: is one of the runs"),
+        (["runs=[there,./the/re,the-re]", "output=o"], "runs: the/re and the-re would have files of one name"),
     ],
 )
 def test_runs_that_cannot_be_reported_are_refused(given: list[str], message: str, place: Path) -> None:
-    (place / "there").mkdir()
+    for name in ("there", "the/re", "the-re"):
+        (place / name).mkdir(parents=True)
     with pytest.raises(UserError, match=message):
         report(load(ReportRecipe, given))
 
@@ -450,6 +493,32 @@ def test_runs_that_cannot_be_reported_are_refused(given: list[str], message: str
 def test_a_folder_given_twice_is_one_run(place: Path) -> None:
     start_run(load(SearchRecipe, ["recipe=tiny/search", "output=runs/s"]))
     assert len(page("runs/s", "./runs/s/", str(place / "runs" / "s")).tables["Runs"]) == 2
+
+
+@pytest.mark.parametrize("label", [r"$\\bad$ <script>alert(1)</script>", "$1 or $2", "α = 2 & more"])
+def test_any_label_can_stand_in_a_figure(label: str, drawn: None) -> None:
+    evaluation_run(trained=label)
+    assert label in page("runs/eval").text
+    text = Path("runs/report/report.html").read_text(encoding="utf-8")
+    assert "<script" not in text
+    assert html.escape(label, quote=False) in "".join(re.findall(r"<text[^>]*>([^<]*)</text>", text))
+
+
+def test_the_demo_ends_with_the_report_of_its_runs(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    search_run("runs/search_smollm2")
+    for objective in ("sft", "dpo"):
+        train_run(f"runs/{objective}_smollm2", "runs/search_smollm2/records.jsonl")
+    evaluation_run("runs/eval_smollm2")
+    ran: list[Stage] = []
+    monkeypatch.setattr("tale.stages.run_stages", ran.extend)
+    runpy.run_path(str(ROOT / "scripts" / "demo.py"), run_name="__main__")
+    assert [load(s.kind, [f"recipe={s.recipe}"]).output for s in ran] == [f"runs/{s.recipe}" for s in ran]
+    assert "report: runs/report/report.html\n" in capsys.readouterr().out
+    assert [row[0] for row in Page(Path("runs/report/report.html")).tables["Runs"][1:]] == [
+        f"runs/{s.recipe}" for s in ran
+    ]
 
 
 # --- Pieces ---------------------------------------------------------------------------------------------------------

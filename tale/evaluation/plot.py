@@ -40,7 +40,7 @@ def draw(axes: Axes, rows: Sequence[Row], tokens: Mapping[str, tuple[float, floa
             yerr=[[100 * (row.accuracy - row.accuracy_low)], [100 * (row.accuracy_high - row.accuracy)]],
             fmt="o",
             capsize=3,
-            label=row.method,
+            label=literal(row.method),
         )
     best = front(rows)
     if len(best) > 1:
@@ -48,6 +48,11 @@ def draw(axes: Axes, rows: Sequence[Row], tokens: Mapping[str, tuple[float, floa
     axes.set(xlabel="mean output tokens a question, the estimator's included", ylabel="accuracy, %")
     axes.set_xlim(left=0)
     axes.grid(alpha=0.3)
+
+
+def literal(text: str) -> str:
+    """As it stands, where matplotlib would take what is between dollars for a formula."""
+    return text.replace("$", r"\$")
 
 
 def front(rows: Sequence[Row]) -> list[Row]:

@@ -63,7 +63,7 @@ def _spent(run: Run, hourly: float) -> list[Spent]:
         spent = [spent_on_evaluation(run, hourly), *methods]
     else:
         spent = []
-    return [s for s in spent if s.tokens or s.seconds]
+    return [s for s in spent if s.calls or s.trained or s.seconds]
 
 
 def _paid(runs: Sequence[Run], hourly: float) -> list[Block]:
@@ -118,7 +118,7 @@ def _why(units: Sequence[BreakEven], hourly: float) -> str:
     if any(unit.saved is None for unit in unknown if unit.unit == "tokens"):
         return "there is no vanilla CoT to save against."
     if any(unit.search is None for unit in unknown if unit.unit == "tokens"):
-        return "its training, or the search that it was trained on, is not among the runs, or has no results."
+        return "its training, or the search that it was trained on, is not among the runs, or did not keep its tokens."
     names = ", ".join(unit.unit for unit in unknown)
     if names == "dollars" and not hourly:
         return "dollars, because training has no price; hourly=… gives one."

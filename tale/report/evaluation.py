@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from dataclasses import fields
 
 import numpy
 from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import MaxNLocator
 
 from tale.evaluation.methods import Reply
-from tale.evaluation.plot import draw, front
+from tale.evaluation.plot import draw, front, literal
 from tale.evaluation.run import reference
 from tale.evaluation.summary import Row, summarise
 from tale.report.blocks import (
@@ -102,7 +100,8 @@ def _nothing(run: EvaluationRun) -> Text:
     if run.replies is not None:
         return Text("No results: replies.jsonl is empty.", warning=True)
     advice = f"; {done:,} answers are in its journal, and its command goes on from there" if done else ""
-    return Text(f"No results: replies.jsonl is missing, the run was not finished{advice}.", warning=True)
+    state = "is of an earlier start with other methods" if run.file.is_file() else "is missing"
+    return Text(f"No results: replies.jsonl {state}, the run was not finished{advice}.", warning=True)
 
 
 def _decoding(run: EvaluationRun) -> str:
@@ -158,13 +157,10 @@ def _seconds(run: EvaluationRun, label: str) -> float | None:
 
 def _clean(run: EvaluationRun, anchor: str) -> list[Block]:
     """The table over the questions whose context was never trained on, where the run has one."""
-    file = run.folder / "summary_clean.json"
-    if not file.is_file():
+    if not run.clean:
         return []
-    known = [field.name for field in fields(Row)]
-    rows = [Row(**{name: row.get(name) for name in known}) for row in json.loads(file.read_text(encoding="utf-8"))]
-    caption = f"The {rows[0].questions} questions whose context was never trained on"
-    return [_table(f"{anchor}-clean", caption, RESULTS, rows, {}, {})]
+    caption = f"The {run.clean[0].questions} questions whose context was never trained on"
+    return [_table(f"{anchor}-clean", caption, RESULTS, run.clean, {}, {})]
 
 
 def _scatter(run: EvaluationRun, rows: Sequence[Row], tokens: dict[str, Interval]) -> Figure:
@@ -190,7 +186,7 @@ def _histograms(run: EvaluationRun) -> Figure:
         for i, (axes, (method, tokens)) in enumerate(zip(panels, counts.items(), strict=True)):
             axes.hist(tokens, bins=bins, color=COLOURS[i % len(COLOURS)])
             axes.axvline(numpy.mean(tokens), color="gray", lw=1, ls="--")
-            axes.set_title(method, loc="right", fontsize=10, y=0.7)
+            axes.set_title(literal(method), loc="right", fontsize=10, y=0.7)
             axes.yaxis.set_major_locator(MaxNLocator(2, integer=True))
         panels[-1].set_xlabel("output tokens of a question, the estimator's included")
         canvas.supylabel("questions", fontsize=10)

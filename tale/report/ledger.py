@@ -32,7 +32,9 @@ class Spent:
 
     @property
     def tokens(self) -> int | None:
-        """All tokens that went through the model."""
+        """All tokens that went through the model; None where calls do not say what they read."""
+        if self.calls and self.tokens_in is None:
+            return None
         known = [count for count in (self.tokens_in, self.tokens_out, self.trained) if count is not None]
         return sum(known) if known else None
 

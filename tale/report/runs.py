@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from tale.config import EvaluateRecipe, MethodConfig, SearchRecipe, TrainRecipe
 from tale.engines.journal import Journal, read_journal
 from tale.errors import UserError
 from tale.evaluation.methods import Reply, label_of, read_replies
+from tale.evaluation.summary import Row
 from tale.recipes import load
 from tale.records import Record, read_records
 from tale.report.events import Curves, read_curves
@@ -48,7 +50,8 @@ class Run:
     @cached_property
     def journals(self) -> list[Journal]:
         """Every journal of the run, those of its shards included."""
-        return [read_journal(file) for file in sorted(self.folder.rglob("journal*.jsonl"))]
+        files = [file for place in (".", "shard-*") for file in self.folder.glob(f"{place}/journal*.jsonl")]
+        return [read_journal(file) for file in sorted(files)]
 
     def place(self, path: str, output: str) -> Path:
         """Where a path of the recipe is now, seen from this folder, which the run knew as `output`."""
@@ -92,15 +95,33 @@ class TrainRun(Run):
 
 @dataclass(frozen=True)
 class EvaluationRun(Run):
-    """An evaluation; `replies` is None where it was not finished."""
+    """An evaluation; `replies` is None where it was not finished, or not since it was begun with other methods."""
 
     recipe: EvaluateRecipe = field(kw_only=True)
 
     @cached_property
     def replies(self) -> dict[str, list[Reply]] | None:
         """Every method's replies, over the same questions in the same order."""
-        file = self.folder / "replies.jsonl"
-        return read_replies(file) if file.is_file() else None
+        if not self.file.is_file():
+            return None
+        replies = read_replies(self.file)
+        return replies if not replies or replies.keys() == self.methods.keys() else None
+
+    @property
+    def file(self) -> Path:
+        """Where the replies are."""
+        return self.folder / "replies.jsonl"
+
+    @cached_property
+    def clean(self) -> list[Row]:
+        """The rows over the questions whose context was never trained on; none where the run has no table of them."""
+        file, known = self.folder / "summary_clean.json", [field.name for field in fields(Row)]
+        if not file.is_file():
+            return []
+        try:
+            return [Row(**{name: row.get(name) for name in known}) for row in json.loads(file.read_bytes())]
+        except (ValueError, AttributeError) as error:
+            raise UserError(f"{file}: damaged ({error}); scripts/evaluate.py writes it anew") from error
 
     @property
     def methods(self) -> dict[str, MethodConfig]:
@@ -130,7 +151,12 @@ def read_runs(folders: Sequence[str]) -> list[Run]:
         if not Path(folder).is_dir():
             raise UserError(f"runs: no folder {folder}; give the output folders of runs")
     places = {Path(folder).resolve(): Path(os.path.normpath(folder)) for folder in reversed(folders)}
-    return [_read(folder) for folder in reversed(places.values())]
+    runs = [_read(folder) for folder in reversed(places.values())]
+    named: dict[str, Run] = {}
+    for run in runs:
+        if (other := named.setdefault(run.slug, run)) is not run:
+            raise UserError(f"runs: {other.name} and {run.name} would have files of one name; rename a folder")
+    return runs
 
 
 def _read(folder: Path) -> Run:

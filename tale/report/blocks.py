@@ -149,17 +149,17 @@ class Section:
 
 def percent(value: float | Interval) -> str:
     """57.0, or 57.0 [52.6, 61.3]."""
-    return _shown(value, lambda share: f"{100 * share:.1f}")
+    return with_interval(value, lambda share: f"{100 * share:.1f}")
 
 
 def points(value: float | Interval) -> str:
     """+2.0, or +2.0 [−1.4, +5.4]: a difference of shares in percentage points."""
-    return _shown(value, lambda share: f"{100 * share:+.1f}".replace("-", "−"))
+    return with_interval(value, lambda share: f"{100 * share:+.1f}".replace("-", "−"))
 
 
 def number(value: float | Interval) -> str:
     """160.3, or 160.3 [150.0, 170.6]."""
-    return _shown(value, lambda of: f"{of:,.1f}".replace("-", "−"))
+    return with_interval(value, lambda of: f"{of:,.1f}".replace("-", "−"))
 
 
 def two_digits(value: float) -> str:
@@ -169,12 +169,12 @@ def two_digits(value: float) -> str:
 
 def whole(value: float | Interval) -> str:
     """7,473; what is infinite is `never`."""
-    return _shown(value, lambda of: "never" if math.isinf(of) else f"{of:,.0f}")
+    return with_interval(value, lambda of: "never" if math.isinf(of) else f"{of:,.0f}")
 
 
 def dollars(value: float | Interval) -> str:
     """$0.0123."""
-    return _shown(value, lambda of: f"${of:,.4f}" if of < 1 else f"${of:,.2f}")
+    return with_interval(value, lambda of: f"${of:,.4f}" if of < 1 else f"${of:,.2f}")
 
 
 def duration(seconds: float) -> str:
@@ -185,7 +185,8 @@ def duration(seconds: float) -> str:
     return f"{minutes} min {rest:02} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02} min"
 
 
-def _shown(value: float | Interval, show: Callable[[float], str]) -> str:
+def with_interval(value: float | Interval, show: Callable[[float], str]) -> str:
+    """The value alone, or with its interval in brackets."""
     if not isinstance(value, Interval):
         return show(value)
     return f"{show(value.value)} [{show(value.low)}, {show(value.high)}]"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tale.report.blocks import Block, Column, Section, Table, Text, dollars, duration, number, whole
+from tale.report.blocks import Block, Column, Section, Table, Text, dollars, duration, whole, with_interval
 from tale.report.ledger import (
     BreakEven,
     Spent,
@@ -26,7 +26,12 @@ LEDGER = (
     Column("seconds", "wall time", duration),
     Column("dollars", "price", dollars),
 )
-UNITS = {"tokens": whole, "seconds": duration, "dollars": dollars}
+# How what it took, and what a query saves, is shown.
+UNITS = {
+    "tokens": (whole, "{:,.1f}".format),
+    "seconds": (duration, "{:,.3f} s".format),
+    "dollars": (dollars, "${:,.7f}".format),
+}
 NOTE = (
     "Search and evaluation: every call in the runs' journals, by the engine's wall time. Methods: each as if it were "
     "asked alone, so that calls which methods share count for each of them. Training: prompt and answer tokens of all "
@@ -67,50 +72,34 @@ def _spent(run: Run, hourly: float) -> list[Spent]:
 
 
 def _paid(runs: Sequence[Run], hourly: float) -> list[Block]:
-    """The break-even of every trained method of every evaluation."""
-    rows: list[list] = []
+    """The break-even of every trained method of every evaluation, a table a unit."""
+    found: list[tuple[str, BreakEven]] = []
     missing: list[str] = []
     for run in runs:
         if isinstance(run, EvaluationRun) and run.replies:
             for label in (name for name, method in run.methods.items() if method.adapter):
                 units = break_even(run, label, runs, hourly)
-                rows += [_row(run, unit) for unit in units if unit.queries]
+                found += [(run.name, unit) for unit in units if unit.queries]
                 if not all(unit.queries for unit in units):
                     missing.append(f"{label} of {run.name}: {_why(units, hourly)}")
-    blocks: list[Block] = []
-    if rows:
-        columns = [
-            Column("run", "run"),
-            Column("method", "method"),
-            Column("unit", "unit"),
-            Column("search", "search took", "{}".format),
-            Column("training", "training took", "{}".format),
-            Column("saved", "saved a query", "{}".format),
-            Column("queries", "paid for itself after so many queries", whole),
-        ]
-        blocks += [
-            Table(
-                "break-even",
-                "When search and training have paid for themselves; in brackets 95 % intervals",
-                columns,
-                rows,
-            )
-        ]
-        blocks += [Text(BREAK_EVEN)]
-    if missing:
-        blocks.append(Text("Not known: " + " ".join(missing)))
-    return blocks
+    blocks: list[Block] = [_table(unit, rows) for unit in UNITS if (rows := [r for r in found if r[1].unit == unit])]
+    blocks += [Text(BREAK_EVEN)] if blocks else []
+    return [*blocks, *([Text("Not known: " + " ".join(missing))] if missing else [])]
 
 
-def _row(run: EvaluationRun, even: BreakEven) -> list:
-    show = UNITS[even.unit]
-    return [run.name, even.method, even.unit, show(even.search), show(even.training), _saved(even), even.queries]
-
-
-def _saved(even: BreakEven) -> str:
-    show = {"tokens": number, "seconds": "{:,.3f} s".format, "dollars": "${:,.7f}".format}[even.unit]
-    value, low, high = (show(of) for of in even.saved or ())
-    return f"{value} [{low}, {high}]"
+def _table(unit: str, found: Sequence[tuple[str, BreakEven]]) -> Table:
+    took, saved = UNITS[unit]
+    columns = [
+        Column("run", "run"),
+        Column("method", "method"),
+        Column("search", "search took", took),
+        Column("training", "training took", took),
+        Column("saved", "saved a query", lambda value: with_interval(value, saved)),
+        Column("queries", "paid for itself after so many queries", whole),
+    ]
+    rows = [[run, even.method, even.search, even.training, even.saved, even.queries] for run, even in found]
+    caption = f"When search and training have paid for themselves, in {unit}; in brackets 95 % intervals"
+    return Table(f"break-even-{unit}", caption, columns, rows)
 
 
 def _why(units: Sequence[BreakEven], hourly: float) -> str:

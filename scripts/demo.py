@@ -1,11 +1,12 @@
-"""The whole method on a small model: search, SFT, DPO, evaluation. Run by `make demo`; minutes on 2 CPU cores.
+"""The whole method on a small model: search, SFT, DPO, evaluation, report. Run by `make demo`; minutes on 2 CPU cores.
 
 A second run uses what is there: a stage runs again only if its recipe, its inputs or the code changed.
 """
 
 from tale.cli import guarded
-from tale.config import EvaluateRecipe, SearchRecipe, TrainRecipe
+from tale.config import EvaluateRecipe, ReportRecipe, SearchRecipe, TrainRecipe
 from tale.evaluation.run import evaluate
+from tale.report.run import report
 from tale.search.run import run_search
 from tale.stages import Stage, run_stages
 from tale.training.run import train
@@ -19,10 +20,12 @@ STAGES = (
 
 
 def main() -> None:
-    """Run the stages, then say where to look."""
+    """Run the stages, write their report, which takes seconds, and say where to look."""
     run_stages(STAGES)
+    print()
+    report(ReportRecipe(output="runs/report", runs=[f"runs/{stage.recipe}" for stage in STAGES]))
     print(
-        "\nplot: runs/eval_smollm2/accuracy_tokens.png"
+        "plot: runs/eval_smollm2/accuracy_tokens.png"
         "\nloss curves: .venv/bin/tensorboard --logdir runs"
         "\ntry it: .venv/bin/python scripts/ask.py adapter=runs/sft_smollm2/adapter"
         ' "Tom has 3 boxes of 12 pens. How many pens are in each box?"'

@@ -15,10 +15,13 @@ from typing import Any
 from tale.errors import UserError
 
 
-def read_jsonl(path: Path, parse_float: Callable[[str], Any] = float) -> Iterator[tuple[int, dict[str, Any]]]:
+def read_jsonl(
+    path: Path, parse_float: Callable[[str], Any] = float, growing: bool = False
+) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield each object of a UTF-8 JSON Lines file with its line number from 1; blank lines are skipped.
 
-    `parse_float=Decimal` keeps every digit of numbers with a point or an exponent.
+    `parse_float=Decimal` keeps every digit of numbers with a point or an exponent. In a `growing` file a last line
+    without its end is skipped too: it is being written, or its writer was killed.
 
     Raises:
         UserError: no such file, or a line that is no JSON object (cut off, or another format); file and line are named.
@@ -27,7 +30,7 @@ def read_jsonl(path: Path, parse_float: Callable[[str], Any] = float) -> Iterato
         # Bytes split at "\n" alone: text may hold U+2028, which str.splitlines takes for the end of a line.
         with path.open("rb") as file:
             for number, line in enumerate(file, 1):
-                if line.strip():
+                if line.strip() and not (growing and not line.endswith(b"\n")):
                     yield number, _object(line, f"{path}:{number}", parse_float)
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); check the path") from error

@@ -20,44 +20,50 @@ import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from tale.config import AskRecipe, EvaluateRecipe, MergeRecipe, SearchRecipe, TrainRecipe
+from tale.config import AskRecipe, EvaluateRecipe, MergeRecipe, ReportRecipe, SearchRecipe, TrainRecipe
 from tale.errors import UserError, nearest
 
 RECIPES = Path(__file__).resolve().parents[1] / "recipes"
-Recipe = TypeVar("Recipe", SearchRecipe, TrainRecipe, EvaluateRecipe, MergeRecipe, AskRecipe)
+Recipe = TypeVar("Recipe", SearchRecipe, TrainRecipe, EvaluateRecipe, MergeRecipe, AskRecipe, ReportRecipe)
 
 
 def load(kind: type[Recipe], arguments: list[str]) -> Recipe:
     """Resolve `recipe=<name or path>` and its `key=value` overrides into a typed recipe.
 
-    Merging and asking need no recipe: the model is the one in the recipe of the run that made `adapter`.
+    Merging, asking and reporting need no recipe: the model is the one in the recipe of the run that made `adapter`, and
+    a report has no model.
 
     Raises:
         UserError: no such recipe, an unknown key, a wrong type, a value out of range, or one that is missing.
     """
     pairs = dict(_pair(argument) for argument in arguments)
     beside_adapter = kind in (MergeRecipe, AskRecipe) and "recipe" not in pairs and "adapter" in pairs
-    file = Path(pairs["adapter"]).parent / "recipe.yaml" if beside_adapter else _find(pairs.pop("recipe", None))
-    if not file.is_file():
+    alone = kind is ReportRecipe and "recipe" not in pairs
+    if beside_adapter:
+        file = Path(pairs["adapter"]).parent / "recipe.yaml"
+    else:
+        file = None if alone else _find(pairs.pop("recipe", None))
+    if file and not file.is_file():
         raise UserError(
             f"adapter={pairs['adapter']}: no training run there ({file} is missing); name its base by recipe=…"
         )
+    where = f"{file}: " if file else ""
     try:
-        content = OmegaConf.load(file)
+        content = OmegaConf.load(file) if file else OmegaConf.create()
         if beside_adapter:  # a trained adapter's run folder says which base it has
             content = OmegaConf.masked_copy(content, "model")
-        _check_keys(kind, kind, content, f"{file}: ")
+        _check_keys(kind, kind, content, where)
         merged = OmegaConf.merge(OmegaConf.structured(kind), content)
         for key, value in pairs.items():
             _override(kind, merged, key, value)
         missing = OmegaConf.missing_keys(merged)
         if missing:
-            raise UserError(f"{file}: {', '.join(sorted(missing))}: not given")
+            raise UserError(f"{where}{', '.join(sorted(missing))}: not given")
         recipe = typing.cast(Recipe, OmegaConf.to_object(merged))
     except (OmegaConfBaseException, yaml.YAMLError, UnicodeDecodeError) as error:
         key = getattr(error, "full_key", None)
-        raise UserError(f"{file}: {f'{key}: ' if key else ''}{_reason(error)}") from error
-    _check_range(recipe, lambda key: "" if key in pairs else f"{file}: ")
+        raise UserError(f"{where}{f'{key}: ' if key else ''}{_reason(error)}") from error
+    _check_range(recipe, lambda key: "" if key in pairs else where)
     return recipe
 
 
@@ -74,7 +80,8 @@ def recipe_names() -> list[str]:
 def describe(kind: type) -> str:
     """The help text: what the command does, the shipped recipes of this kind, and every key."""
     fitting = [name for name in recipe_names() if _fits(kind, name)]
-    recipes = ", ".join(fitting) or "none is needed, the model is that of the adapter's own run"
+    none = "none is needed" + ("" if kind is ReportRecipe else ", the model is that of the adapter's own run")
+    recipes = ", ".join(fitting) or none
     lines = [str(kind.__doc__), "", f"recipes: {recipes}", "", "keys (override any with key=value):"]
     lines += [f"  {key:<32} {type_:<22} {meaning}{default}" for key, type_, default, meaning in _rows(kind)]
     return "\n".join(lines)

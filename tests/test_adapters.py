@@ -45,6 +45,7 @@ class Trained:
             self.adapter = run.train(made)
 
     def _save(self, model: PeftModel, *rest: object) -> None:
+        model.get_base_model().set_attn_implementation("sdpa")  # trained on packed sequences, now asked as others are
         self.model = model
         save_adapter(model, *rest)
 

@@ -13,7 +13,17 @@ from pathlib import Path
 import pytest
 
 from tale import recipes
-from tale.config import AskRecipe, EvaluateRecipe, MergeRecipe, MethodKind, Objective, Part, SearchRecipe, TrainRecipe
+from tale.config import (
+    AskRecipe,
+    EvaluateRecipe,
+    MergeRecipe,
+    MethodKind,
+    Objective,
+    Part,
+    ReportRecipe,
+    SearchRecipe,
+    TrainRecipe,
+)
 from tale.errors import UserError
 from tale.recipes import Recipe, load, recipe_names, to_yaml
 
@@ -25,6 +35,7 @@ SCRIPTS = {
     "evaluate": EvaluateRecipe,
     "merge": MergeRecipe,
     "ask": AskRecipe,
+    "report": ReportRecipe,
 }
 
 
@@ -141,9 +152,8 @@ def test_help_lists_the_recipes_and_every_key_with_type_default_and_meaning(
     assert f"python scripts/{script}.py" in out
     listed = next(line for line in out.splitlines() if line.startswith("recipes: "))
     fitting = [name for name in recipe_names() if kind_of(name) is SCRIPTS[script]]
-    assert listed.removeprefix("recipes: ") == (
-        ", ".join(fitting) or "none is needed, the model is that of the adapter's own run"
-    )
+    none = "none is needed" + ("" if script == "report" else ", the model is that of the adapter's own run")
+    assert listed.removeprefix("recipes: ") == (", ".join(fitting) or none)
     for key, hint, item in leaves(SCRIPTS[script]):
         line = next(line for line in out.splitlines() if line.split()[:1] == [key])
         assert item.metadata["help"] in line
@@ -292,6 +302,10 @@ def test_the_last_of_two_equal_keys_counts() -> None:
         (TrainRecipe, ["recipe=tiny/search"], r"recipes.tiny.search\.yaml: unknown key benchmark. Known: output, obj"),
         (MergeRecipe, ["adapter=nowhere/adapter", "output=o"], "adapter=nowhere/adapter: no training run there"),
         (AskRecipe, ["question=q"], "recipe=… is missing"),
+        (ReportRecipe, ["output=o"], "runs: not given"),
+        (ReportRecipe, ["runs=[a]"], "output: not given"),
+        (ReportRecipe, ["runs=[a]", "output=o", "exmples=3"], "unknown key exmples. Did you mean 'examples'?"),
+        (ReportRecipe, ["runs=[a]", "output=o", "hourly=-1"], "hourly=-1.0: must be at least 0"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

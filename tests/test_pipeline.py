@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 from typing import Any
@@ -10,17 +11,20 @@ import pytest
 from scripted import ScriptedEngine, said
 
 from tale.ask import ask
-from tale.config import AskRecipe, EvaluateRecipe, MergeRecipe, SearchRecipe, TrainRecipe
+from tale.config import AskRecipe, EvaluateRecipe, MergeRecipe, ReportRecipe, SearchRecipe, TrainRecipe
 from tale.data.benchmarks import load as load_benchmark
+from tale.data.datamodule import TaleDataModule
 from tale.data.question import Question
 from tale.engines import Completion
 from tale.engines.journal import JournaledEngine
 from tale.engines.transformers import TransformersEngine
 from tale.errors import UserError
 from tale.evaluation.run import evaluate
+from tale.models.base import resolve
 from tale.models.merge import merge
 from tale.recipes import load
 from tale.records import read_records
+from tale.report.run import report
 from tale.search import run as search_run
 from tale.search.run import run_search
 from tale.training.run import train
@@ -121,6 +125,31 @@ def test_evaluation_with_adapters_and_again_from_the_journal(
     request.getfixturevalue("no_generation")
     assert evaluate(recipe) == rows
     assert {name: (folder / name).read_bytes() for name in kept} == kept
+
+
+def test_the_report_counts_what_was_generated_and_trained_on(runs: Path, tiny_model_folder: Path) -> None:
+    """The tiny recipes train for 2 epochs."""
+    evaluate(evaluation(runs, tiny_model_folder, f"output={runs / 'reported'}"))
+    names = ("search", "sft", "dpo", "reported")
+    given = [f"runs=[{','.join(str(runs / name) for name in names)}]", f"output={runs / 'report'}"]
+    report(load(ReportRecipe, given))
+    with (runs / "report" / "ledger.csv").open(newline="", encoding="utf-8") as file:
+        ledger = {(Path(row["run"]).name, row["what"]): row for row in csv.DictReader(file)}
+    for objective in ("sft", "dpo"):
+        recipe = load(TrainRecipe, [f"recipe={runs / objective / 'recipe.yaml'}"])
+        data = TaleDataModule(recipe, resolve(recipe.model).chat())
+        data.setup()
+        rows = [len(example.prompt) + len(answer) for example in data.train for answer in example.answers]
+        assert int(ledger[objective, f"training, {objective.upper()}"]["trained"]) == 2 * sum(rows)
+    base = lines(runs / "reported" / "journal.jsonl")[1:]
+    adapted = [lines(file)[1:] for file in (runs / "reported").glob("journal-*.jsonl")]
+    calls = [*base, *adapted[0], *adapted[1]]
+    row = ledger["reported", "evaluation"]
+    assert int(row["calls"]) == len(calls)
+    assert int(row["tokens_out"]) == sum(call["tokens"] for call in calls)
+    assert float(row["seconds"]) == pytest.approx(sum(call["seconds"] for call in calls))
+    seconds = sorted(float(ledger["reported", name]["seconds"]) for name in ("sft", "dpo"))
+    assert seconds == pytest.approx(sorted(sum(call["seconds"] for call in journal) for journal in adapted))
 
 
 def test_questions_that_were_trained_on_are_refused(runs: Path, tiny_model_folder: Path) -> None:

@@ -85,6 +85,7 @@ def test_a_steps_metrics_are_means_over_the_whole_batch(tiny_model_folder: Path)
     assert metrics["accuracy"] == pytest.approx(float((margin > 0).double().mean()))
     assert metrics["chosen_tokens"] == pytest.approx(sum(len(e.answers[0]) for e in made) / 7)
     assert metrics["target_tokens"] == sum(len(answer) for e in made for answer in e.answers)
+    assert metrics["tokens"] == sum(len(e.prompt) + len(answer) for e in made for answer in e.answers)
 
 
 @pytest.mark.parametrize("broken", ["loss", "gradient"])
@@ -207,7 +208,7 @@ def test_a_damaged_checkpoint_is_named(tiny_model_folder: Path, records: Path, t
         train(recipe(tiny_model_folder, tmp_path / "run", records, "sft", "resume=auto"))
 
 
-COMMON = {"loss", "lr", "grad_norm", *MEASURED}
+COMMON = {"loss", "lr", "grad_norm", "tokens", *MEASURED}
 DPO = {"margin", "accuracy", "saturated", "chosen_logprob", "rejected_logprob", "chosen_tokens", "rejected_tokens"}
 
 

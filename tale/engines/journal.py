@@ -7,7 +7,7 @@ import json
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from typing import Any
 from tale.costs import Cost
 from tale.engines.base import Completion, Engine, More, Request, Sampling, nothing
 from tale.errors import UserError
-from tale.files import AppendedJsonl
+from tale.files import AppendedJsonl, read_jsonl
 
 # A group of completions is made safe at once, by so many or after so many seconds: syncing a disk takes milliseconds.
 GROUP, SECONDS = 64, 0.2
@@ -42,12 +42,9 @@ class JournaledEngine:
             if number == 1:
                 _check(file, line, settings)
                 continue
-            try:
-                key, seconds = line.pop("key"), line.pop("seconds")
-                self.cost.add(Completion(**line), seconds)
-                self.places[bytes.fromhex(key)] = place
-            except (KeyError, TypeError, ValueError) as error:
-                raise UserError(f"{file}:{number}: not a journalled answer ({error}); delete the line") from error
+            key, completion, seconds = _entry(line, f"{file}:{number}")
+            self.cost.add(completion, seconds)
+            self.places[key] = place
         if not self.file.size:
             self.file.append(settings)
 
@@ -60,7 +57,7 @@ class JournaledEngine:
         numbers = count()
 
         def new(requests: Sequence[Request]) -> list[Request]:
-            keys = [(i, _key(request, sampling)) for request, i in zip(requests, numbers, strict=False)]
+            keys = [(i, key_of(request, sampling)) for request, i in zip(requests, numbers, strict=False)]
             found.extend((i, key) for i, key in keys if key in self.places)
             asked.extend((i, key) for i, key in keys if key not in self.places)
             return [request for request, (_, key) in zip(requests, keys, strict=True) if key not in self.places]
@@ -112,12 +109,41 @@ class JournaledEngine:
         return Completion(**{name: value for name, value in line.items() if name not in ("key", "seconds")})
 
 
+@dataclass(frozen=True)
+class Journal:
+    """What a journal holds: its settings, and each completion with the seconds that it took, by its key."""
+
+    settings: dict[str, Any]
+    answers: dict[bytes, tuple[Completion, float]]
+
+
+def read_journal(file: Path) -> Journal:
+    """A journal as it is, also while its run goes on or after a kill.
+
+    Raises:
+        UserError: it cannot be read, or a line is damaged; file and line are named.
+    """
+    lines = read_jsonl(file, growing=True)
+    _, settings = next(lines, (0, {}))
+    entries = (_entry(line, f"{file}:{number}") for number, line in lines)
+    return Journal(settings, {key: (completion, seconds) for key, completion, seconds in entries})
+
+
+def key_of(request: Request, sampling: Sampling) -> bytes:
+    """What a completion is known by."""
+    return hashlib.sha256(json.dumps([request.prompt, request.sample, asdict(sampling)]).encode()).digest()[:12]
+
+
+def _entry(line: dict[str, Any], where: str) -> tuple[bytes, Completion, float]:
+    try:
+        key, seconds = bytes.fromhex(line.pop("key")), float(line.pop("seconds"))
+        return key, Completion(**line), seconds
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{where}: not a journalled answer ({error}); delete the line") from error
+
+
 def _check(file: Path, found: dict[str, Any], settings: dict[str, Any]) -> None:
     other = [name for name in {**found, **settings} if found.get(name) != settings.get(name)]
     if other:
         was, now = ({name: of.get(name) for name in other} for of in (found, settings))
         raise UserError(f"{file}: written with {was}, this run has {now}; use another output folder")
-
-
-def _key(request: Request, sampling: Sampling) -> bytes:
-    return hashlib.sha256(json.dumps([request.prompt, request.sample, asdict(sampling)]).encode()).digest()[:12]

@@ -14,6 +14,7 @@ from tale.config import MethodConfig, MethodKind
 from tale.data.question import Question
 from tale.engines import Completion, Engine, Request, Sampling, complete
 from tale.errors import UserError
+from tale.files import read_jsonl
 from tale.records import Record, each_record, read_records
 
 
@@ -44,6 +45,24 @@ class Reply:
     def output_tokens(self) -> int:
         """All tokens that the method generated, the estimator's included."""
         return self.tokens + self.estimator_tokens
+
+
+def read_replies(path: Path) -> dict[str, list[Reply]]:
+    """The replies of an evaluation by method, in its order.
+
+    Raises:
+        UserError: a line is damaged or no reply (file and line are named), or not every method has every question.
+    """
+    replies: dict[str, list[Reply]] = {}
+    for line, row in read_jsonl(path):
+        try:
+            reply = Reply(**row)
+        except TypeError as error:
+            raise UserError(f"{path}:{line}: not a reply ({error}); scripts/evaluate.py writes it anew") from error
+        replies.setdefault(reply.method, []).append(reply)
+    if len({tuple(reply.question for reply in rows) for rows in replies.values()}) > 1:
+        raise UserError(f"{path}: not every method has every question; scripts/evaluate.py writes it anew")
+    return replies
 
 
 @dataclass(frozen=True)

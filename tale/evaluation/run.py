@@ -75,12 +75,13 @@ def unseen(questions: Sequence[Question], cards: Sequence[AdapterCard | None]) -
 
 
 def _report(recipe: EvaluateRecipe, replies: dict[str, list[Reply]], title: str, folder: Path, name: str) -> list[Row]:
-    rows = summarise(replies, _reference(recipe.methods), recipe.prices)
+    rows = summarise(replies, reference(recipe.methods), recipe.prices)
     print_table(rows, title)
     write_summary(rows, folder, name)
     return rows
 
 
-def _reference(methods: Sequence[MethodConfig]) -> str | None:
+def reference(methods: Sequence[MethodConfig]) -> str | None:
+    """The method that others are compared with: the first plain vanilla CoT."""
     plain = [m for m in methods if m.kind is MethodKind.vanilla and not m.adapter]
     return label_of(plain[0]) if plain else None

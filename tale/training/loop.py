@@ -104,6 +104,7 @@ def train_step(
         if counts:
             sums.update(_floats(step))
     sums["examples"] += sum(batch.examples for batch in micro_batches)
+    sums["tokens"] += sum(batch.tokens for batch in micro_batches)
     sums["target_tokens"] += sum(batch.target_tokens for batch in micro_batches)
     norm = whole(fabric.clip_gradients(model, optimizer, max_norm=clip, error_if_nonfinite=False))
     metrics = _means(fabric, sums, denominator)
@@ -155,12 +156,12 @@ def report_start(fabric: Fabric, metrics: dict[str, float]) -> None:
 
 
 def _means(fabric: Fabric, sums: Counter[str], denominator: float) -> dict[str, float]:
-    """Sums over all ranks, the loss divided by its denominator, the rest by the number of examples."""
+    """Sums over all ranks, the loss divided by its denominator, all but tokens by the number of examples."""
     names = sorted(sums)
     totals = _reduce(fabric, [sums[name] for name in names])
     means = dict(zip(names, totals, strict=True))
     examples = means.pop("examples")
-    tokens = {"target_tokens": means.pop("target_tokens")} if "target_tokens" in means else {}
+    tokens = {name: means.pop(name) for name in ("tokens", "target_tokens") if name in means}
     return {name: value / (denominator if name == "loss" else examples) for name, value in means.items()} | tokens
 
 

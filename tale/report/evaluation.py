@@ -1,0 +1,198 @@
+"""An evaluation's section: table, accuracy against tokens, histograms, examples."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy
+from matplotlib.figure import Figure as Canvas
+from matplotlib.ticker import MaxNLocator
+
+from tale.evaluation.methods import Reply
+from tale.evaluation.plot import draw, front, literal
+from tale.evaluation.run import reference
+from tale.evaluation.summary import Row, summarise
+from tale.report.blocks import (
+    Block,
+    Column,
+    Figure,
+    Interval,
+    Points,
+    Section,
+    Table,
+    Text,
+    number,
+    percent,
+    points,
+    two_digits,
+    whole,
+)
+from tale.report.examples import examples
+from tale.report.figures import COLOURS, figure, legend
+from tale.report.ledger import queries
+from tale.report.runs import EvaluationRun
+from tale.statistics import paired_difference
+
+RESULTS = (
+    Column("method", "method"),
+    Column("accuracy", "accuracy, %", percent),
+    Column("accuracy_difference", "Δ to vanilla, points", points),
+    Column("output_tokens", "output tokens", number),
+    Column("tokens_difference", "Δ to vanilla", number),
+    Column("tokens_ratio", "× vanilla", two_digits),
+    Column("expense", "expense, 10⁻⁵ $", two_digits),
+)
+ANSWERS = (
+    Column("method", "method"),
+    Column("estimator_tokens", "estimator's tokens", number),
+    Column("asked_without_budget", "asked without a budget", whole),
+    Column("truncated", "cut off, %", percent),
+    Column("in_format", "answer in [[ ]], %", percent),
+    Column("graded_by_fallback", "read by last number, %", percent),
+    Column("seconds", "engine's seconds a question", "{:.3g}".format),
+)
+
+
+def evaluation_section(run: EvaluationRun, rows: Sequence[Row], how_many: int) -> Section:
+    """All about one evaluation; `rows` are its methods', none where it has no results."""
+    title, anchor = f"Evaluation: {run.name}", f"evaluation-{run.slug}"
+    about = Text(f"{run.model} on {run.recipe.benchmark.name}. {_decoding(run)}.")
+    if not rows:
+        return Section(anchor, title, [about, _nothing(run)])
+    tokens = {label: interval([r.output_tokens for r in replies]) for label, replies in (run.replies or {}).items()}
+    seconds = {row.method: _seconds(run, row.method) for row in rows}
+    results = _table(
+        anchor, f"{rows[0].questions} questions; in brackets 95 % intervals", RESULTS, rows, tokens, seconds
+    )
+    answers = _table(f"{anchor}-answers", "How the answers came about", ANSWERS, rows, tokens, seconds)
+    blocks: list[Block] = [about, Points(headlines(rows)), results, *_clean(run, anchor), answers, _notes(run, seconds)]
+    blocks += [_scatter(run, rows, tokens), _histograms(run)]
+    return Section(anchor, title, blocks, [Section(f"{anchor}-examples", "Side by side", examples(run, how_many))])
+
+
+def rows_of(run: EvaluationRun) -> list[Row]:
+    """The evaluation's rows, from its replies; none where there are no replies."""
+    return summarise(run.replies or {}, reference(run.recipe.methods), run.recipe.prices)
+
+
+def interval(values: Sequence[float]) -> Interval:
+    """The mean with its 95 % bootstrap interval."""
+    return Interval(*paired_difference(values, [0.0] * len(values)))
+
+
+def headlines(rows: Sequence[Row]) -> list[str]:
+    """A sentence a method: how right, in how many tokens, compared with vanilla CoT."""
+    return [f"{row.method}: {_headline(row)}" for row in rows if row.accuracy_difference is not None] or [
+        f"{row.method}: {percent(row.accuracy)} % right, {number(row.output_tokens)} output tokens" for row in rows
+    ]
+
+
+def _headline(row: Row) -> str:
+    gained = Interval(row.accuracy_difference, row.accuracy_difference_low, row.accuracy_difference_high)
+    return (
+        f"{percent(row.accuracy)} % right ({points(gained)} points to vanilla CoT), {number(row.output_tokens)} output "
+        f"tokens ({two_digits(row.tokens_ratio or 0)} × vanilla)"
+    )
+
+
+def _nothing(run: EvaluationRun) -> Text:
+    done = sum(len(journal.answers) for journal in run.journals)
+    if run.replies is not None:
+        return Text("No results: replies.jsonl is empty.", warning=True)
+    advice = f"; {done:,} answers are in its journal, and its command goes on from there" if done else ""
+    state = "is of an earlier start with other methods" if run.file.is_file() else "is missing"
+    return Text(f"No results: replies.jsonl {state}, the run was not finished{advice}.", warning=True)
+
+
+def _decoding(run: EvaluationRun) -> str:
+    s = run.recipe.sampling
+    how = f"temperature {s.temperature:g}, seed {s.seed}" if s.temperature else "greedy"
+    return f"Every method decoded alike: {how}, at most {s.max_tokens:,} tokens"
+
+
+def _table(
+    name: str,
+    caption: str,
+    columns: Sequence[Column],
+    rows: Sequence[Row],
+    tokens: dict[str, Interval],
+    seconds: dict[str, float | None],
+) -> Table:
+    """Of the columns those that hold something."""
+    cells = [
+        {
+            **vars(row),
+            "accuracy": Interval(row.accuracy, row.accuracy_low, row.accuracy_high),
+            "accuracy_difference": _difference(row, "accuracy_difference"),
+            "tokens_difference": _difference(row, "tokens_difference"),
+            "output_tokens": tokens.get(row.method, row.output_tokens),
+            "estimator_tokens": row.estimator_tokens or None,
+            "asked_without_budget": row.asked_without_budget or None,
+            "seconds": seconds.get(row.method),
+        }
+        for row in rows
+    ]
+    used = [column for column in columns if any(row[column.name] is not None for row in cells)]
+    return Table(name, caption, used, [[row[column.name] for column in used] for row in cells])
+
+
+def _difference(row: Row, name: str) -> Interval | None:
+    value, low, high = (getattr(row, f"{name}{end}") for end in ("", "_low", "_high"))
+    return None if value is None else Interval(value, low, high)
+
+
+def _notes(run: EvaluationRun, seconds: dict[str, float | None]) -> Text:
+    baseline = reference(run.recipe.methods)
+    text = "Accuracy: Wilson interval. Tokens: means over all samples, right and wrong, bootstrap interval. "
+    text += f"Differences to {baseline}: paired by question, bootstrap. " if baseline else ""
+    if any(value is not None for value in seconds.values()):
+        text += "Seconds are the engine's wall time over all its questions together, not a single user's wait."
+    return Text(text)
+
+
+def _seconds(run: EvaluationRun, label: str) -> float | None:
+    times = [query.all_seconds for query in queries(run, label)]
+    return None if None in times else float(numpy.mean(times))  # type: ignore[arg-type]
+
+
+def _clean(run: EvaluationRun, anchor: str) -> list[Block]:
+    """The table over the questions whose context was never trained on, where the run has one."""
+    if not run.clean:
+        return []
+    caption = f"The {run.clean[0].questions} questions whose context was never trained on"
+    return [_table(f"{anchor}-clean", caption, RESULTS, run.clean, {}, {})]
+
+
+def _scatter(run: EvaluationRun, rows: Sequence[Row], tokens: dict[str, Interval]) -> Figure:
+    best = [row.method for row in front(rows)]
+    caption = f"Accuracy against tokens, with 95 % intervals. On the Pareto front: {', '.join(best)}."
+    said = "; ".join(f"{r.method} {percent(r.accuracy)} % at {number(r.output_tokens)} tokens" for r in rows)
+
+    def drawn(canvas: Canvas) -> None:
+        draw(canvas.subplots(), rows, {method: (tokens[method].low, tokens[method].high) for method in tokens})
+        legend(canvas)
+
+    return figure(f"accuracy-tokens-{run.slug}", caption, f"{caption} {said}.", drawn, (4.6, 4.0))
+
+
+def _histograms(run: EvaluationRun) -> Figure:
+    replies: dict[str, list[Reply]] = run.replies or {}
+    counts = {method: [r.output_tokens for r in rows] for method, rows in replies.items()}
+    longest = max(max(tokens) for tokens in counts.values())
+    bins = numpy.linspace(0, longest + 1, 41)
+
+    def drawn(canvas: Canvas) -> None:
+        panels = canvas.subplots(len(counts), sharex=True, squeeze=False)[:, 0]
+        for i, (axes, (method, tokens)) in enumerate(zip(panels, counts.items(), strict=True)):
+            axes.hist(tokens, bins=bins, color=COLOURS[i % len(COLOURS)])
+            axes.axvline(numpy.mean(tokens), color="gray", lw=1, ls="--")
+            axes.set_title(literal(method), loc="right", fontsize=10, y=0.7)
+            axes.yaxis.set_major_locator(MaxNLocator(2, integer=True))
+        panels[-1].set_xlabel("output tokens of a question, the estimator's included")
+        canvas.supylabel("questions", fontsize=10)
+
+    medians = "; ".join(f"{method} {numpy.median(tokens):,.0f}" for method, tokens in counts.items())
+    caption = "Output tokens of single questions; the dashed line is the mean."
+    return figure(
+        f"tokens-{run.slug}", caption, f"{caption} Medians: {medians}.", drawn, (4.6, 0.6 + 0.85 * len(counts))
+    )

@@ -1,0 +1,43 @@
+"""What was left out, and why: one table over all runs."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+from tale.report.blocks import Column, Section, Table, Text, whole
+from tale.report.runs import EvaluationRun, Run, SearchRun, TrainRun
+
+COLUMNS = (Column("run", "run"), Column("what", "what"), Column("count", "how many", whole))
+
+
+def left_out_section(runs: Sequence[Run]) -> Section:
+    """Questions without a target, records not trained on, answers cut off or not asked as meant, duplicates."""
+    rows = [(run.name, what, count) for run in runs for what, count in _left_out(run) if count]
+    title = "What was left out, and why"
+    if not rows:
+        return Section("left-out", title, [Text("Nothing.")])
+    return Section("left-out", title, [Table("left-out", "By run", COLUMNS, rows)])
+
+
+def _left_out(run: Run) -> Iterator[tuple[str, int]]:
+    yield "duplicate questions, dropped", run.identity.get("questions", {}).get("duplicates", 0)
+    if isinstance(run, SearchRun):
+        records = run.records or []
+        yield from _counted("questions without a target: {}", (r.reason for r in records if not r.target))
+        answers = (a for r in records for attempt in r.attempts for a in attempt.answers)
+        yield "answers under a budget that were cut off, counted as wrong", sum(a.finish != "stop" for a in answers)
+    if isinstance(run, TrainRun):
+        for reason, count in run.identity.get("examples", {}).get("left_out", {}).items():
+            yield f"records not trained on: {reason}", count
+    if isinstance(run, EvaluationRun):
+        for method, replies in (run.replies or {}).items():
+            yield from _counted(f"{method}: asked as vanilla CoT, {{}}", (r.fallback for r in replies if r.fallback))
+            yield f"{method}: cut off", sum(r.finish != "stop" for r in replies)
+            yield f"{method}: read by its last number, without [[ ]]", sum(r.via == "fallback" for r in replies)
+            yield f"{method}: no answer to be read", sum(r.value is None for r in replies)
+
+
+def _counted(what: str, reasons: Iterator[str | None]) -> Iterator[tuple[str, int]]:
+    for reason, count in Counter(map(str, reasons)).most_common():
+        yield what.format(reason), count

@@ -1,0 +1,80 @@
+"""A whole report: runs read, sections made, page written."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from tale.config import ReportRecipe
+from tale.errors import UserError
+from tale.report.blocks import Block, Column, Folded, Section, Table, Text
+from tale.report.costs import costs_section
+from tale.report.evaluation import evaluation_section, rows_of
+from tale.report.left_out import left_out_section
+from tale.report.page import write_page
+from tale.report.paper import paper_section
+from tale.report.runs import EvaluationRun, Run, SearchRun, TrainRun, read_runs
+from tale.report.search import search_section
+from tale.report.training import training_section
+
+KINDS = {SearchRun: "search", TrainRun: "training", EvaluationRun: "evaluation"}
+COLUMNS = (
+    Column("run", "run"),
+    Column("kind", "kind"),
+    Column("model", "model"),
+    Column("commit", "commit"),
+    Column("machine", "machine"),
+    Column("python", "Python"),
+)
+
+
+def report(recipe: ReportRecipe) -> Path:
+    """Write the page of a report's runs; its file.
+
+    Raises:
+        UserError: a folder is missing, or a file of a run is damaged; nothing is written then.
+    """
+    runs, output = read_runs(recipe.runs), Path(recipe.output)
+    if any(output.resolve() == run.folder.resolve() for run in runs):
+        raise UserError(f"output={recipe.output}: is one of the runs; give the report a folder of its own")
+    evaluations = [(run, rows_of(run)) for run in runs if isinstance(run, EvaluationRun)]
+    paper = paper_section(evaluations, runs)
+    sections = [
+        *(evaluation_section(run, rows, recipe.examples) for run, rows in evaluations),
+        *([paper] if paper else []),
+        costs_section(runs, recipe.hourly),
+        *(search_section(run) for run in runs if isinstance(run, SearchRun)),
+        *(training_section(run) for run in runs if isinstance(run, TrainRun)),
+        left_out_section(runs),
+        what_was_run(runs),
+    ]
+    page = write_page(f"tale: report of {len(runs)} run{'s' * (len(runs) > 1)}", sections, output)
+    print(f"report: {page}")
+    return page
+
+
+def what_was_run(runs: Sequence[Run]) -> Section:
+    """Model, versions, commit and machine of each run, with its resolved recipe and run.json as they are."""
+    rows = [
+        [
+            run.name,
+            KINDS.get(type(run)),
+            run.model if run.identity else None,
+            run.identity.get("commit"),
+            run.identity.get("machine"),
+            run.identity.get("python"),
+        ]
+        for run in runs
+    ]
+    blocks: list[Block] = [Table("runs", "Runs", COLUMNS, rows)]
+    for run in runs:
+        if type(run) is Run:
+            what = "its recipe.yaml is none of them" if run.yaml else "it has no recipe.yaml"
+            blocks.append(Text(f"{run.name} is not a search, a training or an evaluation: {what}.", warning=True))
+        if run.yaml:
+            blocks.append(Folded(f"{run.name}: resolved recipe", run.yaml))
+        if run.identity:
+            identity = json.dumps(run.identity, indent=1, ensure_ascii=False)
+            blocks.append(Folded(f"{run.name}: command, versions, commit, machine", identity))
+    return Section("runs", "What was run", blocks)

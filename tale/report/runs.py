@@ -1,0 +1,175 @@
+"""Reading run folders: what kind of run each one is, and what it has left behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, fields
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tale.config import EvaluateRecipe, MethodConfig, SearchRecipe, TrainRecipe
+from tale.engines.journal import Journal, read_journal
+from tale.errors import UserError
+from tale.evaluation.methods import Reply, label_of, read_replies
+from tale.evaluation.summary import Row
+from tale.recipes import load
+from tale.records import Record, read_records
+from tale.report.events import Curves, read_curves
+from tale.runs import read_run
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder. `identity` is its run.json, `yaml` its resolved recipe as text; both empty where there is none."""
+
+    folder: Path
+    identity: dict[str, Any] = field(default_factory=dict)
+    yaml: str = ""
+
+    @property
+    def name(self) -> str:
+        """The folder, as it was given."""
+        return str(self.folder)
+
+    @property
+    def slug(self) -> str:
+        """The folder as the name of a file or an anchor."""
+        return re.sub(r"[^\w-]+", "-", self.name).strip("-")
+
+    @property
+    def model(self) -> str:
+        """The base model's name."""
+        return str(self.identity.get("base", {}).get("name", "unknown model"))
+
+    @cached_property
+    def journals(self) -> list[Journal]:
+        """Every journal of the run, those of its shards included."""
+        files = [file for place in (".", "shard-*") for file in self.folder.glob(f"{place}/journal*.jsonl")]
+        return [read_journal(file) for file in sorted(files)]
+
+    def place(self, path: str, output: str) -> Path:
+        """Where a path of the recipe is now, seen from this folder, which the run knew as `output`."""
+        return Path(os.path.normpath(self.folder.absolute() / os.path.relpath(path, output)))
+
+
+@dataclass(frozen=True)
+class SearchRun(Run):
+    """A search; `records` is None where it was not finished."""
+
+    recipe: SearchRecipe = field(kw_only=True)
+
+    @cached_property
+    def records(self) -> list[Record] | None:
+        """What was found for each question."""
+        file = self.folder / "records.jsonl"
+        return read_records(file) if file.is_file() else None
+
+
+@dataclass(frozen=True)
+class TrainRun(Run):
+    """A training; without an adapter it was not finished."""
+
+    recipe: TrainRecipe = field(kw_only=True)
+
+    @property
+    def finished(self) -> bool:
+        """Whether it has left an adapter."""
+        return (self.folder / "adapter").is_dir()
+
+    @cached_property
+    def curves(self) -> Curves:
+        """What was logged at each step."""
+        return read_curves(self.folder)
+
+    def searches(self, runs: Iterable[Run]) -> list[SearchRun]:
+        """The searches, of those given, that it was trained on."""
+        places = {self.place(path, self.recipe.output).parent for path in self.recipe.data.records}
+        return [run for run in runs if isinstance(run, SearchRun) and run.folder.absolute() in places]
+
+
+@dataclass(frozen=True)
+class EvaluationRun(Run):
+    """An evaluation; `replies` is None where it was not finished, or not since it was begun with other methods."""
+
+    recipe: EvaluateRecipe = field(kw_only=True)
+
+    @cached_property
+    def replies(self) -> dict[str, list[Reply]] | None:
+        """Every method's replies, over the same questions in the same order."""
+        if not self.file.is_file():
+            return None
+        replies = read_replies(self.file)
+        return replies if not replies or replies.keys() == self.methods.keys() else None
+
+    @property
+    def file(self) -> Path:
+        """Where the replies are."""
+        return self.folder / "replies.jsonl"
+
+    @cached_property
+    def clean(self) -> list[Row]:
+        """The rows over the questions whose context was never trained on; none where the run has no table of them."""
+        file, known = self.folder / "summary_clean.json", [field.name for field in fields(Row)]
+        if not file.is_file():
+            return []
+        try:
+            return [Row(**{name: row.get(name) for name in known}) for row in json.loads(file.read_bytes())]
+        except (ValueError, AttributeError) as error:
+            raise UserError(f"{file}: damaged ({error}); scripts/evaluate.py writes it anew") from error
+
+    @property
+    def methods(self) -> dict[str, MethodConfig]:
+        """The methods by their name in tables."""
+        return {label_of(method): method for method in self.recipe.methods}
+
+    def training(self, method: MethodConfig, runs: Iterable[Run]) -> TrainRun | None:
+        """The training, of those given, that made the method's adapter."""
+        place = self.place(method.adapter, self.recipe.output).parent if method.adapter else None
+        return next((run for run in runs if isinstance(run, TrainRun) and run.folder.absolute() == place), None)
+
+
+# A key that recipes of one kind alone have.
+KINDS = {"objective": (TrainRun, TrainRecipe), "methods": (EvaluationRun, EvaluateRecipe)}
+KINDS |= {"strategy": (SearchRun, SearchRecipe)}
+
+
+def read_runs(folders: Sequence[str]) -> list[Run]:
+    """Every folder's run, each once.
+
+    Raises:
+        UserError: no folder is given or one is not there, or a recipe.yaml or run.json cannot be read.
+    """
+    if not folders:
+        raise UserError("runs: none given, such as runs=[runs/search,runs/sft,runs/eval]")
+    for folder in folders:
+        if not Path(folder).is_dir():
+            raise UserError(f"runs: no folder {folder}; give the output folders of runs")
+    places = {Path(folder).resolve(): Path(os.path.normpath(folder)) for folder in reversed(folders)}
+    runs = [_read(folder) for folder in reversed(places.values())]
+    named: dict[str, Run] = {}
+    for run in runs:
+        if (other := named.setdefault(run.slug, run)) is not run:
+            raise UserError(f"runs: {other.name} and {run.name} would have files of one name; rename a folder")
+    return runs
+
+
+def _read(folder: Path) -> Run:
+    identity = read_run(folder) if (folder / "run.json").is_file() else {}
+    file = folder / "recipe.yaml"
+    if not file.is_file():
+        return Run(folder, identity)
+    try:
+        text = file.read_text(encoding="utf-8")
+        keys = yaml.safe_load(text) or {}
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise UserError(f"{file}: cannot be read ({' '.join(str(error).split())})") from error
+    for key, (kind, recipe) in KINDS.items():
+        if key in keys:
+            return kind(folder, identity, text, recipe=load(recipe, [f"recipe={file}"]))
+    return Run(folder, identity, text)

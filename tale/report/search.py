@@ -1,0 +1,141 @@
+"""A search's section: targets found, what they save (Fig 3), the budgets, and elasticity where it was a grid."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from itertools import pairwise
+
+import numpy
+from matplotlib.figure import Figure as Canvas
+from matplotlib.ticker import MaxNLocator
+
+from tale.records import Attempt, Record
+from tale.report.blocks import Block, Column, Figure, Interval, Section, Table, Text, number, percent, whole
+from tale.report.figures import COLOURS, figure
+from tale.report.runs import SearchRun
+from tale.statistics import paired_difference, wilson
+
+
+def search_section(run: SearchRun) -> Section:
+    """All about one search."""
+    anchor, title = f"search-{run.slug}", f"Search: {run.name}"
+    about = Text(f"{run.model} on {run.recipe.benchmark.name}, strategy {run.recipe.strategy}.")
+    records = run.records
+    if records is None:
+        done = sum(len(journal.answers) for journal in run.journals)
+        advice = f"; {done:,} answers are in its journal, and its command goes on from there" if done else ""
+        return Section(anchor, title, [about, _missing(f"records.jsonl is missing, the run was not finished{advice}.")])
+    if not records:
+        return Section(anchor, title, [about, _missing("records.jsonl is empty.")])
+    found = [record for record in records if record.target]
+    blocks: list[Block] = [about, _summary(run, records, found)]
+    if found:
+        blocks += [_tokens(run, found), _budgets(run, found)]
+    if run.recipe.strategy == "grid" and (searched := [record for record in records if record.attempts]):
+        blocks += _elasticity(run, searched)
+    return Section(anchor, title, blocks)
+
+
+def _missing(text: str) -> Text:
+    return Text(f"No results: {text}", warning=True)
+
+
+def _summary(run: SearchRun, records: Sequence[Record], found: Sequence[Record]) -> Table:
+    rows: list[tuple[str, float, float]] = [("with a target", len(found), len(found) / len(records))]
+    reasons = Counter(str(record.reason) for record in records if not record.target)
+    rows += [(f"without: {reason}", count, count / len(records)) for reason, count in reasons.most_common()]
+    attempts = [attempt for record in records for attempt in record.attempts]
+    caption = f"{len(records)} questions, {len(attempts)} budgets tried."
+    if found:
+        before, after = _means(found)
+        caption += f" With a target: vanilla {before:,.1f} tokens, target {after:,.1f}, {1 - after / before:.1%} saved."
+    columns = [Column("outcome", "outcome"), Column("questions", "questions", whole), Column("share", "%", percent)]
+    return Table(f"search-{run.slug}", caption, columns, rows)
+
+
+def _means(found: Sequence[Record]) -> tuple[float, float]:
+    vanilla, target = zip(*((r.vanilla.best.tokens, r.target.tokens) for r in found if r.target), strict=True)
+    return float(numpy.mean(vanilla)), float(numpy.mean(target))
+
+
+def _tokens(run: SearchRun, found: Sequence[Record]) -> Figure:
+    before, after = _means(found)
+
+    def drawn(canvas: Canvas) -> None:
+        axes = canvas.subplots()
+        vanilla, target = zip(*((r.vanilla.best.tokens, r.target.tokens) for r in found if r.target), strict=True)
+        axes.scatter(vanilla, target, s=14, alpha=0.5, color=COLOURS[0], linewidths=0)
+        axes.plot([0, max(vanilla)], [0, max(vanilla)], "--", lw=1, color="gray")
+        axes.set(xlabel="tokens of the vanilla answer", ylabel="tokens under β*", xlim=(0, None), ylim=(0, None))
+        axes.grid(alpha=0.3)
+
+    caption = "Tokens with vanilla CoT and under the searched budget, a point a question (Fig 3). Dashed: no saving."
+    alt = f"{caption} {len(found)} questions, mean {before:,.1f} against {after:,.1f} tokens."
+    return figure(f"search-tokens-{run.slug}", caption, alt, drawn)
+
+
+def _budgets(run: SearchRun, found: Sequence[Record]) -> Figure:
+    budgets = [record.budget for record in found if record.budget]
+    edges = [2**i for i in range(max(budgets).bit_length() + 1)]
+    counts, _ = numpy.histogram(budgets, edges)
+    names = [f"{low}–{high - 1}" if high - low > 1 else f"{low}" for low, high in pairwise(edges)]
+
+    def drawn(canvas: Canvas) -> None:
+        axes = canvas.subplots()
+        axes.bar(names, counts, color=COLOURS[0])
+        axes.set(xlabel="searched budget β*, tokens", ylabel="questions")
+        axes.tick_params("x", rotation=30)
+        axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+
+    median = f"median {numpy.median(budgets):g}, from {min(budgets)} to {max(budgets)}"
+    alt = f"Histogram of β* over {len(budgets)} questions: {median}."
+    return figure(f"search-budgets-{run.slug}", "The searched budgets, by powers of two.", alt, drawn)
+
+
+def _elasticity(run: SearchRun, searched: Sequence[Record]) -> list[Block]:
+    """Table 8's form and its curve: tokens and accuracy by share of the vanilla answer's tokens."""
+    rows: list[tuple[float, float, Interval, Interval]] = []
+    for share in sorted(run.recipe.grid):
+        attempts = [attempt for record in searched if (attempt := _under(record, share))]
+        answers = [answer for attempt in attempts for answer in attempt.answers]
+        if answers:
+            right = sum(answer.usable for answer in answers)
+            tokens = [float(numpy.mean([answer.tokens for answer in attempt.answers])) for attempt in attempts]
+            mean = Interval(*paired_difference(tokens, [0.0] * len(tokens)))
+            rows.append((share, len(attempts), Interval(right / len(answers), *wilson(right, len(answers))), mean))
+    if not rows:
+        return [_missing("no budget of this grid is in the records.")]
+    columns = [
+        Column("share", "budget, × vanilla tokens", "{:g}".format),
+        Column("questions", "questions", whole),
+        Column("accuracy", "right, % [95 %]", percent),
+        Column("tokens", "output tokens [95 %]", number),
+    ]
+    caption = "Elasticity (Table 8): only questions whose vanilla answer is right; a cut-off answer counts as wrong."
+    return [Table(f"elasticity-{run.slug}", caption, columns, rows), _curve(run, rows)]
+
+
+def _under(record: Record, share: float) -> Attempt | None:
+    """The attempt of one rung of the ladder, as `tale.search.strategies.grid` asks it."""
+    budget = max(1, round(share * record.vanilla.best.tokens))
+    return next((attempt for attempt in record.attempts if attempt.budget == budget), None)
+
+
+def _curve(run: SearchRun, rows: Sequence[tuple[float, float, Interval, Interval]]) -> Figure:
+    shares = [row[0] for row in rows]
+
+    def drawn(canvas: Canvas) -> None:
+        panels = canvas.subplots(2, sharex=True)
+        for i, (axes, label, scale) in enumerate(zip(panels, ("output tokens", "right, %"), (1, 100), strict=True)):
+            values = [row[3 - i] for row in rows]
+            errors = [[scale * (v.value - v.low) for v in values], [scale * (v.high - v.value) for v in values]]
+            axes.errorbar(shares, [scale * v.value for v in values], errors, fmt="o-", capsize=3, color=COLOURS[i])
+            axes.set(ylabel=label)
+            axes.grid(alpha=0.3)
+        panels[0].set_xscale("log", base=2)
+        panels[1].set_xlabel("budget as a share of the vanilla answer's tokens")
+
+    said = "; ".join(f"{row[0]:g}: {number(row[3])} tokens, {percent(row[2])} % right" for row in rows)
+    caption = "Tokens and accuracy against the budget that was asked for."
+    return figure(f"elasticity-{run.slug}", caption, f"{caption} {said}.", drawn, (4.6, 4.2))

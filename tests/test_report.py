@@ -1,0 +1,550 @@
+"""The report of hand-made runs: every figure on the page is one worked out here by hand."""
+
+from __future__ import annotations
+
+import csv
+import html
+import io
+import json
+import re
+import runpy
+import shutil
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from handmade_runs import evaluation_run, search_run, steps, train_run
+from matplotlib.figure import Figure as Canvas
+from PIL import Image
+
+from tale.config import EvaluateRecipe, ReportRecipe, SearchRecipe
+from tale.errors import UserError
+from tale.evaluation.plot import front
+from tale.evaluation.summary import Row
+from tale.recipes import load
+from tale.records import Answer, Attempt, read_records, write_records
+from tale.report.blocks import Column, Interval, Table, duration
+from tale.report.run import report
+from tale.runs import start_run
+from tale.stages import Stage
+
+ROOT = Path(__file__).resolve().parents[1]
+RUNS = ("runs/search", "runs/sft", "runs/eval")
+VOID = {"meta", "link", "br", "img"}
+
+
+class Page(HTMLParser):
+    """The page taken apart: its tables by caption, its text, and what it would load."""
+
+    def __init__(self, file: Path):
+        super().__init__()
+        self.tables: dict[str, list[list[str]]] = {}
+        self.text, self.links, self.ids, self.unnamed = "", [], [], 0
+        self.rows: list[list[str]] = []
+        self.open: list[str] = []
+        self.feed(file.read_text(encoding="utf-8"))
+        assert self.open == []  # every element is closed
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        given = dict(attributes)
+        self.links += [value for name, value in attributes if name in ("src", "href", "xlink:href") and value]
+        self.ids += [given["id"]] if "id" in given else []
+        self.unnamed += given.get("role") == "img" and not given.get("aria-label")
+        if tag not in VOID:
+            self.open.append(tag)
+        if tag == "tr":
+            self.rows.append([])
+        if tag in ("th", "td"):
+            self.rows[-1].append("")
+        if tag == "caption":
+            self.caption, self.rows = "", []
+
+    def handle_startendtag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.handle_starttag(tag, attributes)
+        if tag not in VOID:
+            self.handle_endtag(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+        if tag == "table":
+            self.tables[self.caption] = self.rows
+
+    def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] not in ("style", "title"):
+            self.text += data
+        if self.open and self.open[-1] == "caption":
+            self.caption += data
+        if self.open and self.open[-1] in ("th", "td"):
+            self.rows[-1][-1] += data
+
+
+def page(*folders: str, **keys: object) -> Page:
+    """The report's page about these runs."""
+    given = [f"runs=[{','.join(folders)}]", "output=runs/report", *(f"{key}={value}" for key, value in keys.items())]
+    return Page(report(load(ReportRecipe, given)))
+
+
+def rows(file: str) -> list[dict[str, str]]:
+    with (Path("runs/report") / file).open(newline="", encoding="utf-8") as lines:
+        return list(csv.DictReader(lines))
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def drawn() -> None:
+    """For a test that looks at figures."""
+
+
+@pytest.fixture(autouse=True)
+def quick(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures are made but not rendered, which takes most of a report's seconds."""
+
+    def save(_figure: Canvas, file: io.StringIO | io.BytesIO, format: str, **_: object) -> None:
+        file.write("<svg></svg>" if format == "svg" else b"")
+
+    if "drawn" not in request.fixturenames:
+        monkeypatch.setattr(Canvas, "savefig", save)
+
+
+@pytest.fixture
+def runs() -> tuple[str, ...]:
+    search_run()
+    train_run()
+    evaluation_run()
+    return RUNS
+
+
+# --- Numbers --------------------------------------------------------------------------------------------------------
+
+
+def test_the_table_has_accuracy_differences_tokens_and_expense(runs: tuple[str, ...]) -> None:
+    """Wilson's interval of 2 of 4 is 15.0 to 85.0 %; a token read costs 0.1, one generated 0.2 of 10⁻⁵ $."""
+    heading, vanilla, estimated, sft, long = page(*runs).tables["4 questions; in brackets 95 % intervals"]
+    assert heading[:3] == ["method", "accuracy, %", "Δ to vanilla, points"]
+    assert vanilla[:3] == ["Vanilla CoT", "50.0 [15.0, 85.0]", ""]
+    assert (sft[0], sft[1][:4], sft[2][:4]) == ("TALE-PT-SFT", "50.0", "+0.0")
+    assert sft[3][:4] == "40.0"
+    assert sft[4:] == ["−60.0 [−60.0, −60.0]", "0.40", "17.00"]
+    assert (long[1][:3], long[2][:5], long[4], long[5]) == (
+        "0.0",
+        "−50.0",
+        "+10.0 [+10.0, +10.0]".replace("+", ""),
+        "1.10",
+    )
+    assert (vanilla[6], estimated[1][:4], estimated[3][:4]) == ("29.00", "75.0", "57.5")
+    (row,) = [r for r in rows("evaluation-runs-eval.csv") if r["method"] == "TALE-EP"]
+    assert float(row["expense"]) == pytest.approx((375 + 280 + 2 * (190 + 40)) / 4 / 10)
+    assert (float(row["output_tokens"]), float(row["accuracy"])) == (57.5, 0.75)
+
+
+def test_how_the_answers_came_about_counts_the_estimator_in(runs: tuple[str, ...]) -> None:
+    heading, vanilla, estimated, *_ = page(*runs).tables["How the answers came about"]
+    assert heading[1:3] == ["estimator's tokens", "asked without a budget"]
+    assert (vanilla[1], estimated[1], estimated[2]) == ("", "10.0", "1")
+    assert (vanilla[-1], estimated[-1]) == ("1", f"{(3 * 0.3 + 1 + 4 * 0.1) / 4:.3g}")
+
+
+def test_the_papers_figures_stand_under_those_of_the_same_benchmark(runs: tuple[str, ...]) -> None:
+    """Of the direct method there are only the paper's."""
+    table = page(*runs).tables["Accuracy, output tokens and expense"]
+    assert table[0][1:] == ["Directly answering", "Vanilla CoT", "TALE-EP", "TALE-PT-SFT", "TALE-PT-DPO"]
+    assert [row[0] for row in table[2:]] == [
+        "gsm8k: tiny-llama, 4 questions (runs/eval)",
+        "gsm8k: the paper, GPT-4o-mini (Table 3)",
+        "gsm8k: the paper, Llama-3.1-8B-Instruct (Tables 5 and 6)",
+    ]
+    assert table[2][4:] == [
+        "50.00",
+        "100.00",
+        "29.00",
+        "75.00",
+        "57.50",
+        table[2][9],
+        "50.00",
+        "40.00",
+        "17.00",
+        "",
+        "",
+    ]
+    assert table[3][1:10] == ["28.29", "12.46", "39.43", "81.35", "318.10", "541.09", "84.46", "77.26", "279.84"]
+    assert table[4][1:] == [
+        *("21.00", "38.54", "", "77.56", "241.51", "", "71.82", "112.21", ""),
+        *("78.57", "139.63", "", "74.11", "149.93"),
+    ]
+
+
+def test_without_its_training_a_trained_method_has_no_column_of_the_papers(runs: tuple[str, ...]) -> None:
+    evaluation_run("runs/own", "benchmark.name=problems")
+    table = page("runs/own").tables["Accuracy, output tokens and expense"]
+    assert table[0][1:] == ["Vanilla CoT", "TALE-EP"]
+    assert len(table) == 3
+
+
+def test_the_ledger_counts_every_call_once_and_the_estimators_apart(runs: tuple[str, ...]) -> None:
+    table = page(*runs, hourly=0.9).tables["Cost ledger"]
+    assert table[1:] == [
+        ["runs/search", "search", "3", "300", "400", "", "4 s", "$0.0011"],
+        ["runs/sft", "training, SFT", "", "", "", "240", "12.0 s", "$0.0030"],
+        ["runs/eval", "evaluation", "19", "1,645", "1,130", "", "14.9 s", "$0.0039"],
+        ["runs/eval", "Vanilla CoT", "4", "360", "400", "", "4 s", "$0.0012"],
+        ["runs/eval", "TALE-EP", "4", "375", "190", "", "1.9 s", "$0.0008"],
+        ["runs/eval", "TALE-EP: its estimator", "4", "280", "40", "", "0.4 s", "$0.0004"],
+        ["runs/eval", "TALE-PT-SFT", "4", "360", "160", "", "1.6 s", "$0.0007"],
+        ["runs/eval", "long", "4", "360", "440", "", "8 s", "$0.0012"],
+    ]
+    assert [float(row["dollars"]) for row in rows("ledger.csv")][:2] == pytest.approx([0.0011, 0.003])
+
+
+def test_training_has_paid_for_itself_after_what_it_took_over_what_a_query_saves(runs: tuple[str, ...]) -> None:
+    """(300 + 400 + 240) / 60 tokens = 15.7, (4 + 12) / 0.6 s = 26.7, ($0.0011 + 0.0030) / $0.00012 = 34.2 queries."""
+    train_run("runs/other")
+    seen = page(*runs, "runs/other", hourly=0.9)
+    took = {
+        "tokens": ["700", "240", "60.0 [60.0, 60.0]", "16 [16, 16]"],
+        "seconds": ["4 s", "12.0 s", "0.600 s [0.600 s, 0.600 s]", "27 [27, 27]"],
+        "dollars": ["$0.0011", "$0.0030", "$0.0001200 [$0.0001200, $0.0001200]", "35 [35, 35]"],
+    }
+    for unit, cells in took.items():
+        caption = f"When search and training have paid for themselves, in {unit}; in brackets 95 % intervals"
+        _, sft, long = seen.tables[caption]
+        assert sft == ["runs/eval", "TALE-PT-SFT", *cells]
+        assert (long[1], long[-1]) == ("long", "never [never, never]")
+    (row, _) = rows("break-even-seconds.csv")
+    assert (float(row["search"]), float(row["training"]), float(row["queries"])) == (4, 12, 27)
+
+
+@pytest.mark.parametrize(
+    ("given", "reason"),
+    [
+        (("runs/sft", "runs/eval"), "its training, or the search that it was trained on, is not among the runs"),
+        (("runs/search", "runs/eval"), "its training, or the search that it was trained on, is not among the runs"),
+        ((*RUNS[1:], "runs/search"), "dollars, because training has no price; hourly=… gives one"),
+    ],
+)
+def test_where_what_it_took_is_not_known_the_page_says_why(
+    runs: tuple[str, ...], given: tuple[str, ...], reason: str
+) -> None:
+    assert f"TALE-PT-SFT of runs/eval: {reason}" in page(*given).text
+
+
+def test_a_search_that_has_lost_its_journal_is_known_by_its_answers_alone(runs: tuple[str, ...]) -> None:
+    Path("runs/search/journal.jsonl").unlink()
+    seen = page(*runs, hourly=1)
+    assert seen.tables["Cost ledger"][1] == ["runs/search", "search", "3", "", f"{3 * 21}", "", "", ""]
+    assert "TALE-PT-SFT of runs/eval: its training, or the search that it was trained on" in seen.text
+
+
+def test_the_journals_of_a_searchs_parts_are_counted_those_of_other_runs_inside_are_not() -> None:
+    run = search_run()
+    for place in ("shard-1-of-1", "inner"):
+        (run / place).mkdir()
+        shutil.copy(run / "journal.jsonl", run / place)
+    assert page("runs/search").tables["Cost ledger"][1][2:5] == ["6", "600", "800"]
+
+
+def test_runs_that_were_moved_together_still_belong_together(runs: tuple[str, ...]) -> None:
+    before = page(*runs).tables
+    shutil.move("runs", "moved")
+    after = page("moved/search", "moved/sft", "moved/eval").tables
+    moved = json.dumps(before).replace("runs/", "moved/")
+    assert json.dumps(after) == moved
+
+
+def test_a_search_shows_its_targets_and_the_reasons_for_none(runs: tuple[str, ...]) -> None:
+    caption = "3 questions, 0 budgets tried. With a target: vanilla 21.0 tokens, target 6.0, 71.4% saved."
+    assert page(*runs).tables[caption][1:] == [
+        ["with a target", "1", "33.3"],
+        ["without: vanilla answer wrong", "1", "33.3"],
+        ["without: no feasible budget", "1", "33.3"],
+    ]
+
+
+def test_a_grid_shows_tokens_and_accuracy_by_share_of_the_vanilla_budget() -> None:
+    """Vanilla answers of 40 tokens; at a quarter one of two is right, at the whole both are."""
+    file = search_run("runs/grid", "strategy=grid", "grid=[0.25,1]") / "records.jsonl"
+    template = read_records(file)[0]
+    said = lambda tokens, right: Answer("", tokens, "stop", right, None, "brackets")  # noqa: E731
+    tried = [{10: (60, True), 40: (30, True)}, {10: (20, False), 40: (50, True)}]
+    records = []
+    for answers in tried:
+        attempts = [Attempt(b, (said(*a),), a[1]) for b, a in answers.items()]
+        changed = {"vanilla": Attempt(None, (said(40, True),), False), "attempts": tuple(attempts), "budget": 40}
+        records.append(type(template)(**{**vars(template), **changed}))
+    write_records(file, records)
+    caption = "Elasticity (Table 8): only questions whose vanilla answer is right; a cut-off answer counts as wrong."
+    table = page("runs/grid").tables[caption]
+    assert [(r[0], r[1], r[2].split()[0], r[3].split()[0]) for r in table[1:]] == [
+        ("0.25", "2", "50.0", "40.0"),
+        ("1", "2", "100.0", "40.0"),
+    ]
+
+
+def test_what_was_left_out_is_counted_by_reason(runs: tuple[str, ...]) -> None:
+    assert page(*runs).tables["By run"][1:] == [
+        ["runs/search", "duplicate questions, dropped", "2"],
+        ["runs/search", "questions without a target: vanilla answer wrong", "1"],
+        ["runs/search", "questions without a target: no feasible budget", "1"],
+        ["runs/sft", "records not trained on: vanilla answer wrong", "7"],
+        ["runs/eval", "duplicate questions, dropped", "1"],
+        ["runs/eval", "TALE-EP: asked as vanilla CoT, unreadable estimate", "1"],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("purge_step", "first", "seconds", "tokens"),
+    [(2, 2, "24.0 s", 100 + 100 + 7 + 7 + 7), (0, 0, "12.0 s", 7 + 7 + 7)],
+    ids=["resumed", "begun anew"],
+)
+def test_the_time_that_a_training_stood_still_and_what_it_forgot_are_not_counted(
+    purge_step: int, first: int, seconds: str, tokens: int
+) -> None:
+    run = train_run()
+    for file in run.glob("events*"):  # event files are read by their name, in which the time comes first
+        file.rename(run / "events.out.tfevents.0000000001.machine")
+    steps(run, {first + i: (0.5, 7) for i in range(3)}, began=9000, purge_step=purge_step)
+    ledger = page("runs/sft").tables["Cost ledger"]
+    assert ledger[1] == ["runs/sft", "training, SFT", f"{tokens}", seconds]
+
+
+# --- The page -------------------------------------------------------------------------------------------------------
+
+
+def test_the_page_needs_nothing_but_itself_and_links_only_to_files_beside_it(
+    runs: tuple[str, ...], drawn: None
+) -> None:
+    seen = page(*runs)
+    files = [link for link in seen.links if not link.startswith(("#", "data:,"))]
+    assert sorted(files) == sorted(f.name for f in Path("runs/report").iterdir() if f.name != "report.html")
+    assert {link.removeprefix("#") for link in seen.links if link.startswith("#")} <= set(seen.ids)
+    assert len(seen.ids) == len(set(seen.ids))
+    assert seen.unnamed == 0
+    text = Path("runs/report/report.html").read_text(encoding="utf-8")
+    assert '<html lang="en">' in text
+    assert "<script" not in text
+    for file in Path("runs/report").glob("*.png"):
+        with Image.open(file) as image:
+            assert len(image.convert("L").getcolors()) > 2  # something is drawn
+
+
+def test_what_a_model_wrote_is_text_and_nothing_else() -> None:
+    answer = "</pre><script>alert(1)</script><b onclick='x'>&amp;"
+    evaluation_run(extra=answer)
+    seen = page("runs/eval")
+    text = Path("runs/report/report.html").read_text(encoding="utf-8")
+    assert "<script" not in text
+    assert "<b onclick" not in text
+    assert seen.text.count(answer) == 16  # 2 trained methods × 4 questions × 2 sides
+
+
+@pytest.mark.parametrize("shown", [0, 1, 2, 4, 8])
+def test_what_was_right_and_turned_wrong_comes_first_and_examples_are_bounded(
+    shown: int, runs: tuple[str, ...]
+) -> None:
+    text = page(*runs, examples=shown).text
+    turns = re.findall(r"(right turned wrong|wrong turned right|\w+ both times), (\d+) → (\d+) tokens", text)
+    sft = turns[: min(shown, 4)]
+    assert len(turns) == 2 * len(sft)
+    expected = [("right turned wrong", "100", "40"), ("right both times", "120", "60")]
+    expected += [("wrong both times", "100", "40"), ("wrong turned right", "80", "20")]
+    assert set(sft[1:]) <= set(expected)
+    assert sft[:1] == expected[:1][: len(sft)]
+    assert "1 right turned wrong, 1 wrong turned right, 1 wrong both times, 1 right both times" in text
+
+
+def test_recipe_versions_commit_and_machine_are_there_to_unfold(runs: tuple[str, ...]) -> None:
+    text = page(*runs).text
+    for run in runs:
+        assert (Path(run) / "recipe.yaml").read_text() in text
+        assert json.dumps(json.loads((Path(run) / "run.json").read_text()), indent=1, ensure_ascii=False) in text
+
+
+# --- Runs without results -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("make", "lost", "said"),
+    [
+        (
+            search_run,
+            "records.jsonl",
+            "records.jsonl is missing, the run was not finished; 3 answers are in its",
+        ),
+        (evaluation_run, "replies.jsonl", "replies.jsonl is missing, the run was not finished; 19 answers are in its"),
+        (train_run, "adapter", "No adapter: the run was not finished"),
+    ],
+)
+def test_a_run_without_results_is_said_to_have_none(make, lost: str, said: str) -> None:
+    run = make()
+    if (run / lost).is_dir():
+        (run / lost).rmdir()
+    else:
+        (run / lost).unlink()
+    assert said in page(str(run)).text
+
+
+def test_replies_of_an_earlier_start_with_other_methods_are_no_results() -> None:
+    run = evaluation_run()
+    start_run(load(EvaluateRecipe, ["recipe=tiny/eval", f"output={run}"]))
+    assert "replies.jsonl is of an earlier start with other methods" in page("runs/eval").text
+
+
+def test_the_questions_of_untrained_contexts_have_a_table_of_their_own() -> None:
+    run = evaluation_run()
+    row = {
+        "method": "m",
+        "questions": 3,
+        "accuracy": 0.5,
+        "accuracy_low": 0.1,
+        "accuracy_high": 0.9,
+        "output_tokens": 7,
+    }
+    (run / "summary_clean.json").write_text(json.dumps([row]))
+    table = page("runs/eval").tables["The 3 questions whose context was never trained on"]
+    assert table == [["method", "accuracy, %", "output tokens"], ["m", "50.0 [10.0, 90.0]", "7.0"]]
+
+
+@pytest.mark.parametrize(("make", "file"), [(search_run, "records.jsonl"), (evaluation_run, "replies.jsonl")])
+def test_an_empty_file_of_results_is_said_to_be_empty(make, file: str) -> None:
+    run = make()
+    (run / file).write_text("")
+    assert f"No results: {file} is empty." in page(str(run)).text
+
+
+def test_a_folder_that_is_no_run_and_a_run_of_another_kind_are_said_to_be_that(place: Path) -> None:
+    (place / "nothing").mkdir()
+    (place / "other").mkdir()
+    (place / "other" / "recipe.yaml").write_text("temperature: 0\n")
+    text = page("nothing", "other").text
+    assert "nothing is not a search, a training or an evaluation: it has no recipe.yaml." in text
+    assert "other is not a search, a training or an evaluation: its recipe.yaml is none of them." in text
+
+
+def test_a_run_that_has_only_begun_has_a_page() -> None:
+    for make, lost in ((search_run, "*.jsonl"), (train_run, "events*"), (evaluation_run, "*.jsonl")):
+        for file in make().glob(lost):
+            file.unlink()
+    text = page(*RUNS).text
+    assert "Nothing was spent in these runs." in text
+    assert "No step was logged" in text
+
+
+def test_one_question_is_enough() -> None:
+    file = evaluation_run() / "replies.jsonl"
+    lines = file.read_text().splitlines(keepends=True)
+    file.write_text("".join(line for line in lines if json.loads(line)["question"] == "q/0"))
+    _, vanilla, *_ = page("runs/eval").tables["1 questions; in brackets 95 % intervals"]
+    assert vanilla[3] == "100.0 [100.0, 100.0]"
+
+
+@pytest.mark.parametrize(
+    ("file", "damage", "message"),
+    [
+        ("eval/replies.jsonl", "{\n", "runs/eval/replies.jsonl:17: not a whole JSON object"),
+        ("eval/replies.jsonl", '{"method": "x"}\n', "runs/eval/replies.jsonl:17: not a reply"),
+        ("eval/journal.jsonl", '{"key": "x"}\n', "runs/eval/journal.jsonl:13: not a journalled answer"),
+        ("eval/summary_clean.json", "[", "runs/eval/summary_clean.json: damaged"),
+        ("search/records.jsonl", "{}\n", "runs/search/records.jsonl:4: not a search record"),
+        ("sft/recipe.yaml", "lr: 1\n", r"runs/sft/recipe.yaml: unknown key lr"),
+        ("sft/recipe.yaml", "\t{\n", "runs/sft/recipe.yaml: cannot be read"),
+    ],
+)
+def test_a_damaged_file_is_named_and_nothing_is_written(
+    runs: tuple[str, ...], file: str, damage: str, message: str
+) -> None:
+    with (Path("runs") / file).open("a") as damaged:
+        damaged.write(damage)
+    with pytest.raises(UserError, match=message):
+        page(*runs)
+    assert not Path("runs/report").exists()
+
+
+def test_replies_that_lack_a_question_are_refused() -> None:
+    file = evaluation_run() / "replies.jsonl"
+    file.write_text("".join(file.read_text().splitlines(keepends=True)[:-1]))
+    with pytest.raises(UserError, match=r"replies.jsonl: not every method has every question"):
+        page("runs/eval")
+
+
+def test_a_journal_that_is_being_written_may_end_in_half_a_line(runs: tuple[str, ...]) -> None:
+    before = page(*runs).tables
+    with Path("runs/search/journal.jsonl").open("a") as journal:
+        journal.write('{"key": "00')
+    assert page(*runs).tables == before
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (["runs=[]", "output=o"], "runs: none given"),
+        (["runs=[nowhere]", "output=o"], "runs: no folder nowhere"),
+        (["runs=[there]", "output=there"], "output=there: is one of the runs"),
+        (["runs=[there,./the/re,the-re]", "output=o"], "runs: the/re and the-re would have files of one name"),
+    ],
+)
+def test_runs_that_cannot_be_reported_are_refused(given: list[str], message: str, place: Path) -> None:
+    for name in ("there", "the/re", "the-re"):
+        (place / name).mkdir(parents=True)
+    with pytest.raises(UserError, match=message):
+        report(load(ReportRecipe, given))
+
+
+def test_a_folder_given_twice_is_one_run(place: Path) -> None:
+    start_run(load(SearchRecipe, ["recipe=tiny/search", "output=runs/s"]))
+    assert len(page("runs/s", "./runs/s/", str(place / "runs" / "s")).tables["Runs"]) == 2
+
+
+@pytest.mark.parametrize("label", [r"$\\bad$ <script>alert(1)</script>", "$1 or $2", "α = 2 & more"])
+def test_any_label_can_stand_in_a_figure(label: str, drawn: None) -> None:
+    evaluation_run(trained=label)
+    assert label in page("runs/eval").text
+    text = Path("runs/report/report.html").read_text(encoding="utf-8")
+    assert "<script" not in text
+    assert html.escape(label, quote=False) in "".join(re.findall(r"<text[^>]*>([^<]*)</text>", text))
+
+
+def test_the_demo_ends_with_the_report_of_its_runs(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    search_run("runs/search_smollm2")
+    for objective in ("sft", "dpo"):
+        train_run(f"runs/{objective}_smollm2", "runs/search_smollm2/records.jsonl")
+    evaluation_run("runs/eval_smollm2")
+    ran: list[Stage] = []
+    monkeypatch.setattr("tale.stages.run_stages", ran.extend)
+    runpy.run_path(str(ROOT / "scripts" / "demo.py"), run_name="__main__")
+    assert [load(s.kind, [f"recipe={s.recipe}"]).output for s in ran] == [f"runs/{s.recipe}" for s in ran]
+    assert "report: runs/report/report.html\n" in capsys.readouterr().out
+    assert [row[0] for row in Page(Path("runs/report/report.html")).tables["Runs"][1:]] == [
+        f"runs/{s.recipe}" for s in ran
+    ]
+
+
+# --- Pieces ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_pareto_front_is_what_no_other_method_beats_at_as_few_tokens() -> None:
+    blank = dict.fromkeys(Row.__dataclass_fields__)
+    made = [("a", 10, 0.5), ("b", 20, 0.4), ("c", 20, 0.7), ("d", 30, 0.7), ("e", 10, 0.2), ("f", 90, 0.8)]
+    found = front([Row(**{**blank, "method": m, "output_tokens": t, "accuracy": a}) for m, t, a in made])
+    assert [row.method for row in found] == ["a", "c", "f"]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [(0.5, "0.5 s"), (35.25, "35.2 s"), (59.99, "60.0 s"), (680, "11 min 20 s"), (21240, "5 h 54 min")],
+)
+def test_a_duration_is_shown_in_its_own_units(seconds: float, shown: str) -> None:
+    assert duration(seconds) == shown
+
+
+def test_a_table_in_csv_has_an_interval_in_three_columns_and_all_digits() -> None:
+    columns = [Column("run", "run"), Column("share", "share")]
+    table = Table("t", "", columns, [["a, b", Interval(1 / 3, 0.25, 0.5)], ["c", None], ["d", 0.1]])
+    assert table.csv().splitlines() == [
+        "run,share,share_low,share_high", '"a, b",0.3333333333333333,0.25,0.5', "c,,,", "d,0.1,,"
+    ]  # fmt: skip

@@ -75,7 +75,7 @@ def unseen(questions: Sequence[Question], cards: Sequence[AdapterCard | None]) -
 
 
 def _report(recipe: EvaluateRecipe, replies: dict[str, list[Reply]], title: str, folder: Path, name: str) -> list[Row]:
-    rows = summarise(replies, _reference(recipe.methods), recipe.prices)
+    rows = summarise(replies, _reference(recipe.methods), recipe.prices, recipe.margin / 100)
     print_table(rows, title)
     write_summary(rows, folder, name)
     return rows

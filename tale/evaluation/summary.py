@@ -6,7 +6,7 @@ import csv
 import io
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import fmean
 
@@ -17,7 +17,7 @@ from tale.config import PriceConfig
 from tale.costs import dollars
 from tale.evaluation.methods import Reply
 from tale.files import write_atomic
-from tale.statistics import paired_difference, wilson
+from tale.statistics import Paired, Verdict, paired_difference, wilson
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,8 @@ class Row:
 
     `*_low`/`*_high` bound 95 % intervals; differences are to the reference method, paired by question, and None for
     the reference itself. `expense` is in 10⁻⁵ dollars a sample, as in the paper, None where no price is given.
+    `mcnemar_p` is of the difference in accuracy; `within_margin` says whether that is less than `margin` to the worse
+    (`tale.statistics`), and `questions_needed` how many questions would be enough to show it.
     """
 
     method: str
@@ -47,34 +49,70 @@ class Row:
     graded_by_fallback: float
     asked_without_budget: int
     expense: float | None
+    expense_difference: float | None = None
+    expense_difference_low: float | None = None
+    expense_difference_high: float | None = None
+    mcnemar_p: float | None = None
+    margin: float | None = None
+    within_margin: Verdict | None = None
+    questions_needed: int | None = None
 
 
-def summarise(replies: dict[str, list[Reply]], reference: str | None, prices: PriceConfig) -> list[Row]:
-    """A row for each method; `replies[method]` are over the same questions in the same order."""
-    baseline = replies.get(reference) if reference else None
-    return [_row(rows, baseline if method != reference else None, prices) for method, rows in replies.items()]
+def summarise(
+    replies: dict[str, list[Reply]], reference: str | None, prices: PriceConfig, margin: float = 0.03
+) -> list[Row]:
+    """A row for each method; `replies[method]` are over the same questions in the same order, `margin` is a share."""
+    rows = {method: _alone(of, prices) for method, of in replies.items()}
+    if reference is None or reference not in replies:
+        return list(rows.values())
+    return [
+        row if method == reference else _compared(row, replies[method], replies[reference], prices, margin)
+        for method, row in rows.items()
+    ]
 
 
-def _row(replies: list[Reply], baseline: list[Reply] | None, prices: PriceConfig) -> Row:
-    right = [float(r.correct) for r in replies]
-    tokens = [float(r.output_tokens) for r in replies]
-    low, high = wilson(int(sum(right)), len(right))
-    accuracy_difference = tokens_difference = (None, None, None)
-    ratio = None
-    if baseline:
-        base_tokens = [float(r.output_tokens) for r in baseline]
-        accuracy_difference = paired_difference(right, [float(r.correct) for r in baseline])
-        tokens_difference = paired_difference(tokens, base_tokens)
-        ratio = fmean(tokens) / fmean(base_tokens)
+def _alone(replies: list[Reply], prices: PriceConfig) -> Row:
+    """The figures of a method by itself."""
+    right = sum(r.correct for r in replies)
+    low, high = wilson(right, len(replies))
+    nothing = (None, None, None)
     return Row(
-        replies[0].method, len(replies), fmean(right), low, high, *accuracy_difference,
-        fmean(tokens), fmean(r.estimator_tokens for r in replies), *tokens_difference, ratio,
+        replies[0].method, len(replies), right / len(replies), low, high, *nothing,
+        fmean(r.output_tokens for r in replies), fmean(r.estimator_tokens for r in replies), *nothing, None,
         truncated=fmean(r.finish == "length" for r in replies),
         in_format=fmean(r.via == "brackets" for r in replies),
         graded_by_fallback=fmean(r.via == "fallback" for r in replies),
         asked_without_budget=sum(r.fallback is not None for r in replies),
-        expense=fmean(_expense(r, prices) for r in replies) if prices.input or prices.output else None,
+        expense=fmean(_expense(r, prices) for r in replies) if _priced(prices) else None,
     )  # fmt: skip
+
+
+def _compared(row: Row, ours: list[Reply], theirs: list[Reply], prices: PriceConfig, margin: float) -> Row:
+    """The row with its differences to the reference, `theirs`."""
+    paired = Paired.of([r.correct for r in ours], [r.correct for r in theirs])
+    accuracy = (paired.difference, *paired.interval())
+    tokens = paired_difference([r.output_tokens for r in ours], [r.output_tokens for r in theirs])
+    differences = _bounds("accuracy", accuracy) | _bounds("tokens", tokens)
+    if _priced(prices):
+        costs = [[_expense(r, prices) for r in side] for side in (ours, theirs)]
+        differences |= _bounds("expense", paired_difference(*costs))
+    return replace(
+        row,
+        **differences,
+        tokens_ratio=row.output_tokens / fmean(r.output_tokens for r in theirs),
+        mcnemar_p=paired.mcnemar(),
+        margin=margin,
+        within_margin=paired.not_worse(margin),
+        questions_needed=paired.questions_needed(margin),
+    )
+
+
+def _bounds(name: str, difference: tuple[float, float, float]) -> dict[str, float]:
+    return {f"{name}_difference{end}": value for end, value in zip(("", "_low", "_high"), difference, strict=True)}
+
+
+def _priced(prices: PriceConfig) -> bool:
+    return bool(prices.input or prices.output)
 
 
 def _expense(reply: Reply, prices: PriceConfig) -> float:
@@ -87,8 +125,9 @@ def print_table(rows: Sequence[Row], title: str) -> None:
     """The table on the terminal."""
     table = Table(title=title, title_justify="left")
     priced = any(row.expense is not None for row in rows)
-    headings = ["method", "accuracy % [95 %]", "Δ to vanilla", "output tokens", "of which estimator", "× vanilla",
-                "cut off %", "[[ ]] %", "last-number %", "no budget"]  # fmt: skip
+    within = next((f"within {100 * row.margin:g} points" for row in rows if row.margin), "within the margin")
+    headings = ["method", "accuracy % [95 %]", "Δ to vanilla", "McNemar p", within, "output tokens",
+                "of which estimator", "× vanilla", "cut off %", "[[ ]] %", "last-number %", "no budget"]  # fmt: skip
     for i, heading in enumerate(headings + ["expense 10⁻⁵ $"] * priced):
         table.add_column(heading, justify="right" if i else "left")
     for r in rows:
@@ -96,6 +135,8 @@ def print_table(rows: Sequence[Row], title: str) -> None:
             r.method,
             f"{100 * r.accuracy:.1f} [{100 * r.accuracy_low:.1f}, {100 * r.accuracy_high:.1f}]",
             _difference(r),
+            _p(r),
+            r.within_margin or "",
             f"{r.output_tokens:.1f}",
             f"{r.estimator_tokens:.1f}",
             f"{r.tokens_ratio:.2f}" if r.tokens_ratio is not None else "",
@@ -105,7 +146,7 @@ def print_table(rows: Sequence[Row], title: str) -> None:
             str(r.asked_without_budget),
         ]
         table.add_row(*cells, *([f"{r.expense:.2f}"] if r.expense is not None else []))
-    Console(width=None if Console().is_terminal else 150).print(table)
+    Console(width=None if Console().is_terminal else 180).print(table)
 
 
 def _difference(r: Row) -> str:
@@ -113,6 +154,12 @@ def _difference(r: Row) -> str:
         return ""
     low, high = 100 * (r.accuracy_difference_low or 0), 100 * (r.accuracy_difference_high or 0)
     return f"{100 * r.accuracy_difference:+.1f} [{low:+.1f}, {high:+.1f}]"
+
+
+def _p(r: Row) -> str:
+    if r.mcnemar_p is None:
+        return ""
+    return "<0.001" if r.mcnemar_p < 0.001 else f"{r.mcnemar_p:.3f}"
 
 
 def write_summary(rows: Sequence[Row], folder: Path, name: str) -> None:

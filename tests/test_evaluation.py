@@ -22,11 +22,12 @@ from tale.engines import Completion, Sampling
 from tale.errors import UserError
 from tale.evaluation import run
 from tale.evaluation.methods import Reply, answer, check_methods, label_of, read_budget
-from tale.evaluation.summary import Row, print_table, summarise, write_summary
+from tale.evaluation.summary import Row, print_table, summarise
 from tale.models.lora import AdapterCard
 from tale.recipes import load
 from tale.records import Answer, Attempt, Record, write_records
 from tale.statistics import paired_difference, wilson
+from tale.tables import write_rows
 
 QUESTIONS = questions(4)
 VANILLA = {
@@ -304,7 +305,7 @@ def test_the_table_and_its_files_show_the_same_numbers(tmp_path: Path, capsys: p
     cells = [cell.strip() for cell in line.strip("│┃ ").split("│")]
     assert cells[0] == "TALE-EP"
     assert cells[3:] == ["1.000", "not enough", "46.5", "5.5", "0.27", "0.0", "75.0", "25.0", "2", "3.54"]
-    write_summary(rows, tmp_path, "summary")
+    write_rows(rows, tmp_path, "summary")
     loaded = json.loads((tmp_path / "summary.json").read_text())
     assert [Row(**row) for row in loaded] == rows
     with (tmp_path / "summary.csv").open(newline="") as file:

@@ -15,10 +15,11 @@ from tale.engines.endpoint import RemoteModel
 from tale.errors import UserError
 from tale.evaluation.methods import Reply, answer, check_methods, label_of
 from tale.evaluation.plot import plot
-from tale.evaluation.summary import Row, print_table, summarise, write_summary
+from tale.evaluation.summary import Row, print_table, summarise
 from tale.files import write_jsonl_atomic
 from tale.models.lora import AdapterCard, check_adapter, read_card
 from tale.runs import start_run
+from tale.tables import write_rows
 
 
 def evaluate(recipe: EvaluateRecipe) -> list[Row]:
@@ -77,7 +78,7 @@ def unseen(questions: Sequence[Question], cards: Sequence[AdapterCard | None]) -
 def _report(recipe: EvaluateRecipe, replies: dict[str, list[Reply]], title: str, folder: Path, name: str) -> list[Row]:
     rows = summarise(replies, _reference(recipe.methods), recipe.prices, recipe.margin / 100)
     print_table(rows, title)
-    write_summary(rows, folder, name)
+    write_rows(rows, folder, name)
     return rows
 
 

@@ -1,23 +1,16 @@
-"""From replies to the numbers of the paper's tables, as a terminal table, CSV, JSON and a plot."""
+"""From replies to the numbers of the paper's tables, and as a table on the terminal."""
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass, replace
 from statistics import fmean
-
-from rich.console import Console
-from rich.table import Table
 
 from tale.config import PriceConfig
 from tale.costs import dollars
 from tale.evaluation.methods import Reply
-from tale.files import write_atomic
 from tale.statistics import Paired, Verdict, paired_difference, wilson
+from tale.tables import interval, show, shown
 
 
 @dataclass(frozen=True)
@@ -123,51 +116,34 @@ def _expense(reply: Reply, prices: PriceConfig) -> float:
 
 def print_table(rows: Sequence[Row], title: str) -> None:
     """The table on the terminal."""
-    table = Table(title=title, title_justify="left")
-    priced = any(row.expense is not None for row in rows)
     within = next((f"within {100 * row.margin:g} points" for row in rows if row.margin), "within the margin")
     headings = ["method", "accuracy % [95 %]", "Δ to vanilla", "McNemar p", within, "output tokens",
                 "of which estimator", "× vanilla", "cut off %", "[[ ]] %", "last-number %", "no budget"]  # fmt: skip
-    for i, heading in enumerate(headings + ["expense 10⁻⁵ $"] * priced):
-        table.add_column(heading, justify="right" if i else "left")
-    for r in rows:
-        cells = [
-            r.method,
-            f"{100 * r.accuracy:.1f} [{100 * r.accuracy_low:.1f}, {100 * r.accuracy_high:.1f}]",
-            _difference(r),
-            _p(r),
-            r.within_margin or "",
-            f"{r.output_tokens:.1f}",
-            f"{r.estimator_tokens:.1f}",
-            f"{r.tokens_ratio:.2f}" if r.tokens_ratio is not None else "",
-            f"{100 * r.truncated:.1f}",
-            f"{100 * r.in_format:.1f}",
-            f"{100 * r.graded_by_fallback:.1f}",
-            str(r.asked_without_budget),
-        ]
-        table.add_row(*cells, *([f"{r.expense:.2f}"] if r.expense is not None else []))
-    Console(width=None if Console().is_terminal else 180).print(table)
+    priced = any(row.expense is not None for row in rows)
+    show(
+        title, headings + ["expense 10⁻⁵ $"] * priced, [_cells(row) + [shown(row.expense, 2)] * priced for row in rows]
+    )
+
+
+def _cells(r: Row) -> list[str]:
+    return [
+        r.method,
+        interval(r.accuracy, r.accuracy_low, r.accuracy_high, factor=100),
+        _difference(r),
+        "<0.001" if r.mcnemar_p is not None and r.mcnemar_p < 0.001 else shown(r.mcnemar_p, 3),
+        r.within_margin or "",
+        shown(r.output_tokens),
+        shown(r.estimator_tokens),
+        shown(r.tokens_ratio, 2),
+        shown(r.truncated, factor=100),
+        shown(r.in_format, factor=100),
+        shown(r.graded_by_fallback, factor=100),
+        str(r.asked_without_budget),
+    ]
 
 
 def _difference(r: Row) -> str:
-    if r.accuracy_difference is None:
+    if r.accuracy_difference is None or r.accuracy_difference_low is None or r.accuracy_difference_high is None:
         return ""
-    low, high = 100 * (r.accuracy_difference_low or 0), 100 * (r.accuracy_difference_high or 0)
-    return f"{100 * r.accuracy_difference:+.1f} [{low:+.1f}, {high:+.1f}]"
-
-
-def _p(r: Row) -> str:
-    if r.mcnemar_p is None:
-        return ""
-    return "<0.001" if r.mcnemar_p < 0.001 else f"{r.mcnemar_p:.3f}"
-
-
-def write_summary(rows: Sequence[Row], folder: Path, name: str) -> None:
-    """`<name>.csv` and `<name>.json`."""
-    dicts = [asdict(row) for row in rows]
-    text = io.StringIO()
-    writer = csv.DictWriter(text, dicts[0].keys())
-    writer.writeheader()
-    writer.writerows(dicts)
-    write_atomic(folder / f"{name}.csv", text.getvalue())
-    write_atomic(folder / f"{name}.json", json.dumps(dicts, indent=1, ensure_ascii=False) + "\n")
+    ends = (r.accuracy_difference_low, r.accuracy_difference_high)
+    return interval(r.accuracy_difference, *ends, factor=100, sign="+")

@@ -20,8 +20,10 @@ from tale.data.question import Question
 from tale.data.selection import select
 from tale.engines import Completion, Sampling
 from tale.errors import UserError
+from tale.estimators import Estimate
+from tale.estimators.zero_shot import read_estimate
 from tale.evaluation import run
-from tale.evaluation.methods import Reply, answer, check_methods, label_of, read_budget
+from tale.evaluation.methods import Reply, answer, check_methods, label_of
 from tale.evaluation.summary import Row, print_table, summarise
 from tale.models.lora import AdapterCard
 from tale.recipes import load
@@ -129,7 +131,7 @@ def test_the_estimators_tokens_are_shown_and_counted_readable_or_not() -> None:
     ],
 )
 def test_a_budget_is_the_estimate_times_alpha_rounded_up(text: str, alpha: float, budget: int | None) -> None:
-    assert read_budget(text, alpha) == budget
+    assert Estimate(read_estimate(text)).budget(alpha) == budget
 
 
 def test_alpha_scales_every_estimate() -> None:

@@ -12,7 +12,7 @@ from tale.analysis.paths import iterations, saving
 from tale.analysis.plot import plot_elasticity, plot_paths, plot_savings
 from tale.config import AnalyseRecipe
 from tale.errors import UserError
-from tale.evaluation.compare import check_comparable, read_recipe
+from tale.evaluation.compare import check_comparable, read_recipe, run_folder
 from tale.records import Record, read_records
 from tale.runs import start_run
 from tale.tables import interval, show, shown, write_rows
@@ -42,12 +42,6 @@ def analyse(recipe: AnalyseRecipe) -> None:
     if halved := [search for search in searches if search.strategy != "grid"]:
         _paths(halved, folder)
     print(f"tables and plots: {folder}")
-
-
-def run_folder(records: Path) -> Path:
-    """The folder that says how these records were made: their own, or that of a joined search's first part."""
-    parts = sorted(records.parent.glob("shard-1-of-*"))
-    return parts[0] if parts and not (records.parent / "recipe.yaml").is_file() else records.parent
 
 
 def _read(files: Sequence[str]) -> list[Searched]:

@@ -32,6 +32,12 @@ def check_comparable(runs: Sequence[Path]) -> None:
                 )
 
 
+def run_folder(file: Path) -> Path:
+    """The folder that says how these records or replies were made; of a search's joined parts, the first part's."""
+    parts = sorted(file.parent.glob("shard-1-of-*"))
+    return parts[0] if parts and not (file.parent / "recipe.yaml").is_file() else file.parent
+
+
 def read_recipe(folder: Path) -> dict[str, Any]:
     """The resolved recipe that a run keeps, as plain values.
 

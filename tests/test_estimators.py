@@ -20,6 +20,7 @@ from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from tale.analysis.curve import Range
 from tale.config import EstimateRecipe, EvaluateRecipe, MethodConfig, MethodKind, SearchRecipe
 from tale.data.question import Question
+from tale.data.selection import select
 from tale.errors import UserError
 from tale.estimators import Estimate
 from tale.estimators.base import Constant, Oracle
@@ -28,6 +29,7 @@ from tale.estimators.run import run_estimate
 from tale.estimators.saved import EstimatorCard, load_estimator, save_estimator
 from tale.estimators.score import Ideal, score
 from tale.evaluation.methods import answer, check_methods, label_of
+from tale.evaluation.run import evaluate
 from tale.recipes import load
 from tale.records import write_records
 from tale.runs import start_run
@@ -398,3 +400,37 @@ def test_runs_that_cannot_be_scored_are_refused(searched: Callable[..., str], tm
     with pytest.raises(UserError, match=r"sampling.max_tokens=512, .* has sampling.max_tokens=99"):
         refused(train=[train], grid=[other])
     assert not (tmp_path / "out").exists()
+
+
+# --- With a model ---------------------------------------------------------------------------------------------------
+
+
+def test_the_same_model_as_another_estimates_the_same_and_a_trained_estimator_stands_beside(
+    tiny_model_folder: Path, tmp_path: Path
+) -> None:
+    save_estimator(Constant(5.0), CARD, tmp_path / "constant")
+    other = f"{{kind: estimated, label: other, estimator_model: {{source: {tiny_model_folder}, dtype: float32}}}}"
+    trained = f"{{kind: estimated, estimator: {tmp_path / 'constant'}}}"
+    given = [f"model.source={tiny_model_folder}", f"output={tmp_path / 'run'}", "benchmark.count=3"]
+    recipe = load(EvaluateRecipe, ["recipe=tiny/eval", *given, f"methods=[{{kind: estimated}}, {other}, {trained}]"])
+    itself, asked, constant = evaluate(recipe)
+    assert (itself.output_tokens, itself.accuracy) == (asked.output_tokens, asked.accuracy)
+    assert itself.estimator_tokens == asked.estimator_tokens > 0 == constant.estimator_tokens
+    lines = [json.loads(line) for line in (tmp_path / "run" / "replies.jsonl").read_text().splitlines()]
+    same = [[{**line, "method": ""} for line in lines if line["method"] == name] for name in ("TALE-EP", "other")]
+    assert same[0] == same[1]
+    assert {line["budget"] for line in lines if line["method"] == "CoT, constant budget"} == {5}
+    (journal,) = (tmp_path / "run").glob("estimator-*/journal.jsonl")
+    assert len(journal.read_text().splitlines()) == 1 + 3
+
+
+def test_an_evaluation_refuses_questions_that_its_estimator_was_trained_on(
+    tiny_model_folder: Path, tmp_path: Path
+) -> None:
+    given = ["recipe=tiny/eval", f"model.source={tiny_model_folder}", f"output={tmp_path / 'run'}"]
+    recipe = load(EvaluateRecipe, [*given, f"methods=[{{kind: estimated, estimator: {tmp_path}}}]"])
+    asked, _ = select(recipe.benchmark)
+    save_estimator(Constant(5.0), EstimatorCard("m", [asked[2].question_hash], [asked[2].context_hash]), tmp_path)
+    with pytest.raises(UserError, match=rf"^benchmark: 1 of these questions were trained on \({asked[2].id} …\)"):
+        evaluate(recipe)
+    assert not (tmp_path / "run").exists()

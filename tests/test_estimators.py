@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -396,6 +397,16 @@ def test_runs_that_cannot_be_scored_are_refused(searched: Callable[..., str], tm
         refused(train=[train], grid=[halved])
     with pytest.raises(UserError, match=r"^searched: only with grid"):
         refused(train=[train], searched=[halved])
+    foreign = Path(searched("foreign", "grid", stories(3, first=90)))
+    foreign.write_text(foreign.read_text().replace('"tokenizer": "scripted"', '"tokenizer": "gpt"'))
+    with pytest.raises(UserError, match=r"^grid: its tokens are of gpt, the training's of scripted"):
+        refused(train=[train], grid=[str(foreign)], ridge=1, coverage=0.5)
+    with pytest.raises(UserError, match=r"^train: tokens of gpt, scripted in one training"):
+        refused(train=[train, str(foreign)])
+    failed = Path(searched("failed", "grid", stories(1, first=95)))
+    failed.write_text(re.sub('"target": {[^}]*}', '"target": null', failed.read_text()))
+    with pytest.raises(UserError, match=r"^train: none of 1 questions has a β"):
+        refused(train=[str(failed)])
     other = searched("other", "grid", stories(3, first=90), **{"sampling.max_tokens": 99})
     with pytest.raises(UserError, match=r"sampling.max_tokens=512, .* has sampling.max_tokens=99"):
         refused(train=[train], grid=[other])

@@ -28,7 +28,7 @@ from tale.evaluation.summary import Row, print_table, summarise
 from tale.models.lora import AdapterCard
 from tale.recipes import load
 from tale.records import Answer, Attempt, Record, write_records
-from tale.statistics import paired_difference, wilson
+from tale.statistics import Paired, paired_difference, wilson
 from tale.tables import write_rows
 
 QUESTIONS = questions(4)
@@ -249,6 +249,7 @@ def test_mcnemars_p_the_verdict_and_the_difference_in_cost_by_hand() -> None:
     replies = {"Vanilla CoT": answered("vanilla")[0], "short": answered("budget", budget=20)[0]}
     vanilla, short = summarise(replies, "Vanilla CoT", PriceConfig(0.15, 0.60), margin=0.05)
     assert (vanilla.mcnemar_p, vanilla.within_margin, vanilla.margin) == (None, None, None)
+    assert (short.accuracy_difference_low, short.accuracy_difference_high) == Paired(2, 0, 4).interval()
     assert (short.mcnemar_p, short.within_margin, short.margin) == (0.5, "not enough questions", 0.05)
     # ψ = (2 + 1.9207) / (4 + 3.8415) = 1/2; 7.8489 · ψ / 0.05² = 1569.8
     assert short.questions_needed == 1570

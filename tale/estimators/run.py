@@ -53,15 +53,16 @@ def train_estimators(recipe: EstimateRecipe) -> tuple[dict[str, Trained], Estima
     one than the plain regression, which sees all.
     """
     records = [record for file in recipe.train for record in read_records(Path(file))]
-    found = {record.question.question_hash: record for record in reversed(records) if record.budget and record.target}
-    examples = list(reversed(found.values()))
+    examples = _first_of_each([record for record in records if record.target])
     if not examples:
         raise UserError(f"train: none of {len(records)} questions has a β*")
+    if len(tokenizers := sorted({record.tokenizer for record in records})) > 1:
+        raise UserError(f"train: tokens of {', '.join(tokenizers)} in one training; give the searches of one model")
     questions = [record.question for record in examples]
     sides = {
         part: by_context(questions, part, recipe.calibration, recipe.seed, "calibration") for part in ("train", "test")
     }
-    stars = {digest: record.budget or 0 for digest, record in found.items()}
+    stars = {record.question.question_hash: record.budget or 0 for record in examples}
     of = lambda side: (side, [stars[question.question_hash] for question in side])  # noqa: E731
     estimators: dict[str, Trained] = {
         "constant": Constant(float(median(stars.values()))),
@@ -69,12 +70,8 @@ def train_estimators(recipe: EstimateRecipe) -> tuple[dict[str, Trained], Estima
         "conformal": calibrated(fit(*of(sides["train"]), recipe.ridge), *of(sides["test"]), recipe.coverage),
     }
     # What was searched without finding a β* was not learnt from, but its story was looked at: it counts as seen.
-    seen = [record.question for record in records]
-    digests = (
-        sorted({question.question_hash for question in seen}),
-        sorted({question.context_hash for question in seen}),
-    )
-    return estimators, EstimatorCard(examples[0].tokenizer, *digests)
+    seen = {record.question.question_hash for record in records}, {record.question.context_hash for record in records}
+    return estimators, EstimatorCard(tokenizers[0], *map(sorted, seen))
 
 
 def _check(recipe: EstimateRecipe) -> None:

@@ -29,8 +29,8 @@ class Score:
     In-range accuracy is over all questions; one without an estimate is not in range, and left out of the rest.
     `distance_outside` is the paper's out-of-range distance, a mean over the budgets outside; `distance` is the mean
     over all, 0 inside, which can be compared between estimators: `distance_difference` is its difference to the
-    constant's, paired by question. `error` is the mean |β̂ − β*|, `covered` the share of questions with β* ≤ β̂.
-    `tokens` and `prompt_tokens` are what the estimate of a question itself cost, on average.
+    constant's, paired by question, and `verdict` what that shows. `error` is the mean |β̂ − β*|, `covered` the share of
+    questions with β* ≤ β̂. `tokens` and `prompt_tokens` are what the estimate of a question itself cost, on average.
     """
 
     estimator: str
@@ -44,21 +44,13 @@ class Score:
     distance_difference: float | None
     distance_difference_low: float | None
     distance_difference_high: float | None
+    verdict: str
     error: float | None
     covered: float | None
     covered_low: float | None
     covered_high: float | None
     tokens: float
     prompt_tokens: float
-
-    @property
-    def verdict(self) -> str:
-        """Whether its budgets are nearer to the ideal ranges than the constant's."""
-        if self.distance_difference_low is None or self.distance_difference_high is None:
-            return ""
-        if self.distance_difference_high < 0:
-            return "nearer"
-        return "farther" if self.distance_difference_low > 0 else "no difference shown"
 
 
 def ideals(records: Sequence[Record], stars: Mapping[str, int | None]) -> list[Ideal]:
@@ -81,6 +73,7 @@ def score(
     outside = [distance for distance in distances if distance]
     pairs = [(ours, theirs) for ours, theirs in zip(distances, of_constant, strict=True) if None not in (ours, theirs)]
     compared = pairs and estimates is not constant
+    difference = paired_difference(*zip(*pairs, strict=True)) if compared else (None, None, None)
     covered = sum(star <= budget for star, budget in known)
     asked = [estimate.completion for estimate in estimates if estimate.completion]
     return Score(
@@ -91,13 +84,23 @@ def score(
         *wilson(inside, len(held_out)),
         fmean(outside) if outside else None,
         fmean(distance for distance in distances if distance is not None) if known else None,
-        *(paired_difference(*zip(*pairs, strict=True)) if compared else (None, None, None)),
+        *difference,
+        _verdict(*difference[1:]),
         fmean(abs(budget - star) for star, budget in known) if known else None,
         covered / len(known) if known else None,
         *(wilson(covered, len(known)) if known else (None, None)),
         sum(completion.tokens for completion in asked) / len(held_out),
         sum(completion.prompt_tokens for completion in asked) / len(held_out),
     )
+
+
+def _verdict(low: float | None, high: float | None) -> str:
+    """Whether budgets are nearer to the ideal ranges than the constant's, by the interval of the difference."""
+    if low is None or high is None:
+        return ""
+    if high < 0:
+        return "nearer"
+    return "farther" if low > 0 else "no difference shown"
 
 
 def _distances(held_out: Sequence[Ideal], budgets: Sequence[int | None]) -> list[float | None]:

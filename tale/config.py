@@ -262,6 +262,13 @@ class MethodConfig:
     adapter: str | None = opt("adapter folder to answer with (TALE-PT: kind vanilla with an adapter)", None)
     budget: int | None = opt("for kind budget: tokens", None)
     records: str | None = opt("for kind searched: records.jsonl of a search over the same questions", None)
+    estimator: str | None = opt(
+        "for kind estimated: folder of an estimator that scripts/estimate.py trained; default: zero-shot by a model",
+        None,
+    )
+    estimator_model: ModelConfig | None = opt(
+        "for kind estimated, zero-shot: another model than the evaluated one, on the same engine", None
+    )
     alpha: float = opt("for kind estimated: factor on the estimate (A.8)", 1.0)
 
 
@@ -275,7 +282,43 @@ class EvaluateRecipe:
     sampling: SamplingConfig = group(SamplingConfig)
     engine: EngineConfig = group(EngineConfig)
     methods: list[MethodConfig] = opt("what to compare; differences are to the first plain vanilla")
+    margin: float = opt("points of accuracy that a method may lose and still count as not worse", 3.0, least=0.1)
     prices: PriceConfig = group(PriceConfig)
+
+
+@dataclass
+class AnalyseRecipe:
+    """What searches tell: token elasticity, ideal budgets, monotonicity (§3, A.1, A.2); the searches' paths (Fig 2, 3).
+
+    Takes records of strategy=grid for the curves, and of greedy or minimum for the paths.
+    """
+
+    output: str = opt("folder for tables and plots")
+    records: list[str] = opt("records.jsonl in the run folders of searches; each is a line in the plots")
+
+
+@dataclass
+class EstimateRecipe:
+    """Train budget estimators on searched budgets, and score them on a held-out grid search (§5.2, A.2, A.8)."""
+
+    output: str = opt("folder for the estimators, one folder each, and their scores")
+    train: list[str] = opt("records.jsonl of searches whose β* is learnt")
+    grid: list[str] = opt(
+        "records.jsonl of searches with strategy=grid over other questions, to score on; none: train only", []
+    )
+    searched: list[str] = opt(
+        "records.jsonl of the searches with which the β* of the same questions was found; default: the grid's own", []
+    )
+    replies: list[str] = opt(
+        "replies.jsonl of evaluations of the grid's questions, whose zero-shot estimates are scored too", []
+    )
+    coverage: float = opt("share of questions for which the conformal budget is to reach β*", 0.9, least=0, most=1)
+    calibration: float = opt("share of the training contexts kept apart to calibrate that", 0.3, least=0, most=1)
+    ridge: float | None = opt(
+        "strength of the regression's ridge; default: by cross-validation over contexts", None, least=0
+    )
+    alpha: float = opt("factor on every estimate (A.8)", 1.0)
+    seed: int = opt("of the split into fitting and calibration", 0)
 
 
 @dataclass

@@ -20,25 +20,49 @@ import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from tale.config import AskRecipe, EvaluateRecipe, MergeRecipe, ReportRecipe, SearchRecipe, TrainRecipe
+from tale.config import (
+    AnalyseRecipe,
+    AskRecipe,
+    EstimateRecipe,
+    EvaluateRecipe,
+    MergeRecipe,
+    ReportRecipe,
+    SearchRecipe,
+    TrainRecipe,
+)
 from tale.errors import UserError, nearest
 
 RECIPES = Path(__file__).resolve().parents[1] / "recipes"
-Recipe = TypeVar("Recipe", SearchRecipe, TrainRecipe, EvaluateRecipe, MergeRecipe, AskRecipe, ReportRecipe)
+OF_RUNS = (
+    AnalyseRecipe,
+    EstimateRecipe,
+    ReportRecipe,
+)  # what they work on are runs, so their keys are few: no recipe is needed
+Recipe = TypeVar(
+    "Recipe",
+    SearchRecipe,
+    TrainRecipe,
+    EvaluateRecipe,
+    AnalyseRecipe,
+    EstimateRecipe,
+    ReportRecipe,
+    MergeRecipe,
+    AskRecipe,
+)
 
 
 def load(kind: type[Recipe], arguments: list[str]) -> Recipe:
     """Resolve `recipe=<name or path>` and its `key=value` overrides into a typed recipe.
 
-    Merging, asking and reporting need no recipe: the model is the one in the recipe of the run that made `adapter`, and
-    a report has no model.
+    Merging and asking need no recipe: the model is the one in the recipe of the run that made `adapter`. Nor do
+    commands that work on runs: all their keys can be given as overrides.
 
     Raises:
         UserError: no such recipe, an unknown key, a wrong type, a value out of range, or one that is missing.
     """
     pairs = dict(_pair(argument) for argument in arguments)
     beside_adapter = kind in (MergeRecipe, AskRecipe) and "recipe" not in pairs and "adapter" in pairs
-    alone = kind is ReportRecipe and "recipe" not in pairs
+    alone = kind in OF_RUNS and "recipe" not in pairs
     if beside_adapter:
         file = Path(pairs["adapter"]).parent / "recipe.yaml"
     else:
@@ -80,8 +104,8 @@ def recipe_names() -> list[str]:
 def describe(kind: type) -> str:
     """The help text: what the command does, the shipped recipes of this kind, and every key."""
     fitting = [name for name in recipe_names() if _fits(kind, name)]
-    none = "none is needed" + ("" if kind is ReportRecipe else ", the model is that of the adapter's own run")
-    recipes = ", ".join(fitting) or none
+    needless = "none is needed" if kind in OF_RUNS else "none is needed, the model is that of the adapter's own run"
+    recipes = ", ".join(fitting) or needless
     lines = [str(kind.__doc__), "", f"recipes: {recipes}", "", "keys (override any with key=value):"]
     lines += [f"  {key:<32} {type_:<22} {meaning}{default}" for key, type_, default, meaning in _rows(kind)]
     return "\n".join(lines)

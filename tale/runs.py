@@ -31,6 +31,7 @@ def start_run(recipe: Any, folder: Path | None = None, **identity: Any) -> Path:
         **identity,
         "commit": code_version(),
         "code": code_hash(),
+        "grading": grading_hash(),
         "python": platform.python_version(),
         "machine": f"{platform.system()} {platform.machine()}",
         "packages": {name: metadata.version(name) for name in PACKAGES},
@@ -58,6 +59,12 @@ def code_hash() -> str:
     for file in sorted(root.rglob("*.py")):
         digest.update(str(file.relative_to(root)).encode() + file.read_bytes())
     return digest.hexdigest()
+
+
+def grading_hash() -> str:
+    """Hash of what decides whether an answer is right: the source that reads and compares it, and math-verify."""
+    source = (Path(__file__).parent / "answers.py").read_bytes()
+    return hashlib.sha256(source + metadata.version("math-verify").encode()).hexdigest()[:16]
 
 
 def code_version() -> str:

@@ -6,6 +6,7 @@ import dataclasses
 import re
 import runpy
 import sys
+import types
 import typing
 from enum import Enum
 from pathlib import Path
@@ -14,7 +15,9 @@ import pytest
 
 from tale import recipes
 from tale.config import (
+    AnalyseRecipe,
     AskRecipe,
+    EstimateRecipe,
     EvaluateRecipe,
     MergeRecipe,
     MethodKind,
@@ -33,6 +36,8 @@ SCRIPTS = {
     "search": SearchRecipe,
     "train": TrainRecipe,
     "evaluate": EvaluateRecipe,
+    "analyse": AnalyseRecipe,
+    "estimate": EstimateRecipe,
     "merge": MergeRecipe,
     "ask": AskRecipe,
     "report": ReportRecipe,
@@ -152,8 +157,8 @@ def test_help_lists_the_recipes_and_every_key_with_type_default_and_meaning(
     assert f"python scripts/{script}.py" in out
     listed = next(line for line in out.splitlines() if line.startswith("recipes: "))
     fitting = [name for name in recipe_names() if kind_of(name) is SCRIPTS[script]]
-    none = "none is needed" + ("" if script == "report" else ", the model is that of the adapter's own run")
-    assert listed.removeprefix("recipes: ") == (", ".join(fitting) or none)
+    of_adapter = ", the model is that of the adapter's own run" if script in ("merge", "ask") else ""
+    assert listed.removeprefix("recipes: ") == (", ".join(fitting) or f"none is needed{of_adapter}")
     for key, hint, item in leaves(SCRIPTS[script]):
         line = next(line for line in out.splitlines() if line.split()[:1] == [key])
         assert item.metadata["help"] in line
@@ -239,6 +244,18 @@ def test_merging_and_asking_take_the_model_from_beside_the_adapter(kind: type[Re
     given = {"output": "o"} if kind is MergeRecipe else {"question": "q"}
     recipe = load(kind, [f"adapter={tmp_path / 'adapter'}", *(f"{k}={v}" for k, v in given.items())])
     assert recipe.model == trained.model
+
+
+def test_what_works_on_runs_needs_no_recipe(tmp_path: Path) -> None:
+    given = ["records=[a/records.jsonl, b/records.jsonl]", "output=o"]
+    recipe = load(AnalyseRecipe, given)
+    assert recipe == AnalyseRecipe("o", ["a/records.jsonl", "b/records.jsonl"])
+    (tmp_path / "recipe.yaml").write_text(to_yaml(recipe))
+    assert load(AnalyseRecipe, [f"recipe={tmp_path / 'recipe.yaml'}"]) == recipe
+    with pytest.raises(UserError, match=r"^the command line: output, records: not given"):
+        load(AnalyseRecipe, ["recipe=" + str(tmp_path / "none")][1:])
+    with pytest.raises(UserError, match=r"unknown key record. Did you mean 'records'"):
+        load(AnalyseRecipe, ["record=[a]", "output=o"])
 
 
 def test_the_last_of_two_equal_keys_counts() -> None:
@@ -353,7 +370,7 @@ def test_nothing_but_dataclasses_and_enums_makes_a_recipe() -> None:
     """So a recipe can be written out whole and read again."""
     for section, key in FIELDS:
         hint = typing.get_type_hints(section)[key]
-        element = typing.get_args(hint)[0] if typing.get_origin(hint) is list else hint
-        plain = element in (str, int, float, bool, str | None, int | None)
+        element = typing.get_args(hint)[0] if typing.get_origin(hint) in (list, types.UnionType) else hint
+        plain = element in (str, int, float, bool)
         assert plain or dataclasses.is_dataclass(element) or issubclass(element, Enum)
     assert recipes.RECIPES.is_dir()

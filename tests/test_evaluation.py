@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 import math
 from pathlib import Path
@@ -19,13 +20,16 @@ from tale.data.question import Question
 from tale.data.selection import select
 from tale.engines import Completion, Sampling
 from tale.errors import UserError
+from tale.estimators import Estimate
+from tale.estimators.zero_shot import read_estimate
 from tale.evaluation import run
-from tale.evaluation.methods import Reply, answer, check_methods, label_of, read_budget
-from tale.evaluation.summary import Row, print_table, summarise, write_summary
+from tale.evaluation.methods import Reply, answer, check_methods, label_of
+from tale.evaluation.summary import Row, print_table, summarise
 from tale.models.lora import AdapterCard
 from tale.recipes import load
 from tale.records import Answer, Attempt, Record, write_records
-from tale.statistics import paired_difference, wilson
+from tale.statistics import Paired, paired_difference, wilson
+from tale.tables import write_rows
 
 QUESTIONS = questions(4)
 VANILLA = {
@@ -127,7 +131,7 @@ def test_the_estimators_tokens_are_shown_and_counted_readable_or_not() -> None:
     ],
 )
 def test_a_budget_is_the_estimate_times_alpha_rounded_up(text: str, alpha: float, budget: int | None) -> None:
-    assert read_budget(text, alpha) == budget
+    assert Estimate(read_estimate(text)).budget(alpha) == budget
 
 
 def test_alpha_scales_every_estimate() -> None:
@@ -240,6 +244,26 @@ def test_differences_are_to_the_reference_over_the_same_questions() -> None:
     assert summary(replies)[1].accuracy_difference is None
 
 
+def test_mcnemars_p_the_verdict_and_the_difference_in_cost_by_hand() -> None:
+    """Two questions are right under budget 20 alone: p = 2 · (1/2)². 173 − 20 tokens less at 0.6 $ a million."""
+    replies = {"Vanilla CoT": answered("vanilla")[0], "short": answered("budget", budget=20)[0]}
+    vanilla, short = summarise(replies, "Vanilla CoT", PriceConfig(0.15, 0.60), margin=0.05)
+    assert (vanilla.mcnemar_p, vanilla.within_margin, vanilla.margin) == (None, None, None)
+    assert (short.accuracy_difference_low, short.accuracy_difference_high) == Paired(2, 0, 4).interval()
+    assert (short.mcnemar_p, short.within_margin, short.margin) == (0.5, "not enough questions", 0.05)
+    # ψ = (2 + 1.9207) / (4 + 3.8415) = 1/2; 7.8489 · ψ / 0.05² = 1569.8
+    assert short.questions_needed == 1570
+    assert short.expense_difference == pytest.approx(-153 * 0.06)
+    assert short.expense_difference_low < -153 * 0.06 < short.expense_difference_high
+    (free,) = summary({"Vanilla CoT": replies["Vanilla CoT"]}, "Vanilla CoT")
+    assert free.expense_difference is None
+
+
+def test_a_summary_from_before_these_figures_can_still_be_read() -> None:
+    old = {field.name: None for field in dataclasses.fields(Row) if field.default is dataclasses.MISSING}
+    assert Row(**old).mcnemar_p is None
+
+
 @pytest.mark.parametrize(("k", "n"), [(8, 10), (0, 20), (20, 20), (1023, 1319)])
 def test_the_interval_of_a_share_is_wilsons(k: int, n: int) -> None:
     """(p + z²/2n ± z √(p(1−p)/n + z²/4n²)) / (1 + z²/n)."""
@@ -283,8 +307,8 @@ def test_the_table_and_its_files_show_the_same_numbers(tmp_path: Path, capsys: p
     line = next(line for line in shown.splitlines() if "TALE-EP" in line)
     cells = [cell.strip() for cell in line.strip("│┃ ").split("│")]
     assert cells[0] == "TALE-EP"
-    assert cells[3:] == ["46.5", "5.5", "0.27", "0.0", "75.0", "25.0", "2", "3.54"]
-    write_summary(rows, tmp_path, "summary")
+    assert cells[3:] == ["1.000", "not enough", "46.5", "5.5", "0.27", "0.0", "75.0", "25.0", "2", "3.54"]
+    write_rows(rows, tmp_path, "summary")
     loaded = json.loads((tmp_path / "summary.json").read_text())
     assert [Row(**row) for row in loaded] == rows
     with (tmp_path / "summary.csv").open(newline="") as file:

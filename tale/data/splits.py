@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import Protocol
 
 from tale.data.question import Question
 from tale.errors import UserError
@@ -35,6 +36,29 @@ def by_context(
     if part not in ("train", "test"):
         raise UserError(f"benchmark.part={part}: train or test")
     return [q for q in questions if (_position(seed, purpose, q.context_hash) < held_out) == (part == "test")]
+
+
+class Seen(Protocol):
+    """The card of what was trained, an adapter or an estimator: hashes of its questions and of their contexts."""
+
+    questions: Sequence[str]
+    contexts: Sequence[str]
+
+
+def unseen(questions: Sequence[Question], cards: Sequence[Seen | None], key: str = "benchmark") -> set[str]:
+    """Ids of the questions whose context was never trained on. `key` names where the questions are from.
+
+    Raises:
+        UserError: a question itself was trained on.
+    """
+    trained = {digest for card in cards if card for digest in card.questions}
+    contexts = {digest for card in cards if card for digest in card.contexts}
+    if seen := [q.id for q in questions if q.question_hash in trained]:
+        raise UserError(
+            f"{key}: {len(seen)} of these questions were trained on ({', '.join(seen[:3])} …); evaluate on another "
+            "split, or on the other side of the split by context (benchmark.part=test, the same held_out and seed)"
+        )
+    return {q.id for q in questions if q.context_hash not in contexts}
 
 
 def _position(seed: int, purpose: str, context: str) -> float:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 
 from tale import prompts
-from tale.answers import grade, number, read
+from tale.answers import grade
 from tale.config import MethodConfig, MethodKind
 from tale.data.question import Question
 from tale.engines import Completion, Engine, Request, Sampling, complete
 from tale.errors import UserError
+from tale.estimators import Estimate, Estimator
+from tale.estimators.base import Constant, Oracle
+from tale.estimators.saved import load_estimator
+from tale.estimators.zero_shot import ZeroShot
 from tale.files import read_jsonl
 from tale.records import Record, each_record, read_records
 
@@ -65,29 +67,42 @@ def read_replies(path: Path) -> dict[str, list[Reply]]:
     return replies
 
 
-@dataclass(frozen=True)
-class Budget:
-    """A budget for one question, and what it cost to find; `tokens` is None where none could be had."""
-
-    tokens: int | None
-    estimator: Completion | None = None
-    fallback: str | None = None
-
-
-def answer(method: MethodConfig, questions: Sequence[Question], engine: Engine, sampling: Sampling) -> list[Reply]:
-    """Ask every question as `method` does; a reply each, in the order given."""
+def answer(
+    method: MethodConfig,
+    questions: Sequence[Question],
+    engine: Engine,
+    sampling: Sampling,
+    estimates: Sequence[Estimate] | None = None,
+) -> list[Reply]:
+    """Ask every question as `method` does; a reply each, in the order given. `estimates`: its own, where known."""
     label = label_of(method)
     if method.kind is MethodKind.direct:
-        budgets = [Budget(None)] * len(questions)
+        estimates = [Estimate(None)] * len(questions)
+        budgets: list[int | None] = [None] * len(questions)
         asked = [prompts.direct(q) for q in questions]
     else:
-        budgets = _budgets(method, questions, engine, sampling)
+        if estimates is None:
+            estimates = estimator_of(method, engine, sampling).estimate(questions)
+        alpha = method.alpha if method.kind is MethodKind.estimated else 1.0
+        budgets = [estimate.budget(alpha) for estimate in estimates]
         asked = [
-            prompts.vanilla(q) if b.tokens is None else prompts.budgeted(q, b.tokens)
-            for q, b in zip(questions, budgets, strict=True)
+            prompts.vanilla(q) if budget is None else prompts.budgeted(q, budget)
+            for q, budget in zip(questions, budgets, strict=True)
         ]
     completions = complete(engine, [Request(prompt) for prompt in asked], sampling, label)
-    return [_reply(label, *row) for row in zip(questions, asked, completions, budgets, strict=True)]
+    return [_reply(label, *row) for row in zip(questions, asked, completions, budgets, estimates, strict=True)]
+
+
+def estimator_of(method: MethodConfig, engine: Engine, sampling: Sampling) -> Estimator:
+    """Where the method's budgets come from; vanilla CoT is a constant None."""
+    if method.kind is MethodKind.searched:
+        assert method.records is not None
+        return Oracle(searched_budgets(each_record(Path(method.records))))
+    if method.kind is MethodKind.estimated:
+        if method.estimator:
+            return load_estimator(Path(method.estimator))[0]
+        return ZeroShot(engine, sampling, label_of(method))
+    return Constant(method.budget if method.kind is MethodKind.budget else None)
 
 
 def label_of(method: MethodConfig) -> str:
@@ -97,15 +112,9 @@ def label_of(method: MethodConfig) -> str:
         MethodKind.vanilla: "Vanilla CoT",
         MethodKind.budget: f"CoT, budget {method.budget}",
         MethodKind.searched: "CoT, searched budget",
-        MethodKind.estimated: "TALE-EP",
+        MethodKind.estimated: f"CoT, {Path(method.estimator).name} budget" if method.estimator else "TALE-EP",
     }
     return method.label or (Path(method.adapter).parent.name if method.adapter else names[method.kind])
-
-
-def read_budget(reply: str, alpha: float) -> int | None:
-    """⌈α·β̂⌉ from an estimator's reply (A.8), or None where it names no positive number."""
-    estimate = number(read(reply, "number").value or "")
-    return math.ceil(Fraction(str(alpha)) * estimate) if estimate and estimate > 0 else None
 
 
 def searched_budgets(records: Iterable[Record]) -> dict[str, int | None]:
@@ -113,28 +122,11 @@ def searched_budgets(records: Iterable[Record]) -> dict[str, int | None]:
     return {record.question.question_hash: record.budget for record in records}
 
 
-def _budgets(method: MethodConfig, questions: Sequence[Question], engine: Engine, sampling: Sampling) -> list[Budget]:
-    if method.kind is MethodKind.vanilla:
-        return [Budget(None)] * len(questions)
-    if method.kind is MethodKind.budget:
-        return [Budget(method.budget)] * len(questions)
-    if method.kind is MethodKind.searched:
-        assert method.records is not None
-        known = searched_budgets(each_record(Path(method.records)))
-        found = [known.get(q.question_hash) for q in questions]
-        return [Budget(b, fallback=None if b else "no searched budget") for b in found]
-    requests = [Request(prompts.estimate(q)) for q in questions]
-    estimates = complete(engine, requests, sampling, f"{label_of(method)}: estimator")
-    budgets = [read_budget(estimate.text, method.alpha) for estimate in estimates]
-    return [
-        Budget(budget, estimate, None if budget else "unreadable estimate")
-        for budget, estimate in zip(budgets, estimates, strict=True)
-    ]
-
-
-def _reply(label: str, question: Question, prompt: str, completion: Completion, budget: Budget) -> Reply:
+def _reply(
+    label: str, question: Question, prompt: str, completion: Completion, budget: int | None, estimate: Estimate
+) -> Reply:
     verdict = grade(completion.text, question, completion.truncated)
-    estimator = budget.estimator
+    estimator = estimate.completion
     return Reply(
         method=label,
         question=question.id,
@@ -146,11 +138,11 @@ def _reply(label: str, question: Question, prompt: str, completion: Completion, 
         finish=completion.finish,
         tokens=completion.tokens,
         prompt_tokens=completion.prompt_tokens,
-        budget=budget.tokens,
+        budget=budget,
         estimator_text=estimator and estimator.text,
         estimator_tokens=estimator.tokens if estimator else 0,
         estimator_prompt_tokens=estimator.prompt_tokens if estimator else 0,
-        fallback=budget.fallback,
+        fallback=estimate.fallback,
     )
 
 
@@ -164,8 +156,7 @@ def check_methods(methods: Sequence[MethodConfig], questions: Sequence[Question]
             raise UserError(f"methods[{i}].label: {label!r} stands for two methods; give each a label of its own")
         if method.kind is MethodKind.budget and not (method.budget and method.budget > 0):
             raise UserError(f"methods[{i}].budget: kind budget needs a positive number of tokens")
-        if method.kind is MethodKind.estimated and not method.alpha > 0:
-            raise UserError(f"methods[{i}].alpha={method.alpha}: must be positive")
+        _check_estimator(method, f"methods[{i}]")
         if method.kind is MethodKind.searched:
             if not method.records:
                 raise UserError(f"methods[{i}].records: kind searched needs the records.jsonl of a search")
@@ -174,6 +165,17 @@ def check_methods(methods: Sequence[MethodConfig], questions: Sequence[Question]
             if not any(known.get(q.question_hash) for q in questions):
                 raise UserError(f"methods[{i}].records: {method.records} holds no budget for any of these questions")
             _check_decoding(f"methods[{i}].records: {method.records}", records, sampling)
+
+
+def _check_estimator(method: MethodConfig, where: str) -> None:
+    if method.kind is MethodKind.estimated and not method.alpha > 0:
+        raise UserError(f"{where}.alpha={method.alpha}: must be positive")
+    if (method.estimator or method.estimator_model) and method.kind is not MethodKind.estimated:
+        raise UserError(f"{where}: an estimator is for kind estimated, not for {method.kind.value}")
+    if method.estimator and method.estimator_model:
+        raise UserError(f"{where}: estimator or estimator_model, a trained one or a model that is asked; leave out one")
+    if method.estimator:
+        load_estimator(Path(method.estimator))
 
 
 def _check_decoding(where: str, records: Sequence[Record], sampling: Sampling) -> None:

@@ -10,6 +10,7 @@ import matplotlib
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from tale.evaluation.summary import Row
 
@@ -20,6 +21,11 @@ def plot(rows: Sequence[Row], title: str, file: Path) -> None:
     draw(axes, rows)
     axes.set_title(title)
     figure.legend(loc="outside right upper", frameon=False)
+    save(figure, file)
+
+
+def save(figure: Figure, file: Path) -> None:
+    """Write a figure as PNG, whole or not at all, and let it go."""
     draft = file.with_suffix(".draft.png")
     figure.savefig(draft, dpi=150)
     plt.close(figure)

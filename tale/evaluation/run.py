@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 
 from tale.config import EvaluateRecipe, MethodConfig, MethodKind
 from tale.data.question import Question
 from tale.data.selection import select
+from tale.data.splits import Seen, unseen
 from tale.engines import Sampling
-from tale.engines.build import engines, find_model
+from tale.engines.build import AnyModel, engines, find_model
 from tale.engines.endpoint import RemoteModel
 from tale.errors import UserError
+from tale.estimators import Estimate
+from tale.estimators.saved import load_estimator
+from tale.estimators.zero_shot import ZeroShot
 from tale.evaluation.methods import Reply, answer, check_methods, label_of
 from tale.evaluation.plot import plot
-from tale.evaluation.summary import Row, print_table, summarise, write_summary
+from tale.evaluation.summary import Row, print_table, summarise
 from tale.files import write_jsonl_atomic
-from tale.models.lora import AdapterCard, check_adapter, read_card
+from tale.models.lora import check_adapter, read_card
 from tale.runs import start_run
+from tale.tables import write_rows
 
 
 def evaluate(recipe: EvaluateRecipe) -> list[Row]:
@@ -34,14 +41,20 @@ def evaluate(recipe: EvaluateRecipe) -> list[Row]:
     adapters = list(dict.fromkeys(method.adapter for method in recipe.methods))
     if isinstance(base, RemoteModel) and any(adapters):
         raise UserError("methods: an endpoint answers with its own model; serve the adapter there, as a model.source")
-    cards = [check_adapter(Path(folder), base) for folder in adapters if folder]
-    clean = unseen(questions, [*cards, read_card(base.merge) if base.merge else None])
+    cards: list[Seen | None] = [check_adapter(Path(folder), base) for folder in adapters if folder]
+    cards += [load_estimator(Path(method.estimator))[1] for method in recipe.methods if method.estimator]
+    others = {label_of(m): find_model(m.estimator_model, recipe.engine) for m in recipe.methods if m.estimator_model}
+    cards += [read_card(model.merge) for model in (base, *others.values()) if model.merge]
+    clean = unseen(questions, cards)
     folder = start_run(recipe, base=base.identity, questions={"asked": len(questions), "duplicates": dropped})
 
+    # Other models estimate first, one after the other, so that no two are in memory at once.
+    estimates = {label: _estimates(recipe, label, model, folder, questions) for label, model in others.items()}
     replies: dict[str, list[Reply]] = {label_of(method): [] for method in recipe.methods}
     for adapter, engine in zip(adapters, engines(recipe.engine, base, folder, adapters), strict=True):
         for method in (m for m in recipe.methods if m.adapter == adapter):
-            replies[label_of(method)] = answer(method, questions, engine, sampling)
+            label = label_of(method)
+            replies[label] = answer(method, questions, engine, sampling, estimates.get(label))
     write_jsonl_atomic(folder / "replies.jsonl", (asdict(reply) for rows in replies.values() for reply in rows))
 
     title = f"{recipe.benchmark.name}: {base.name}, {len(questions)} questions"
@@ -58,26 +71,20 @@ def evaluate(recipe: EvaluateRecipe) -> list[Row]:
     return rows
 
 
-def unseen(questions: Sequence[Question], cards: Sequence[AdapterCard | None]) -> set[str]:
-    """Ids of the questions whose context no adapter was trained on.
-
-    Raises:
-        UserError: a question itself was trained on.
-    """
-    trained = {digest for card in cards if card for digest in card.questions}
-    contexts = {digest for card in cards if card for digest in card.contexts}
-    if seen := [q.id for q in questions if q.question_hash in trained]:
-        raise UserError(
-            f"benchmark: {len(seen)} of these questions were trained on ({', '.join(seen[:3])} …); evaluate on another "
-            "split, or on the other side of the split by context (benchmark.part=test, the same held_out and seed)"
-        )
-    return {q.id for q in questions if q.context_hash not in contexts}
+def _estimates(
+    recipe: EvaluateRecipe, label: str, model: AnyModel, folder: Path, questions: Sequence[Question]
+) -> list[Estimate]:
+    """What another model than the evaluated one estimates, journaled in a folder of its own."""
+    name = hashlib.sha256(repr(sorted(model.identity.items())).encode()).hexdigest()[:8]
+    (engine,) = engines(recipe.engine, model, folder / f"estimator-{name}")
+    with closing(engine):
+        return ZeroShot(engine, Sampling(**vars(recipe.sampling)), label).estimate(questions)
 
 
 def _report(recipe: EvaluateRecipe, replies: dict[str, list[Reply]], title: str, folder: Path, name: str) -> list[Row]:
-    rows = summarise(replies, reference(recipe.methods), recipe.prices)
+    rows = summarise(replies, reference(recipe.methods), recipe.prices, recipe.margin / 100)
     print_table(rows, title)
-    write_summary(rows, folder, name)
+    write_rows(rows, folder, name)
     return rows
 
 

@@ -1,23 +1,16 @@
-"""From replies to the numbers of the paper's tables, as a terminal table, CSV, JSON and a plot."""
+"""From replies to the numbers of the paper's tables, and as a table on the terminal."""
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 from statistics import fmean
-
-from rich.console import Console
-from rich.table import Table
 
 from tale.config import PriceConfig
 from tale.costs import dollars
 from tale.evaluation.methods import Reply
-from tale.files import write_atomic
-from tale.statistics import paired_difference, wilson
+from tale.statistics import Paired, Verdict, paired_difference, wilson
+from tale.tables import interval, show, shown
 
 
 @dataclass(frozen=True)
@@ -26,6 +19,8 @@ class Row:
 
     `*_low`/`*_high` bound 95 % intervals; differences are to the reference method, paired by question, and None for
     the reference itself. `expense` is in 10⁻⁵ dollars a sample, as in the paper, None where no price is given.
+    `mcnemar_p` is of the difference in accuracy; `within_margin` says whether that is less than `margin` to the worse
+    (`tale.statistics`), and `questions_needed` how many questions would be enough to show it.
     """
 
     method: str
@@ -47,34 +42,70 @@ class Row:
     graded_by_fallback: float
     asked_without_budget: int
     expense: float | None
+    expense_difference: float | None = None
+    expense_difference_low: float | None = None
+    expense_difference_high: float | None = None
+    mcnemar_p: float | None = None
+    margin: float | None = None
+    within_margin: Verdict | None = None
+    questions_needed: int | None = None
 
 
-def summarise(replies: dict[str, list[Reply]], reference: str | None, prices: PriceConfig) -> list[Row]:
-    """A row for each method; `replies[method]` are over the same questions in the same order."""
-    baseline = replies.get(reference) if reference else None
-    return [_row(rows, baseline if method != reference else None, prices) for method, rows in replies.items()]
+def summarise(
+    replies: dict[str, list[Reply]], reference: str | None, prices: PriceConfig, margin: float = 0.03
+) -> list[Row]:
+    """A row for each method; `replies[method]` are over the same questions in the same order, `margin` is a share."""
+    rows = {method: _alone(of, prices) for method, of in replies.items()}
+    if reference is None or reference not in replies:
+        return list(rows.values())
+    return [
+        row if method == reference else _compared(row, replies[method], replies[reference], prices, margin)
+        for method, row in rows.items()
+    ]
 
 
-def _row(replies: list[Reply], baseline: list[Reply] | None, prices: PriceConfig) -> Row:
-    right = [float(r.correct) for r in replies]
-    tokens = [float(r.output_tokens) for r in replies]
-    low, high = wilson(int(sum(right)), len(right))
-    accuracy_difference = tokens_difference = (None, None, None)
-    ratio = None
-    if baseline:
-        base_tokens = [float(r.output_tokens) for r in baseline]
-        accuracy_difference = paired_difference(right, [float(r.correct) for r in baseline])
-        tokens_difference = paired_difference(tokens, base_tokens)
-        ratio = fmean(tokens) / fmean(base_tokens)
+def _alone(replies: list[Reply], prices: PriceConfig) -> Row:
+    """The figures of a method by itself."""
+    right = sum(r.correct for r in replies)
+    low, high = wilson(right, len(replies))
+    nothing = (None, None, None)
     return Row(
-        replies[0].method, len(replies), fmean(right), low, high, *accuracy_difference,
-        fmean(tokens), fmean(r.estimator_tokens for r in replies), *tokens_difference, ratio,
+        replies[0].method, len(replies), right / len(replies), low, high, *nothing,
+        fmean(r.output_tokens for r in replies), fmean(r.estimator_tokens for r in replies), *nothing, None,
         truncated=fmean(r.finish == "length" for r in replies),
         in_format=fmean(r.via == "brackets" for r in replies),
         graded_by_fallback=fmean(r.via == "fallback" for r in replies),
         asked_without_budget=sum(r.fallback is not None for r in replies),
-        expense=fmean(_expense(r, prices) for r in replies) if prices.input or prices.output else None,
+        expense=fmean(_expense(r, prices) for r in replies) if _priced(prices) else None,
     )  # fmt: skip
+
+
+def _compared(row: Row, ours: list[Reply], theirs: list[Reply], prices: PriceConfig, margin: float) -> Row:
+    """The row with its differences to the reference, `theirs`."""
+    paired = Paired.of([r.correct for r in ours], [r.correct for r in theirs])
+    accuracy = (paired.difference, *paired.interval())
+    tokens = paired_difference([r.output_tokens for r in ours], [r.output_tokens for r in theirs])
+    differences = _bounds("accuracy", accuracy) | _bounds("tokens", tokens)
+    if _priced(prices):
+        costs = [[_expense(r, prices) for r in side] for side in (ours, theirs)]
+        differences |= _bounds("expense", paired_difference(*costs))
+    return replace(
+        row,
+        **differences,
+        tokens_ratio=row.output_tokens / fmean(r.output_tokens for r in theirs),
+        mcnemar_p=paired.mcnemar(),
+        margin=margin,
+        within_margin=paired.not_worse(margin),
+        questions_needed=paired.questions_needed(margin),
+    )
+
+
+def _bounds(name: str, difference: tuple[float, float, float]) -> dict[str, float]:
+    return {f"{name}_difference{end}": value for end, value in zip(("", "_low", "_high"), difference, strict=True)}
+
+
+def _priced(prices: PriceConfig) -> bool:
+    return bool(prices.input or prices.output)
 
 
 def _expense(reply: Reply, prices: PriceConfig) -> float:
@@ -85,42 +116,34 @@ def _expense(reply: Reply, prices: PriceConfig) -> float:
 
 def print_table(rows: Sequence[Row], title: str) -> None:
     """The table on the terminal."""
-    table = Table(title=title, title_justify="left")
+    within = next((f"within {100 * row.margin:g} points" for row in rows if row.margin), "within the margin")
+    headings = ["method", "accuracy % [95 %]", "Δ to vanilla", "McNemar p", within, "output tokens",
+                "of which estimator", "× vanilla", "cut off %", "[[ ]] %", "last-number %", "no budget"]  # fmt: skip
     priced = any(row.expense is not None for row in rows)
-    headings = ["method", "accuracy % [95 %]", "Δ to vanilla", "output tokens", "of which estimator", "× vanilla",
-                "cut off %", "[[ ]] %", "last-number %", "no budget"]  # fmt: skip
-    for i, heading in enumerate(headings + ["expense 10⁻⁵ $"] * priced):
-        table.add_column(heading, justify="right" if i else "left")
-    for r in rows:
-        cells = [
-            r.method,
-            f"{100 * r.accuracy:.1f} [{100 * r.accuracy_low:.1f}, {100 * r.accuracy_high:.1f}]",
-            _difference(r),
-            f"{r.output_tokens:.1f}",
-            f"{r.estimator_tokens:.1f}",
-            f"{r.tokens_ratio:.2f}" if r.tokens_ratio is not None else "",
-            f"{100 * r.truncated:.1f}",
-            f"{100 * r.in_format:.1f}",
-            f"{100 * r.graded_by_fallback:.1f}",
-            str(r.asked_without_budget),
-        ]
-        table.add_row(*cells, *([f"{r.expense:.2f}"] if r.expense is not None else []))
-    Console(width=None if Console().is_terminal else 150).print(table)
+    show(
+        title, headings + ["expense 10⁻⁵ $"] * priced, [_cells(row) + [shown(row.expense, 2)] * priced for row in rows]
+    )
+
+
+def _cells(r: Row) -> list[str]:
+    return [
+        r.method,
+        interval(r.accuracy, r.accuracy_low, r.accuracy_high, factor=100),
+        _difference(r),
+        "<0.001" if r.mcnemar_p is not None and r.mcnemar_p < 0.001 else shown(r.mcnemar_p, 3),
+        r.within_margin or "",
+        shown(r.output_tokens),
+        shown(r.estimator_tokens),
+        shown(r.tokens_ratio, 2),
+        shown(r.truncated, factor=100),
+        shown(r.in_format, factor=100),
+        shown(r.graded_by_fallback, factor=100),
+        str(r.asked_without_budget),
+    ]
 
 
 def _difference(r: Row) -> str:
-    if r.accuracy_difference is None:
+    if r.accuracy_difference is None or r.accuracy_difference_low is None or r.accuracy_difference_high is None:
         return ""
-    low, high = 100 * (r.accuracy_difference_low or 0), 100 * (r.accuracy_difference_high or 0)
-    return f"{100 * r.accuracy_difference:+.1f} [{low:+.1f}, {high:+.1f}]"
-
-
-def write_summary(rows: Sequence[Row], folder: Path, name: str) -> None:
-    """`<name>.csv` and `<name>.json`."""
-    dicts = [asdict(row) for row in rows]
-    text = io.StringIO()
-    writer = csv.DictWriter(text, dicts[0].keys())
-    writer.writeheader()
-    writer.writerows(dicts)
-    write_atomic(folder / f"{name}.csv", text.getvalue())
-    write_atomic(folder / f"{name}.json", json.dumps(dicts, indent=1, ensure_ascii=False) + "\n")
+    ends = (r.accuracy_difference_low, r.accuracy_difference_high)
+    return interval(r.accuracy_difference, *ends, factor=100, sign="+")

@@ -65,11 +65,16 @@ def printed(vanilla: Attempt) -> Search:
 
 def grid(vanilla: Attempt, shares: Sequence[float]) -> Search:
     """Every budget of a ladder, given as shares of the vanilla answer's tokens: the oracle argmin of T(x, β)."""
-    ladder = sorted({max(1, round(share * vanilla.best.tokens)) for share in shares})
+    ladder = sorted({share_budget(share, vanilla) for share in shares})
     attempts = []
     for budget in ladder:
         attempts.append((yield budget, math.inf))
     return min((a for a in attempts if a.feasible), key=lambda a: a.best.tokens, default=None)
+
+
+def share_budget(share: float, vanilla: Attempt) -> int:
+    """A budget given as a share of the vanilla answer's tokens."""
+    return max(1, round(share * vanilla.best.tokens))
 
 
 STRATEGIES: dict[str, Callable[..., Search]] = {

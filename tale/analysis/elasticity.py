@@ -1,0 +1,178 @@
+"""Accuracy and tokens against the budget, over all questions of a grid search: Table 8, and what a model's curve says.
+
+Only questions whose vanilla answer is right are searched, so vanilla's accuracy is 1 and others' is a share of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import fmean, median
+
+from tale.analysis.curve import (
+    elastic,
+    elasticity_point,
+    ideal_range,
+    monotone,
+    points,
+    smallest_right,
+)
+from tale.errors import UserError
+from tale.records import Attempt, Record
+from tale.search.strategies import share_budget
+from tale.statistics import paired_difference, wilson
+
+
+@dataclass(frozen=True)
+class Step:
+    """One budget, as a share of each question's vanilla tokens (None: vanilla CoT itself), over all searched questions.
+
+    `asked` and `used` are mean tokens, `used_share` is the latter's share of vanilla's; `adherence` is the median of
+    used / asked and `within` the share of answers no longer than asked. Accuracy is by the search's rule. Intervals are
+    95 %.
+    """
+
+    records: str
+    share: float | None
+    questions: int
+    asked: float | None
+    used: float
+    used_low: float
+    used_high: float
+    used_share: float
+    accuracy: float
+    accuracy_low: float
+    accuracy_high: float
+    adherence: float | None
+    within: float | None
+    cut_off: float
+
+
+@dataclass(frozen=True)
+class OneQuestion:
+    """A searched question: β*, elasticity point and ideal range in tokens, None where no budget was right."""
+
+    records: str
+    question: str
+    vanilla_tokens: float
+    star: int | None
+    elasticity_point: int | None
+    elastic: bool | None
+    ideal_low: int | None
+    ideal_high: int | None
+    monotone: bool | None
+    threshold: bool | None
+
+
+@dataclass(frozen=True)
+class Model:
+    """What a grid search says of its model, a line of the terminal's table.
+
+    `elasticity_point` is the tested share of the vanilla tokens under which answers are shortest on average (of equals,
+    the largest), `elastic` whether a smaller one made them longer again. Shares of questions are of those with a β*:
+    `elastic_share` that of elastic ones, `monotone_share` as in Table 2, `threshold_share` of those that are monotone
+    from their smallest right budget up, which need not be β*.
+    """
+
+    records: str
+    questions: int
+    searched: int
+    with_star: int
+    elasticity_point: float
+    elastic: bool
+    median_elasticity_point: float | None
+    elastic_share: float | None
+    monotone_share: float | None
+    monotone_low: float | None
+    monotone_high: float | None
+    threshold_share: float | None
+
+
+def steps(label: str, records: Sequence[Record], shares: Sequence[float]) -> list[Step]:
+    """The curve, the smallest share first and vanilla CoT last. Shares that fall on one budget each count it.
+
+    Raises:
+        UserError: a budget of these shares was not asked for.
+    """
+    base = [_used(record.vanilla) for record in records]
+    rows = []
+    for share in sorted(set(shares)):
+        budgets = [share_budget(share, record.vanilla) for record in records]
+        attempts = [_attempt(record, budget) for record, budget in zip(records, budgets, strict=True)]
+        rows.append(_step(label, share, attempts, base))
+    return [*rows, _step(label, None, [record.vanilla for record in records], base)]
+
+
+def one_question(label: str, record: Record) -> OneQuestion:
+    """A searched question's own figures."""
+    curve = points(record)
+    at, ideal, least, star = elasticity_point(curve), ideal_range(curve), smallest_right(curve), record.budget
+    return OneQuestion(
+        label,
+        record.question.id,
+        _used(record.vanilla),
+        star,
+        at.budget if at else None,
+        elastic(curve, at) if at else None,
+        ideal.low if ideal else None,
+        ideal.high if ideal else None,
+        monotone(curve, star) if star else None,
+        monotone(curve, least) if least else None,
+    )
+
+
+def model(label: str, questions: int, curve: Sequence[Step], each: Sequence[OneQuestion]) -> Model:
+    """The summary of a curve and of its questions, of `questions` that were there with those that were not searched."""
+    asked = [(step.share, step.used) for step in curve if step.share is not None]
+    point, used = min(asked, key=lambda step: (step[1], -step[0]))
+    found = [one for one in each if one.star is not None]
+    same = sum(bool(one.monotone) for one in found)
+    low, high = wilson(same, len(found)) if found else (None, None)
+    return Model(
+        label,
+        questions,
+        len(each),
+        len(found),
+        point,
+        any(tokens > used for share, tokens in asked if share < point),
+        median(one.elasticity_point for one in found) if found else None,
+        fmean(bool(one.elastic) for one in found) if found else None,
+        same / len(found) if found else None,
+        low,
+        high,
+        fmean(bool(one.threshold) for one in found) if found else None,
+    )
+
+
+def _step(label: str, share: float | None, attempts: Sequence[Attempt], base: Sequence[float]) -> Step:
+    used = [_used(attempt) for attempt in attempts]
+    right = sum(attempt.feasible for attempt in attempts) if share is not None else len(attempts)
+    answers = [(answer, attempt.budget) for attempt in attempts for answer in attempt.answers]
+    ratios = [answer.tokens / budget for answer, budget in answers if budget]
+    mean, low, high = paired_difference(used, [0.0] * len(used))
+    return Step(
+        label,
+        share,
+        len(attempts),
+        fmean(attempt.budget for attempt in attempts if attempt.budget) if ratios else None,
+        mean,
+        low,
+        high,
+        mean / fmean(base),
+        right / len(attempts),
+        *wilson(right, len(attempts)),
+        median(ratios) if ratios else None,
+        fmean(ratio <= 1 for ratio in ratios) if ratios else None,
+        fmean(answer.finish == "length" for answer, _ in answers),
+    )
+
+
+def _used(attempt: Attempt) -> float:
+    return fmean(answer.tokens for answer in attempt.answers)
+
+
+def _attempt(record: Record, budget: int) -> Attempt:
+    for attempt in record.attempts:
+        if attempt.budget == budget:
+            return attempt
+    raise UserError(f"records: {record.question.id} was not asked under {budget} tokens, as the search's recipe says")

@@ -1,0 +1,5 @@
+"""Budget estimators (§5.2): from a question to its token budget, with what the estimate itself cost."""
+
+from tale.estimators.base import Estimate, Estimator
+
+__all__ = ["Estimate", "Estimator"]

@@ -1,0 +1,51 @@
+"""A trained estimator's folder: one JSON file with its numbers, and hashes of what it was trained on."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from tale.errors import UserError
+from tale.estimators.base import Constant
+from tale.estimators.regression import Regression
+from tale.files import write_atomic
+
+FILE = "estimator.json"
+KINDS: dict[str, type] = {"constant": Constant, "regression": Regression}
+
+Trained = Constant | Regression
+
+
+@dataclass(frozen=True)
+class EstimatorCard:
+    """What an estimator keeps of its making: whose tokens β* is in, and hashes of all questions that it has seen."""
+
+    tokenizer: str
+    questions: list[str]
+    contexts: list[str]
+
+
+def save_estimator(estimator: Trained, card: EstimatorCard, folder: Path) -> None:
+    """Write the folder's one file."""
+    kind = next(name for name, made in KINDS.items() if isinstance(estimator, made))
+    content = {"kind": kind, "card": asdict(card), "numbers": asdict(estimator)}
+    write_atomic(folder / FILE, json.dumps(content, ensure_ascii=False, indent=1) + "\n")
+
+
+def load_estimator(folder: Path) -> tuple[Trained, EstimatorCard]:
+    """The estimator and its card.
+
+    Raises:
+        UserError: the folder holds none, or a damaged one.
+    """
+    file = folder / FILE
+    try:
+        text = file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{file}: cannot be read ({error}); train an estimator with scripts/estimate.py") from error
+    try:
+        content = json.loads(text)
+        return KINDS[content["kind"]](**content["numbers"]), EstimatorCard(**content["card"])
+    except (ValueError, TypeError, KeyError) as error:
+        raise UserError(f"{file}: damaged ({error!r}); train the estimator again") from error

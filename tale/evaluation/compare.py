@@ -1,0 +1,66 @@
+"""Which runs may stand in one comparison: those that decoded alike and were graded by the same code."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tale.errors import UserError
+from tale.runs import read_run
+
+
+def check_comparable(runs: Sequence[Path]) -> None:
+    """Refuse to compare searches or evaluations, given by their folders, whose numbers mean different things.
+
+    Raises:
+        UserError: two of them decode differently, or were graded by different code; both and the difference are named.
+            Or a folder is none of a run, or of one from before it was kept what graded it.
+    """
+    if not runs:
+        return
+    first, *others = [(folder, _meaning(folder)) for folder in runs]
+    for folder, found in others:
+        for name in sorted({*first[1], *found}):
+            was, now = first[1].get(name), found.get(name)
+            if was != now:
+                raise UserError(
+                    f"{first[0]} has {name}={was}, {folder} has {name}={now}: not to be compared; run one of them "
+                    "again, as the other was"
+                )
+
+
+def run_folder(file: Path) -> Path:
+    """The folder that says how these records or replies were made; of a search's joined parts, the first part's."""
+    parts = sorted(file.parent.glob("shard-1-of-*"))
+    return parts[0] if parts and not (file.parent / "recipe.yaml").is_file() else file.parent
+
+
+def read_recipe(folder: Path) -> dict[str, Any]:
+    """The resolved recipe that a run keeps, as plain values.
+
+    Raises:
+        UserError: there is none.
+    """
+    file = folder / "recipe.yaml"
+    try:
+        recipe = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise UserError(f"{file}: cannot be read ({error}); is {folder} the folder of a run?") from error
+    if not isinstance(recipe, dict):
+        raise UserError(f"{file}: not a recipe; is {folder} the folder of a run?")
+    return recipe
+
+
+def _meaning(folder: Path) -> dict[str, Any]:
+    """What its numbers depend on, besides models, methods and questions: the decoding, and what graded."""
+    sampling, grading = read_recipe(folder).get("sampling"), read_run(folder).get("grading")
+    if not isinstance(sampling, dict):
+        raise UserError(f"{folder / 'recipe.yaml'}: has no sampling; only searches and evaluations are compared")
+    if grading is None:
+        raise UserError(
+            f"{folder / 'run.json'}: does not say what graded it; run it again (its journal keeps the answers)"
+        )
+    return {f"sampling.{name}": value for name, value in sampling.items()} | {"grading": grading}

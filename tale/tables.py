@@ -1,0 +1,50 @@
+"""Rows of figures, on the terminal and as CSV and JSON."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from tale.files import write_atomic
+
+WIDTH = 180  # where the output is no terminal
+
+
+def show(title: str, headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """The table on the terminal; the first column is text, the others are figures."""
+    table = Table(title=title, title_justify="left")
+    for i, heading in enumerate(headings):
+        table.add_column(heading, justify="right" if i else "left")
+    for row in rows:
+        table.add_row(*row)
+    Console(width=None if Console().is_terminal else WIDTH).print(table)
+
+
+def write_rows(rows: Sequence[Any], folder: Path, name: str) -> None:
+    """`<name>.csv` and `<name>.json` of one or more dataclasses of one kind."""
+    dicts = [asdict(row) for row in rows]
+    text = io.StringIO()
+    writer = csv.DictWriter(text, dicts[0].keys())
+    writer.writeheader()
+    writer.writerows(dicts)
+    write_atomic(folder / f"{name}.csv", text.getvalue())
+    write_atomic(folder / f"{name}.json", json.dumps(dicts, indent=1, ensure_ascii=False) + "\n")
+
+
+def shown(value: float | None, digits: int = 1, factor: float = 1) -> str:
+    """A figure for a table, `factor=100` for a share in percent; an empty cell for None."""
+    return "" if value is None else f"{factor * value:.{digits}f}"
+
+
+def interval(value: float, low: float, high: float, digits: int = 1, factor: float = 1, sign: str = "") -> str:
+    """A figure with its interval, such as "57.0 [52.6, 61.3]"; `sign="+"` shows both signs."""
+    centre, *ends = (f"{factor * number:{sign}.{digits}f}" for number in (value, low, high))
+    return f"{centre} [{', '.join(ends)}]"

@@ -1,0 +1,184 @@
+"""What the paper's official code gets wrong, by number, and that this code does not: a small literal case for each."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+import torch
+from handmade import END_ID, recipe
+from scripted import GREEDY, ScriptedEngine, questions, right, said, wrong
+from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedTokenizerFast
+
+from tale import prompts
+from tale.answers import grade
+from tale.chat import Chat
+from tale.config import MethodConfig, MethodKind, PriceConfig
+from tale.data.benchmarks import load
+from tale.data.datamodule import TaleDataModule
+from tale.data.question import Question
+from tale.engines import Completion, Request, Sampling
+from tale.engines.base import More, nothing
+from tale.engines.transformers import TransformersEngine
+from tale.evaluation.methods import answer
+from tale.evaluation.summary import summarise
+from tale.records import Answer, Attempt, Record, write_records
+from tale.search.loop import search
+
+CATS = Question("q/1", "Ann has 3 cats. How many?", "3")
+
+
+def trained_on(records: list[Record], tokenizer: PreTrainedTokenizerFast, folder: Path) -> TaleDataModule:
+    write_records(folder / "records.jsonl", records)
+    made = recipe(folder, folder, folder / "records.jsonl", "sft", "data.validation=0")
+    data = TaleDataModule(made, Chat(tokenizer))
+    data.setup()
+    return data
+
+
+def found(question: Question, target: str) -> Record:
+    """A record whose target is `target`, as a search writes it."""
+    best = Answer(target, len(target) + 1, "stop", True, question.gold, "brackets")
+    return Record(question, Attempt(None, (best,), False), (), 9, best, None, Sampling(512), "m")
+
+
+def test_1_labels_are_the_answer_and_its_end_under_the_very_prompt_of_evaluation(
+    tiny_tokenizer: PreTrainedTokenizerFast, tmp_path: Path
+) -> None:
+    """There: the prompt and 2,048 tokens of padding count, no end, no chat template, another prompt in evaluation."""
+    dogs = Question("q/2", "Bob has 14 dogs, and none of them is small. How many?", "14")
+    data = trained_on([found(CATS, "3 [[3]]"), found(dogs, "[[14]]")], tiny_tokenizer, tmp_path)
+    (batch,) = next(iter(data.train_dataloader()))
+    learnt = {id: row[row != -100].tolist() for id, row in zip(batch.ids, batch.labels, strict=True)}
+    assert learnt == {"q/1": [*b"3 [[3]]", END_ID], "q/2": [*b"[[14]]", END_ID]}
+
+    engine = ScriptedEngine([CATS], lambda asked: right(9))
+    (reply,) = answer(MethodConfig(MethodKind.vanilla, adapter="runs/sft/adapter"), [CATS], engine, GREEDY)
+    trained = batch.input_ids[batch.ids.index("q/1")].tolist()
+    asked = Chat(tiny_tokenizer).prompt_ids(reply.prompt)
+    assert trained[: len(asked)] == asked
+    assert bytes(asked[1:6]) == b"user\n"  # the chat template
+
+
+def test_2_a_failed_search_is_no_target(tiny_tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
+    """There: the text 'None' is saved, and trained on."""
+    lost, won = questions(2)
+    fails = lambda a: right(40 if a.budget else 90) if a.question is won or not a.budget else wrong(9)  # noqa: E731
+    records = list(search([lost, won], ScriptedEngine([lost, won], fails), GREEDY))
+    assert (records[0].budget, records[0].target, records[0].reason) == (None, None, "no feasible budget")
+    data = trained_on(records, tiny_tokenizer, tmp_path)
+    assert [example.id for example in data.train] == [won.id]
+    assert data.left_out == {"no feasible budget": 1}
+    assert json.loads((tmp_path / "records.jsonl").read_text().splitlines()[0])["target"] is None
+
+
+def test_3_mean_tokens_are_over_all_samples() -> None:
+    """10 right, 20 wrong, 30 wrong, 40 right: 100 / 4. There: 100 / 2, the right ones."""
+    asked, tokens = questions(4), iter([40, -30, -20, 10])  # the scripted engine answers the last one first
+    reply = lambda _: right(n) if (n := next(tokens)) > 0 else wrong(-n)  # noqa: E731
+    replies = answer(MethodConfig(MethodKind.vanilla), asked, ScriptedEngine(asked, reply), GREEDY)
+    (row,) = summarise({"v": replies}, None, PriceConfig())
+    assert (row.accuracy, row.output_tokens) == (0.5, 25)
+
+
+class Listening:
+    """Notes how it is asked to decode."""
+
+    tokenizer = "m"
+
+    def __init__(self) -> None:
+        self.samplings: list[Sampling] = []
+
+    def generate(
+        self, requests: Sequence[Request], sampling: Sampling, more: More = nothing
+    ) -> Iterator[tuple[int, Completion]]:
+        self.samplings.append(sampling)
+        yield from ((i, said("[[7]]", 5)) for i in range(len(requests)))
+
+
+def test_4_every_method_decodes_alike_whatever_the_checkpoint_recommends(
+    tiny_model_folder: Path, tiny_tokenizer: PreTrainedTokenizerFast
+) -> None:
+    """There: repetition penalty 1.2 and temperature 0.1 for the baselines, neither for the trained model."""
+    engine, sampling = Listening(), Sampling(16, 0.1, 1024)
+    baselines = [MethodConfig(kind, budget=9) for kind in MethodKind if kind is not MethodKind.searched]
+    for method in [*baselines, MethodConfig(MethodKind.vanilla, adapter="runs/sft/adapter")]:
+        answer(method, questions(1), engine, sampling)
+    assert engine.samplings == [sampling] * 6  # TALE-EP asks twice
+
+    texts = []
+    for recommended in (GenerationConfig(), GenerationConfig(repetition_penalty=1.2, do_sample=True, temperature=2.0)):
+        model = AutoModelForCausalLM.from_pretrained(tiny_model_folder, dtype=torch.float32)
+        model.generation_config = recommended
+        made = TransformersEngine(model, Chat(tiny_tokenizer), batch_size=2, device="cpu")
+        texts.append([c.text for _, c in sorted(made.generate([Request("a"), Request("b")], Sampling(16)))])
+    assert texts[0] == texts[1]
+
+
+def test_5_tokens_are_the_models_own_and_the_estimators_are_paid(
+    tiny_model_folder: Path, tiny_tokenizer: PreTrainedTokenizerFast
+) -> None:
+    """There: GPT-4's tokenizer counts for every model, the estimator is free, and there is no expense."""
+    model = AutoModelForCausalLM.from_pretrained(tiny_model_folder, dtype=torch.float32)
+    engine = TransformersEngine(model, Chat(tiny_tokenizer), device="cpu")
+    ((_, completion),) = engine.generate([Request("Hi")], Sampling(16))
+    assert (completion.tokens, completion.finish) == (16, "length")  # its ids are bytes: 16 of them
+    assert completion.prompt_tokens == len(b"<user\nHi>\n<assistant\n")
+
+    reply = lambda a: said("[[20]]", 6, prompt_tokens=40) if a.way == "estimate" else right(20)  # noqa: E731
+    replies = answer(MethodConfig(MethodKind.estimated), questions(1), ScriptedEngine(questions(1), reply), GREEDY)
+    (row,) = summarise({"TALE-EP": replies}, None, PriceConfig(input=1.0, output=10.0))
+    assert (row.output_tokens, row.estimator_tokens) == (26, 6)
+    assert row.expense == pytest.approx((10 + 40) * 0.1 + (20 + 6) * 1.0)  # 10⁻⁵ $
+
+
+def test_6_gold_answers_are_whole(tmp_path: Path) -> None:
+    """There: "2,125" becomes "2" in GSM8K, and int() takes 12.5 for 12 in GSM8K-Zero."""
+    rows = {
+        "gsm8k": ({"question": "How much?", "answer": "It is 2000+125.\n#### 2,125"}, "2125", "2"),
+        "gsm8k_zero": ({"question": "How much?", "answer": 12.5}, "12.5", "12"),
+    }
+    for name, (row, whole, truncated) in rows.items():
+        (tmp_path / f"{name}.jsonl").write_text(json.dumps(row) + "\n")
+        (question,) = load(name, str(tmp_path / f"{name}.jsonl"), "test")
+        assert grade(f"[[{whole}]]", question, truncated=False).correct
+        assert not grade(f"[[{truncated}]]", question, truncated=False).correct
+
+
+def test_7_an_echo_of_the_prompts_example_is_not_right() -> None:
+    """There: `[[gold]]` anywhere in the reply, prompt included. The format's own example is `Answer: [[50]]`."""
+    fifty = Question("q", "How many?", "50")
+    assert "[[50]]" in prompts.vanilla(fifty)
+    (reply,) = answer(
+        MethodConfig(MethodKind.vanilla), [fifty], ScriptedEngine([fifty], lambda _: said("[[7]]", 3)), GREEDY
+    )
+    assert not reply.correct
+    assert not grade("The format is [[50]]. Answer: [[7]]", fifty, truncated=False).correct
+    assert grade("The format is [[7]]. Answer: [[50]]", fifty, truncated=False).correct
+
+
+def test_8_the_estimator_sees_the_question_alone() -> None:
+    """There: the question comes with the step-by-step line and the format of its answer."""
+    assert prompts.estimate(CATS) == (
+        "Task: Analyze the given question and estimate the minimum number of tokens required to generate a complete "
+        "and accurate response. Please Give the response by strictly following this format: [[budget]], for example, "
+        'Budget: [[12]].\n\nBelow is the question:\n\nQuestion: "Ann has 3 cats. How many?"'
+    )
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+@pytest.mark.parametrize("kind", ["number", "choice"])
+def test_9_a_budget_is_in_every_prompt_once(kind: str, language: str) -> None:
+    """There: a replaced phrase, which does nothing where the phrase differs, and leaves a first budget where it is."""
+    options = ("3", "4") if kind == "choice" else ()
+    text = "Let's think step by step: use less than 5 tokens? 让我们一步一步思考"  # a question may say anything
+    question = Question("q", text, "A" if options else "3", kind, language, options)
+    line = {"en": "use less than {} tokens:\n", "zh": "使用少于 {} tokens：\n"}[language]
+    for budget in (1, 80):
+        prompt = prompts.budgeted(question, budget)
+        assert prompt.endswith(line.format(budget))
+        assert prompt.count(line.format(budget)) == 1
+        assert prompt.count(text) == 1
+    assert prompts.budgeted(question, 80).replace("80 tokens", "1 tokens") == prompts.budgeted(question, 1)

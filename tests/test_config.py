@@ -252,7 +252,7 @@ def test_what_works_on_runs_needs_no_recipe(tmp_path: Path) -> None:
     assert recipe == AnalyseRecipe("o", ["a/records.jsonl", "b/records.jsonl"])
     (tmp_path / "recipe.yaml").write_text(to_yaml(recipe))
     assert load(AnalyseRecipe, [f"recipe={tmp_path / 'recipe.yaml'}"]) == recipe
-    with pytest.raises(UserError, match=r"^the command line: output, records: not given"):
+    with pytest.raises(UserError, match=r"^output, records: not given"):
         load(AnalyseRecipe, ["recipe=" + str(tmp_path / "none")][1:])
     with pytest.raises(UserError, match=r"unknown key record. Did you mean 'records'"):
         load(AnalyseRecipe, ["record=[a]", "output=o"])

@@ -51,12 +51,12 @@ def test_1_labels_are_the_answer_and_its_end_under_the_very_prompt_of_evaluation
     dogs = Question("q/2", "Bob has 14 dogs, and none of them is small. How many?", "14")
     data = trained_on([found(CATS, "3 [[3]]"), found(dogs, "[[14]]")], tiny_tokenizer, tmp_path)
     (batch,) = next(iter(data.train_dataloader()))
-    learnt = {id: row[row != -100].tolist() for id, row in zip(batch.ids, batch.labels, strict=True)}
+    learnt = {id: batch.targets[batch.answers == number].tolist() for number, id in enumerate(batch.ids)}
     assert learnt == {"q/1": [*b"3 [[3]]", END_ID], "q/2": [*b"[[14]]", END_ID]}
 
     engine = ScriptedEngine([CATS], lambda asked: right(9))
     (reply,) = answer(MethodConfig(MethodKind.vanilla, adapter="runs/sft/adapter"), [CATS], engine, GREEDY)
-    trained = batch.input_ids[batch.ids.index("q/1")].tolist()
+    trained = batch.input_ids.split(batch.layout.lengths)[batch.ids.index("q/1")].tolist()
     asked = Chat(tiny_tokenizer).prompt_ids(reply.prompt)
     assert trained[: len(asked)] == asked
     assert bytes(asked[1:6]) == b"user\n"  # the chat template

@@ -72,7 +72,8 @@ def evaluation_section(run: EvaluationRun, rows: Sequence[Row], how_many: int) -
 
 def rows_of(run: EvaluationRun) -> list[Row]:
     """The evaluation's rows, from its replies; none where there are no replies."""
-    return summarise(run.replies or {}, reference(run.recipe.methods), run.recipe.prices)
+    recipe = run.recipe
+    return summarise(run.replies or {}, reference(recipe.methods), recipe.prices, recipe.margin / 100)
 
 
 def interval(values: Sequence[float]) -> Interval:

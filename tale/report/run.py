@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tale.config import ReportRecipe
 from tale.errors import UserError
+from tale.evaluation.compare import check_comparable
 from tale.report.blocks import Block, Column, Folded, Section, Table, Text
 from tale.report.costs import costs_section
 from tale.report.evaluation import evaluation_section, rows_of
@@ -33,12 +34,14 @@ def report(recipe: ReportRecipe) -> Path:
     """Write the page of a report's runs; its file.
 
     Raises:
-        UserError: a folder is missing, or a file of a run is damaged; nothing is written then.
+        UserError: a folder is missing, a file of a run is damaged, or evaluations decode or grade differently; nothing
+            is written then.
     """
     runs, output = read_runs(recipe.runs), Path(recipe.output)
     if any(output.resolve() == run.folder.resolve() for run in runs):
         raise UserError(f"output={recipe.output}: is one of the runs; give the report a folder of its own")
     evaluations = [(run, rows_of(run)) for run in runs if isinstance(run, EvaluationRun)]
+    check_comparable([run.folder for run, rows in evaluations if rows])
     paper = paper_section(evaluations, runs)
     sections = [
         *(evaluation_section(run, rows, recipe.examples) for run, rows in evaluations),

@@ -32,6 +32,7 @@ class Template(Enum):
 
 
 class Dtype(Enum):
+    auto = "auto"
     bfloat16 = "bfloat16"
     float32 = "float32"
 
@@ -61,7 +62,11 @@ class ModelConfig:
     name: str | None = opt("name kept in runs and adapters; default: the last part of source", None)
     merge: str | None = opt("adapter folder folded into the weights on loading (a warm start)", None)
     template: Template = opt("chat: the tokenizer's chat template; plain: the bare prompt", Template.chat)
-    dtype: Dtype = opt("type of the frozen weights, or of their arithmetic where they are quantised", Dtype.bfloat16)
+    dtype: Dtype = opt(
+        "of the frozen weights, or of their arithmetic where they are quantised; auto: bfloat16 where the device "
+        "multiplies it in hardware, else float32",
+        Dtype.auto,
+    )
     quantize: str | None = opt(
         "nf4: linear layers in 4 bits on loading, with double quantisation (QLoRA)", None, one_of=("nf4", None)
     )
@@ -229,7 +234,11 @@ class FabricConfig(DevicesConfig):
         "auto",
         one_of=("auto", "ddp", "fsdp2"),
     )
-    precision: str = opt("32-true or bf16-mixed (adapters stay fp32)", "bf16-mixed")
+    precision: str = opt(
+        "32-true, or bf16-mixed (adapters stay fp32); auto: as model.dtype",
+        "auto",
+        one_of=("auto", "32-true", "bf16-mixed"),
+    )
 
 
 @dataclass

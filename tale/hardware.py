@@ -83,6 +83,18 @@ def peak_flops(device: torch.device, dtype: torch.dtype) -> float | None:
     return _measured(dtype) if device.type == "cpu" else None
 
 
+def fast_dtype() -> str:
+    """bfloat16 where the device that is there has products of it in hardware, else float32 (emulated is far slower)."""
+    if torch.cuda.is_available():
+        fast = torch.cuda.is_bf16_supported(including_emulation=False)
+    elif torch.accelerator.is_available():
+        fast = True
+    else:
+        has = torch.cpu.get_capabilities()
+        fast = any(has.get(name) for name in ("amx_bf16", "avx512_bf16", "bf16"))
+    return "bfloat16" if fast else "float32"
+
+
 @cache
 def _measured(dtype: torch.dtype, size: int = 1024, rounds: int = 3) -> float:
     """FLOP/s of the fastest of a few square products: 2 · size³ each."""

@@ -23,6 +23,7 @@ from omegaconf.errors import OmegaConfBaseException
 from tale.config import (
     AnalyseRecipe,
     AskRecipe,
+    Dtype,
     EstimateRecipe,
     EvaluateRecipe,
     MergeRecipe,
@@ -31,6 +32,7 @@ from tale.config import (
     TrainRecipe,
 )
 from tale.errors import UserError, nearest
+from tale.hardware import fast_dtype
 
 RECIPES = Path(__file__).resolve().parents[1] / "recipes"
 OF_RUNS = (
@@ -88,7 +90,17 @@ def load(kind: type[Recipe], arguments: list[str]) -> Recipe:
         key = getattr(error, "full_key", None)
         raise UserError(f"{where}{f'{key}: ' if key else ''}{_reason(error)}") from error
     _check_range(recipe, lambda key: "" if key in pairs else where)
+    _settle(recipe)
     return recipe
+
+
+def _settle(recipe: Any) -> None:
+    """Put in place of `auto` what it means on this machine, so that a run's own recipe says what it was."""
+    model, fabric = getattr(recipe, "model", None), getattr(recipe, "fabric", None)
+    if model and model.dtype is Dtype.auto:
+        model.dtype = Dtype(fast_dtype())
+    if getattr(fabric, "precision", None) == "auto":
+        fabric.precision = "bf16-mixed" if model.dtype is Dtype.bfloat16 else "32-true"
 
 
 def to_yaml(recipe: Any) -> str:

@@ -90,6 +90,7 @@ def says(pattern: str, message: str) -> None:
         ("train", ["recipe=tiny/sft", "resume=yes"], "^resume=yes: one of auto, null"),
         ("train", ["recipe=tiny/sft", "lora.modules=[]"], "^lora.modules: none given"),
         ("train", ["recipe=tiny/sft", "fabric.strategy=fsdp"], "^fabric.strategy=fsdp: one of auto, ddp, fsdp2"),
+        ("train", ["recipe=tiny/sft", "fabric.precision=8"], "^fabric.precision=8: one of auto, 32-true, bf16-mixed"),
         ("train", ["recipe=tiny/sft", "model.quantize=int8"], "^model.quantize=int8: one of nf4, null"),
         (
             "train",
@@ -279,7 +280,7 @@ def test_a_device_that_is_not_there_is_named(refused: Refusal, tiny: str) -> Non
     says("^engine.device=cuda:9: ", refused("search", "recipe=tiny/search", tiny, "engine.device=cuda:9"))
 
 
-@pytest.mark.parametrize("override", ["accelerator=gpuu", "devices=0", "devices=many", "precision=8"])
+@pytest.mark.parametrize("override", ["accelerator=gpuu", "devices=0", "devices=many"])
 def test_a_wrong_fabric_setting_is_named(override: str, refused: Refusal, tiny: str, records: Path) -> None:
     arguments = [tiny, f"data.records=[{records.name}]", f"fabric.{override}"]
     says("^fabric: ", refused("train", "recipe=tiny/sft", *arguments))

@@ -12,6 +12,7 @@ from enum import Enum
 from pathlib import Path
 
 import pytest
+import torch
 
 from tale import recipes
 from tale.config import (
@@ -244,6 +245,25 @@ def test_merging_and_asking_take_the_model_from_beside_the_adapter(kind: type[Re
     given = {"output": "o"} if kind is MergeRecipe else {"question": "q"}
     recipe = load(kind, [f"adapter={tmp_path / 'adapter'}", *(f"{k}={v}" for k, v in given.items())])
     assert recipe.model == trained.model
+
+
+@pytest.mark.parametrize(
+    ("has", "dtype", "precision"),
+    [
+        ({"avx2": True, "amx_bf16": False}, "float32", "32-true"),
+        ({"avx512_bf16": True}, "bfloat16", "bf16-mixed"),
+        ({"amx_bf16": True}, "bfloat16", "bf16-mixed"),
+    ],
+)
+def test_auto_is_the_type_that_the_processor_multiplies_in_hardware(monkeypatch, has, dtype, precision) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: has)
+    made = load(TrainRecipe, ["recipe=sft_smollm2"])
+    assert (made.model.dtype.value, made.fabric.precision) == (dtype, precision)
+    assert f"dtype: {dtype}" in recipes.to_yaml(made)
+    named = load(TrainRecipe, ["recipe=sft_smollm2", "model.dtype=bfloat16", "fabric.precision=32-true"])
+    assert (named.model.dtype.value, named.fabric.precision) == ("bfloat16", "32-true")
 
 
 def test_what_works_on_runs_needs_no_recipe(tmp_path: Path) -> None:

@@ -440,7 +440,7 @@ def test_a_built_engine_refuses_the_journal_of_another_dtype_template_or_adapter
     save_adapter(adapted(tiny_model_folder), AdapterCard({}, [], []), tmp_path / "adapter")
 
     def build(adapter: Path | None = None, **changed: object) -> list[Completion]:
-        base = resolve(ModelConfig(str(tiny_model_folder), **changed))
+        base = resolve(ModelConfig(str(tiny_model_folder), **{"dtype": Dtype.bfloat16} | changed))
         (built,) = engines(EngineConfig(batch_size=2, device="cpu"), base, tmp_path / "run", [adapter])
         return generated(built, Sampling(3), REQUESTS[:2])
 

@@ -27,8 +27,9 @@ from transformers import (
 )
 
 from tale.chat import Chat, read_chat
-from tale.config import ModelConfig
+from tale.config import Dtype, ModelConfig
 from tale.errors import UserError
+from tale.hardware import fast_dtype
 
 HUB_FILES = ["*.json", "*.safetensors", "*.jinja", "tokenizer*", "*.model"]
 
@@ -129,7 +130,14 @@ def resolve(config: ModelConfig) -> BaseModel:
     if merge and not (merge / "adapter_model.safetensors").is_file():
         raise UserError(f"model.merge: no adapter_model.safetensors in {merge}; `make warmup` makes the shipped one")
     name = config.name or Path(config.source.removeprefix("pypi:")).name
-    return BaseModel(name, folder, merge, config.template.value, config.dtype.value, config.quantize)
+    return BaseModel(
+        name,
+        folder,
+        merge,
+        config.template.value,
+        fast_dtype() if config.dtype is Dtype.auto else config.dtype.value,
+        config.quantize,
+    )
 
 
 def adapter_fingerprint(folder: Path) -> str:

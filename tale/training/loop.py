@@ -94,7 +94,7 @@ def train_step(
     """
     model.train()
     denominator = _total(fabric, sum(model.weight(batch) for batch in micro_batches))
-    sums: Counter[str] = Counter()
+    steps: list[dict[str, Tensor]] = []
     rounds = _rounds(fabric, micro_batches)
     for i, (batch, counts) in enumerate(rounds):
         with fabric.no_backward_sync(model, enabled=i < len(rounds) - 1):
@@ -102,7 +102,9 @@ def train_step(
             # DDP and FSDP2 average gradients over the ranks; the loss is a sum over them.
             fabric.backward(step["loss"] * (counts * fabric.world_size / denominator))
         if counts:
-            sums.update(_floats(step))
+            steps.append({name: value.detach() for name, value in step.items()})
+    # Read only now: to read a value is to wait for the device.
+    sums = _summed(steps)
     sums["examples"] += sum(batch.examples for batch in micro_batches)
     sums["tokens"] += sum(batch.tokens for batch in micro_batches)
     sums["target_tokens"] += sum(batch.target_tokens for batch in micro_batches)
@@ -120,15 +122,14 @@ def train_step(
 def validate(fabric: Fabric, model: _FabricModule, batches: list[Batch]) -> dict[str, float]:
     """The same means over the held-out examples; empty where nothing is held out."""
     model.eval()
-    sums: Counter[str] = Counter()
-    weight = 0
+    steps: list[dict[str, Tensor]] = []
     for batch, counts in _rounds(fabric, batches):
         step = model.validation_step(batch.to(fabric.device))
         if counts:
-            sums.update(_floats(step))
-            sums["examples"] += batch.examples
-            weight += model.weight(batch)
-    weight = _total(fabric, weight)
+            steps.append(step)
+    sums = _summed(steps)
+    sums["examples"] += sum(batch.examples for batch in batches)
+    weight = _total(fabric, sum(model.weight(batch) for batch in batches))
     return _means(fabric, sums, weight) if weight else {}
 
 
@@ -182,8 +183,11 @@ def _reduce(fabric: Fabric, values: list[float], how: str = "sum") -> list[float
     return fabric.all_reduce(torch.tensor(values, dtype=torch.float64, device=fabric.device), reduce_op=how).tolist()
 
 
-def _floats(step: dict[str, Tensor]) -> dict[str, float]:
-    return {name: float(value.detach()) for name, value in step.items()}
+def _summed(steps: list[dict[str, Tensor]]) -> Counter[str]:
+    sums: Counter[str] = Counter()
+    for step in steps:
+        sums.update({name: float(value) for name, value in step.items()})
+    return sums
 
 
 def _named(prefix: str, metrics: dict[str, float]) -> dict[str, float]:

@@ -2,13 +2,13 @@
 
     pip install -c constraints.txt -e '.[peers]'
     python benchmarks/training_speed.py 'data.records=[runs/gsm8k_zero/search/records.jsonl]'
-    python benchmarks/training_speed.py … rounds=3 steps=4 cases=sft,dpo,dpo_reference
+    python benchmarks/training_speed.py … rounds=3 steps=4 cases=sft,dpo,dpo_reference sizes=1,4,16
 
 Fair, because both sides train the same model in the same type with LoRA on the same modules from the same initial
 adapter, on the same token ids in the same order, 16 examples a step, with torch's AdamW at a constant rate, gradients
 clipped alike. TRL computes what it must and no more: gradient checkpointing off, no evaluation, no saving. Each
 measurement is a process of its own, so that its peak memory is its own too, and its first step does not count. First
-TRL runs once at each micro-batch; its fastest then alternates with this code for `rounds` rounds, whose medians count.
+TRL runs once at each of `sizes` as its micro-batch; its fastest then alternates with this code for `rounds` rounds, whose medians count.
 
 `sft` is the token mean on both sides. `dpo` is the paper's loss here and DPOTrainer's own there, which needs a
 reference; `dpo_reference` is that standard loss on both sides, the reference being the model without its adapter.
@@ -51,26 +51,25 @@ CASES = {
     "dpo_reference": ["recipe=gsm8k_zero/dpo_smollm2", "loss.reference=true", "loss.beta=0.1"],
 }
 COMMON = ["model.dtype=float32", "fabric.precision=32-true", "lora.dropout=0", "data.validation=0", "train.seed=0"]
-MICRO_BATCHES = (1, 4, 16)
 
 
 def main() -> None:
-    own = {"rounds": "3", "steps": "4", "cases": "sft,dpo,dpo_reference"}
+    own = {"rounds": "3", "steps": "4", "cases": "sft,dpo,dpo_reference", "sizes": "1,4,16"}
     own |= dict(word.split("=", 1) for word in sys.argv[1:] if word.split("=")[0] in own)
     words = [word for word in sys.argv[1:] if word.split("=")[0] not in own]
     report: dict[str, Any] = {"steps": int(own["steps"]), "rounds": int(own["rounds"])}
     for case in own["cases"].split(","):
-        report[case] = compare(case, int(own["rounds"]), own["steps"], words)
+        report[case] = compare(case, own["sizes"].split(","), int(own["rounds"]), own["steps"], words)
     print(publish("training_speed", report))
 
 
-def compare(case: str, rounds: int, steps: str, words: list[str]) -> dict[str, Any]:
+def compare(case: str, sizes: list[str], rounds: int, steps: str, words: list[str]) -> dict[str, Any]:
     """TRL's fastest micro-batch against ours, in alternating rounds."""
-    tried = {size: child("trl", case, size, steps, words) for size in tqdm(MICRO_BATCHES, desc=f"{case}: TRL")}
+    tried = {size: child("trl", case, size, steps, words) for size in tqdm(sizes, desc=f"{case}: TRL")}
     fastest = min(tried, key=lambda size: median(tried[size]["seconds"]))
     runs: dict[str, list[dict[str, Any]]] = {"tale": [], "trl": []}
     for _ in tqdm(range(rounds), desc=f"{case}: rounds"):
-        for side, size in (("tale", 4), ("trl", fastest)):
+        for side, size in (("tale", "4"), ("trl", fastest)):
             runs[side].append(child(side, case, size, steps, words))
     step = {side: median(s for run in of for s in run["seconds"]) for side, of in runs.items()}
     memory = {side: max(run["peak_gb"] for run in of) for side, of in runs.items()}
@@ -89,9 +88,9 @@ def compare(case: str, rounds: int, steps: str, words: list[str]) -> dict[str, A
     }
 
 
-def child(side: str, case: str, size: int, steps: str, words: list[str]) -> dict[str, Any]:
+def child(side: str, case: str, size: str, steps: str, words: list[str]) -> dict[str, Any]:
     """Run one side in a process of its own."""
-    command = [sys.executable, __file__, "--side", side, case, str(size), steps, *words]
+    command = [sys.executable, __file__, "--side", side, case, size, steps, *words]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
     if done.returncode:
         raise SystemExit(f"{side} failed, see above: {' '.join(command)}")

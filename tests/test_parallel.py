@@ -12,13 +12,20 @@ from pathlib import Path
 
 import pytest
 import torch
-from handmade import arguments, pairs, recipe
+from handmade import END_ID, Ids, arguments, pairs, recipe
+from peft import PeftModel
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
-from tale.config import DevicesConfig
+from tale.chat import Chat
+from tale.config import DevicesConfig, Dtype, ModelConfig
 from tale.devices import make_fabric
+from tale.engines import Request, Sampling
+from tale.engines.transformers import TransformersEngine
 from tale.errors import UserError
+from tale.models.base import resolve
+from tale.models.lora import load_adapter
 from tale.records import write_records
 from tale.training.run import train
 
@@ -121,6 +128,36 @@ def test_one_process_goes_on_from_a_checkpoint_of_two(folder: Path, tiny_model_f
     train(recipe(tiny_model_folder, cut, folder / "r.jsonl", kind, *COMMON, *options, "resume=auto"))
     torch.testing.assert_close(adapter(cut), adapter(folder / one), rtol=0, atol=CLOSE)
     assert scalars(cut, "train/loss") == pytest.approx(scalars(folder / one, "train/loss")[-1:], rel=1e-4)
+
+
+@pytest.mark.parametrize("case", ["sft", "ddp", "fsdp2", "ddp nf4", "fsdp2 dpo"])
+def test_each_strategys_adapter_answers_in_plain_peft_as_in_our_engine(
+    folder: Path, tiny_model_folder: Path, tiny_tokenizer: PreTrainedTokenizerFast, case: str
+) -> None:
+    made, chat = folder / case / "adapter", Ids(tiny_tokenizer)
+    base = resolve(ModelConfig(str(tiny_model_folder), "tiny-llama", dtype=Dtype.float32))
+    texts = ["2 + 2?", "Tom has 3 pens, Ann has 4.", "三加四等于几？"]
+    engine = TransformersEngine(load_adapter(base.load(), made), chat, device="cpu")
+    ours = dict(engine.generate([Request(text) for text in texts], Sampling(16)))
+    plain = AutoModelForCausalLM.from_pretrained(tiny_model_folder, dtype=torch.float32)
+    untrained = [alone(plain, chat, text) for text in texts]
+    adapted = PeftModel.from_pretrained(plain, made)
+    theirs = [alone(adapted, chat, text) for text in texts]
+    assert [ours[i].text for i in range(len(texts))] == theirs
+    assert theirs != untrained
+
+
+def alone(model: torch.nn.Module, chat: Chat, text: str) -> str:
+    """Plain `generate` of one prompt."""
+    prompt = torch.tensor([chat.prompt_ids(text)])
+    ids = model.generate(
+        input_ids=prompt,
+        attention_mask=torch.ones_like(prompt),
+        do_sample=False,
+        max_new_tokens=16,
+        eos_token_id=END_ID,
+    )
+    return chat.decode(ids[0, prompt.shape[1] :].tolist())
 
 
 def test_a_checkpoint_is_the_same_under_each_strategy(folder: Path) -> None:

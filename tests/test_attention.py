@@ -1,0 +1,73 @@
+"""Attention over packed sequences: a GPU's way is called as torch wants it, and means what a CPU's does."""
+
+from __future__ import annotations
+
+from unittest.mock import create_autospec
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from tale.models import attention
+from tale.models.attention import Layout, packed_attention
+
+
+def heads(positions: int, count: int) -> Tensor:
+    return torch.randn(1, count, positions, 8, generator=torch.Generator().manual_seed(count))
+
+
+def plainly(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """[T, H, D] of one sequence: softmax of scores, nothing of torch's attention."""
+    key, value = (tensor.repeat_interleave(query.shape[1] // tensor.shape[1], dim=1) for tensor in (key, value))
+    scores = torch.einsum("qhd,khd->hqk", query, key) * 0.3
+    later = torch.ones(len(query), len(query), dtype=torch.bool).triu(1)
+    return torch.einsum("hqk,khd->qhd", scores.masked_fill(later, -torch.inf).softmax(dim=-1), value)
+
+
+def flash(
+    query: Tensor, key: Tensor, value: Tensor, ends: Tensor, key_ends: Tensor, longest: int, longest_key: int, **rest
+) -> Tensor:
+    """What torch says of `varlen_attn`: sequences from end to end, a window of (-1, 0) is causal."""
+    assert rest == {"scale": 0.3, "window_size": (-1, 0), "enable_gqa": True}
+    assert ends.dtype == torch.int32
+    assert torch.equal(ends, key_ends)
+    assert longest == longest_key == ends.diff().max()
+    parts = zip(*(tensor.split(ends.diff().tolist()) for tensor in (query, key, value)), strict=True)
+    return torch.cat([plainly(*part) for part in parts])
+
+
+@pytest.mark.parametrize(
+    "layout",
+    [
+        Layout((3, 1, 6)),
+        # Positions 0 to 2 are a prompt, 3 to 5 and 6 to 9 its two answers.
+        Layout(
+            (6, 7),
+            torch.tensor([0, 1, 2, 3, 4, 5, 0, 1, 2, 6, 7, 8, 9]),
+            torch.tensor([0, 1, 2, 3, 4, 5, 9, 10, 11, 12]),
+        ),
+    ],
+    ids=["apart", "a shared prompt"],
+)
+def test_flash_attention_and_one_sequence_at_a_time_are_the_same(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = heads(10, 6), heads(10, 2), heads(10, 2)
+    one_by_one, _ = packed_attention(torch.nn.Identity(), *given, None, layout=layout, scaling=0.3)
+    spy = create_autospec(attention.varlen_attn, side_effect=flash)
+    monkeypatch.setattr(attention, "varlen_attn", spy)
+    monkeypatch.setattr(attention, "_one_by_one", attention._varlen)
+    at_once, _ = packed_attention(torch.nn.Identity(), *given, None, layout=layout, scaling=0.3)
+    spy.assert_called_once()
+    torch.testing.assert_close(at_once, one_by_one, rtol=1e-5, atol=1e-6)
+
+
+def test_a_sequence_knows_nothing_of_the_others() -> None:
+    query, key, value = heads(10, 6), heads(10, 2), heads(10, 2)
+    packed, _ = packed_attention(torch.nn.Identity(), query, key, value, None, layout=Layout((4, 6)), scaling=0.3)
+    first, second = (
+        functional.scaled_dot_product_attention(*part, is_causal=True, scale=0.3, enable_gqa=True)
+        for part in zip(*(tensor.split((4, 6), dim=2) for tensor in (query, key, value)), strict=True)
+    )
+    torch.testing.assert_close(packed, torch.cat([first, second], dim=2).transpose(1, 2), rtol=0, atol=0)

@@ -8,7 +8,8 @@ Fair, because both sides train the same model in the same type with LoRA on the 
 adapter, on the same token ids in the same order, 16 examples a step, with torch's AdamW at a constant rate, gradients
 clipped alike. TRL computes what it must and no more: gradient checkpointing off, no evaluation, no saving. Each
 measurement is a process of its own, so that its peak memory is its own too, and its first step does not count. First
-TRL runs once at each of `sizes` as its micro-batch; its fastest then alternates with this code for `rounds` rounds, whose medians count.
+TRL runs once at each of `sizes` as its micro-batch; its fastest then alternates with this code for `rounds` rounds,
+whose medians count.
 
 `sft` is the token mean on both sides. `dpo` is the paper's loss here and DPOTrainer's own there, which needs a
 reference; `dpo_reference` is that standard loss on both sides, the reference being the model without its adapter.

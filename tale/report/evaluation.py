@@ -37,6 +37,8 @@ RESULTS = (
     Column("method", "method"),
     Column("accuracy", "accuracy, %", percent),
     Column("accuracy_difference", "Δ to vanilla, points", points),
+    Column("mcnemar_p", "McNemar p", "{:.2g}".format),
+    Column("within_margin", "no worse, within the margin"),
     Column("output_tokens", "output tokens", number),
     Column("tokens_difference", "Δ to vanilla", number),
     Column("tokens_ratio", "× vanilla", two_digits),
@@ -91,7 +93,8 @@ def headlines(rows: Sequence[Row]) -> list[str]:
 def _headline(row: Row) -> str:
     gained = Interval(row.accuracy_difference, row.accuracy_difference_low, row.accuracy_difference_high)
     return (
-        f"{percent(row.accuracy)} % right ({points(gained)} points to vanilla CoT), {number(row.output_tokens)} output "
+        f"{percent(row.accuracy)} % right ({points(gained)} points to vanilla CoT; no more than "
+        f"{100 * (row.margin or 0):g} points worse: {row.within_margin}), {number(row.output_tokens)} output "
         f"tokens ({two_digits(row.tokens_ratio or 0)} × vanilla)"
     )
 

@@ -223,6 +223,9 @@ class TrainConfig:
     validate_every: int = opt("optimizer steps between validations", 20, least=1)
     checkpoint_every: int = opt("optimizer steps between checkpoints", 20, least=1)
     gradient_checkpointing: bool = opt("recompute activations to save memory", False)
+    compile: bool = opt(
+        "compile the decoder layers (torch.compile); the first steps take minutes, the others less", False
+    )
     seed: int = opt("of initial adapters, data order and dropout", 0)
 
 

@@ -150,6 +150,29 @@ def test_training_leaves_the_base_alone(tiny_model_folder: Path, records: Path, 
     assert changed == {name for name in fresh if "lora_" in name}
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("objective", ["sft", "dpo"])
+def test_compiled_layers_compute_the_same(
+    tiny_model_folder: Path, records: Path, tmp_path: Path, objective: str
+) -> None:
+    """Loss and gradient of two batches of different lengths; one graph serves both layers and both lengths."""
+    torch.compiler.reset()
+    made = examples(8, sides=1 if objective == "sft" else 2)
+    results = []
+    for compiled in ("false", "true"):
+        options = ["lora.dropout=0", f"train.compile={compiled}"]
+        base = resolve((one := recipe(tiny_model_folder, tmp_path, records, objective, *options)).model)
+        torch.manual_seed(0)
+        module = build(one, base.load(), base.name)
+        losses = []
+        for batch in micro_batches(made[:3], 3) + micro_batches(made[3:], 5):
+            losses.append(module.training_step(batch)["loss"])
+            losses[-1].backward()
+        results.append([torch.stack(losses).detach(), *(p.grad for p in module.parameters() if p.requires_grad)])
+    torch.testing.assert_close(results[1], results[0], rtol=1e-4, atol=1e-4)
+    assert all(float(gradient.abs().max()) > 0 for gradient in results[0][2::2])
+
+
 def test_resuming_a_finished_run_changes_nothing(tiny_model_folder: Path, records: Path, tmp_path: Path) -> None:
     made = recipe(tiny_model_folder, tmp_path / "run", records, "sft", *EPOCHS)
     train(made)

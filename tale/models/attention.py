@@ -38,6 +38,7 @@ class Layout:
         return Layout(self.lengths, self.order_S.to(device), self.places_T.to(device))
 
 
+@torch.compiler.disable  # lengths differ from batch to batch: compiled, each of them would be a graph of its own
 def packed_attention(
     module: torch.nn.Module,
     query_1HTD: Tensor,

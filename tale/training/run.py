@@ -114,7 +114,11 @@ def build(recipe: TrainRecipe, model, base_name: str) -> CausalLMModule:
         model.gradient_checkpointing_enable({"use_reentrant": False})
         model.enable_input_require_grads()
     kind = SFTModule if recipe.objective is Objective.sft else DPOModule
-    return kind(add_lora(model, recipe.lora, base_name), recipe.loss, recipe.optim)
+    module = kind(add_lora(model, recipe.lora, base_name), recipe.loss, recipe.optim)
+    if recipe.train.compile:
+        for layer in module.model.get_base_model().get_decoder().layers:
+            layer.compile(dynamic=True)  # all layers are alike: one graph serves them, whatever a batch's length
+    return module
 
 
 def _card(base: BaseModel, data: TaleDataModule, earlier: Sequence[AdapterCard]) -> AdapterCard:

@@ -37,12 +37,12 @@ RESULTS = (
     Column("method", "method"),
     Column("accuracy", "accuracy, %", percent),
     Column("accuracy_difference", "Δ to vanilla, points", points),
-    Column("mcnemar_p", "McNemar p", "{:.2g}".format),
-    Column("within_margin", "no worse, within the margin"),
     Column("output_tokens", "output tokens", number),
     Column("tokens_difference", "Δ to vanilla", number),
     Column("tokens_ratio", "× vanilla", two_digits),
     Column("expense", "expense, 10⁻⁵ $", two_digits),
+    Column("mcnemar_p", "McNemar p", "{:.2g}".format),
+    Column("within_margin", "no worse, within the margin"),
 )
 ANSWERS = (
     Column("method", "method"),

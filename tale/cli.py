@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import sys
 import warnings
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from typing import Any
 from transformers.utils import logging as transformers_logging
 
 from tale.errors import UserError
+from tale.hardware import keep_freed_memory
 from tale.recipes import describe, load
 
 
@@ -24,6 +26,8 @@ def run(kind: type, main: Callable[[Any], None], usage: str) -> None:
 
 def guarded(main: Callable[[], None]) -> None:
     """Call `main`, with a quiet transformers; a `UserError` is printed alone, with exit code 2."""
+    faulthandler.enable()  # a crash in native code says where it was
+    keep_freed_memory()
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import re
 import time
@@ -13,6 +14,7 @@ import torch
 from tale.errors import UserError
 
 GB = 10**9
+TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 
 
 @dataclass(frozen=True)
@@ -93,6 +95,18 @@ def fast_dtype() -> str:
         has = torch.cpu.get_capabilities()
         fast = any(has.get(name) for name in ("amx_bf16", "avx512_bf16", "bf16"))
     return "bfloat16" if fast else "float32"
+
+
+def keep_freed_memory() -> None:
+    """Have glibc hand freed memory out again instead of returning it to the system, unless the environment says how.
+
+    By default each large tensor is fresh memory, whose pages the system has to clear: 10 to 15 % of the time on a CPU.
+    """
+    chosen = any(name.startswith(("MALLOC_", "GLIBC_TUNABLES", "LD_PRELOAD")) for name in os.environ)
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt and not chosen:
+        mallopt(MMAP_THRESHOLD, 2**30)
+        mallopt(TRIM_THRESHOLD, 2**31 - 1)
 
 
 @cache

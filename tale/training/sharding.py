@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
+import torch.distributed as dist
 from lightning import LightningModule
 from lightning.fabric.strategies import ModelParallelStrategy, Strategy
 from torch import Tensor
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
-from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.distributed.tensor import DTensor, Shard, distribute_tensor
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 
@@ -51,8 +53,24 @@ def shard(module: LightningModule, mesh: DeviceMesh) -> LightningModule:
 def whole(value: Any) -> Any:
     """A tensor in full, on the CPU, if it is a shard of one: every rank must call this, in the same order."""
     if isinstance(value, DTensor):
-        value = value.full_tensor()
+        rows = value.placements == (Shard(0),)  # else a norm, which each rank has a part of
+        value = _gathered(value.detach()) if rows else value.full_tensor()
     return value.detach().cpu() if isinstance(value, Tensor) else value
+
+
+def _gathered(shard: DTensor) -> Tensor:
+    """All shards by one call that returns when they are there.
+
+    `full_tensor` gathers asynchronously, and over gloo a process was once seen to crash in it.
+    """
+    mine, group = shard.to_local(), shard.device_mesh.get_group()
+    ranks = dist.get_world_size(group)
+    rows = -(-len(shard) // ranks)  # of every rank but perhaps the last ones
+    padded = mine.new_zeros(rows, *mine.shape[1:])
+    padded[: len(mine)] = mine
+    parts = [torch.empty_like(padded) for _ in range(ranks)]
+    dist.all_gather(parts, padded, group=group)
+    return torch.cat(parts)[: len(shard)]
 
 
 def sharded_like(parameter: Tensor, value: Any) -> Any:

@@ -25,6 +25,7 @@ from tale.engines import Completion, Request, Sampling
 from tale.engines.attention import NAME, grouped_sdpa
 from tale.engines.build import engines
 from tale.engines.journal import JournaledEngine
+from tale.engines.linear import few_rows
 from tale.engines.transformers import SeededGumbel, TransformersEngine
 from tale.errors import UserError
 from tale.models.base import resolve
@@ -315,6 +316,17 @@ def test_grouped_attention_gives_a_model_the_logits_of_sdpa(padded: bool, tiny_m
         logits[name] = torch.cat(steps, dim=1)
     assert torch.isfinite(logits[NAME]).all()
     torch.testing.assert_close(logits[NAME], logits["sdpa"], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (2, 1), (3, 7), (600, 1)])
+@pytest.mark.parametrize("bias", [True, False])
+def test_few_rows_give_what_a_linear_layer_gives(shape: tuple[int, int], bias: bool) -> None:
+    layer = torch.nn.Linear(24, 40, bias=bias)
+    given = torch.randn(*shape, 24)
+    expected = (given.double() @ layer.weight.double().T + (layer.bias if bias else 0)).float()
+    result = few_rows(layer, given)
+    torch.testing.assert_close(result, expected)
+    assert result.is_contiguous()
 
 
 def test_the_engine_uses_grouped_attention_on_a_cpu(engine: TransformersEngine) -> None:

@@ -11,6 +11,7 @@ from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList,
 from tale.chat import Chat
 from tale.engines import attention
 from tale.engines.base import Completion, More, Request, Sampling, check_room, nothing
+from tale.engines.linear import for_few_rows
 from tale.engines.prefixes import Prefixes
 from tale.engines.rows import Prompt, Rows
 from tale.errors import UserError
@@ -45,6 +46,7 @@ class TransformersEngine:
         self.model = model.to(find_device(device)).eval()
         if model.device.type == "cpu":
             model.set_attn_implementation(attention.NAME)
+            for_few_rows(model)
         self.chat = chat
         self.batch_size = batch_size
         self.prefixes = Prefixes(prefix_cache * 1e9)

@@ -57,6 +57,7 @@ def add_lora(model: PreTrainedModel, config: LoraConfig, base_name: str) -> Peft
     adapted = get_peft_model(model, peft_config)
     # PEFT notes the path that the model was loaded from; an adapter belongs to a model, not to a folder.
     peft_config.base_model_name_or_path = base_name
+    peft_config.target_modules = sorted(config.modules)  # PEFT's is a set: the same run would write another file
     if config.start:
         loaded = set_peft_model_state_dict(adapted, load_peft_weights(config.start, device="cpu"))
         assert not loaded.unexpected_keys, loaded.unexpected_keys[:3]

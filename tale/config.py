@@ -74,9 +74,12 @@ class ModelConfig:
 
 @dataclass
 class BenchmarkConfig:
-    name: str = opt("gsm8k, gsm8k_zero, mathbench_<level>_<en|cn>, jsonl, or problems (embedded, no file)")
+    name: str = opt(
+        "gsm8k, gsm8k_zero, mathbench_<level>_<en|cn>, jsonl, or problems (embedded, no file); scored by BLEU: "
+        "codesearchnet, empathetic_dialogues, mbpp"
+    )
     path: str | None = opt("local JSONL file; default: downloaded from where it is published", None)
-    split: str = opt("split on the hub; for problems: warmup, train, test or test_new", "test")
+    split: str = opt("split where it is published; for problems: warmup, train, test or test_new", "test")
     part: Part = opt("all, or one side of the split by context: train or test", Part.all)
     held_out: float = opt("share of contexts on the test side", 0.3, least=0, most=1)
     count: int | None = opt("questions drawn at random, after splitting; default: all", None, least=1)
@@ -286,7 +289,7 @@ class MethodConfig:
 
 @dataclass
 class EvaluateRecipe:
-    """Accuracy and output tokens of several methods on one benchmark (§6)."""
+    """Accuracy, or BLEU, and output tokens of several methods on one benchmark (§6, A.5)."""
 
     output: str = opt("run folder")
     model: ModelConfig = group(ModelConfig)

@@ -10,6 +10,8 @@ from __future__ import annotations
 from tale.data.question import Question
 
 NUMBER_FORMAT = "Please Give the response by strictly following this format: [[answer]], for example: Answer: [[50]]."
+# Ours, for open-ended questions, whose prompts the paper does not print: the same without a number's example.
+TEXT_FORMAT = "Please Give the response by strictly following this format: [[answer]]."
 CHOICE_FORMAT = "Please strictly follow the format: [[choice]], for example: Choice: [[A]]."
 CHOICE_FORMAT_ZH = "请严格按照如下格式回答：[[选项]]，例如：选项: [[A]]。"
 
@@ -27,7 +29,7 @@ def direct(question: Question) -> str:
         )
     return (
         "Please answer the following question and give the answer directly without any reasoning process. "
-        f"{NUMBER_FORMAT}\nQ: {body}"
+        f"{_format(question)}\nQ: {body}"
     )
 
 
@@ -62,7 +64,11 @@ def _step_by_step(question: Question, line: str) -> str:
         return f"{body}\n{CHOICE_FORMAT_ZH}\n{line}\n" if question.kind == "choice" else f"Q: {body}\n{line}\n"
     if question.kind == "choice":
         return f"{body}\n{CHOICE_FORMAT}\n{line}\n"
-    return f"Q: {body}\n{NUMBER_FORMAT}\n{line}\n"
+    return f"Q: {body}\n{_format(question)}\n{line}\n"
+
+
+def _format(question: Question) -> str:
+    return TEXT_FORMAT if question.kind == "text" else NUMBER_FORMAT
 
 
 def _body(question: Question) -> str:

@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-Kind = Literal["number", "choice"]
+Kind = Literal["number", "choice", "text"]
 Language = Literal["en", "zh"]
 
 CONTEXT_CHARS = 60
@@ -17,8 +17,9 @@ CONTEXT_CHARS = 60
 class Question:
     """One question of a benchmark.
 
-    `gold` is the exact string of the answer ("2,125", "-0.5", "3/4"; a letter for `kind="choice"`): it is
-    never parsed into a float, so nothing can be truncated. `id` is unique in its benchmark and stable.
+    `gold` is the exact string of the answer ("2,125", "-0.5", "3/4"; a letter for `kind="choice"`, a reference for
+    `kind="text"`): it is never parsed into a float, so nothing can be truncated. `id` is unique in its benchmark and
+    stable.
     """
 
     id: str

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
+from typing import Literal
 
 from tale.config import BenchmarkConfig, Part
 from tale.data.benchmarks import load
 from tale.data.question import Question
 from tale.data.splits import by_context, deduplicate
 from tale.errors import UserError
+
+Scoring = Literal["accuracy", "bleu"]
 
 
 def select(config: BenchmarkConfig) -> tuple[list[Question], int]:
@@ -31,3 +35,15 @@ def select(config: BenchmarkConfig) -> tuple[list[Question], int]:
     if not questions:
         raise UserError(f"benchmark: {config.name} has no question on the side {config.part.value!r}")
     return questions, dropped
+
+
+def scoring(questions: Sequence[Question]) -> Scoring:
+    """What their answers are measured by: right or wrong, or BLEU where they have reference texts.
+
+    Raises:
+        UserError: there are questions of both sorts, of which no single figure can be made.
+    """
+    kinds = {q.kind == "text" for q in questions}
+    if len(kinds) > 1:
+        raise UserError("benchmark: some questions have an answer, others a reference; give each sort its own file")
+    return "bleu" if True in kinds else "accuracy"

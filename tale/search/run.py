@@ -18,7 +18,7 @@ from tale.chat import Chat
 from tale.config import SearchRecipe
 from tale.costs import dollars
 from tale.data.question import Question
-from tale.data.selection import select
+from tale.data.selection import scoring, select
 from tale.devices import launch, make_fabric
 from tale.engines import Sampling
 from tale.engines.build import engines, find_model
@@ -39,9 +39,9 @@ def run_search(recipe: SearchRecipe) -> Path | None:
     """
     _check(recipe)
     if recipe.shard == "join":
-        return _finished(join(recipe, select(recipe.benchmark)[0]))
+        return _finished(join(recipe, _questions(recipe)[0]))
     shard, model = parse(recipe.shard), find_model(recipe.model, recipe.engine)
-    questions, dropped = select(recipe.benchmark)
+    questions, dropped = _questions(recipe)
     if recipe.dry_run:
         print(most_work(recipe, shard.take(questions), model.chat()))
         return None
@@ -117,6 +117,17 @@ def _check(recipe: SearchRecipe) -> None:
         raise UserError(f"samples={recipe.samples}: greedy decoding draws the same answer; set sampling.temperature")
     if recipe.strategy == "grid" and not (recipe.grid and min(recipe.grid) > 0):
         raise UserError(f"grid={recipe.grid}: one or more shares above 0")
+
+
+def _questions(recipe: SearchRecipe) -> tuple[list[Question], int]:
+    """The questions to be searched, and how many duplicates were dropped."""
+    questions, dropped = select(recipe.benchmark)
+    if scoring(questions) == "bleu":
+        raise UserError(
+            f"benchmark.name={recipe.benchmark.name}: has reference texts, and a search needs answers that are right "
+            "or wrong; scripts/evaluate.py measures it by BLEU"
+        )
+    return questions, dropped
 
 
 def _launched(recipe: SearchRecipe) -> Fabric | None:

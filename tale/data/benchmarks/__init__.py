@@ -8,7 +8,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from tale.data.benchmarks import gsm8k, gsm8k_zero, jsonl, mathbench
+from tale.data.benchmarks import codesearchnet, empathetic_dialogues, gsm8k, gsm8k_zero, jsonl, mathbench, mbpp
 from tale.data.question import Question
 from tale.errors import UserError, nearest
 from tale.files import read_jsonl
@@ -97,6 +97,11 @@ BENCHMARKS = {
     "gsm8k": Benchmark(gsm8k.question, gsm8k.SPLITS, _hub(gsm8k.HUB)),
     "gsm8k_zero": Benchmark(gsm8k_zero.question, gsm8k_zero.SPLITS, _hub(gsm8k_zero.HUB)),
     "jsonl": Benchmark(jsonl.question),
+    "codesearchnet": Benchmark(codesearchnet.question, codesearchnet.SPLITS, _hub(codesearchnet.HUB)),
+    "empathetic_dialogues": Benchmark(
+        empathetic_dialogues.question, empathetic_dialogues.SPLITS, empathetic_dialogues.published
+    ),
+    "mbpp": Benchmark(mbpp.question, mbpp.SPLITS, _hub(mbpp.HUB)),
 } | {
     name: Benchmark(mathbench.converter(name), mathbench.SPLITS, lambda _, name=name: _file(mathbench.download(name)))
     for name in mathbench.FILES

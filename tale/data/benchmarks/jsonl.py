@@ -1,7 +1,10 @@
 """Any JSON Lines file: `question`, `answer`, and for single choice `options`; other keys are left alone.
 
+An open-ended question has a `reference` text in place of the answer, and is scored by BLEU.
+
     {"question": "Calculate -7 + -16 + 31 - (-40 + 3 + -5 + 3).", "answer": "47"}
     {"question": "具有7个结点的所有非同构的树有____个。", "options": ["7", "11", "12", "14"], "answer": "B"}
+    {"question": "Say in one sentence what the moon is.", "reference": "The moon is the Earth's only satellite."}
 
 The answer is a text or a JSON number; with options it is the letter of one. Only as local files, `benchmark.path`.
 """
@@ -19,13 +22,15 @@ LETTERS = "ABCDEFGH"
 
 
 def question(row: dict[str, Any], id: str) -> Question:
-    """A number question, or a single choice if the row has options.
+    """A number question, a single choice if the row has options, or an open-ended one if it has a reference.
 
     Raises:
         UserError: a key is missing or of the wrong kind; the caller adds file and line.
     """
     if row.get("options"):
         return choice(row, id)
+    if "reference" in row:
+        return Question(id, text(row, "question"), text(row, "reference"), "text")
     answer = row.get("answer")
     gold = text(row, "answer") if isinstance(answer, str) else digits(row)
     if "####" in gold:
@@ -51,6 +56,14 @@ def text(row: dict[str, Any], key: str) -> str:
     if not isinstance(value, str) or not value.strip():
         raise _wrong(row, key, "a text")
     return value.strip()
+
+
+def texts(row: dict[str, Any], key: str) -> list[str]:
+    """A list of one or more texts of the row, as they are."""
+    value = row.get(key)
+    if not (isinstance(value, list) and value and all(isinstance(part, str) for part in value)):
+        raise _wrong(row, key, "a list of texts")
+    return value
 
 
 def numeric(gold: str) -> str:

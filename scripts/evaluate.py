@@ -1,4 +1,4 @@
-"""Accuracy and output tokens of several methods: python scripts/evaluate.py recipe=eval_llama8b [key=value …]"""
+"""Accuracy or BLEU, and output tokens, of methods: python scripts/evaluate.py recipe=eval_llama8b [key=value …]"""
 
 from tale.cli import run
 from tale.config import EvaluateRecipe

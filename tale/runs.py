@@ -18,12 +18,17 @@ from tale.files import write_atomic
 from tale.recipes import to_yaml
 
 PACKAGES = ("lightning", "torch", "transformers", "peft", "bitsandbytes", "datasets", "omegaconf", "tensorboard")
+# By scoring: the source file that grades, and the library it asks.
+GRADERS = {"accuracy": ("answers.py", "math-verify"), "bleu": ("bleu.py", "sacrebleu")}
 # Anything that looks like a token on the command line (Hugging Face, OpenAI style) is not written down.
 SECRET = re.compile(r"\b(hf_|sk-)\w[\w-]+")
 
 
-def start_run(recipe: Any, folder: Path | None = None, **identity: Any) -> Path:
-    """Write `recipe.yaml` and `run.json` into the run's folder (default: its output); `identity` says what it uses."""
+def start_run(recipe: Any, folder: Path | None = None, scoring: str = "accuracy", **identity: Any) -> Path:
+    """Write `recipe.yaml` and `run.json` into the run's folder (default: its output).
+
+    `scoring` is a key of `GRADERS`, `identity` says what the run uses.
+    """
     folder = folder or Path(recipe.output)
     write_atomic(folder / "recipe.yaml", to_yaml(recipe))
     described = {
@@ -31,7 +36,8 @@ def start_run(recipe: Any, folder: Path | None = None, **identity: Any) -> Path:
         **identity,
         "commit": code_version(),
         "code": code_hash(),
-        "grading": grading_hash(),
+        "scoring": scoring,
+        "grading": grading_hash(scoring),
         "python": platform.python_version(),
         "machine": f"{platform.system()} {platform.machine()}",
         "packages": {name: metadata.version(name) for name in PACKAGES},
@@ -61,10 +67,11 @@ def code_hash() -> str:
     return digest.hexdigest()
 
 
-def grading_hash() -> str:
-    """Hash of what decides whether an answer is right: the source that reads and compares it, and math-verify."""
-    source = (Path(__file__).parent / "answers.py").read_bytes()
-    return hashlib.sha256(source + metadata.version("math-verify").encode()).hexdigest()[:16]
+def grading_hash(scoring: str = "accuracy") -> str:
+    """Hash of what decides how good an answer is: the source that reads and compares it, and the library's version."""
+    file, library = GRADERS[scoring]
+    source = (Path(__file__).parent / file).read_bytes()
+    return hashlib.sha256(source + metadata.version(library).encode()).hexdigest()[:16]
 
 
 def code_version() -> str:

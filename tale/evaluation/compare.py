@@ -1,4 +1,4 @@
-"""Which runs may stand in one comparison: those that decoded alike and were graded by the same code."""
+"""Which runs may stand in one comparison: those decoded alike, and scored alike by the same code."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ def check_comparable(runs: Sequence[Path]) -> None:
     """Refuse to compare searches or evaluations, given by their folders, whose numbers mean different things.
 
     Raises:
-        UserError: two of them decode differently, or were graded by different code; both and the difference are named.
-            Or a folder is none of a run, or of one from before it was kept what graded it.
+        UserError: two of them decode differently, are scored differently, or were graded by different code; both and
+            the difference are named. Or a folder is none of a run, or of one from before it was kept what graded it.
     """
     if not runs:
         return
     first, *others = [(folder, _meaning(folder)) for folder in runs]
     for folder, found in others:
-        for name in sorted({*first[1], *found}):
+        for name in first[1] | found:
             was, now = first[1].get(name), found.get(name)
             if was != now:
                 raise UserError(
@@ -55,12 +55,14 @@ def read_recipe(folder: Path) -> dict[str, Any]:
 
 
 def _meaning(folder: Path) -> dict[str, Any]:
-    """What its numbers depend on, besides models, methods and questions: the decoding, and what graded."""
-    sampling, grading = read_recipe(folder).get("sampling"), read_run(folder).get("grading")
+    """What its numbers depend on, besides models, methods and questions: the scoring, the decoding, and what graded."""
+    sampling, run = read_recipe(folder).get("sampling"), read_run(folder)
+    grading = run.get("grading")
     if not isinstance(sampling, dict):
         raise UserError(f"{folder / 'recipe.yaml'}: has no sampling; only searches and evaluations are compared")
     if grading is None:
         raise UserError(
             f"{folder / 'run.json'}: does not say what graded it; run it again (its journal keeps the answers)"
         )
-    return {f"sampling.{name}": value for name, value in sampling.items()} | {"grading": grading}
+    scoring = {"scoring": run.get("scoring", "accuracy")}  # runs from before there was another do not say
+    return scoring | {f"sampling.{name}": value for name, value in sampling.items()} | {"grading": grading}

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
-from tale import prompts
+from tale import bleu, prompts
 from tale.answers import grade
 from tale.config import MethodConfig, MethodKind
 from tale.data.question import Question
@@ -24,14 +25,15 @@ from tale.records import Record, each_record, read_records
 class Reply:
     """One method's answer to one question. Tokens are in the evaluated model's own tokenizer.
 
-    `fallback` says why a budget was wanted and none was there, so that the question was asked as vanilla CoT.
+    `fallback` says why a budget was wanted and none was there, so that the question was asked as vanilla CoT. Of an
+    open-ended question nothing is `correct` or not; `bleu` compares `value` with `reference`.
     """
 
     method: str
     question: str
     prompt: str
     text: str
-    correct: bool
+    correct: bool | None
     value: str | None
     via: str
     finish: str
@@ -42,6 +44,8 @@ class Reply:
     estimator_tokens: int = 0
     estimator_prompt_tokens: int = 0
     fallback: str | None = None
+    bleu: float | None = None
+    reference: str | None = None
 
     @property
     def output_tokens(self) -> int:
@@ -125,16 +129,13 @@ def searched_budgets(records: Iterable[Record]) -> dict[str, int | None]:
 def _reply(
     label: str, question: Question, prompt: str, completion: Completion, budget: int | None, estimate: Estimate
 ) -> Reply:
-    verdict = grade(completion.text, question, completion.truncated)
     estimator = estimate.completion
     return Reply(
         method=label,
         question=question.id,
         prompt=prompt,
         text=completion.text,
-        correct=verdict.correct,
-        value=verdict.value,
-        via=verdict.via,
+        **_graded(question, completion),
         finish=completion.finish,
         tokens=completion.tokens,
         prompt_tokens=completion.prompt_tokens,
@@ -144,6 +145,14 @@ def _reply(
         estimator_prompt_tokens=estimator.prompt_tokens if estimator else 0,
         fallback=estimate.fallback,
     )
+
+
+def _graded(question: Question, completion: Completion) -> dict[str, Any]:
+    """What the answer is, and whether it is right or how near it comes to the reference."""
+    if question.kind == "text":
+        scored = bleu.score(completion.text, question.gold, completion.truncated)
+        return {"correct": None, "reference": question.gold, **asdict(scored)}
+    return asdict(grade(completion.text, question, completion.truncated))
 
 
 def check_methods(methods: Sequence[MethodConfig], questions: Sequence[Question], sampling: Sampling) -> None:

@@ -1,4 +1,4 @@
-"""Accuracy against output tokens, a point a method."""
+"""Accuracy, or BLEU, against output tokens, a point a method."""
 
 from __future__ import annotations
 
@@ -37,21 +37,24 @@ def draw(axes: Axes, rows: Sequence[Row], tokens: Mapping[str, tuple[float, floa
 
     The line joins the Pareto front.
     """
+    factor, name = (100, "accuracy, %") if rows[0].bleu is None else (1, "BLEU")
     for row in rows:
+        value, worst, best = (factor * end for end in row.score)
         low, high = (tokens or {}).get(row.method, (row.output_tokens, row.output_tokens))
         axes.errorbar(
             row.output_tokens,
-            100 * row.accuracy,
+            value,
             xerr=[[row.output_tokens - low], [high - row.output_tokens]],
-            yerr=[[100 * (row.accuracy - row.accuracy_low)], [100 * (row.accuracy_high - row.accuracy)]],
+            yerr=[[value - worst], [best - value]],
             fmt="o",
             capsize=3,
             label=literal(row.method),
         )
-    best = front(rows)
-    if len(best) > 1:
-        axes.plot([r.output_tokens for r in best], [100 * r.accuracy for r in best], "--", lw=1, color="gray", zorder=1)
-    axes.set(xlabel="mean output tokens a question, the estimator's included", ylabel="accuracy, %")
+    joined = front(rows)
+    if len(joined) > 1:
+        line = [r.output_tokens for r in joined], [factor * r.score[0] for r in joined]
+        axes.plot(*line, "--", lw=1, color="gray", zorder=1)
+    axes.set(xlabel="mean output tokens a question, the estimator's included", ylabel=name)
     axes.set_xlim(left=0)
     axes.grid(alpha=0.3)
 
@@ -62,9 +65,9 @@ def literal(text: str) -> str:
 
 
 def front(rows: Sequence[Row]) -> list[Row]:
-    """The Pareto front, cheapest first: what no other method beats in accuracy at as few tokens, or fewer."""
+    """The Pareto front, cheapest first: what no other method's score beats at as few tokens, or fewer."""
     best: list[Row] = []
-    for row in sorted(rows, key=lambda r: (r.output_tokens, -r.accuracy)):
-        if not best or row.accuracy > best[-1].accuracy:
+    for row in sorted(rows, key=lambda r: (r.output_tokens, -r.score[0])):
+        if not best or row.score[0] > best[-1].score[0]:
             best.append(row)
     return best

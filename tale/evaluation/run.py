@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tale.config import EvaluateRecipe, MethodConfig, MethodKind
 from tale.data.question import Question
-from tale.data.selection import select
+from tale.data.selection import scoring, select
 from tale.data.splits import Seen, unseen
 from tale.engines import Sampling
 from tale.engines.build import AnyModel, engines, find_model
@@ -36,6 +36,7 @@ def evaluate(recipe: EvaluateRecipe) -> list[Row]:
     """
     base = find_model(recipe.model, recipe.engine)
     questions, dropped = select(recipe.benchmark)
+    scored_by = scoring(questions)
     sampling = Sampling(**vars(recipe.sampling))  # the same for every method that is compared
     check_methods(recipe.methods, questions, sampling)
     adapters = list(dict.fromkeys(method.adapter for method in recipe.methods))
@@ -46,7 +47,8 @@ def evaluate(recipe: EvaluateRecipe) -> list[Row]:
     others = {label_of(m): find_model(m.estimator_model, recipe.engine) for m in recipe.methods if m.estimator_model}
     cards += [read_card(model.merge) for model in (base, *others.values()) if model.merge]
     clean = unseen(questions, cards)
-    folder = start_run(recipe, base=base.identity, questions={"asked": len(questions), "duplicates": dropped})
+    counted = {"asked": len(questions), "duplicates": dropped}
+    folder = start_run(recipe, scoring=scored_by, base=base.identity, questions=counted)
 
     # Other models estimate first, one after the other, so that no two are in memory at once.
     estimates = {label: _estimates(recipe, label, model, folder, questions) for label, model in others.items()}
@@ -66,8 +68,9 @@ def evaluate(recipe: EvaluateRecipe) -> list[Row]:
         _report(
             recipe, subset, f"{title}; the {len(clean)} whose context was never trained on", folder, "summary_clean"
         )
-    plot(rows, title, folder / "accuracy_tokens.png")
-    print(f"replies: {folder / 'replies.jsonl'}\nplot: {folder / 'accuracy_tokens.png'}")
+    drawing = folder / f"{scored_by}_tokens.png"
+    plot(rows, title, drawing)
+    print(f"replies: {folder / 'replies.jsonl'}\nplot: {drawing}")
     return rows
 
 

@@ -114,10 +114,10 @@ class Folded:
 
 @dataclass(frozen=True)
 class Side:
-    """One answer of an example."""
+    """One answer of an example; it is right or wrong, or its note says how good it is."""
 
     method: str
-    correct: bool
+    correct: bool | None
     tokens: int
     note: str
     text: str
@@ -160,6 +160,16 @@ def points(value: float | Interval) -> str:
 def number(value: float | Interval) -> str:
     """160.3, or 160.3 [150.0, 170.6]."""
     return with_interval(value, lambda of: f"{of:,.1f}".replace("-", "−"))
+
+
+def three_digits(value: float | Interval) -> str:
+    """0.267, or 0.267 [0.240, 0.290]."""
+    return with_interval(value, "{:.3f}".format)
+
+
+def signed(value: float | Interval) -> str:
+    """−0.027, or −0.027 [−0.040, −0.010]."""
+    return with_interval(value, lambda of: f"{of:+.3f}".replace("-", "−"))
 
 
 def two_digits(value: float) -> str:

@@ -24,6 +24,8 @@ from tale.report.blocks import (
     number,
     percent,
     points,
+    signed,
+    three_digits,
     two_digits,
     whole,
 )
@@ -37,6 +39,9 @@ RESULTS = (
     Column("method", "method"),
     Column("accuracy", "accuracy, %", percent),
     Column("accuracy_difference", "Δ to vanilla, points", points),
+    Column("bleu", "BLEU", three_digits),
+    Column("bleu_difference", "Δ to vanilla, BLEU", signed),
+    Column("corpus_bleu", "corpus BLEU", three_digits),
     Column("output_tokens", "output tokens", number),
     Column("tokens_difference", "Δ to vanilla", number),
     Column("tokens_ratio", "× vanilla", two_digits),
@@ -44,13 +49,14 @@ RESULTS = (
     Column("mcnemar_p", "McNemar p", "{:.2g}".format),
     Column("within_margin", "no worse, within the margin"),
 )
+INTERVALS = ("accuracy", "accuracy_difference", "bleu", "bleu_difference", "tokens_difference")
 ANSWERS = (
     Column("method", "method"),
     Column("estimator_tokens", "estimator's tokens", number),
     Column("asked_without_budget", "asked without a budget", whole),
     Column("truncated", "cut off, %", percent),
     Column("in_format", "answer in [[ ]], %", percent),
-    Column("graded_by_fallback", "read by last number, %", percent),
+    Column("graded_by_fallback", "read without [[ ]], %", percent),
     Column("seconds", "engine's seconds a question", "{:.3g}".format),
 )
 
@@ -67,8 +73,8 @@ def evaluation_section(run: EvaluationRun, rows: Sequence[Row], how_many: int) -
         anchor, f"{rows[0].questions} questions; in brackets 95 % intervals", RESULTS, rows, tokens, seconds
     )
     answers = _table(f"{anchor}-answers", "How the answers came about", ANSWERS, rows, tokens, seconds)
-    blocks: list[Block] = [about, Points(headlines(rows)), results, *_clean(run, anchor), answers, _notes(run, seconds)]
-    blocks += [_scatter(run, rows, tokens), _histograms(run)]
+    blocks: list[Block] = [about, Points(headlines(rows)), results, *_clean(run, anchor), answers]
+    blocks += [_notes(run, rows, seconds), _scatter(run, rows, tokens), _histograms(run)]
     return Section(anchor, title, blocks, [Section(f"{anchor}-examples", "Side by side", examples(run, how_many))])
 
 
@@ -85,18 +91,23 @@ def interval(values: Sequence[float]) -> Interval:
 
 def headlines(rows: Sequence[Row]) -> list[str]:
     """A sentence a method: how right, in how many tokens, compared with vanilla CoT."""
-    return [f"{row.method}: {_headline(row)}" for row in rows if row.accuracy_difference is not None] or [
-        f"{row.method}: {percent(row.accuracy)} % right, {number(row.output_tokens)} output tokens" for row in rows
+    return [f"{row.method}: {_headline(row)}" for row in rows if row.tokens_difference is not None] or [
+        f"{row.method}: {_score(row)}, {number(row.output_tokens)} output tokens" for row in rows
     ]
 
 
+def _score(row: Row) -> str:
+    return f"{percent(row.accuracy)} % right" if row.bleu is None else f"BLEU {three_digits(row.bleu)}"
+
+
 def _headline(row: Row) -> str:
-    gained = Interval(row.accuracy_difference, row.accuracy_difference_low, row.accuracy_difference_high)
-    return (
-        f"{percent(row.accuracy)} % right ({points(gained)} points to vanilla CoT; no more than "
-        f"{100 * (row.margin or 0):g} points worse: {row.within_margin}), {number(row.output_tokens)} output "
-        f"tokens ({two_digits(row.tokens_ratio or 0)} × vanilla)"
-    )
+    if row.bleu is None:
+        change = f"{points(_interval(row, 'accuracy_difference'))} points to vanilla CoT; no more than "
+        change += f"{100 * (row.margin or 0):g} points worse: {row.within_margin}"
+    else:
+        change = f"{signed(_interval(row, 'bleu_difference'))} to vanilla CoT"
+    spent = f"{number(row.output_tokens)} output tokens ({two_digits(row.tokens_ratio or 0)} × vanilla)"
+    return f"{_score(row)} ({change}), {spent}"
 
 
 def _nothing(run: EvaluationRun) -> Text:
@@ -126,9 +137,7 @@ def _table(
     cells = [
         {
             **vars(row),
-            "accuracy": Interval(row.accuracy, row.accuracy_low, row.accuracy_high),
-            "accuracy_difference": _difference(row, "accuracy_difference"),
-            "tokens_difference": _difference(row, "tokens_difference"),
+            **{name: _interval(row, name) for name in INTERVALS},
             "output_tokens": tokens.get(row.method, row.output_tokens),
             "estimator_tokens": row.estimator_tokens or None,
             "asked_without_budget": row.asked_without_budget or None,
@@ -140,14 +149,15 @@ def _table(
     return Table(name, caption, used, [[row[column.name] for column in used] for row in cells])
 
 
-def _difference(row: Row, name: str) -> Interval | None:
+def _interval(row: Row, name: str) -> Interval | None:
     value, low, high = (getattr(row, f"{name}{end}") for end in ("", "_low", "_high"))
     return None if value is None else Interval(value, low, high)
 
 
-def _notes(run: EvaluationRun, seconds: dict[str, float | None]) -> Text:
+def _notes(run: EvaluationRun, rows: Sequence[Row], seconds: dict[str, float | None]) -> Text:
     baseline = reference(run.recipe.methods)
-    text = "Accuracy: Wilson interval. Tokens: means over all samples, right and wrong, bootstrap interval. "
+    text = "Accuracy: Wilson interval. " if rows[0].bleu is None else "BLEU: mean over samples, bootstrap interval. "
+    text += "Tokens: means over all samples, right and wrong, bootstrap interval. "
     text += f"Differences to {baseline}: paired by question, bootstrap. " if baseline else ""
     if any(value is not None for value in seconds.values()):
         text += "Seconds are the engine's wall time over all its questions together, not a single user's wait."
@@ -169,14 +179,15 @@ def _clean(run: EvaluationRun, anchor: str) -> list[Block]:
 
 def _scatter(run: EvaluationRun, rows: Sequence[Row], tokens: dict[str, Interval]) -> Figure:
     best = [row.method for row in front(rows)]
-    caption = f"Accuracy against tokens, with 95 % intervals. On the Pareto front: {', '.join(best)}."
-    said = "; ".join(f"{r.method} {percent(r.accuracy)} % at {number(r.output_tokens)} tokens" for r in rows)
+    scoring = "Accuracy" if rows[0].bleu is None else "BLEU"
+    caption = f"{scoring} against tokens, with 95 % intervals. On the Pareto front: {', '.join(best)}."
+    said = "; ".join(f"{r.method} {_score(r)} at {number(r.output_tokens)} tokens" for r in rows)
 
     def drawn(canvas: Canvas) -> None:
         draw(canvas.subplots(), rows, {method: (tokens[method].low, tokens[method].high) for method in tokens})
         legend(canvas)
 
-    return figure(f"accuracy-tokens-{run.slug}", caption, f"{caption} {said}.", drawn, (4.6, 4.0))
+    return figure(f"{scoring.lower()}-tokens-{run.slug}", caption, f"{caption} {said}.", drawn, (4.6, 4.0))
 
 
 def _histograms(run: EvaluationRun) -> Figure:

@@ -1,4 +1,4 @@
-"""Vanilla and trained answer side by side, what was right and turned wrong first."""
+"""Vanilla and trained answer side by side, what was right and turned wrong, or lost in BLEU, first."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ TURNS = {
     (False, False): "wrong both times",
     (True, True): "right both times",
 }
+CHANGES = {-1: "lower BLEU", 1: "higher BLEU", 0: "the same BLEU"}
 
 
 def examples(run: EvaluationRun, how_many: int) -> list[Block]:
@@ -27,29 +28,40 @@ def examples(run: EvaluationRun, how_many: int) -> list[Block]:
     blocks: list[Block] = []
     for label in compared:
         pairs = sorted(zip(replies[baseline], replies[label], strict=True), key=_order)
-        turns = [(ours.correct, theirs.correct) for ours, theirs in pairs]
-        counts = ", ".join(f"{turns.count(turn)} {name}" for turn, name in TURNS.items())
+        turns = [_turn(pair) for pair in pairs]
+        counts = ", ".join(f"{turns.count(turn)} {turn}" for turn in _turns(pairs))
         shown = min(how_many, len(pairs))
         blocks.append(Text(f"{baseline} and {label}: {counts}. {shown} of {len(pairs)} questions are shown."))
         blocks += [_example(pair, i == 0) for i, pair in enumerate(_spread(pairs, how_many))]
     return blocks
 
 
+def _turn(pair: tuple[Reply, Reply]) -> str:
+    vanilla, trained = pair
+    if vanilla.bleu is None or trained.bleu is None:
+        return TURNS[bool(vanilla.correct), bool(trained.correct)]
+    return CHANGES[(trained.bleu > vanilla.bleu) - (trained.bleu < vanilla.bleu)]
+
+
+def _turns(pairs: Sequence[tuple[Reply, Reply]]) -> list[str]:
+    """All that there can be, the worst first."""
+    return list((TURNS if pairs[0][0].bleu is None else CHANGES).values())
+
+
 def _order(pair: tuple[Reply, Reply]) -> tuple[int, int]:
     """By how the verdict turned, then by the tokens saved, most first."""
     vanilla, trained = pair
-    turn = list(TURNS).index((vanilla.correct, trained.correct))
-    return turn, trained.output_tokens - vanilla.output_tokens
+    return _turns([pair]).index(_turn(pair)), trained.output_tokens - vanilla.output_tokens
 
 
 def _spread(pairs: Sequence[tuple[Reply, Reply]], how_many: int) -> list[tuple[Reply, Reply]]:
-    """Half of them what turned wrong, the rest shared by the other turns; more of one where another has few."""
-    left = {turn: [p for p in pairs if (p[0].correct, p[1].correct) == turn] for turn in TURNS}
-    taken: list[tuple[Reply, Reply]] = []
-    wrong = left[True, False]
-    taken, left[True, False] = wrong[: (how_many + 1) // 2], wrong[(how_many + 1) // 2 :]
+    """Half of them what turned worse, the rest shared by the other turns; more of one where another has few."""
+    turns = _turns(pairs)
+    left = {turn: [p for p in pairs if _turn(p) == turn] for turn in turns}
+    half = (how_many + 1) // 2
+    taken, left[turns[0]] = left[turns[0]][:half], left[turns[0]][half:]
     while len(taken) < min(how_many, len(pairs)):
-        for turn in reversed(TURNS):
+        for turn in reversed(turns):
             if left[turn] and len(taken) < how_many:
                 taken.append(left[turn].pop(0))
     return sorted(taken, key=_order)
@@ -57,14 +69,17 @@ def _spread(pairs: Sequence[tuple[Reply, Reply]], how_many: int) -> list[tuple[R
 
 def _example(pair: tuple[Reply, Reply], opened: bool) -> Example:
     vanilla, trained = pair
-    turn = TURNS[vanilla.correct, trained.correct]
-    title = f"{turn}, {vanilla.output_tokens:,} → {trained.output_tokens:,} tokens: {vanilla.question}"
-    return Example(title, vanilla.prompt, [_side(reply) for reply in pair], opened)
+    title = f"{_turn(pair)}, {vanilla.output_tokens:,} → {trained.output_tokens:,} tokens: {vanilla.question}"
+    prompt = vanilla.prompt if vanilla.reference is None else f"{vanilla.prompt}\n\nReference:\n{vanilla.reference}"
+    return Example(title, prompt, [_side(reply) for reply in pair], opened)
 
 
 def _side(reply: Reply) -> Side:
     notes = [f"budget {reply.budget}"] if reply.budget is not None else []
     notes += [reply.fallback] if reply.fallback else []
-    notes += [f"read as {reply.value}" if reply.value is not None else "no answer read"]
+    if reply.bleu is None:
+        notes += [f"read as {reply.value}" if reply.value is not None else "no answer read"]
+    else:
+        notes += [f"BLEU {reply.bleu:.3f}{'' if reply.via == 'brackets' else ', without [[ ]]'}"]
     notes += {"length": ["cut off"], "content_filter": ["filtered"]}.get(reply.finish, [])
     return Side(reply.method, reply.correct, reply.output_tokens, ", ".join(notes), reply.text)

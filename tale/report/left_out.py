@@ -34,7 +34,8 @@ def _left_out(run: Run) -> Iterator[tuple[str, int]]:
         for method, replies in (run.replies or {}).items():
             yield from _counted(f"{method}: asked as vanilla CoT, {{}}", (r.fallback for r in replies if r.fallback))
             yield f"{method}: cut off", sum(r.finish != "stop" for r in replies)
-            yield f"{method}: read by its last number, without [[ ]]", sum(r.via == "fallback" for r in replies)
+            how = "its last number" if replies[0].bleu is None else "the whole reply"
+            yield f"{method}: read by {how}, without [[ ]]", sum(r.via == "fallback" for r in replies)
             yield f"{method}: no answer to be read", sum(r.value is None for r in replies)
 
 

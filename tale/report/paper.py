@@ -1,4 +1,4 @@
-"""Runs in the form of the paper's Tables 3 to 6, with the paper's own figures under those of the same benchmark."""
+"""Runs in the form of the paper's Tables 3 to 7, with the paper's own figures under those of the same benchmark."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ METHODS = {
     "dpo": "TALE-PT-DPO",
 }
 FIGURES = {
+    "bleu": ("BLEU", "{:.3f}".format),
     "accuracy": ("acc., %", lambda share: f"{100 * share:.2f}"),
     "output_tokens": ("tokens", two_digits),
     "expense": ("expense, 10⁻⁵ $", two_digits),
@@ -28,6 +29,10 @@ FIGURES = {
 NOTE = (
     "The paper's figures are shown as printed; its official code divides the tokens by the right answers alone and "
     "counts them with GPT-4's tokenizer. Rows of different models are to be looked at together, not to be compared."
+)
+BLEU_NOTE = (
+    "The paper's figures are shown as printed. With which model, prompts and kind of BLEU they were made is not known "
+    "here, and its official code has none of it. Rows are to be looked at together, not to be compared."
 )
 
 Cells = dict[str, dict[str, float | None]]
@@ -57,9 +62,11 @@ def paper_section(evaluations: Sequence[tuple[EvaluationRun, Sequence[Row]]], ru
     columns = [Column("run", "data and model")]
     columns += [Column(f"{m}_{f}", FIGURES[f][0], FIGURES[f][1], METHODS[m]) for m, f in used]
     values = [[label, *(cells.get(m, {}).get(f) for m, f in used)] for label, cells in rows]
-    table = Table("paper", "Accuracy, output tokens and expense", columns, values)
-    text = NOTE if shown else "The paper has no figures for these benchmarks."
-    return Section("paper", "In the form of the paper's Tables 3 to 6", [table, Text(text)])
+    scored = any(figure == "bleu" for _, figure in used)  # as all evaluations of a report are, or none
+    scoring, tables, note = ("BLEU", "Table 7", BLEU_NOTE) if scored else ("Accuracy", "Tables 3 to 6", NOTE)
+    table = Table("paper", f"{scoring}, output tokens and expense", columns, values)
+    text = note if shown else "The paper has no figures for these benchmarks."
+    return Section("paper", f"In the form of the paper's {tables}", [table, Text(text)])
 
 
 def place_of(run: EvaluationRun, label: str, runs: Sequence[Run]) -> str | None:
@@ -83,8 +90,11 @@ def _ours(run: EvaluationRun, rows: Sequence[Row], runs: Sequence[Run]) -> Cells
 
 
 def _theirs(entry: dict[str, Any]) -> Cells:
-    figures = {method: dict(zip(FIGURES, entry[method], strict=False)) for method in METHODS if method in entry}
-    return {method: {**values, "accuracy": values["accuracy"] / 100} for method, values in figures.items()}
+    """BLEU as printed; accuracy as a share."""
+    score, factor = ("bleu", 1) if entry.get("bleu") else ("accuracy", 100)
+    names = (score, "output_tokens", "expense")
+    figures = {method: dict(zip(names, entry[method], strict=False)) for method in METHODS if method in entry}
+    return {method: {**values, score: values[score] / factor} for method, values in figures.items()}
 
 
 def _same(benchmark: str, name: str) -> bool:

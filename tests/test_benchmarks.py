@@ -72,12 +72,46 @@ def test_any_jsonl(tmp_path: Path) -> None:
         "",
         {"question": "Letter?", "answer": "b", "options": ["x", "y"]},
         {"question": "Root?", "answer": "\\sqrt{2}", "options": []},
+        {"question": "Who?", "reference": " A dog.\nAnd a cat. "},
     )
     assert load("jsonl", path, "test") == [
         Question("jsonl/rows/0", "Number?", "12.5"),
         Question("jsonl/rows/1", "Letter?", "B", "choice", options=("x", "y")),
         Question("jsonl/rows/2", "Root?", "\\sqrt{2}"),
+        Question("jsonl/rows/3", "Who?", "A dog.\nAnd a cat.", "text"),
     ]
+
+
+SUMMARISED = {"code_tokens": ["def", "f", "(", ")", ":"], "docstring_tokens": ["Does", "it", "."]}
+ANSWERED = {"utterance": "I missed him.", "response": "Was he nice?"}
+WRITTEN = {"text": "Write f.", "code": "def f():\r\n\tpass", "test_list": ["assert f(1)", "assert f(2)"]}
+
+
+@pytest.mark.parametrize(
+    ("name", "row", "asked", "reference"),
+    [
+        (
+            "codesearchnet",
+            SUMMARISED,
+            "def f ( ) :\nSummarize in one sentence what this Python function does.",
+            "Does it .",
+        ),
+        (
+            "empathetic_dialogues",
+            ANSWERED,
+            "I missed him.\nRespond with empathy to the person who says this.",
+            "Was he nice?",
+        ),
+        (
+            "mbpp",
+            WRITTEN,
+            "Write f. Your code should pass these tests:\nassert f(1)\nassert f(2)",
+            "def f():\r\n\tpass",
+        ),
+    ],
+)
+def test_open_ended_rows(tmp_path: Path, name: str, row: dict[str, Any], asked: str, reference: str) -> None:
+    assert load(name, file(tmp_path, row), "test") == [Question(f"{name}/rows/0", asked, reference, "text")]
 
 
 ROWS = {"gsm8k/train": 7473, "gsm8k/test": 1319, "gsm8k_zero/dev": 2000}
@@ -122,11 +156,22 @@ CHOICE = {"question": "Which?", "answer": "B", "options": ["x", "y"]}
         ("mathbench_middle_en", CHOICE | {"options": ["x", 2]}, "a list of two to eight texts"),
         ("jsonl", WHOLE, r"benchmark\.name=gsm8k"),
         ("jsonl", {"question": "?", "answer": None}, "'answer' must be a number"),
+        ("jsonl", {"question": "?", "reference": ""}, "'reference' must be a text, not ''"),
+        ("codesearchnet", SUMMARISED | {"docstring_tokens": []}, "'docstring_tokens' must be a list of texts"),
+        ("empathetic_dialogues", {"utterance": "?"}, "'response' is missing; the row has utterance"),
+        ("mbpp", WRITTEN | {"test_list": "assert f(1)"}, "'test_list' must be a list of texts"),
     ],
 )
 def test_a_bad_row_is_named_by_file_and_line(tmp_path: Path, name: str, line: Any, complaint: str) -> None:
-    good = {"gsm8k_zero": {"question": "?", "answer": 5}, "gsm8k": WHOLE}.get(name, {"question": "?", "answer": "5"})
-    path = file(tmp_path, CHOICE if name == "mathbench_middle_en" else good, "", line)
+    good = {
+        "gsm8k_zero": {"question": "?", "answer": 5},
+        "gsm8k": WHOLE,
+        "mathbench_middle_en": CHOICE,
+        "codesearchnet": SUMMARISED,
+        "empathetic_dialogues": ANSWERED,
+        "mbpp": WRITTEN,
+    }.get(name, {"question": "?", "answer": "5"})
+    path = file(tmp_path, good, "", line)
     with pytest.raises(UserError, match=complaint) as caught:
         load(name, path, "test")
     assert str(caught.value).startswith(f"{path}:3: ")
@@ -209,6 +254,23 @@ def test_no_network_is_one_clear_error(name: str, monkeypatch: pytest.MonkeyPatc
     with pytest.raises(UserError, match=r"cannot be fetched .*Couldn't reach the hub\); .*benchmark\.path") as caught:
         load(name, None, "test")
     assert "\n" not in str(caught.value)
+
+
+def test_empathetic_dialogues_are_the_first_two_turns_of_each_conversation(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A quote means itself, and a conversation of one turn has no answer."""
+    turns = ['1,1,sad,s,7,"I missed him_comma_ so.,5,', "1,2,sad,s,8,Was he nice?,5,", "1,3,sad,s,7,Yes,5,"]
+    turns += ["2,1,sad,s,7,Alone.,5,", "3,1,sad,s,7,Hm.,5,", '3,2,sad,s,8,What" is it?,5,']
+    heading = "conv_id,utterance_idx,context,prompt,speaker_idx,utterance,selfeval,tags"
+    (tmp_path / "empatheticdialogues").mkdir()
+    (tmp_path / "empatheticdialogues" / "valid.csv").write_text("\n".join([heading, *turns]))
+    hub(monkeypatch, DownloadManager=lambda: SimpleNamespace(download_and_extract=lambda url: str(tmp_path)))
+    found = load("empathetic_dialogues", None, "valid")
+    assert [(q.text.splitlines()[0], q.gold) for q in found] == [
+        ('"I missed him, so.', "Was he nice?"),
+        ("Hm.", 'What" is it?'),
+    ]
 
 
 def test_an_archive_without_the_file_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -60,6 +60,18 @@ def test_the_prompt_is_the_papers(name: str, question: Question) -> None:
     assert BUILD[name](question) == EXPECTED[name][question.id]
 
 
+def test_an_open_ended_question_is_asked_for_no_number() -> None:
+    """Ours: the paper's number format, without its example."""
+    question = Question("t", "Say what f does.", "It adds one.", "text")
+    asked = "Q: Say what f does.\nPlease Give the response by strictly following this format: [[answer]].\n"
+    assert prompts.vanilla(question) == f"{asked}Let's think step by step:\n"
+    assert prompts.budgeted(question, 86) == f"{asked}Let's think step by step and use less than 86 tokens:\n"
+    assert prompts.direct(question) == (
+        "Please answer the following question and give the answer directly without any reasoning process. "
+        "Please Give the response by strictly following this format: [[answer]].\nQ: Say what f does."
+    )
+
+
 def test_the_estimator_is_asked_as_in_figure_5() -> None:
     assert prompts.estimate(NUMBER) == (
         "Task: Analyze the given question and estimate the minimum number of tokens required to generate a complete "

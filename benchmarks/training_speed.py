@@ -3,203 +3,130 @@
     pip install -c constraints.txt -e '.[peers]'
     python benchmarks/training_speed.py 'data.records=[runs/gsm8k_zero/search/records.jsonl]'
     python benchmarks/training_speed.py … rounds=3 steps=4 cases=sft,dpo,dpo_reference sizes=1,4,16
+    python benchmarks/training_speed.py … profile=true           # no comparison: where a step of this code spends time
 
 Fair, because both sides train the same model in the same type with LoRA on the same modules from the same initial
 adapter, on the same token ids in the same order, 16 examples a step, with torch's AdamW at a constant rate, gradients
 clipped alike. TRL computes what it must and no more: gradient checkpointing off, no evaluation, no saving. Each
-measurement is a process of its own, so that its peak memory is its own too, and its first step does not count. First
-TRL runs once at each of `sizes` as its micro-batch; its fastest then alternates with this code for `rounds` rounds,
-whose medians count.
+measurement is a process of its own, so that its peak memory is its own too, and its first step does not count.
+
+First each side runs once at each of `sizes` as its micro-batch. TRL takes its fastest; this code takes its fastest of
+those with no more memory than TRL's then has. The two alternate for `rounds` rounds, whose medians count. A size for
+which the machine has not the memory is left out. For memory both are also set side by side at micro-batches of 16.
 
 `sft` is the token mean on both sides. `dpo` is the paper's loss here and DPOTrainer's own there, which needs a
 reference; `dpo_reference` is that standard loss on both sides, the reference being the model without its adapter.
 
-Prints seconds a step, examples a second, peak memory, the ratios, and how far apart the losses are; writes them to
-runs/benchmarks.
+Prints seconds a step, examples a second, peak memory, the ratios, how far apart the losses are, and the share of the
+machine's measured peak that this code reached, in operations that the gradient needs (tale/training/throughput.py);
+writes them to runs/benchmarks, with the losses of both sides as a picture.
 """
 
 from __future__ import annotations
 
 import json
-import resource
-import subprocess
 import sys
-import time
-from collections.abc import Iterator
-from itertools import islice
+from pathlib import Path
 from statistics import median
 from typing import Any
 
-import torch
-from datasets import Dataset
-from lightning import Fabric
+from loss_curves import draw_losses
 from report import publish
+from step_profile import shares
 from tqdm import tqdm
+from training_steps import CASES, child, measure, named, options, ours, prepared
+from trl_steps import theirs
 
 from tale.cli import guarded
-from tale.config import TrainRecipe
-from tale.data.datamodule import TaleDataModule
-from tale.data.examples import Example, micro_batches
-from tale.models.base import resolve
-from tale.models.modules import CausalLMModule
-from tale.recipes import load
-from tale.training.loop import train_step
-from tale.training.run import build
 
-CASES = {
-    "sft": ["recipe=gsm8k_zero/sft_smollm2", "loss.mean=token"],
-    "dpo": ["recipe=gsm8k_zero/dpo_smollm2"],
-    "dpo_reference": ["recipe=gsm8k_zero/dpo_smollm2", "loss.reference=true", "loss.beta=0.1"],
-}
-COMMON = ["model.dtype=float32", "fabric.precision=32-true", "lora.dropout=0", "data.validation=0", "train.seed=0"]
+SIDES = ("tale", "trl")
+EQUAL = "16"  # the micro-batch at which both sides' memory is compared: all examples of a step at once
+Run = dict[str, Any]
 
 
 def main() -> None:
-    own = {"rounds": "3", "steps": "4", "cases": "sft,dpo,dpo_reference", "sizes": "1,4,16"}
-    own |= dict(word.split("=", 1) for word in sys.argv[1:] if word.split("=")[0] in own)
-    words = [word for word in sys.argv[1:] if word.split("=")[0] not in own]
+    own, words = options({"rounds": "3", "steps": "4", "cases": ",".join(CASES), "sizes": "1,4,16", "profile": "false"})
+    cases = named(own["cases"], CASES, "cases")
+    if own["profile"] == "true":
+        print(publish("training_profile", {case: child(__file__, "profile", case, "1", *words) for case in cases}))
+        return
     report: dict[str, Any] = {"steps": int(own["steps"]), "rounds": int(own["rounds"])}
-    for case in own["cases"].split(","):
+    for case in cases:
         report[case] = compare(case, own["sizes"].split(","), int(own["rounds"]), own["steps"], words)
+    draw_losses({case: report[case]["losses"] for case in cases}, Path("runs/benchmarks/training_speed.png"))
     print(publish("training_speed", report))
 
 
 def compare(case: str, sizes: list[str], rounds: int, steps: str, words: list[str]) -> dict[str, Any]:
-    """TRL's fastest micro-batch against ours, in alternating rounds."""
-    tried = {size: child("trl", case, size, steps, words) for size in tqdm(sizes, desc=f"{case}: TRL")}
-    fastest = min(tried, key=lambda size: median(tried[size]["seconds"]))
-    runs: dict[str, list[dict[str, Any]]] = {"tale": [], "trl": []}
+    """Both sides at each micro-batch, then at the one chosen for each, in alternating rounds."""
+    measured = lambda side, size: child(__file__, side, case, steps, *words, f"train.micro_batch={size}")  # noqa: E731
+    tried = {side: {size: measured(side, size) for size in tqdm(sizes, desc=f"{case}: {side}")} for side in SIDES}
+    chosen = choose(tried)
+    runs: dict[str, list[Run]] = {side: [] for side in SIDES}
     for _ in tqdm(range(rounds), desc=f"{case}: rounds"):
-        for side, size in (("tale", "4"), ("trl", fastest)):
-            runs[side].append(child(side, case, size, steps, words))
+        for side in SIDES:
+            runs[side].append(measured(side, chosen[side]))
+    return {"micro-batch": chosen} | figures(runs) | {"micro-batches": overview(tried), **equal(tried)}
+
+
+def choose(tried: dict[str, dict[str, Run | None]]) -> dict[str, str]:
+    """TRL's fastest micro-batch; ours that takes no more memory than that one, or, if none does, the least."""
+    fitting = {side: {size: run for size, run in of.items() if run} for side, of in tried.items()}
+    if not all(fitting.values()):
+        raise SystemExit("sizes: at none of them both sides have the memory; give smaller ones")
+    seconds = lambda of: lambda size: median(of[size]["seconds"])  # noqa: E731
+    theirs, mine = fitting["trl"], fitting["tale"]
+    fastest = min(theirs, key=seconds(theirs))
+    small = [size for size, run in mine.items() if run["peak_gb"] <= theirs[fastest]["peak_gb"]]
+    least = min(mine, key=lambda size: mine[size]["peak_gb"])
+    return {"tale": min(small or [least], key=seconds(mine)), "trl": fastest}
+
+
+def figures(runs: dict[str, list[Run]]) -> dict[str, Any]:
+    """What came of the rounds."""
     step = {side: median(s for run in of for s in run["seconds"]) for side, of in runs.items()}
     memory = {side: max(run["peak_gb"] for run in of) for side, of in runs.items()}
-    losses = [runs[side][0]["losses"] for side in ("tale", "trl")]
+    losses = {side: of[0]["losses"] for side, of in runs.items()}
     return {
         "seconds a step": {side: round(seconds, 2) for side, seconds in step.items()},
         "examples a second": {side: round(16 / seconds, 3) for side, seconds in step.items()},
         "times faster": round(step["trl"] / step["tale"], 2),
         "peak GB": memory,
-        "TRL's micro-batches: seconds a step, peak GB": {
-            size: [round(median(run["seconds"]), 2), run["peak_gb"]] for size, run in tried.items()
-        },
-        "TRL's fastest micro-batch": fastest,
-        "losses: tale, TRL": losses,
-        "largest difference of losses": max(abs(a - b) for a, b in zip(*losses, strict=True)),
+        "times the memory": round(memory["tale"] / memory["trl"], 2),
+        "share of the measured peak": round(median(s for run in runs["tale"] for s in run["share_of_peak"]), 3),
+        "losses": losses,
+        "largest difference of losses": max(abs(a - b) for a, b in zip(*losses.values(), strict=True)),
     }
 
 
-def child(side: str, case: str, size: str, steps: str, words: list[str]) -> dict[str, Any]:
-    """Run one side in a process of its own."""
-    command = [sys.executable, __file__, "--side", side, case, size, steps, *words]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
-    if done.returncode:
-        raise SystemExit(f"{side} failed, see above: {' '.join(command)}")
-    return json.loads(done.stdout.splitlines()[-1])
+def overview(tried: dict[str, dict[str, Run | None]]) -> dict[str, dict[str, Any]]:
+    """Seconds a step and peak GB of each micro-batch."""
+    told = lambda run: [round(median(run["seconds"]), 2), run["peak_gb"]] if run else "not enough memory"  # noqa: E731
+    return {
+        f"{side}: seconds a step, peak GB": {size: told(run) for size, run in of.items()} for side, of in tried.items()
+    }
 
 
-def one_side(side: str, case: str, size: str, steps: str, *words: str) -> None:
-    """Train a few steps and print seconds, losses and peak memory."""
-    recipe = load(TrainRecipe, [*CASES[case], *COMMON, f"train.micro_batch={size}", "output=runs/benchmarks", *words])
-    base = resolve(recipe.model)
-    data = TaleDataModule(recipe, base.chat())
-    data.setup()
-    torch.manual_seed(0)
-    module = build(recipe, base.load(), base.name)
-    count = int(steps) + 1
-    train = ours if side == "tale" else theirs
-    seconds, losses = zip(*train(recipe, module, data, count), strict=True)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    print(json.dumps({"seconds": seconds[1:], "losses": losses, "peak_gb": round(peak, 2)}))
+def equal(tried: dict[str, dict[str, Run | None]]) -> dict[str, Any]:
+    """Both sides' memory at one micro-batch, where it was tried."""
+    if EQUAL not in tried["tale"]:
+        return {}
+    peaks = {side: of[EQUAL]["peak_gb"] if of[EQUAL] else "not enough memory" for side, of in tried.items()}
+    if all(of[EQUAL] for of in tried.values()):
+        peaks["times the memory"] = round(peaks["tale"] / peaks["trl"], 2)
+    return {f"peak GB, both at micro-batches of {EQUAL}": peaks}
 
 
-def in_order(data: TaleDataModule, steps: int) -> list[list[Example]]:
-    """The examples of the first steps."""
-    sampler = data.train_dataloader().batch_sampler
-    return [[data.train[i] for i in step] for step in islice(sampler, steps)]
-
-
-def ours(
-    recipe: TrainRecipe, module: CausalLMModule, data: TaleDataModule, steps: int
-) -> Iterator[tuple[float, float]]:
-    """Seconds and loss of each step of this code."""
-    fabric = Fabric(accelerator="cpu", devices=1, precision="32-true")
-    model, optimizer = fabric.setup(module, module.configure_optimizers())
-    for examples in in_order(data, steps):
-        began = time.perf_counter()
-        batches = micro_batches(examples, recipe.train.micro_batch)
-        metrics = train_step(fabric, model, optimizer, batches, recipe.optim.clip)
-        yield time.perf_counter() - began, metrics["loss"]
-
-
-def theirs(
-    recipe: TrainRecipe, module: CausalLMModule, data: TaleDataModule, steps: int
-) -> Iterator[tuple[float, float]]:
-    """Seconds and loss of each step of TRL's trainer."""
-    import trl
-    from transformers import TrainerCallback
-
-    class Clock(TrainerCallback):
-        def __init__(self) -> None:
-            self.began, self.seconds = 0.0, []
-
-        def on_step_begin(self, *_: Any, **__: Any) -> None:
-            self.began = time.perf_counter()
-
-        def on_step_end(self, *_: Any, **__: Any) -> None:
-            self.seconds.append(time.perf_counter() - self.began)
-
-    kind = "SFT" if case_is_sft(recipe) else "DPO"
-    examples = [example for step in in_order(data, steps) for example in step]
-    settings = getattr(trl, f"{kind}Config")(
-        output_dir="runs/benchmarks/trl",
-        per_device_train_batch_size=recipe.train.micro_batch,
-        gradient_accumulation_steps=16 // recipe.train.micro_batch,
-        max_steps=steps,
-        learning_rate=recipe.optim.lr,
-        weight_decay=recipe.optim.weight_decay,
-        lr_scheduler_type="constant",
-        optim="adamw_torch",
-        max_grad_norm=recipe.optim.clip,
-        train_sampling_strategy="sequential",
-        gradient_checkpointing=False,
-        use_cpu=True,
-        bf16=False,
-        max_length=None,
-        logging_steps=1,
-        save_strategy="no",
-        report_to=[],
-        disable_tqdm=True,
-        **({} if kind == "SFT" else {"beta": 0.1}),
-    )
-    model = module.model
-    model.get_base_model().set_attn_implementation("sdpa")
-    trainer_class = getattr(trl, f"{kind}Trainer")
-    trainer_class._prepare_dataset = lambda self, dataset, *_, **__: dataset  # it has token ids already
-    clock = Clock()
-    trainer = trainer_class(
-        model,
-        args=settings,
-        train_dataset=Dataset.from_list([columns(example) for example in examples]),
-        processing_class=data.chat.tokenizer,
-        callbacks=[clock],
-    )
-    trainer.train()
-    losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
-    yield from zip(clock.seconds, losses, strict=True)
-
-
-def case_is_sft(recipe: TrainRecipe) -> bool:
-    return recipe.objective.value == "sft"
-
-
-def columns(example: Example) -> dict[str, list[int]]:
-    """An example as TRL's collators want it."""
-    if len(example.answers) == 1:
-        (answer,) = example.answers
-        return {"input_ids": example.prompt + answer, "labels": [-100] * len(example.prompt) + answer}
-    chosen, rejected = example.answers
-    return {"prompt_ids": example.prompt, "chosen_ids": chosen, "rejected_ids": rejected}
+def one_side(side: str, case: str, steps: str, *words: str) -> None:
+    """Train a few steps and print their figures."""
+    recipe, module, data = prepared(case, list(words))
+    train, count = {"tale": ours, "trl": theirs, "profile": ours}[side], int(steps) + 1
+    if side != "profile":
+        print(json.dumps(measure(lambda: train(recipe, module, data, count))))
+        return
+    made = train(recipe, module, data, count)
+    next(made)  # the first step warms up
+    print(json.dumps({kind: round(share, 3) for kind, share in shares(lambda: next(made)).items()}))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,138 @@
+"""A few training steps, measured: what the benchmarks of training share.
+
+Each measurement is a process of its own, so that its peak memory is its own too: `child` starts a benchmark's file
+again with `--side`, and that process prints what `measure` gives.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning import Fabric
+
+from tale.config import TrainRecipe
+from tale.data.datamodule import TaleDataModule
+from tale.data.examples import Batch, Example, micro_batches
+from tale.errors import UserError
+from tale.hardware import GB
+from tale.models.base import resolve
+from tale.models.modules import CausalLMModule
+from tale.recipes import load
+from tale.training.loop import train_step
+from tale.training.run import build
+from tale.training.throughput import Throughput, peak_memory
+
+CASES = {
+    "sft": ["recipe=gsm8k_zero/sft_smollm2", "loss.mean=token"],
+    "dpo": ["recipe=gsm8k_zero/dpo_smollm2"],
+    "dpo_reference": ["recipe=gsm8k_zero/dpo_smollm2", "loss.reference=true", "loss.beta=0.1"],
+}
+# Epochs without end: a few examples are enough for any number of steps.
+COMMON = [
+    "model.dtype=float32",
+    "fabric.precision=32-true",
+    "fabric.accelerator=cpu",
+    "lora.dropout=0",
+    "data.validation=0",
+    "train.seed=0",
+    "train.epochs=1000",
+    "output=runs/benchmarks",
+]
+Prepared = tuple[TrainRecipe, CausalLMModule, TaleDataModule]
+
+
+def options(defaults: dict[str, str]) -> tuple[dict[str, str], list[str]]:
+    """A benchmark's own words of the command line over their defaults, and the other words, which are a recipe's."""
+    mine = [word for word in sys.argv[1:] if word.split("=")[0] in defaults]
+    return defaults | dict(word.split("=", 1) for word in mine), [word for word in sys.argv[1:] if word not in mine]
+
+
+def named(words: str, known: Iterable[str], option: str) -> list[str]:
+    """The names in an option such as `cases=sft,dpo`.
+
+    Raises:
+        UserError: one of them is not known.
+    """
+    names, known = words.split(","), list(known)
+    if unknown := [name for name in names if name not in known]:
+        raise UserError(f"{option}={','.join(unknown)}: known are {', '.join(known)}")
+    return names
+
+
+def child(script: str, *arguments: str) -> dict[str, Any] | None:
+    """What `script --side …` prints, in a process of its own; None where there was not the memory for it."""
+    command = [sys.executable, script, "--side", *arguments]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+    if done.returncode:
+        raise SystemExit(f"failed, see above: {' '.join(command)}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def prepared(case: str, words: list[str]) -> Prepared:
+    """A case's recipe, its module with the initial adapter, and its examples."""
+    recipe = load(TrainRecipe, [*CASES[case], *COMMON, *words])
+    base = resolve(recipe.model)
+    data = TaleDataModule(recipe, base.chat())
+    data.setup()
+    if len(data.train) < recipe.train.batch_size:
+        raise UserError(f"data.records: {len(data.train)} examples, a step has {recipe.train.batch_size}")
+    torch.manual_seed(0)
+    return recipe, build(recipe, base.load(), base.name), data
+
+
+def in_order(data: TaleDataModule, steps: int) -> list[list[Example]]:
+    """The examples of the first steps; an epoch's last one is passed over where it is smaller than the others."""
+    size = data.recipe.train.batch_size
+    full = (step for step in data.train_dataloader().batch_sampler if len(step) == size)
+    return [[data.train[i] for i in step] for step in islice(full, steps)]
+
+
+def ours(
+    recipe: TrainRecipe,
+    module: CausalLMModule,
+    data: TaleDataModule,
+    steps: int,
+    deal: Callable[[list[Example], int], list[Batch]] = micro_batches,
+) -> Iterator[dict[str, float]]:
+    """Each step of this code: its seconds, its loss, and the share of the machine's measured peak that it reached."""
+    fabric = Fabric(accelerator="cpu", devices=1, precision=recipe.fabric.precision)
+    throughput = Throughput(fabric, recipe, module)
+    model, optimizer = fabric.setup(module, module.configure_optimizers())
+    for examples in in_order(data, steps):
+        began = time.perf_counter()
+        batches = deal(examples, recipe.train.micro_batch)
+        metrics = train_step(fabric, model, optimizer, batches, recipe.optim.clip)
+        seconds = time.perf_counter() - began
+        share = throughput.step(batches, metrics["target_tokens"], seconds)["share_of_peak"]
+        yield {"seconds": seconds, "loss": metrics["loss"], "share_of_peak": share}
+
+
+def measure(steps: Callable[[], Iterable[dict[str, float]]]) -> dict[str, Any] | None:
+    """All losses, the peak memory, and of every step but the first what else it tells; None without the memory."""
+    limit_memory()
+    try:
+        first, *counted = steps()
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, MemoryError) or re.search("allocate memory|bad_alloc", str(error)):
+            return None
+        raise
+    others = {name: [step[name] for step in counted] for name in first if name != "loss"}
+    peak = peak_memory(torch.device("cpu")) / GB
+    return {"losses": [step["loss"] for step in (first, *counted)], "peak_gb": round(peak, 2), **others}
+
+
+def limit_memory() -> None:
+    """No more than is free now: an error in this process, where otherwise the kernel chooses what to end."""
+    meminfo = Path("/proc/meminfo")
+    if meminfo.exists() and (found := re.search(r"MemAvailable:\s+(\d+) kB", meminfo.read_text())):
+        resource.setrlimit(resource.RLIMIT_DATA, (int(found[1]) * 1024,) * 2)

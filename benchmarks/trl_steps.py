@@ -1,0 +1,86 @@
+"""The same training steps by TRL's trainers, from the same module and examples as this code's."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from datasets import Dataset
+from training_steps import in_order
+from transformers import TrainerCallback
+
+from tale.config import Objective, TrainRecipe
+from tale.data.datamodule import TaleDataModule
+from tale.data.examples import Example
+from tale.models.modules import CausalLMModule
+
+
+def theirs(recipe: TrainRecipe, module: CausalLMModule, data: TaleDataModule, steps: int) -> Iterator[dict[str, float]]:
+    """Seconds and loss of each step of TRL's trainer."""
+    import trl  # installed for this comparison alone
+
+    kind = "SFT" if recipe.objective is Objective.sft else "DPO"
+    module.model.get_base_model().set_attn_implementation("sdpa")
+    trainer_class = getattr(trl, f"{kind}Trainer")
+    trainer_class._prepare_dataset = lambda self, dataset, *_, **__: dataset  # it has token ids already
+    clock = Clock()
+    trainer = trainer_class(
+        module.model,
+        args=getattr(trl, f"{kind}Config")(
+            **settings(recipe, steps), **({"beta": recipe.loss.beta} if recipe.loss.reference else {})
+        ),
+        train_dataset=Dataset.from_list([columns(example) for step in in_order(data, steps) for example in step]),
+        processing_class=data.chat.tokenizer,
+        callbacks=[clock],
+    )
+    trainer.train()
+    losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+    for seconds, loss in zip(clock.seconds, losses, strict=True):
+        yield {"seconds": seconds, "loss": loss}
+
+
+class Clock(TrainerCallback):
+    """Notes how long each step takes."""
+
+    def __init__(self) -> None:
+        self.began, self.seconds = 0.0, []
+
+    def on_step_begin(self, *_: Any, **__: Any) -> None:
+        self.began = time.perf_counter()
+
+    def on_step_end(self, *_: Any, **__: Any) -> None:
+        self.seconds.append(time.perf_counter() - self.began)
+
+
+def settings(recipe: TrainRecipe, steps: int) -> dict[str, Any]:
+    """The recipe in the words of a trainer of TRL's, without anything that only costs time or memory."""
+    return {
+        "output_dir": "runs/benchmarks/trl",
+        "per_device_train_batch_size": recipe.train.micro_batch,
+        "gradient_accumulation_steps": recipe.train.batch_size // recipe.train.micro_batch,
+        "max_steps": steps,
+        "learning_rate": recipe.optim.lr,
+        "weight_decay": recipe.optim.weight_decay,
+        "lr_scheduler_type": "constant",
+        "optim": "adamw_torch",
+        "max_grad_norm": recipe.optim.clip,
+        "train_sampling_strategy": "sequential",
+        "gradient_checkpointing": False,
+        "use_cpu": True,
+        "bf16": False,
+        "max_length": None,
+        "logging_steps": 1,
+        "save_strategy": "no",
+        "report_to": [],
+        "disable_tqdm": True,
+    }
+
+
+def columns(example: Example) -> dict[str, list[int]]:
+    """An example as TRL's collators want it."""
+    if len(example.answers) == 1:
+        (answer,) = example.answers
+        return {"input_ids": example.prompt + answer, "labels": [-100] * len(example.prompt) + answer}
+    chosen, rejected = example.answers
+    return {"prompt_ids": example.prompt, "chosen_ids": chosen, "rejected_ids": rejected}

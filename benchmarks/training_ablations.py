@@ -15,14 +15,15 @@
 
 Fair, because all variants train the same model with the same initial adapter on the same token ids in the same order,
 16 examples a step in micro-batches of the same size, with the loop, the losses and the optimizer of this code, and
-nothing but the one measure differs. That they compute the same is seen in the table: the losses of all steps are
-compared with those of the code as it is, and differ by rounding, which in bfloat16 is coarse.
+nothing but the one measure differs. That they compute the same is seen in the table: the losses of all steps, and of
+DPO the mean margins, are compared with those of the code as it is, and differ by rounding, which in bfloat16 is coarse.
+(A margin tells more: where all pairs are far apart, the paper's loss is 0 whatever else is wrong.)
 
 Each measurement is a process of its own, so that its peak memory is its own too, and its first step does not count (it
 compiles, where that is asked for). All variants take turns for `rounds` rounds, whose medians count.
 
-Prints a table a case: seconds a step, peak memory, both as multiples of the code as it is, and how far apart the losses
-are; writes them to runs/benchmarks.
+Prints a table a case: seconds a step, peak memory, both as multiples of the code as it is, and how far apart losses and
+margins are; writes them to runs/benchmarks.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ from report import publish
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from tqdm import tqdm
-from training_steps import CASES, child, measure, named, options, ours, prepared
+from training_steps import CASES, RESULTS, child, measure, named, options, ours, prepared
 
 from tale.cli import guarded
 from tale.data.examples import Batch, Example, micro_batches, pack
@@ -164,27 +165,32 @@ def figures(runs: list[dict[str, Any]], as_it_is: list[dict[str, Any]]) -> dict[
     """A variant's medians, beside those of the code as it is."""
     seconds, usual = (median(s for run in of for s in run["seconds"]) for of in (runs, as_it_is))
     memory, usual_memory = (median(run["peak_gb"] for run in of) for of in (runs, as_it_is))
-    losses, expected = runs[0]["losses"], as_it_is[0]["losses"]
+    results = [name for name in RESULTS if name in runs[0]]
     return {
         "seconds a step": round(seconds, 2),
         "times the seconds": round(seconds / usual, 2),
         "peak GB": round(memory, 2),
         "times the memory": round(memory / usual_memory, 2),
-        "losses": losses,
-        "largest difference of losses": max(abs(a - b) for a, b in zip(losses, expected, strict=True)),
+        **{f"largest difference of {name}": apart(runs[0][name], as_it_is[0][name]) for name in results},
+        "results": {name: runs[0][name] for name in results},
     }
+
+
+def apart(values: list[float], expected: list[float]) -> float:
+    """The largest difference."""
+    return max(abs(a - b) for a, b in zip(values, expected, strict=True))
 
 
 def show_case(case: str, rows: dict[str, Any]) -> None:
     """The table of a case."""
-    headings = [heading for heading in rows[AS_IT_IS] if heading != "losses"]
+    headings = [heading for heading in rows[AS_IT_IS] if heading != "results"]
+    results = rows[AS_IT_IS]["results"].items()
     cells = [
         [name, *(f"{row[heading]:.3g}" for heading in headings)] if row else [name, "no memory"]
         for name, row in rows.items()
     ]
-    show(
-        f"{case}: losses {', '.join(f'{loss:.4g}' for loss in rows[AS_IT_IS]['losses'])}", ["variant", *headings], cells
-    )
+    steps = "; ".join(f"{name} {', '.join(f'{value:.4g}' for value in values)}" for name, values in results)
+    show(f"{case}: {steps}", ["variant", *headings], cells)
 
 
 def one_variant(name: str, case: str, steps: str, *words: str) -> None:

@@ -86,7 +86,7 @@ def figures(runs: dict[str, list[Run]]) -> dict[str, Any]:
     """What came of the rounds."""
     step = {side: median(s for run in of for s in run["seconds"]) for side, of in runs.items()}
     memory = {side: max(run["peak_gb"] for run in of) for side, of in runs.items()}
-    losses = {side: of[0]["losses"] for side, of in runs.items()}
+    losses = {side: of[0]["loss"] for side, of in runs.items()}
     return {
         "seconds a step": {side: round(seconds, 2) for side, seconds in step.items()},
         "examples a second": {side: round(16 / seconds, 3) for side, seconds in step.items()},

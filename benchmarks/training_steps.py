@@ -48,6 +48,7 @@ COMMON = [
     "train.epochs=1000",
     "output=runs/benchmarks",
 ]
+RESULTS = ("loss", "margin")  # of a step, before its update
 Prepared = tuple[TrainRecipe, CausalLMModule, TaleDataModule]
 
 
@@ -79,7 +80,8 @@ def child(script: str, *arguments: str) -> dict[str, Any] | None:
 
 
 def prepared(case: str, words: list[str]) -> Prepared:
-    """A case's recipe, its module with the initial adapter, and its examples."""
+    """In a measurement's process: a case's recipe, its module with the initial adapter, and its examples."""
+    limit_memory()
     recipe = load(TrainRecipe, [*CASES[case], *COMMON, *words])
     base = resolve(recipe.model)
     data = TaleDataModule(recipe, base.chat())
@@ -104,7 +106,7 @@ def ours(
     steps: int,
     deal: Callable[[list[Example], int], list[Batch]] = micro_batches,
 ) -> Iterator[dict[str, float]]:
-    """Each step of this code: its seconds, its loss, and the share of the machine's measured peak that it reached."""
+    """Each step of this code: its seconds, the share of the machine's measured peak that it reached, what came out."""
     fabric = Fabric(accelerator="cpu", devices=1, precision=recipe.fabric.precision)
     throughput = Throughput(fabric, recipe, module)
     model, optimizer = fabric.setup(module, module.configure_optimizers())
@@ -114,21 +116,20 @@ def ours(
         metrics = train_step(fabric, model, optimizer, batches, recipe.optim.clip)
         seconds = time.perf_counter() - began
         share = throughput.step(batches, metrics["target_tokens"], seconds)["share_of_peak"]
-        yield {"seconds": seconds, "loss": metrics["loss"], "share_of_peak": share}
+        results = {name: metrics[name] for name in RESULTS if name in metrics}
+        yield {"seconds": seconds, "share_of_peak": share, **results}
 
 
 def measure(steps: Callable[[], Iterable[dict[str, float]]]) -> dict[str, Any] | None:
-    """All losses, the peak memory, and of every step but the first what else it tells; None without the memory."""
-    limit_memory()
+    """Results of all steps, times of all but the first, and the peak memory; None where there was not the memory."""
     try:
         first, *counted = steps()
     except (MemoryError, RuntimeError) as error:
         if isinstance(error, MemoryError) or re.search("allocate memory|bad_alloc", str(error)):
             return None
         raise
-    others = {name: [step[name] for step in counted] for name in first if name != "loss"}
-    peak = peak_memory(torch.device("cpu")) / GB
-    return {"losses": [step["loss"] for step in (first, *counted)], "peak_gb": round(peak, 2), **others}
+    told = {name: [step[name] for step in ([first] if name in RESULTS else []) + counted] for name in first}
+    return told | {"peak_gb": round(peak_memory(torch.device("cpu")) / GB, 2)}
 
 
 def limit_memory() -> None:

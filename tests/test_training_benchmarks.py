@@ -7,11 +7,15 @@ from pathlib import Path
 import pytest
 import torch
 from handmade import adapted, examples
+from loss_curves import draw_losses
 from step_profile import kind, shares
-from training_ablations import AS_IT_IS, VARIANTS, neighbours
-from training_speed import choose
+from training_ablations import AS_IT_IS, VARIANTS, neighbours, show_case
+from training_ablations import figures as variant_figures
+from training_speed import choose, equal, figures
+from training_steps import measure
 
 from tale.config import LossConfig, OptimConfig
+from tale.data.examples import pack
 from tale.models.modules import CausalLMModule, DPOModule, SFTModule
 
 CHANGED = [name for name, variant in VARIANTS.items() if name != AS_IT_IS and not variant.words]
@@ -107,3 +111,62 @@ def test_a_product_of_large_matrices_is_nearly_all_matrix_products() -> None:
     assert sum(found.values()) == pytest.approx(1)
     assert found["matrix products"] > 0.5
     assert found["elementwise"] > 0
+
+
+def test_a_steps_profile_has_its_attention_products_and_copies(tiny_model_folder: Path) -> None:
+    module = DPOModule(adapted(tiny_model_folder), LossConfig(), OptimConfig())
+    found = shares(lambda: module.training_step(pack(examples(5, sides=2)))["loss"].backward())
+    assert min(found.values()) > 0.01
+    assert list(found) == ["attention", "matrix products", "copies and concatenations", "elementwise", "rest"]
+
+
+def test_results_are_of_all_steps_and_times_of_all_but_the_first() -> None:
+    made = [{"seconds": 9.0 - i, "share_of_peak": 0.5, "loss": float(i), "margin": 2.0 * i} for i in range(3)]
+    told = measure(lambda: made)
+    assert told.pop("peak_gb") > 0
+    assert told == {"seconds": [8, 7], "share_of_peak": [0.5, 0.5], "loss": [0, 1, 2], "margin": [0, 2, 4]}
+
+
+def test_a_lack_of_memory_is_no_failure_but_any_other_error_is() -> None:
+    def fail(message: str) -> list:
+        raise RuntimeError(message)
+
+    assert measure(lambda: fail("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes.")) is None
+    with pytest.raises(RuntimeError, match="loss nan"):
+        measure(lambda: fail("loss nan"))
+
+
+def test_medians_of_the_rounds_by_hand() -> None:
+    mine = [{"seconds": [2, 4], "share_of_peak": [0.6, 0.4], "loss": [1, 0.5], "peak_gb": 2}] * 2
+    theirs = [{"seconds": [6, 6], "loss": [1, 0.75], "peak_gb": peak} for peak in (3, 4)]
+    told = figures({"tale": mine, "trl": theirs})
+    assert told["seconds a step"] == {"tale": 3, "trl": 6}
+    assert (told["times faster"], told["times the memory"]) == (2, 0.5)
+    assert (told["share of the measured peak"], told["largest difference of losses"]) == (0.5, 0.25)
+    assert equal({"tale": {"16": mine[0]}, "trl": {"16": theirs[1]}}) == {
+        "peak GB, both at micro-batches of 16": {"tale": 2, "trl": 4, "times the memory": 0.5}
+    }
+    assert equal({"tale": {"4": mine[0]}, "trl": {"4": theirs[1]}}) == {}
+
+
+def test_a_variant_is_set_beside_the_code_as_it_is(capsys: pytest.CaptureFixture) -> None:
+    usual = [{"seconds": [2], "loss": [0.0, 0.0], "margin": [8.0, 9.0], "peak_gb": 2}]
+    told = variant_figures([{"seconds": [3], "loss": [0.0, 0.0], "margin": [8.0, 9.5], "peak_gb": 3}], usual)
+    assert (told["times the seconds"], told["times the memory"]) == (1.5, 1.5)
+    assert (told["largest difference of loss"], told["largest difference of margin"]) == (0, 0.5)
+    show_case("dpo", {AS_IT_IS: variant_figures(usual, usual), "padded": told, "compiled": None})
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].strip() == "dpo: loss 0, 0; margin 8, 9"
+    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in lines if line.startswith("│")]
+    assert rows == [
+        [AS_IT_IS, "2", "1", "2", "1", "0", "0"],
+        ["padded", "3", "1.5", "3", "1.5", "0", "0.5"],
+        ["compiled", "no memory", "", "", "", "", ""],
+    ]
+
+
+def test_the_curves_are_a_png(tmp_path: Path) -> None:
+    file = tmp_path / "new" / "curves.png"
+    draw_losses({"sft": {"tale": [2, 1], "trl": [2, 1]}, "dpo": {"tale": [1, 0], "trl": [3, 2]}}, file)
+    assert file.read_bytes().startswith(b"\x89PNG")
+    assert [each.name for each in file.parent.iterdir()] == ["curves.png"]

@@ -361,6 +361,6 @@ class ReportRecipe:
     """One self-contained page about runs: tables, figures, examples, and what it all cost."""
 
     output: str = opt("folder for report.html, its tables as CSV and its figures as PNG")
-    runs: list[str] = opt("run folders of searches, trainings and evaluations, finished or not")
+    runs: list[str] = opt("run folders of searches, trainings, evaluations, analyses and estimators, finished or not")
     examples: int = opt("questions whose answers are shown side by side, for each trained method", 8, least=0)
     hourly: float = opt("dollars an hour of the machine: prices what has no price a token, as training", 0.0, least=0)

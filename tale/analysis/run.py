@@ -44,6 +44,12 @@ def analyse(recipe: AnalyseRecipe) -> None:
     print(f"tables and plots: {folder}")
 
 
+def labels_of(files: Sequence[str]) -> list[str]:
+    """What each search is called in tables: the name of its folder, with the way to it where two have one name."""
+    names = [Path(file).parent.name for file in files]
+    return [name if names.count(name) == 1 else str(Path(file).parent) for file, name in zip(files, names, strict=True)]
+
+
 def _read(files: Sequence[str]) -> list[Searched]:
     if not files:
         raise UserError("records: none given; records=[runs/grid/records.jsonl]")
@@ -51,9 +57,8 @@ def _read(files: Sequence[str]) -> list[Searched]:
         raise UserError("records: the same file twice")
     folders = [run_folder(Path(file)) for file in files]
     check_comparable(folders)
-    names = [Path(file).parent.name for file in files]
     searches = []
-    for file, folder, name in zip(files, folders, names, strict=True):
+    for file, folder, label in zip(files, folders, labels_of(files), strict=True):
         settings: dict[str, Any] = read_recipe(folder)
         if "strategy" not in settings:
             raise UserError(f"{folder / 'recipe.yaml'}: not of a search; records are what scripts/search.py writes")
@@ -61,7 +66,6 @@ def _read(files: Sequence[str]) -> list[Searched]:
         searched = [record for record in records if record.attempts]
         if not searched:
             raise UserError(f"{file}: none of its {len(records)} questions was searched: no vanilla answer was right")
-        label = name if names.count(name) == 1 else str(Path(file).parent)
         searches.append(Searched(label, searched, len(records), settings["strategy"], settings["grid"]))
     return searches
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any, NamedTuple
@@ -145,6 +145,23 @@ class Section:
     title: str
     blocks: Sequence[Block]
     parts: Sequence[Section] = field(default_factory=tuple)
+
+
+def table_of(name: str, caption: str, columns: Sequence[Column], rows: Sequence[Mapping[str, Any]]) -> Table:
+    """Rows by the columns' names; of the columns those that hold something."""
+    used = [column for column in columns if any(row.get(column.name) is not None for row in rows)]
+    return Table(name, caption, used, [[row.get(column.name) for column in used] for row in rows])
+
+
+def cells_of(row: Any, *intervals: str) -> dict[str, Any]:
+    """A dataclass's values by name; of `intervals` the value together with its `_low` and `_high`."""
+    return {**vars(row), **{name: interval_of(row, name) for name in intervals}}
+
+
+def interval_of(row: Any, name: str) -> Interval | None:
+    """A value with the ends that stand beside it; None where there is none."""
+    value, low, high = (getattr(row, f"{name}{end}") for end in ("", "_low", "_high"))
+    return None if value is None else Interval(value, low, high)
 
 
 def percent(value: float | Interval) -> str:

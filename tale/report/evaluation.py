@@ -21,10 +21,12 @@ from tale.report.blocks import (
     Section,
     Table,
     Text,
+    cells_of,
     number,
     percent,
     points,
     signed,
+    table_of,
     three_digits,
     two_digits,
     whole,
@@ -136,8 +138,7 @@ def _table(
     """Of the columns those that hold something."""
     cells = [
         {
-            **vars(row),
-            **{name: _interval(row, name) for name in INTERVALS},
+            **cells_of(row, *INTERVALS),
             "output_tokens": tokens.get(row.method, row.output_tokens),
             "estimator_tokens": row.estimator_tokens or None,
             "asked_without_budget": row.asked_without_budget or None,
@@ -145,13 +146,7 @@ def _table(
         }
         for row in rows
     ]
-    used = [column for column in columns if any(row[column.name] is not None for row in cells)]
-    return Table(name, caption, used, [[row[column.name] for column in used] for row in cells])
-
-
-def _interval(row: Row, name: str) -> Interval | None:
-    value, low, high = (getattr(row, f"{name}{end}") for end in ("", "_low", "_high"))
-    return None if value is None else Interval(value, low, high)
+    return table_of(name, caption, columns, cells)
 
 
 def _notes(run: EvaluationRun, rows: Sequence[Row], seconds: dict[str, float | None]) -> Text:

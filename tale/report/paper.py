@@ -48,7 +48,11 @@ def paper_section(evaluations: Sequence[tuple[EvaluationRun, Sequence[Row]]], ru
             rows.append(
                 (f"{name}: {run.model}, {summary[0].questions} questions ({run.name})", _ours(run, summary, runs))
             )
-            own = [(i, entry) for i, entry in enumerate(_paper()) if _same(entry["benchmark"], name) and i not in shown]
+            own = [
+                (i, entry)
+                for i, entry in enumerate(paper()["methods"])
+                if _same(entry["benchmark"], name) and i not in shown
+            ]
             rows += [(f"{name}: the paper, {entry['model']} ({entry['table']})", _theirs(entry)) for _, entry in own]
             shown |= {i for i, _ in own}
     if not rows:
@@ -102,5 +106,6 @@ def _same(benchmark: str, name: str) -> bool:
     return name.removesuffix("_en").removesuffix("_cn") == benchmark
 
 
-def _paper() -> list[dict[str, Any]]:
+def paper() -> dict[str, Any]:
+    """All of the paper's own figures that a page shows."""
     return yaml.safe_load(Path(__file__).with_name("paper.yaml").read_text(encoding="utf-8"))

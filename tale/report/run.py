@@ -9,17 +9,20 @@ from pathlib import Path
 from tale.config import ReportRecipe
 from tale.errors import UserError
 from tale.evaluation.compare import check_comparable
+from tale.report.analysis import analysis_section
 from tale.report.blocks import Block, Column, Folded, Section, Table, Text
 from tale.report.costs import costs_section
+from tale.report.estimators import estimators_section
 from tale.report.evaluation import evaluation_section, rows_of
 from tale.report.left_out import left_out_section
 from tale.report.page import write_page
 from tale.report.paper import paper_section
-from tale.report.runs import EvaluationRun, Run, SearchRun, TrainRun, read_runs
+from tale.report.runs import AnalysisRun, EstimateRun, EvaluationRun, Run, SearchRun, TrainRun, read_runs
 from tale.report.search import search_section
 from tale.report.training import training_section
 
 KINDS = {SearchRun: "search", TrainRun: "training", EvaluationRun: "evaluation"}
+KINDS |= {AnalysisRun: "analysis", EstimateRun: "estimators"}
 COLUMNS = (
     Column("run", "run"),
     Column("kind", "kind"),
@@ -48,6 +51,8 @@ def report(recipe: ReportRecipe) -> Path:
         *([paper] if paper else []),
         costs_section(runs, recipe.hourly),
         *(search_section(run) for run in runs if isinstance(run, SearchRun)),
+        *(analysis_section(run) for run in runs if isinstance(run, AnalysisRun)),
+        *(estimators_section(run) for run in runs if isinstance(run, EstimateRun)),
         *(training_section(run) for run in runs if isinstance(run, TrainRun)),
         left_out_section(runs),
         what_was_run(runs),
@@ -63,7 +68,7 @@ def what_was_run(runs: Sequence[Run]) -> Section:
         [
             run.name,
             KINDS.get(type(run)),
-            run.model if run.identity else None,
+            run.model if "base" in run.identity else None,
             run.identity.get("commit"),
             run.identity.get("machine"),
             run.identity.get("python"),
@@ -74,7 +79,8 @@ def what_was_run(runs: Sequence[Run]) -> Section:
     for run in runs:
         if type(run) is Run:
             what = "its recipe.yaml is none of them" if run.yaml else "it has no recipe.yaml"
-            blocks.append(Text(f"{run.name} is not a search, a training or an evaluation: {what}.", warning=True))
+            known = "a search, a training, an evaluation, an analysis or estimators"
+            blocks.append(Text(f"{run.name} is not {known}: {what}.", warning=True))
         if run.yaml:
             blocks.append(Folded(f"{run.name}: resolved recipe", run.yaml))
         if run.identity:

@@ -5,23 +5,31 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 
-from tale.config import EvaluateRecipe, MethodConfig, SearchRecipe, TrainRecipe
+from tale.analysis.elasticity import Model, OneQuestion, Step
+from tale.analysis.paths import Iteration, Saving
+from tale.analysis.run import labels_of
+from tale.config import AnalyseRecipe, EstimateRecipe, EvaluateRecipe, MethodConfig, SearchRecipe, TrainRecipe
 from tale.engines.journal import Journal, read_journal
 from tale.errors import UserError
+from tale.estimators.score import Score
 from tale.evaluation.methods import Reply, label_of, read_replies
 from tale.evaluation.summary import Row
 from tale.recipes import load
 from tale.records import Record, read_records
 from tale.report.events import Curves, read_curves
 from tale.runs import read_run
+
+Kind = TypeVar("Kind")
+# The tables of an analysis, by what their rows are.
+TABLES = {Step: "elasticity", OneQuestion: "questions", Model: "models", Iteration: "iterations", Saving: "savings"}
 
 
 @dataclass(frozen=True)
@@ -115,13 +123,9 @@ class EvaluationRun(Run):
     @cached_property
     def clean(self) -> list[Row]:
         """The rows over the questions whose context was never trained on; none where the run has no table of them."""
-        file, known = self.folder / "summary_clean.json", [field.name for field in fields(Row)]
-        if not file.is_file():
-            return []
-        try:
-            return [Row(**{name: row.get(name) for name in known}) for row in json.loads(file.read_bytes())]
-        except (ValueError, AttributeError) as error:
-            raise UserError(f"{file}: damaged ({error}); scripts/evaluate.py writes it anew") from error
+        known = [field.name for field in fields(Row)]
+        make = lambda row: Row(**{name: row.get(name) for name in known})  # noqa: E731
+        return _read_rows(self.folder / "summary_clean.json", make, "scripts/evaluate.py")
 
     @property
     def methods(self) -> dict[str, MethodConfig]:
@@ -134,9 +138,45 @@ class EvaluationRun(Run):
         return next((run for run in runs if isinstance(run, TrainRun) and run.folder.absolute() == place), None)
 
 
+@dataclass(frozen=True)
+class AnalysisRun(Run):
+    """An analysis of searches."""
+
+    recipe: AnalyseRecipe = field(kw_only=True)
+
+    @property
+    def labels(self) -> list[str]:
+        """What its searches are called in its tables."""
+        return labels_of(self.recipe.records)
+
+    def rows(self, kind: type[Kind]) -> list[Kind]:
+        """A table's rows as they were saved; none where there is no such table, none of an earlier start's searches."""
+        file, make = self.folder / f"{TABLES[kind]}.json", lambda row: kind(**row)
+        return [row for row in _read_rows(file, make, "scripts/analyse.py") if row.records in self.labels]
+
+
+@dataclass(frozen=True)
+class EstimateRun(Run):
+    """Trained estimators."""
+
+    recipe: EstimateRecipe = field(kw_only=True)
+
+    @property
+    def trained(self) -> list[str]:
+        """The estimators that it has left."""
+        return sorted(file.parent.name for file in self.folder.glob("*/estimator.json"))
+
+    @cached_property
+    def scores(self) -> list[Score]:
+        """The scores as they were saved; none where nothing was scored, none of an earlier start's questions."""
+        rows = _read_rows(self.folder / "scores.json", lambda row: Score(**row), "scripts/estimate.py")
+        return [row for row in rows if row.questions == self.identity.get("examples", {}).get("held_out")]
+
+
 # A key that recipes of one kind alone have.
 KINDS = {"objective": (TrainRun, TrainRecipe), "methods": (EvaluationRun, EvaluateRecipe)}
 KINDS |= {"strategy": (SearchRun, SearchRecipe)}
+KINDS |= {"records": (AnalysisRun, AnalyseRecipe), "coverage": (EstimateRun, EstimateRecipe)}
 
 
 def read_runs(folders: Sequence[str]) -> list[Run]:
@@ -157,6 +197,16 @@ def read_runs(folders: Sequence[str]) -> list[Run]:
         if (other := named.setdefault(run.slug, run)) is not run:
             raise UserError(f"runs: {other.name} and {run.name} would have files of one name; rename a folder")
     return runs
+
+
+def _read_rows(file: Path, make: Callable[[dict[str, Any]], Kind], script: str) -> list[Kind]:
+    """What `tale.tables.write_rows` has written; nothing where it has not."""
+    if not file.is_file():
+        return []
+    try:
+        return [make(row) for row in json.loads(file.read_bytes())]
+    except (ValueError, AttributeError, TypeError) as error:
+        raise UserError(f"{file}: damaged ({error}); {script} writes it anew") from error
 
 
 def _read(folder: Path) -> Run:

@@ -10,11 +10,13 @@ import numpy
 from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import MaxNLocator
 
-from tale.records import Attempt, Record
-from tale.report.blocks import Block, Column, Figure, Interval, Section, Table, Text, number, percent, whole
+from tale.analysis.elasticity import steps
+from tale.errors import UserError
+from tale.records import Record
+from tale.report.blocks import Block, Column, Figure, Section, Table, Text, percent, whole
+from tale.report.elasticity import elasticity_figure, elasticity_table
 from tale.report.figures import COLOURS, figure
 from tale.report.runs import SearchRun
-from tale.statistics import paired_difference, wilson
 
 
 def search_section(run: SearchRun) -> Section:
@@ -94,48 +96,9 @@ def _budgets(run: SearchRun, found: Sequence[Record]) -> Figure:
 
 
 def _elasticity(run: SearchRun, searched: Sequence[Record]) -> list[Block]:
-    """Table 8's form and its curve: tokens and accuracy by share of the vanilla answer's tokens."""
-    rows: list[tuple[float, float, Interval, Interval]] = []
-    for share in sorted(run.recipe.grid):
-        attempts = [attempt for record in searched if (attempt := _under(record, share))]
-        answers = [answer for attempt in attempts for answer in attempt.answers]
-        if answers:
-            right = sum(answer.usable for answer in answers)
-            tokens = [float(numpy.mean([answer.tokens for answer in attempt.answers])) for attempt in attempts]
-            mean = Interval(*paired_difference(tokens, [0.0] * len(tokens)))
-            rows.append((share, len(attempts), Interval(right / len(answers), *wilson(right, len(answers))), mean))
-    if not rows:
-        return [_missing("no budget of this grid is in the records.")]
-    columns = [
-        Column("share", "budget, × vanilla tokens", "{:g}".format),
-        Column("questions", "questions", whole),
-        Column("accuracy", "right, % [95 %]", percent),
-        Column("tokens", "output tokens [95 %]", number),
-    ]
-    caption = "Elasticity (Table 8): only questions whose vanilla answer is right; a cut-off answer counts as wrong."
-    return [Table(f"elasticity-{run.slug}", caption, columns, rows), _curve(run, rows)]
-
-
-def _under(record: Record, share: float) -> Attempt | None:
-    """The attempt of one rung of the ladder, as `tale.search.strategies.grid` asks it."""
-    budget = max(1, round(share * record.vanilla.best.tokens))
-    return next((attempt for attempt in record.attempts if attempt.budget == budget), None)
-
-
-def _curve(run: SearchRun, rows: Sequence[tuple[float, float, Interval, Interval]]) -> Figure:
-    shares = [row[0] for row in rows]
-
-    def drawn(canvas: Canvas) -> None:
-        panels = canvas.subplots(2, sharex=True)
-        for i, (axes, label, scale) in enumerate(zip(panels, ("output tokens", "right, %"), (1, 100), strict=True)):
-            values = [row[3 - i] for row in rows]
-            errors = [[scale * (v.value - v.low) for v in values], [scale * (v.high - v.value) for v in values]]
-            axes.errorbar(shares, [scale * v.value for v in values], errors, fmt="o-", capsize=3, color=COLOURS[i])
-            axes.set(ylabel=label)
-            axes.grid(alpha=0.3)
-        panels[0].set_xscale("log", base=2)
-        panels[1].set_xlabel("budget as a share of the vanilla answer's tokens")
-
-    said = "; ".join(f"{row[0]:g}: {number(row[3])} tokens, {percent(row[2])} % right" for row in rows)
-    caption = "Tokens and accuracy against the budget that was asked for."
-    return figure(f"elasticity-{run.slug}", caption, f"{caption} {said}.", drawn, (4.6, 4.2))
+    """Table 8's form and its curve, by the analysis's own count."""
+    try:
+        curve = steps(run.name, searched, run.recipe.grid)
+    except UserError as error:
+        return [_missing(f"{error}.")]
+    return [elasticity_table(f"elasticity-{run.slug}", curve), elasticity_figure(f"elasticity-{run.slug}", curve)]

@@ -13,15 +13,21 @@ from scripted import questions
 from torch.utils.tensorboard import SummaryWriter
 
 from tale import prompts
-from tale.config import EvaluateRecipe, SearchRecipe, TrainRecipe
+from tale.analysis.elasticity import Model, OneQuestion, Step
+from tale.analysis.paths import Iteration, Saving
+from tale.config import AnalyseRecipe, EstimateRecipe, EvaluateRecipe, SearchRecipe, TrainRecipe
 from tale.data.question import Question
 from tale.engines import Completion, Request, Sampling
 from tale.engines.journal import key_of
+from tale.estimators.base import Constant
+from tale.estimators.saved import EstimatorCard, save_estimator
+from tale.estimators.score import Score
 from tale.evaluation.methods import Reply
 from tale.files import write_jsonl_atomic
 from tale.recipes import load
 from tale.records import write_records
 from tale.runs import start_run
+from tale.tables import write_rows
 
 BASE = {"name": "tiny-llama", "weights": "01"}
 PRICES = ("prices.input=1", "prices.output=2")
@@ -131,3 +137,41 @@ def _fallback(vanilla: Reply) -> Reply:
 
 def _said(reply: Reply) -> Completion:
     return Completion(reply.text, reply.tokens, "stop", reply.prompt_tokens)
+
+
+def analysis_run(folder: str = "runs/analysis") -> Path:
+    """A grid search of 4 questions under two budgets, 3 of them with a budget of their own, and a halving search."""
+    files = "[runs/grid/records.jsonl,runs/greedy/records.jsonl]"
+    run = start_run(load(AnalyseRecipe, [f"output={folder}", f"records={files}"]))
+    curve = [
+        Step("grid", 0.25, 4, 25, 40, 30, 50, 0.4, 0.5, 0.15, 0.85, 1.6, 0.25, 0),
+        Step("grid", 0.5, 4, 50, 60, 55, 65, 0.6, 0.75, 0.3, 0.95, 1.2, 0.5, 0.25),
+        Step("grid", None, 4, None, 100, 100, 100, 1, 1, 0.51, 1, None, None, 0),
+    ]
+    each = [
+        OneQuestion("grid", "q/0", 100, 25, 25, True, 25, 50, True, True),
+        OneQuestion("grid", "q/1", 200, 20, 30, False, 30, 100, False, True),
+        OneQuestion("grid", "q/2", 100, None, None, None, None, None, None, None),
+    ]
+    path = [(0, 100, 100, True), (1, 50, 40, True), (2, 20, 170, False)]
+    write_rows(curve, run, "elasticity")
+    write_rows(each, run, "questions")
+    write_rows([Model("grid", 5, 4, 3, 0.25, True, 27.5, 0.5, 0.6, 0.2, 0.94, 1)], run, "models")
+    write_rows([Iteration("greedy", "q/0", *one) for one in path], run, "iterations")
+    write_rows([Saving("greedy", 1, 100, 40, -60, -62, -58)], run, "savings")
+    return run
+
+
+def estimate_run(folder: str = "runs/budgets", *overrides: str) -> Path:
+    """A constant and a better estimator, scored on 8 questions."""
+    given = ["train=[runs/search/records.jsonl]", "grid=[runs/grid/records.jsonl]", "alpha=1.5"]
+    recipe = load(EstimateRecipe, [f"output={folder}", *given, *overrides])
+    run = start_run(recipe, examples={"train": 20, "held_out": 8 * bool(recipe.grid)})
+    save_estimator(Constant(20.0), EstimatorCard("m", [], []), run / "constant")
+    nothing, none = (None, None, None), ("", 12.5, 0.5, 0.2, 0.8, 0, 0)
+    scores = [
+        Score("constant", 8, 0, 0.25, 0.07, 0.59, 30, 20, *nothing, *none),
+        Score("TALE-EP (e)", 8, 1, 0.5, 0.2, 0.8, 10, 4, -16, -20, -12, "nearer", 6.5, 0.75, 0.3, 0.95, 6, 40),
+    ]
+    write_rows(scores, run, "scores")
+    return run

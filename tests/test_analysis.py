@@ -8,9 +8,12 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 from scripted import GREEDY, Asked, ScriptedEngine, questions, right, wrong
 
+from tale.analysis.paths import Iteration
+from tale.analysis.plot import draw_paths
 from tale.analysis.run import analyse
 from tale.config import AnalyseRecipe, SearchRecipe
 from tale.engines import Completion
@@ -111,6 +114,15 @@ def test_the_paths_of_a_halving_search_and_what_they_saved(searched: Callable[..
     ]
     (saving,) = table("savings")
     assert (saving["questions"], saving["vanilla"], saving["searched"], saving["difference"]) == (4, 100, 30, -70)
+
+
+def test_what_a_budget_cost_beyond_every_budget_is_still_in_the_figure() -> None:
+    asked, used = Figure().subplots(2)
+    draw_paths(asked, used, [Iteration("s", "q/0", i, 100 / (i + 1), 100 * (i + 1), True) for i in range(9)])
+    for axes in (asked, used):
+        low, high = axes.get_ylim()
+        assert low < 100 / 9
+        assert high > 900
 
 
 def test_several_searches_are_lines_of_their_own_with_plots(searched: Callable[..., Path], tmp_path: Path) -> None:

@@ -13,11 +13,12 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from handmade_runs import evaluation_run, search_run, steps, train_run
+from handmade_runs import analysis_run, estimate_run, evaluation_run, search_run, steps, train_run
 from matplotlib.figure import Figure as Canvas
 from PIL import Image
 
-from tale.config import EvaluateRecipe, ReportRecipe, SearchRecipe
+from tale.analysis.elasticity import Model, OneQuestion
+from tale.config import AnalyseRecipe, EvaluateRecipe, ReportRecipe, SearchRecipe
 from tale.errors import UserError
 from tale.evaluation.plot import front
 from tale.evaluation.summary import Row
@@ -27,6 +28,7 @@ from tale.report.blocks import Column, Interval, Table, duration
 from tale.report.run import report
 from tale.runs import start_run
 from tale.stages import Stage
+from tale.tables import write_rows
 
 ROOT = Path(__file__).resolve().parents[1]
 RUNS = ("runs/search", "runs/sft", "runs/eval")
@@ -277,12 +279,58 @@ def test_a_grid_shows_tokens_and_accuracy_by_share_of_the_vanilla_budget() -> No
         changed = {"vanilla": Attempt(None, (said(40, True),), False), "attempts": tuple(attempts), "budget": 40}
         records.append(type(template)(**{**vars(template), **changed}))
     write_records(file, records)
-    caption = "Elasticity (Table 8): only questions whose vanilla answer is right; a cut-off answer counts as wrong."
+    caption = "runs/grid: tokens and accuracy by budget (Table 8), of the questions that vanilla CoT answers right"
     table = page("runs/grid").tables[caption]
-    assert [(r[0], r[1], r[2].split()[0], r[3].split()[0]) for r in table[1:]] == [
-        ("0.25", "2", "50.0", "40.0"),
-        ("1", "2", "100.0", "40.0"),
+    assert [(r[0], r[1], r[2].split()[0], r[3].split()[0], *r[5:]) for r in table[2:]] == [
+        ("0.25", "2", "50.0", "40.0", "75.82", "244.61"),
+        ("1", "2", "100.0", "40.0", "76.92", "653.53"),
+        ("vanilla CoT", "2", "100.0", "40.0", "", ""),
     ]
+    recipe = Path("runs/grid/recipe.yaml")
+    recipe.write_text(recipe.read_text().replace("- 0.25", "- 0.75"))
+    assert "No results: records: q/0 was not asked under 30 tokens" in page("runs/grid").text
+
+
+def test_an_analysis_shows_what_it_saved_beside_the_papers_figures() -> None:
+    analysis_run()
+    tables = page("runs/analysis").tables
+    assert tables["Monotonicity (Table 2)"][1:] == [
+        ["grid", "3", "60.0 [20.0, 94.0]", "100.0"],
+        ["the paper (Table 2)", "", "90.9", ""],
+    ]
+    assert tables["Token elasticity (§3)"][1:] == [["grid", "5", "4", "0.25", "yes", "27.5", "50.0"]]
+    caption = "grid: tokens and accuracy by budget (Table 8), of the questions that vanilla CoT answers right"
+    assert tables[caption][2:] == [
+        ["0.25", "4", "50.0 [15.0, 85.0]", "40.0 [30.0, 50.0]", "0.40", "75.82", "244.61"],
+        ["0.5", "4", "75.0 [30.0, 95.0]", "60.0 [55.0, 65.0]", "0.60", "", ""],
+        ["vanilla CoT", "4", "100.0 [51.0, 100.0]", "100.0 [100.0, 100.0]", "1.00", "", ""],
+    ]
+    assert tables["grid: adherence to the budget"][1:] == [
+        ["0.25", "25.0", "1.60", "25.0", "0.0"],
+        ["0.5", "50.0", "1.20", "50.0", "25.0"],
+    ]
+    # Ranges of 25 to 50 of 100 tokens, with β* = 25, and of 30 to 100 of 200, with β* = 20.
+    assert tables["Ideal range of budgets (A.1), medians over questions"][1:] == [
+        ["grid", "2", "27.5", "75.0", "0.20", "0.50", "50.0"]
+    ]
+    caption = "Mean tokens of vanilla CoT and under β*, of questions that both answer right (Fig 3; no figure printed)"
+    assert tables[caption][1:] == [["greedy", "1", "100.0", "40.0", "−60.0 [−62.0, −58.0]", "0.40"]]
+
+
+def test_estimators_show_their_scores_beside_the_papers() -> None:
+    estimate_run()
+    seen = page("runs/budgets")
+    assert seen.tables["Budgets against the ideal ranges (A.2), 8 held-out questions"][1:] == [
+        ["constant", "0", "25.0 [7.0, 59.0]", "30.0", "20.0", "", ""],
+        ["TALE-EP (e)", "1", "50.0 [20.0, 80.0]", "10.0", "4.0", "−16.0 [−20.0, −12.0]", "nearer"],
+        ["the paper (A.2)", "", "60.6", "109.6", "", "", ""],
+    ]
+    assert seen.tables["Budgets against β*, and what an estimate costs, 8 held-out questions"][1:] == [
+        ["constant", "12.5", "50.0 [20.0, 80.0]", "0.0", "0.0"],
+        ["TALE-EP (e)", "6.5", "75.0 [30.0, 95.0]", "6.0", "40.0"],
+    ]
+    assert "Trained on the searches of 20 questions: constant." in seen.text
+    assert "multiplied by α = 1.5." in seen.text
 
 
 def test_what_was_left_out_is_counted_by_reason(runs: tuple[str, ...]) -> None:
@@ -318,7 +366,7 @@ def test_the_time_that_a_training_stood_still_and_what_it_forgot_are_not_counted
 def test_the_page_needs_nothing_but_itself_and_links_only_to_files_beside_it(
     runs: tuple[str, ...], drawn: None
 ) -> None:
-    seen = page(*runs)
+    seen = page(*runs, str(analysis_run()), str(estimate_run()))
     files = [link for link in seen.links if not link.startswith(("#", "data:,"))]
     assert sorted(files) == sorted(f.name for f in Path("runs/report").iterdir() if f.name != "report.html")
     assert {link.removeprefix("#") for link in seen.links if link.startswith("#")} <= set(seen.ids)
@@ -388,6 +436,46 @@ def test_a_run_without_results_is_said_to_have_none(make, lost: str, said: str) 
     assert said in page(str(run)).text
 
 
+@pytest.mark.parametrize(
+    ("make", "lost", "said"),
+    [
+        (analysis_run, ["*.json"], "No results of grid, greedy: the run was not finished"),
+        (analysis_run, ["models.json"], "No results of grid: the run was not finished"),
+        (analysis_run, ["iterations.json"], "No results of greedy: the run was not finished"),
+        (analysis_run, ["savings.json"], "greedy: nothing was saved that Fig 3 could show, no question has a target."),
+        (estimate_run, ["scores.json"], "No results: scores.json of this grid is missing, the run was not finished"),
+        (estimate_run, ["scores.json", "*/estimator.json"], "No estimator: the run was not finished"),
+    ],
+)
+def test_an_analysis_and_estimators_that_lack_a_table_say_so(make, lost: list[str], said: str) -> None:
+    run = make()
+    for file in [file for pattern in lost for file in run.glob(pattern) if file.name != "run.json"]:
+        file.unlink()
+    assert said in page(str(run)).text
+
+
+def test_tables_of_an_earlier_start_are_not_shown_as_those_of_the_last() -> None:
+    start_run(load(AnalyseRecipe, [f"output={analysis_run()}", "records=[runs/other/records.jsonl]"]))
+    seen = page("runs/analysis")
+    assert "No results of other: the run was not finished" in seen.text
+    assert list(seen.tables) == ["Runs"]
+    seen = page(str(estimate_run("runs/budgets", "grid=[]")))
+    assert "Not scored: no grid search was given" in seen.text
+    assert list(seen.tables) == ["Runs"]
+
+
+def test_an_analysis_of_a_question_without_any_right_budget_has_a_page() -> None:
+    run = analysis_run()
+    write_rows([Model("grid", 1, 1, 0, 0.25, False, *[None] * 6)], run, "models")
+    write_rows([OneQuestion("grid", "q/2", 100, *[None] * 7)], run, "questions")
+    tables = page("runs/analysis").tables
+    assert tables["Monotonicity (Table 2)"][1:] == [["grid", "0", ""], ["the paper (Table 2)", "", "90.9"]]
+    assert tables["Ideal range of budgets (A.1), medians over questions"] == [
+        ["search", "questions with a right budget"],
+        ["grid", "0"],
+    ]
+
+
 def test_replies_of_an_earlier_start_with_other_methods_are_no_results() -> None:
     run = evaluation_run()
     start_run(load(EvaluateRecipe, ["recipe=tiny/eval", f"output={run}"]))
@@ -421,8 +509,9 @@ def test_a_folder_that_is_no_run_and_a_run_of_another_kind_are_said_to_be_that(p
     (place / "other").mkdir()
     (place / "other" / "recipe.yaml").write_text("temperature: 0\n")
     text = page("nothing", "other").text
-    assert "nothing is not a search, a training or an evaluation: it has no recipe.yaml." in text
-    assert "other is not a search, a training or an evaluation: its recipe.yaml is none of them." in text
+    kinds = "a search, a training, an evaluation, an analysis or estimators"
+    assert f"nothing is not {kinds}: it has no recipe.yaml." in text
+    assert f"other is not {kinds}: its recipe.yaml is none of them." in text
 
 
 def test_a_run_that_has_only_begun_has_a_page() -> None:
@@ -462,6 +551,14 @@ def test_a_damaged_file_is_named_and_nothing_is_written(
     with pytest.raises(UserError, match=message):
         page(*runs)
     assert not Path("runs/report").exists()
+
+
+@pytest.mark.parametrize("table", ["models", "scores"])
+def test_a_damaged_table_is_named(table: str) -> None:
+    run = analysis_run() if table == "models" else estimate_run()
+    (run / f"{table}.json").write_text('[{"records": "grid"}]')
+    with pytest.raises(UserError, match=rf"{run}/{table}.json: damaged"):
+        page(str(run))
 
 
 def test_replies_that_lack_a_question_are_refused() -> None:

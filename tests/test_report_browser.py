@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import unquote
 
 import pytest
-from handmade_runs import evaluation_run, search_run, train_run
+from handmade_runs import analysis_run, estimate_run, evaluation_run, search_run, train_run
 
 from tale.config import ReportRecipe
 from tale.recipes import load
@@ -106,6 +106,8 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
         search_run()
         search_run("runs/a_search_of_a_very_long_name_in_a_folder_that_nobody_would_choose_but_somebody_will")
         train_run()
+        analysis_run()
+        estimate_run()
         evaluation_run(extra=f" {'endless' * 60} <img src='http://elsewhere.test/x.png'>")
         runs = ",".join(str(path) for path in sorted(Path("runs").iterdir()))
         return report(load(ReportRecipe, [f"runs=[{runs}]", "output=runs/report", "hourly=1"])).resolve()

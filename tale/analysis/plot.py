@@ -86,10 +86,14 @@ def draw_paths(asked: Axes, used: Axes, iterations: Sequence[Iteration]) -> None
     for one in longest:
         asked.plot([i.iteration for i in one], [i.budget for i in one], ".-", linewidth=1)
         used.plot([i.iteration for i in one], [i.used for i in one], ".-", linewidth=1)
-    asked.set(title=f"searched budget ({len(longest)} of {len(questions)} questions)", ylabel="tokens", yscale="log")
-    used.set(title="tokens that it cost", ylabel="tokens", yscale="log", ylim=asked.get_ylim())
+    asked.set(title=f"searched budget ({len(longest)} of {len(questions)} questions)")
+    used.set(title="tokens that it cost")
     for axes in (asked, used):
-        axes.set(xlabel="iteration")
+        axes.set_yscale("log", base=2)  # budgets are halved
+        axes.yaxis.set_major_formatter("{x:g}")
+    ends = [*asked.get_ylim(), *used.get_ylim()]
+    for axes in (asked, used):
+        axes.set(xlabel="iteration", ylabel="tokens", ylim=(min(ends), max(ends)))
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid(alpha=0.3)
 

@@ -27,22 +27,26 @@ from tale.report.blocks import (
     two_digits,
     whole,
 )
-from tale.report.elasticity import elasticity_figure, elasticity_table
+from tale.report.elasticity import elasticity_figure, elasticity_tables
 from tale.report.figures import figure, legend
 from tale.report.paper import paper
 from tale.report.runs import AnalysisRun
 
-MODELS = (
+YES = {True: "yes", False: "no"}
+MONOTONE = (
+    Column("records", "search"),
+    Column("with_star", "questions with β*", whole),
+    Column("monotone_share", "monotone around β*, %", percent),
+    Column("threshold_share", "from some budget up, %", percent),
+)
+ELASTIC = (
     Column("records", "search"),
     Column("questions", "questions", whole),
     Column("searched", "searched", whole),
-    Column("with_star", "with β*", whole),
     Column("elasticity_point", "elasticity point, × vanilla", "{:.4g}".format),
     Column("elastic", "longer again below"),
     Column("median_elasticity_point", "a question's point, tokens, median", number),
     Column("elastic_share", "elastic questions, %", percent),
-    Column("monotone_share", "monotone around β*, %", percent),
-    Column("threshold_share", "from some budget up, %", percent),
 )
 IDEAL = (
     Column("records", "search"),
@@ -85,19 +89,20 @@ def analysis_section(run: AnalysisRun) -> Section:
 
 
 def _grids(run: AnalysisRun, models: Sequence[Model]) -> list[Block]:
-    curves, name = run.rows(Step), f"analysis-elasticity-{run.slug}"
+    curves, slug = run.rows(Step), f"analysis-{run.slug}"
     each = [list(rows) for _, rows in groupby(curves, key=lambda step: step.records)]
-    tables = [elasticity_table(f"analysis-elasticity-{i}-{run.slug}", rows) for i, rows in enumerate(each, 1)]
-    return [_models(run, models), *tables, _ideal(run), Text(NOTE), elasticity_figure(name, curves)]
+    tables = [table for i, rows in enumerate(each, 1) for table in elasticity_tables(f"{slug}-{i}", rows)]
+    return [*_models(run, models), *tables, _ideal(run), Text(NOTE), elasticity_figure(slug, curves)]
 
 
-def _models(run: AnalysisRun, models: Sequence[Model]) -> Table:
-    rows = [
-        {**vars(row), "elastic": "yes" if row.elastic else "no", "monotone_share": _monotone(row)} for row in models
-    ]
+def _models(run: AnalysisRun, models: Sequence[Model]) -> list[Table]:
+    rows = [{**vars(row), "elastic": YES[row.elastic], "monotone_share": _monotone(row)} for row in models]
     theirs = paper()["monotone"]
-    rows.append({"records": f"the paper ({theirs['table']})", "monotone_share": theirs["share"] / 100})
-    return table_of(f"analysis-models-{run.slug}", "Token elasticity (§3) and monotonicity (Table 2)", MODELS, rows)
+    beside = {"records": f"the paper ({theirs['table']})", "monotone_share": theirs["share"] / 100}
+    return [
+        table_of(f"analysis-monotone-{run.slug}", "Monotonicity (Table 2)", MONOTONE, [*rows, beside]),
+        table_of(f"analysis-elastic-{run.slug}", "Token elasticity (§3)", ELASTIC, rows),
+    ]
 
 
 def _monotone(row: Model) -> Interval | None:
@@ -155,7 +160,7 @@ def _saved(run: AnalysisRun, savings: Sequence[Saving]) -> Figure:
 
 def _searched(name: str, rows: Sequence[Iteration]) -> Figure:
     def drawn(canvas: Canvas) -> None:
-        draw_paths(*canvas.subplots(2, sharex=True), rows)
+        draw_paths(*canvas.subplots(2), rows)
 
     caption = f"{rows[0].records}: budget and tokens over the search (Fig 2), a line a question, the longest searches."
     ends = [list(one)[-1] for _, one in groupby(rows, key=lambda one: one.question)]

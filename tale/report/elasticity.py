@@ -14,30 +14,37 @@ from tale.report.figures import figure, legend
 from tale.report.paper import FIGURES, paper
 
 PAPER = "the paper, Table 8"
-COLUMNS = (
-    Column("budget", "budget, × vanilla tokens"),
+SHARE = Column("budget", "budget, × vanilla tokens")
+BY_BUDGET = (
+    SHARE,
     Column("questions", "questions", whole),
     Column("accuracy", "right, %", percent),
-    Column("asked", "tokens asked for", number),
     Column("used", "tokens used", number),
     Column("used_share", "× vanilla", two_digits),
-    Column("adherence", "used / asked, median", two_digits),
-    Column("within", "within the budget, %", percent),
-    Column("cut_off", "cut off, %", percent),
     Column("paper_accuracy", *FIGURES["accuracy"], PAPER),
     Column("paper_tokens", *FIGURES["output_tokens"], PAPER),
 )
+ADHERENCE = (
+    SHARE,
+    Column("asked", "tokens asked for", number),
+    Column("adherence", "used / asked, median", two_digits),
+    Column("within", "within the budget, %", percent),
+    Column("cut_off", "cut off, %", percent),
+)
 
 
-def elasticity_table(name: str, curve: Sequence[Step]) -> Table:
-    """One search's curve, the paper's figures beside the shares that it has tried too."""
-    caption = (
-        f"{curve[0].records}: tokens and accuracy by budget (Table 8), of the questions that vanilla CoT answers right"
-    )
-    return table_of(name, caption, COLUMNS, [_row(step) for step in curve])
+def elasticity_tables(slug: str, curve: Sequence[Step]) -> list[Table]:
+    """One search's curve, the paper's figures beside the shares that it has tried too; and how budgets were kept to."""
+    label, rows = curve[0].records, [_row(step) for step in curve]
+    caption = f"{label}: tokens and accuracy by budget (Table 8), of the questions that vanilla CoT answers right"
+    asked = [row for row in rows if row["share"] is not None]
+    return [
+        table_of(f"elasticity-{slug}", caption, BY_BUDGET, rows),
+        table_of(f"adherence-{slug}", f"{label}: adherence to the budget", ADHERENCE, asked),
+    ]
 
 
-def elasticity_figure(name: str, curves: Sequence[Step]) -> Figure:
+def elasticity_figure(slug: str, curves: Sequence[Step]) -> Figure:
     """The curves of all searches in one figure."""
     names = {step.records for step in curves}
 
@@ -51,7 +58,7 @@ def elasticity_figure(name: str, curves: Sequence[Step]) -> Figure:
         for step in curves
         if step.share is not None
     )
-    return figure(name, caption, f"{caption} {said}.", drawn, (4.6, 7.6 + 0.3 * len(names)))
+    return figure(f"elasticity-{slug}", caption, f"{caption} {said}.", drawn, (4.6, 8.2 + 0.3 * len(names)))
 
 
 def _row(step: Step) -> dict[str, Any]:

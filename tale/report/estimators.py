@@ -35,7 +35,7 @@ NOTE = (
 
 def estimators_section(run: EstimateRun) -> Section:
     """All about one training of estimators, and their scores."""
-    blocks: list[Block] = [_about(run)]
+    blocks: list[Block] = [_about(run)] if run.trained else []
     if not run.trained:
         blocks.append(Text("No estimator: the run was not finished; its command makes them anew.", warning=True))
     elif not run.recipe.grid:
@@ -49,10 +49,11 @@ def estimators_section(run: EstimateRun) -> Section:
 
 
 def _about(run: EstimateRun) -> Text:
-    recipe, count = run.recipe, run.identity.get("examples", {}).get("train", 0)
-    trained = f": {', '.join(run.trained)}" * bool(run.trained)
+    count = run.identity.get("examples", {}).get("train", 0)
+    names, reach = ", ".join(run.trained), f"{100 * run.recipe.coverage:g} %"
     return Text(
-        f"Learnt from {count:,} searched questions{trained}. α = {recipe.alpha:g}, coverage {recipe.coverage:g}."
+        f"Trained on the searches of {count:,} questions: {names}. The conformal budget is to reach β* for {reach} of "
+        f"questions. Estimates are multiplied by α = {run.recipe.alpha:g}."
     )
 
 

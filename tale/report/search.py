@@ -14,7 +14,7 @@ from tale.analysis.elasticity import steps
 from tale.errors import UserError
 from tale.records import Record
 from tale.report.blocks import Block, Column, Figure, Section, Table, Text, percent, whole
-from tale.report.elasticity import elasticity_figure, elasticity_table
+from tale.report.elasticity import elasticity_figure, elasticity_tables
 from tale.report.figures import COLOURS, figure
 from tale.report.runs import SearchRun
 
@@ -101,4 +101,4 @@ def _elasticity(run: SearchRun, searched: Sequence[Record]) -> list[Block]:
         curve = steps(run.name, searched, run.recipe.grid)
     except UserError as error:
         return [_missing(f"{error}.")]
-    return [elasticity_table(f"elasticity-{run.slug}", curve), elasticity_figure(f"elasticity-{run.slug}", curve)]
+    return [*elasticity_tables(run.slug, curve), elasticity_figure(run.slug, curve)]

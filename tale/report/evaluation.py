@@ -22,6 +22,7 @@ from tale.report.blocks import (
     Table,
     Text,
     cells_of,
+    interval_of,
     number,
     percent,
     points,
@@ -104,10 +105,10 @@ def _score(row: Row) -> str:
 
 def _headline(row: Row) -> str:
     if row.bleu is None:
-        change = f"{points(_interval(row, 'accuracy_difference'))} points to vanilla CoT; no more than "
+        change = f"{points(interval_of(row, 'accuracy_difference'))} points to vanilla CoT; no more than "
         change += f"{100 * (row.margin or 0):g} points worse: {row.within_margin}"
     else:
-        change = f"{signed(_interval(row, 'bleu_difference'))} to vanilla CoT"
+        change = f"{signed(interval_of(row, 'bleu_difference'))} to vanilla CoT"
     spent = f"{number(row.output_tokens)} output tokens ({two_digits(row.tokens_ratio or 0)} × vanilla)"
     return f"{_score(row)} ({change}), {spent}"
 

@@ -26,7 +26,7 @@ def run(kind: type, main: Callable[[Any], None], usage: str) -> None:
 
 def guarded(main: Callable[[], None]) -> None:
     """Call `main`, with a quiet transformers; a `UserError` is printed alone, with exit code 2."""
-    faulthandler.enable()  # a crash in native code says where it was
+    faulthandler.enable(sys.__stderr__)  # a crash in native code says where it was
     keep_freed_memory()
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()

@@ -8,7 +8,8 @@
 Fair, because both sides train the same model in the same type with LoRA on the same modules from the same initial
 adapter, on the same token ids in the same order, 16 examples a step, with torch's AdamW at a constant rate, gradients
 clipped alike. TRL computes what it must and no more: gradient checkpointing off, no evaluation, no saving. Each
-measurement is a process of its own, so that its peak memory is its own too, and its first step does not count.
+measurement is a process of its own, so that its peak memory is its own too, and its first step does not count. This
+code's process keeps freed memory, as its scripts do (tale/hardware.py); TRL's runs as a script of its user does.
 
 First each side runs once at each of `sizes` as its micro-batch. TRL takes its fastest; this code takes its fastest of
 those with no more memory than TRL's then has. The two alternate for `rounds` rounds, whose medians count. A size for
@@ -130,4 +131,7 @@ def one_side(side: str, case: str, steps: str, *words: str) -> None:
 
 
 if __name__ == "__main__":
-    guarded(lambda: one_side(*sys.argv[2:]) if sys.argv[1:2] == ["--side"] else main())
+    if sys.argv[1:3] == ["--side", "trl"]:  # as a script of TRL's user runs it: with the allocator as it is
+        one_side(*sys.argv[2:])
+    else:
+        guarded(lambda: one_side(*sys.argv[2:]) if sys.argv[1:2] == ["--side"] else main())

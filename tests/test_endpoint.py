@@ -463,6 +463,13 @@ def test_samples_of_a_prompt_share_a_call_and_its_prompt_is_paid_once(chat: Chat
     assert [call["seed"] for call in endpoint.calls] == [r.seed(WARM) % 2**31 for r in SAMPLES[:2]]
 
 
+def test_each_seed_of_a_prompt_has_a_call_of_its_own(chat: Chat) -> None:
+    seeded = [Request("ab", own_seed=seed) for seed in (3, 4)]
+    with served(FINE, chat=chat, grouped=True) as (engine, endpoint):
+        asked(engine, *seeded, sampling=WARM)
+    assert [call["seed"] for call in endpoint.calls] == [r.seed(WARM) % 2**31 for r in seeded]
+
+
 def test_ungrouped_samples_are_calls_of_their_own(chat: Chat) -> None:
     with served(FINE, chat=chat) as (engine, endpoint):
         asked(engine, *SAMPLES, sampling=WARM)

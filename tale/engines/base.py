@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
 from tqdm import tqdm
@@ -23,14 +23,22 @@ class Sampling:
 
 @dataclass(frozen=True)
 class Request:
-    """One prompt (the user turn, before the chat template); `sample` tells apart several draws of the same prompt."""
+    """One prompt (the user turn, before the chat template); `sample` tells apart several draws of the same prompt.
+
+    `own_seed` stands in for the sampling's, so that requests of several seeds go into one pass.
+    """
 
     prompt: str
     sample: int = 0
+    own_seed: int | None = None
+
+    def under(self, sampling: Sampling) -> Sampling:
+        """The sampling as it is for this request."""
+        return sampling if self.own_seed is None else replace(sampling, seed=self.own_seed)
 
     def seed(self, sampling: Sampling) -> int:
         """The seed of this draw alone, below 2**56: what else is generated, and in which order, changes nothing."""
-        digest = hashlib.sha256(f"{sampling.seed}\n{self.sample}\n{self.prompt}".encode()).digest()
+        digest = hashlib.sha256(f"{self.under(sampling).seed}\n{self.sample}\n{self.prompt}".encode()).digest()
         return int.from_bytes(digest[:7], "big")
 
 

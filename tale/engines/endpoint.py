@@ -126,14 +126,14 @@ class EndpointEngine:
             raise errors[0]
 
     def _calls(self, requests: Sequence[Request]) -> list[list[int]]:
-        """Indices of the requests that share a call: one each, or with `grouped` all of a prompt."""
+        """Indices of the requests that share a call: one each, or with `grouped` all of a prompt and seed."""
         calls: dict[Any, list[int]] = {}
         for i, request in enumerate(requests):
-            calls.setdefault(request.prompt if self.config.grouped else i, []).append(i)
+            calls.setdefault((request.prompt, request.own_seed) if self.config.grouped else i, []).append(i)
         return list(calls.values())
 
     async def _ask(self, client: AsyncOpenAI, requests: list[Request], sampling: Sampling) -> list[Completion]:
-        """One call, for requests of the same prompt."""
+        """One call, for requests of the same prompt and seed."""
         from openai import OpenAIError
 
         first = requests[0]

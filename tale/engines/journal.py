@@ -131,7 +131,8 @@ def read_journal(file: Path) -> Journal:
 
 def key_of(request: Request, sampling: Sampling) -> bytes:
     """What a completion is known by."""
-    return hashlib.sha256(json.dumps([request.prompt, request.sample, asdict(sampling)]).encode()).digest()[:12]
+    known = [request.prompt, request.sample, asdict(request.under(sampling))]
+    return hashlib.sha256(json.dumps(known).encode()).digest()[:12]
 
 
 def _entry(line: dict[str, Any], where: str) -> tuple[bytes, Completion, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -40,8 +41,76 @@ def paired_difference(ours: Sequence[float], theirs: Sequence[float]) -> tuple[f
     return mean, float(interval.low), float(interval.high)
 
 
+def mean_share(shares: Sequence[float]) -> tuple[float, float, float]:
+    """Mean of the questions' shares of right answers, with a 95 % interval.
+
+    Wilson's where all answers to a question agree, so that each has one verdict; else a bootstrap over questions, since
+    answers to one question are more alike than answers to several.
+    """
+    if set(shares) <= {0, 1}:
+        return sum(shares) / len(shares), *wilson(int(sum(shares)), len(shares))
+    return sum(shares) / len(shares), *_resampled(shares, 0)
+
+
+def _resampled(shares: Sequence[float], least: float) -> tuple[float, float]:
+    """95 % bootstrap interval over questions of the mean of shares, or of differences of shares, from `least` to 1.
+
+    It goes at least z² / (n + z²) to either side, which is what Wilson's and Tango's intervals leave where n questions
+    are all alike: of questions unlike those, a bootstrap knows only what it has seen.
+    """
+    mean, low, high = paired_difference(shares, [0.0] * len(shares))
+    unseen = Z * Z / (len(shares) + Z * Z)
+    return max(least, min(low, mean - unseen)), min(1.0, max(high, mean + unseen))
+
+
+class Comparison(ABC):
+    """Ours and theirs on the same `total` questions; `differing` is the sum of the questions' squared differences.
+
+    Where a question has one verdict, that is how many questions the two differ on.
+    """
+
+    total: int
+
+    @property
+    @abstractmethod
+    def difference(self) -> float:
+        """Ours − theirs, as a share."""
+
+    @property
+    @abstractmethod
+    def differing(self) -> float:
+        """How much they differ, whichever is right."""
+
+    @abstractmethod
+    def interval(self) -> tuple[float, float]:
+        """95 % interval of the difference."""
+
+    def not_worse(self, margin: float) -> Verdict:
+        """Whether ours is not worse than theirs by `margin` or more (a share above 0).
+
+        "shown": the whole 95 % interval lies above −margin (a one-sided test at 2.5 %). Otherwise "not enough
+        questions" if there are fewer than `questions_needed`, unless the whole interval lies below −margin, where the
+        data are clear enough. Else "not shown".
+        """
+        low, high = self.interval()
+        if low > -margin:
+            return "shown"
+        return "not enough questions" if high >= -margin and self.total < self.questions_needed(margin) else "not shown"
+
+    def questions_needed(self, margin: float) -> int:
+        """Questions with which two methods that are equally often right show it in 80 of 100 evaluations.
+
+        By the usual formula for paired shares, (z₀.₉₇₅ + z₀.₈)² ψ / margin²: ψ is how often the two methods differ (the
+        variance of a difference whose mean is 0), by the centre of its Wilson interval, so that it is above 0 where
+        none was seen to. It does not depend on which of them was right, so that the verdict on the evaluation's size
+        is none on its outcome.
+        """
+        differing = (self.differing + Z * Z / 2) / (self.total + Z * Z)
+        return math.ceil((Z + float(stats.norm.ppf(POWER))) ** 2 * differing / margin**2)
+
+
 @dataclass(frozen=True)
-class Paired:
+class Paired(Comparison):
     """Two methods' verdicts on the same questions: how many only ours, and only theirs, answers right, of `total`."""
 
     only_ours: int
@@ -59,10 +128,14 @@ class Paired:
         """Ours − theirs, as a share."""
         return (self.only_ours - self.only_theirs) / self.total
 
+    @property
+    def differing(self) -> int:
+        """On how many questions one alone is right."""
+        return self.only_ours + self.only_theirs
+
     def mcnemar(self) -> float:
         """Two-sided p of the exact McNemar test: given that the two differ, each is right as often as the other."""
-        differing = self.only_ours + self.only_theirs
-        return float(stats.binomtest(self.only_ours, differing).pvalue) if differing else 1.0
+        return float(stats.binomtest(self.only_ours, self.differing).pvalue) if self.differing else 1.0
 
     def interval(self) -> tuple[float, float]:
         """95 % score interval of the difference (Tango 1998, Statistics in Medicine 17, 891–908).
@@ -74,28 +147,6 @@ class Paired:
         above = _crossing(lambda delta: self._score(delta) + Z, at, 1)
         return below, above
 
-    def not_worse(self, margin: float) -> Verdict:
-        """Whether ours is not worse than theirs by `margin` or more (a share above 0).
-
-        "shown": the whole 95 % interval lies above −margin (a one-sided test at 2.5 %). Otherwise "not enough
-        questions" if there are fewer than `questions_needed`, unless the whole interval lies below −margin, where the
-        data are clear enough. Else "not shown".
-        """
-        low, high = self.interval()
-        if low > -margin:
-            return "shown"
-        return "not enough questions" if high >= -margin and self.total < self.questions_needed(margin) else "not shown"
-
-    def questions_needed(self, margin: float) -> int:
-        """Questions with which two methods that are equally often right show it in 80 of 100 evaluations.
-
-        By the usual formula for paired shares, (z₀.₉₇₅ + z₀.₈)² ψ / margin²: ψ is how often the two methods differ, by
-        the centre of its Wilson interval, so that it is above 0 where none was seen to. It does not depend on which of
-        them was right, so that the verdict on the evaluation's size is none on its outcome.
-        """
-        differing = (self.only_ours + self.only_theirs + Z * Z / 2) / (self.total + Z * Z)
-        return math.ceil((Z + float(stats.norm.ppf(POWER))) ** 2 * differing / margin**2)
-
     def _score(self, delta: float) -> float:
         """The score statistic of a difference `delta`, with the share of `only_theirs` at its maximum likelihood."""
         n, b, c = self.total, self.only_ours, self.only_theirs
@@ -104,6 +155,40 @@ class Paired:
         variance = n * (2 * share + delta * (1 - delta))
         gap = b - c - n * delta
         return gap / math.sqrt(variance) if variance > 1e-12 else math.copysign(math.inf, gap) if gap else 0.0
+
+
+@dataclass(frozen=True)
+class PairedShares(Comparison):
+    """Two methods that answer each question several times: by question, the difference of their shares right."""
+
+    differences: tuple[float, ...]
+
+    @property
+    def total(self) -> int:  # type: ignore[override]
+        """How many questions there are: further answers to them are none."""
+        return len(self.differences)
+
+    @property
+    def difference(self) -> float:
+        """Ours − theirs, as a share."""
+        return sum(self.differences) / self.total
+
+    @property
+    def differing(self) -> float:
+        """Squared differences, summed over questions."""
+        return sum(difference * difference for difference in self.differences)
+
+    def interval(self) -> tuple[float, float]:
+        """95 % bootstrap interval over questions."""
+        return _resampled(self.differences, -1)
+
+
+def compared(ours: Sequence[float], theirs: Sequence[float]) -> Comparison:
+    """Two methods by each question's share right; where every difference is one of verdicts (−1, 0, 1), as `Paired`."""
+    differences = [float(o) - float(t) for o, t in zip(ours, theirs, strict=True)]
+    if set(differences) <= {-1, 0, 1}:
+        return Paired(differences.count(1), differences.count(-1), len(differences))
+    return PairedShares(tuple(differences))
 
 
 def _crossing(function: Callable[[float], float], low: float, high: float) -> float:

@@ -297,6 +297,9 @@ class EvaluateRecipe:
     sampling: SamplingConfig = group(SamplingConfig)
     engine: EngineConfig = group(EngineConfig)
     methods: list[MethodConfig] = opt("what to compare; differences are to the first plain vanilla")
+    seeds: list[int] = opt(
+        "every question is answered once for each, in place of sampling.seed; several need a temperature", []
+    )
     margin: float = opt("points of accuracy that a method may lose and still count as not worse", 3.0, least=0.1)
     prices: PriceConfig = group(PriceConfig)
 

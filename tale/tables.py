@@ -28,9 +28,10 @@ def show(title: str, headings: Sequence[str], rows: Sequence[Sequence[str]]) -> 
     Console(width=None if Console().is_terminal else WIDTH).print(table)
 
 
-def write_rows(rows: Sequence[Any], folder: Path, name: str) -> None:
-    """`<name>.csv` and `<name>.json` of one or more dataclasses of one kind."""
-    dicts = [asdict(row) for row in rows]
+def write_rows(rows: Sequence[Any], folder: Path, name: str, optional: Sequence[str] = ()) -> None:
+    """`<name>.csv` and `<name>.json` of one or more dataclasses of one kind; `optional` fields where one has them."""
+    unused = {field for field in optional if all(getattr(row, field) is None for row in rows)}
+    dicts = [{field: value for field, value in asdict(row).items() if field not in unused} for row in rows]
     text = io.StringIO()
     writer = csv.DictWriter(text, dicts[0].keys())
     writer.writeheader()

@@ -40,12 +40,20 @@ def test_runs_of_other_models_methods_and_questions_are_comparable(run: Callable
         ("sampling.temperature=0.1", "sampling.temperature=0.0", "sampling.temperature=0.1"),
         ("sampling.max_tokens=99", "sampling.max_tokens=16", "sampling.max_tokens=99"),
         ("sampling.seed=3", "sampling.seed=1024", "sampling.seed=3"),
+        ("seeds=[3]", "sampling.seed=1024", "sampling.seed=3"),
+        ("seeds=[1024,3]", r"seeds=\[\]", r"seeds=\[3, 1024\]"),
     ],
 )
 def test_another_decoding_is_refused_by_its_key(run: Callable[..., Path], override: str, was: str, now: str) -> None:
     a, same, b = run("a"), run("same"), run("b", override)
     with pytest.raises(UserError, match=rf"^{a} has {was}, {b} has {now}: not to be compared"):
         check_comparable([a, same, b])
+
+
+def test_the_same_seeds_are_the_same_decoding_however_they_are_given(run: Callable[..., Path]) -> None:
+    searched = run("s", kind=SearchRecipe, recipe="tiny/search")
+    check_comparable([run("a"), run("b", "seeds=[1024]", "sampling.seed=9"), searched])
+    check_comparable([run("c", "seeds=[1,2]"), run("d", "seeds=[2,1]")])
 
 
 @pytest.mark.parametrize("changed", ["source", "math-verify"])

@@ -480,6 +480,8 @@ def test_replies_of_an_earlier_start_with_other_methods_are_no_results() -> None
     run = evaluation_run()
     start_run(load(EvaluateRecipe, ["recipe=tiny/eval", f"output={run}"]))
     assert "replies.jsonl is of an earlier start with other methods" in page("runs/eval").text
+    evaluation_run("runs/eval", "seeds=[1,2]", "sampling.temperature=1")
+    assert "replies.jsonl is of an earlier start with other methods or seeds" in page("runs/eval").text
 
 
 def test_the_questions_of_untrained_contexts_have_a_table_of_their_own() -> None:

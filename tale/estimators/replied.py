@@ -15,7 +15,7 @@ from tale.files import read_jsonl
 
 
 def replied(file: Path, questions: Sequence[Question]) -> dict[str, list[Estimate]]:
-    """The estimates in a replies.jsonl, by method, one for each of the questions.
+    """The estimates in a replies.jsonl, by method, one for each of the questions; those of each seed by themselves.
 
     Raises:
         UserError: there are none, or not for all of these questions.
@@ -27,7 +27,8 @@ def replied(file: Path, questions: Sequence[Question]) -> dict[str, list[Estimat
             question, text = by_id.get(row["question"]), row["estimator_text"]
             if question and text is not None and _asks(row["prompt"], question, row["budget"]):
                 reply = Completion(text, row["estimator_tokens"], "stop", row["estimator_prompt_tokens"])
-                found.setdefault(row["method"], {})[question.id] = estimate_of(reply)
+                method = f"{row['method']}, seed {row['seed']}" if row.get("seed") is not None else row["method"]
+                found.setdefault(method, {})[question.id] = estimate_of(reply)
         except (KeyError, TypeError) as error:
             raise UserError(
                 f"{file}:{line}: not a reply ({error}); scripts/evaluate.py writes replies.jsonl"

@@ -15,15 +15,20 @@ from tale.estimators.base import Estimate
 
 @dataclass(frozen=True)
 class ZeroShot:
-    """One more query for each question, whose tokens count. `label` is shown while it runs."""
+    """One more query for each question, whose tokens count. `label` is shown while it runs.
+
+    `seeds`: each question's, where it is not the sampling's.
+    """
 
     engine: Engine
     sampling: Sampling
     label: str
+    seeds: Sequence[int | None] | None = None
 
     def estimate(self, questions: Sequence[Question]) -> list[Estimate]:
         """What the model names; a reply that names no positive number is no estimate."""
-        requests = [Request(prompts.estimate(question)) for question in questions]
+        seeds = self.seeds or [None] * len(questions)
+        requests = [Request(prompts.estimate(q), own_seed=seed) for q, seed in zip(questions, seeds, strict=True)]
         return list(map(estimate_of, complete(self.engine, requests, self.sampling, f"{self.label}: estimator")))
 
 

@@ -56,7 +56,8 @@ def read_recipe(folder: Path) -> dict[str, Any]:
 
 def _meaning(folder: Path) -> dict[str, Any]:
     """What its numbers depend on, besides models, methods and questions: the scoring, the decoding, and what graded."""
-    sampling, run = read_recipe(folder).get("sampling"), read_run(folder)
+    recipe, run = read_recipe(folder), read_run(folder)
+    sampling, seeds = recipe.get("sampling"), sorted(recipe.get("seeds") or [])
     grading = run.get("grading")
     if not isinstance(sampling, dict):
         raise UserError(f"{folder / 'recipe.yaml'}: has no sampling; only searches and evaluations are compared")
@@ -65,4 +66,6 @@ def _meaning(folder: Path) -> dict[str, Any]:
             f"{folder / 'run.json'}: does not say what graded it; run it again (its journal keeps the answers)"
         )
     scoring = {"scoring": run.get("scoring", "accuracy")}  # runs from before there was another do not say
-    return scoring | {f"sampling.{name}": value for name, value in sampling.items()} | {"grading": grading}
+    sampling = sampling | ({"seed": seeds[0]} if seeds else {})  # which they stand in for; a search has that one alone
+    decoding = {f"sampling.{name}": value for name, value in sampling.items()}
+    return scoring | {"seeds": seeds if len(seeds) > 1 else []} | decoding | {"grading": grading}

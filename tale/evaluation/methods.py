@@ -26,7 +26,8 @@ class Reply:
     """One method's answer to one question. Tokens are in the evaluated model's own tokenizer.
 
     `fallback` says why a budget was wanted and none was there, so that the question was asked as vanilla CoT. Of an
-    open-ended question nothing is `correct` or not; `bleu` compares `value` with `reference`.
+    open-ended question nothing is `correct` or not; `bleu` compares `value` with `reference`. `seed` is there where the
+    question was asked under several.
     """
 
     method: str
@@ -46,18 +47,25 @@ class Reply:
     fallback: str | None = None
     bleu: float | None = None
     reference: str | None = None
+    seed: int | None = None
 
     @property
     def output_tokens(self) -> int:
         """All tokens that the method generated, the estimator's included."""
         return self.tokens + self.estimator_tokens
 
+    @property
+    def line(self) -> dict[str, Any]:
+        """What a file keeps of it; the seed only where there are several."""
+        return {name: value for name, value in vars(self).items() if name != "seed" or value is not None}
+
 
 def read_replies(path: Path) -> dict[str, list[Reply]]:
-    """The replies of an evaluation by method, in its order.
+    """The replies of an evaluation by method, in its order: seed by seed where there are several.
 
     Raises:
-        UserError: a line is damaged or no reply (file and line are named), or not every method has every question.
+        UserError: a line is damaged or no reply (file and line are named), or not every method has every question under
+            every seed.
     """
     replies: dict[str, list[Reply]] = {}
     for line, row in read_jsonl(path):
@@ -66,9 +74,21 @@ def read_replies(path: Path) -> dict[str, list[Reply]]:
         except TypeError as error:
             raise UserError(f"{path}:{line}: not a reply ({error}); scripts/evaluate.py writes it anew") from error
         replies.setdefault(reply.method, []).append(reply)
-    if len({tuple(reply.question for reply in rows) for rows in replies.values()}) > 1:
+    if not all(_whole(rows, next(iter(replies.values()))) for rows in replies.values()):
         raise UserError(f"{path}: not every method has every question; scripts/evaluate.py writes it anew")
     return replies
+
+
+def count_seeds(replies: Sequence[Reply]) -> int:
+    """Under how many seeds each question was answered."""
+    return len({reply.seed for reply in replies})
+
+
+def _whole(replies: Sequence[Reply], first: Sequence[Reply]) -> bool:
+    """Whether these are the questions and seeds of another method's replies, each seed with every question in turn."""
+    seeds, questions = list(dict.fromkeys(r.seed for r in first)), [r.question for r in first]
+    each = questions[: len(questions) // len(seeds)]
+    return [(r.seed, r.question) for r in replies] == [(seed, question) for seed in seeds for question in each]
 
 
 def answer(
@@ -77,27 +97,35 @@ def answer(
     engine: Engine,
     sampling: Sampling,
     estimates: Sequence[Estimate] | None = None,
+    seeds: Sequence[int | None] | None = None,
 ) -> list[Reply]:
-    """Ask every question as `method` does; a reply each, in the order given. `estimates`: its own, where known."""
+    """Ask every question as `method` does; a reply each, in the order given.
+
+    `estimates`: its own, where known; `seeds`: each question's, where it is not the sampling's.
+    """
     label = label_of(method)
+    seeds = seeds or [None] * len(questions)
     if method.kind is MethodKind.direct:
         estimates = [Estimate(None)] * len(questions)
         budgets: list[int | None] = [None] * len(questions)
         asked = [prompts.direct(q) for q in questions]
     else:
         if estimates is None:
-            estimates = estimator_of(method, engine, sampling).estimate(questions)
+            estimates = estimator_of(method, engine, sampling, seeds).estimate(questions)
         alpha = method.alpha if method.kind is MethodKind.estimated else 1.0
         budgets = [estimate.budget(alpha) for estimate in estimates]
         asked = [
             prompts.vanilla(q) if budget is None else prompts.budgeted(q, budget)
             for q, budget in zip(questions, budgets, strict=True)
         ]
-    completions = complete(engine, [Request(prompt) for prompt in asked], sampling, label)
-    return [_reply(label, *row) for row in zip(questions, asked, completions, budgets, estimates, strict=True)]
+    requests = [Request(prompt, own_seed=seed) for prompt, seed in zip(asked, seeds, strict=True)]
+    completions = complete(engine, requests, sampling, label)
+    return [_reply(label, *row) for row in zip(questions, requests, completions, budgets, estimates, strict=True)]
 
 
-def estimator_of(method: MethodConfig, engine: Engine, sampling: Sampling) -> Estimator:
+def estimator_of(
+    method: MethodConfig, engine: Engine, sampling: Sampling, seeds: Sequence[int | None] | None = None
+) -> Estimator:
     """Where the method's budgets come from; vanilla CoT is a constant None."""
     if method.kind is MethodKind.searched:
         assert method.records is not None
@@ -105,7 +133,7 @@ def estimator_of(method: MethodConfig, engine: Engine, sampling: Sampling) -> Es
     if method.kind is MethodKind.estimated:
         if method.estimator:
             return load_estimator(Path(method.estimator))[0]
-        return ZeroShot(engine, sampling, label_of(method))
+        return ZeroShot(engine, sampling, label_of(method), seeds)
     return Constant(method.budget if method.kind is MethodKind.budget else None)
 
 
@@ -127,13 +155,13 @@ def searched_budgets(records: Iterable[Record]) -> dict[str, int | None]:
 
 
 def _reply(
-    label: str, question: Question, prompt: str, completion: Completion, budget: int | None, estimate: Estimate
+    label: str, question: Question, request: Request, completion: Completion, budget: int | None, estimate: Estimate
 ) -> Reply:
     estimator = estimate.completion
     return Reply(
         method=label,
         question=question.id,
-        prompt=prompt,
+        prompt=request.prompt,
         text=completion.text,
         **_graded(question, completion),
         finish=completion.finish,
@@ -144,6 +172,7 @@ def _reply(
         estimator_tokens=estimator.tokens if estimator else 0,
         estimator_prompt_tokens=estimator.prompt_tokens if estimator else 0,
         fallback=estimate.fallback,
+        seed=request.own_seed,
     )
 
 

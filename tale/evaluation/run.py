@@ -5,14 +5,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import asdict
 from pathlib import Path
 
 from tale.config import EvaluateRecipe, MethodConfig, MethodKind
 from tale.data.question import Question
 from tale.data.selection import scoring, select
 from tale.data.splits import Seen, unseen
-from tale.engines import Sampling
 from tale.engines.build import AnyModel, engines, find_model
 from tale.engines.endpoint import RemoteModel
 from tale.errors import UserError
@@ -21,7 +19,8 @@ from tale.estimators.saved import load_estimator
 from tale.estimators.zero_shot import ZeroShot
 from tale.evaluation.methods import Reply, answer, check_methods, label_of
 from tale.evaluation.plot import plot
-from tale.evaluation.summary import Row, print_table, summarise
+from tale.evaluation.seeds import check_seeds, each_seed, sampling_of
+from tale.evaluation.summary import SPREAD, Row, print_table, summarise
 from tale.files import write_jsonl_atomic
 from tale.models.lora import check_adapter, read_card
 from tale.runs import start_run
@@ -34,10 +33,11 @@ def evaluate(recipe: EvaluateRecipe) -> list[Row]:
     Raises:
         UserError: bad input, or questions that a model was trained on, before any weights are loaded.
     """
+    check_seeds(recipe)
     base = find_model(recipe.model, recipe.engine)
     questions, dropped = select(recipe.benchmark)
     scored_by = scoring(questions)
-    sampling = Sampling(**vars(recipe.sampling))  # the same for every method that is compared
+    sampling = sampling_of(recipe)  # the same for every method that is compared
     check_methods(recipe.methods, questions, sampling)
     adapters = list(dict.fromkeys(method.adapter for method in recipe.methods))
     if isinstance(base, RemoteModel) and any(adapters):
@@ -51,15 +51,17 @@ def evaluate(recipe: EvaluateRecipe) -> list[Row]:
     folder = start_run(recipe, scoring=scored_by, base=base.identity, questions=counted)
 
     # Other models estimate first, one after the other, so that no two are in memory at once.
-    estimates = {label: _estimates(recipe, label, model, folder, questions) for label, model in others.items()}
+    asked, seeds = each_seed(questions, recipe)
+    estimates = {label: _estimates(recipe, label, model, folder, asked, seeds) for label, model in others.items()}
     replies: dict[str, list[Reply]] = {label_of(method): [] for method in recipe.methods}
     for adapter, engine in zip(adapters, engines(recipe.engine, base, folder, adapters), strict=True):
         for method in (m for m in recipe.methods if m.adapter == adapter):
             label = label_of(method)
-            replies[label] = answer(method, questions, engine, sampling, estimates.get(label))
-    write_jsonl_atomic(folder / "replies.jsonl", (asdict(reply) for rows in replies.values() for reply in rows))
+            replies[label] = answer(method, asked, engine, sampling, estimates.get(label), seeds)
+    write_jsonl_atomic(folder / "replies.jsonl", (reply.line for rows in replies.values() for reply in rows))
 
-    title = f"{recipe.benchmark.name}: {base.name}, {len(questions)} questions"
+    several = f" under {len(recipe.seeds)} seeds" * (len(recipe.seeds) > 1)
+    title = f"{recipe.benchmark.name}: {base.name}, {len(questions)} questions{several}"
     rows = _report(recipe, replies, title, folder, "summary")
     if not clean:
         print("no table of clean questions: every question's context was trained on")
@@ -75,19 +77,24 @@ def evaluate(recipe: EvaluateRecipe) -> list[Row]:
 
 
 def _estimates(
-    recipe: EvaluateRecipe, label: str, model: AnyModel, folder: Path, questions: Sequence[Question]
+    recipe: EvaluateRecipe,
+    label: str,
+    model: AnyModel,
+    folder: Path,
+    questions: Sequence[Question],
+    seeds: Sequence[int | None],
 ) -> list[Estimate]:
     """What another model than the evaluated one estimates, journaled in a folder of its own."""
     name = hashlib.sha256(repr(sorted(model.identity.items())).encode()).hexdigest()[:8]
     (engine,) = engines(recipe.engine, model, folder / f"estimator-{name}")
     with closing(engine):
-        return ZeroShot(engine, Sampling(**vars(recipe.sampling)), label).estimate(questions)
+        return ZeroShot(engine, sampling_of(recipe), label, seeds).estimate(questions)
 
 
 def _report(recipe: EvaluateRecipe, replies: dict[str, list[Reply]], title: str, folder: Path, name: str) -> list[Row]:
     rows = summarise(replies, reference(recipe.methods), recipe.prices, recipe.margin / 100)
     print_table(rows, title)
-    write_rows(rows, folder, name)
+    write_rows(rows, folder, name, SPREAD)
     return rows
 
 

@@ -10,8 +10,9 @@ from typing import Any
 from tale.bleu import corpus_bleu
 from tale.config import PriceConfig
 from tale.costs import dollars
-from tale.evaluation.methods import Reply
-from tale.statistics import Paired, Verdict, paired_difference, wilson
+from tale.evaluation.methods import Reply, count_seeds
+from tale.evaluation.seeds import by_question, spread
+from tale.statistics import Paired, Verdict, compared, mean_share, paired_difference
 from tale.tables import interval, show, shown
 
 
@@ -26,6 +27,9 @@ class Row:
 
     Over open-ended questions there is no accuracy, nor what is derived from it: `bleu` is the mean of the sentences',
     from 0 to 1, and `corpus_bleu` that of all n-grams together.
+
+    With several seeds all is over every seed's replies, intervals are over questions, and `seeds` is their number; each
+    `…_spread` is the standard deviation of the seeds' means.
     """
 
     method: str
@@ -61,6 +65,10 @@ class Row:
     bleu_difference_low: float | None = None
     bleu_difference_high: float | None = None
     corpus_bleu: float | None = None
+    seeds: int | None = None
+    accuracy_spread: float | None = None
+    bleu_spread: float | None = None
+    output_tokens_spread: float | None = None
 
     @property
     def score(self) -> tuple[Any, Any, Any]:
@@ -68,6 +76,9 @@ class Row:
         if self.bleu is not None:
             return self.bleu, self.bleu_low, self.bleu_high
         return self.accuracy, self.accuracy_low, self.accuracy_high
+
+
+SPREAD = ("seeds", "accuracy_spread", "bleu_spread", "output_tokens_spread")  # there with several seeds alone
 
 
 def summarise(
@@ -85,10 +96,10 @@ def summarise(
 
 def _alone(replies: list[Reply], prices: PriceConfig) -> Row:
     """The figures of a method by itself."""
-    nothing = (None, None, None)
+    nothing, seeds = (None, None, None), count_seeds(replies)
     scores = _bleu(replies)
     return Row(
-        replies[0].method, len(replies), *(nothing if scores else _accuracy(replies)), *nothing,
+        replies[0].method, len(replies) // seeds, *(nothing if scores else mean_share(_right(replies))), *nothing,
         fmean(r.output_tokens for r in replies), fmean(r.estimator_tokens for r in replies), *nothing, None,
         truncated=fmean(r.finish == "length" for r in replies),
         in_format=fmean(r.via == "brackets" for r in replies),
@@ -96,30 +107,44 @@ def _alone(replies: list[Reply], prices: PriceConfig) -> Row:
         asked_without_budget=sum(r.fallback is not None for r in replies),
         expense=fmean(_expense(r, prices) for r in replies) if _priced(prices) else None,
         **(_bounds("bleu", paired_difference(scores, [0.0] * len(scores))) if scores else {}),
+        **(_spreads(replies, seeds) if seeds > 1 else {}),
         corpus_bleu=corpus_bleu([r.value for r in replies], [str(r.reference) for r in replies]) if scores else None,
     )  # fmt: skip
 
 
-def _accuracy(replies: list[Reply]) -> tuple[float, float, float]:
-    right = sum(r.correct is True for r in replies)
-    return right / len(replies), *wilson(right, len(replies))
+def _spreads(replies: list[Reply], seeds: int) -> dict[str, Any]:
+    """How the seeds' means differ."""
+    name = "accuracy" if replies[0].bleu is None else "bleu"
+    scores = [float(r.correct is True) if r.bleu is None else r.bleu for r in replies]
+    tokens = [r.output_tokens for r in replies]
+    return {"seeds": seeds, f"{name}_spread": spread(scores, seeds), "output_tokens_spread": spread(tokens, seeds)}
+
+
+def _right(replies: list[Reply]) -> list[float]:
+    """Each question's share of right answers."""
+    return by_question([r.correct is True for r in replies], count_seeds(replies))
 
 
 def _bleu(replies: list[Reply]) -> list[float]:
-    """Each reply's, or none where replies are right or wrong."""
-    return [r.bleu for r in replies if r.bleu is not None]
+    """Each question's, or none where replies are right or wrong."""
+    scores = [r.bleu for r in replies if r.bleu is not None]
+    return by_question(scores, count_seeds(replies)) if scores else []
+
+
+def tokens_of(replies: list[Reply]) -> list[float]:
+    """Each question's output tokens."""
+    return by_question([r.output_tokens for r in replies], count_seeds(replies))
 
 
 def _compared(row: Row, ours: list[Reply], theirs: list[Reply], prices: PriceConfig, margin: float) -> Row:
     """The row with its differences to the reference, `theirs`."""
-    tokens = paired_difference([r.output_tokens for r in ours], [r.output_tokens for r in theirs])
-    differences = _bounds("tokens_difference", tokens)
+    differences = _bounds("tokens_difference", paired_difference(tokens_of(ours), tokens_of(theirs)))
     if scores := _bleu(ours):
         differences |= _bounds("bleu_difference", paired_difference(scores, _bleu(theirs)))
     else:
         differences |= _accuracy_compared(ours, theirs, margin)
     if _priced(prices):
-        costs = [[_expense(r, prices) for r in side] for side in (ours, theirs)]
+        costs = [by_question([_expense(r, prices) for r in side], count_seeds(side)) for side in (ours, theirs)]
         differences |= _bounds("expense_difference", paired_difference(*costs))
     return replace(
         row,
@@ -129,10 +154,10 @@ def _compared(row: Row, ours: list[Reply], theirs: list[Reply], prices: PriceCon
 
 
 def _accuracy_compared(ours: list[Reply], theirs: list[Reply], margin: float) -> dict[str, Any]:
-    paired = Paired.of([r.correct is True for r in ours], [r.correct is True for r in theirs])
+    paired = compared(_right(ours), _right(theirs))
     return {
         **_bounds("accuracy_difference", (paired.difference, *paired.interval())),
-        "mcnemar_p": paired.mcnemar(),
+        "mcnemar_p": paired.mcnemar() if isinstance(paired, Paired) and count_seeds(ours) == 1 else None,
         "margin": margin,
         "within_margin": paired.not_worse(margin),
         "questions_needed": paired.questions_needed(margin),
@@ -161,10 +186,12 @@ def print_table(rows: Sequence[Row], title: str) -> None:
         "method", "accuracy % [95 %]", "Δ to vanilla", "McNemar p", within]  # fmt: skip
     headings += ["output tokens", "of which estimator", "× vanilla", "cut off %", "[[ ]] %",
                  "whole reply %" if scored else "last-number %", "no budget"]  # fmt: skip
-    priced = any(row.expense is not None for row in rows)
-    show(
-        title, headings + ["expense 10⁻⁵ $"] * priced, [_cells(row) + [shown(row.expense, 2)] * priced for row in rows]
-    )
+    more = {"expense 10⁻⁵ $": [shown(row.expense, 2) for row in rows]}
+    more["SD of seeds: BLEU" if scored else "SD of seeds: points"] = [
+        shown(row.bleu_spread, 3) if scored else shown(row.accuracy_spread, factor=100) for row in rows]  # fmt: skip
+    more["SD of seeds: tokens"] = [shown(row.output_tokens_spread) for row in rows]
+    more = {heading: cells for heading, cells in more.items() if any(cells)}
+    show(title, [*headings, *more], [[*_cells(row), *cells] for row, *cells in zip(rows, *more.values(), strict=True)])
 
 
 def _cells(r: Row) -> list[str]:

@@ -11,7 +11,7 @@ from matplotlib.ticker import MaxNLocator
 from tale.evaluation.methods import Reply
 from tale.evaluation.plot import draw, front, literal
 from tale.evaluation.run import reference
-from tale.evaluation.summary import Row, summarise
+from tale.evaluation.summary import Row, summarise, tokens_of
 from tale.report.blocks import (
     Block,
     Column,
@@ -41,11 +41,14 @@ from tale.statistics import paired_difference
 RESULTS = (
     Column("method", "method"),
     Column("accuracy", "accuracy, %", percent),
+    Column("accuracy_spread", "SD of seeds, points", percent),
     Column("accuracy_difference", "Δ to vanilla, points", points),
     Column("bleu", "BLEU", three_digits),
+    Column("bleu_spread", "SD of seeds, BLEU", three_digits),
     Column("bleu_difference", "Δ to vanilla, BLEU", signed),
     Column("corpus_bleu", "corpus BLEU", three_digits),
     Column("output_tokens", "output tokens", number),
+    Column("output_tokens_spread", "SD of seeds, tokens", number),
     Column("tokens_difference", "Δ to vanilla", number),
     Column("tokens_ratio", "× vanilla", two_digits),
     Column("expense", "expense, 10⁻⁵ $", two_digits),
@@ -70,7 +73,7 @@ def evaluation_section(run: EvaluationRun, rows: Sequence[Row], how_many: int) -
     about = Text(f"{run.model} on {run.recipe.benchmark.name}. {_decoding(run)}.")
     if not rows:
         return Section(anchor, title, [about, _nothing(run)])
-    tokens = {label: interval([r.output_tokens for r in replies]) for label, replies in (run.replies or {}).items()}
+    tokens = {label: interval(tokens_of(replies)) for label, replies in (run.replies or {}).items()}
     seconds = {row.method: _seconds(run, row.method) for row in rows}
     results = _table(
         anchor, f"{rows[0].questions} questions; in brackets 95 % intervals", RESULTS, rows, tokens, seconds
@@ -118,13 +121,15 @@ def _nothing(run: EvaluationRun) -> Text:
     if run.replies is not None:
         return Text("No results: replies.jsonl is empty.", warning=True)
     advice = f"; {done:,} answers are in its journal, and its command goes on from there" if done else ""
-    state = "is of an earlier start with other methods" if run.file.is_file() else "is missing"
+    state = "is of an earlier start with other methods or seeds" if run.file.is_file() else "is missing"
     return Text(f"No results: replies.jsonl {state}, the run was not finished{advice}.", warning=True)
 
 
 def _decoding(run: EvaluationRun) -> str:
     s = run.recipe.sampling
-    how = f"temperature {s.temperature:g}, seed {s.seed}" if s.temperature else "greedy"
+    seeds = run.recipe.seeds or [s.seed]
+    drawn = f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"
+    how = f"temperature {s.temperature:g}, {drawn}" if s.temperature else "greedy"
     return f"Every method decoded alike: {how}, at most {s.max_tokens:,} tokens"
 
 
@@ -153,6 +158,9 @@ def _table(
 def _notes(run: EvaluationRun, rows: Sequence[Row], seconds: dict[str, float | None]) -> Text:
     baseline = reference(run.recipe.methods)
     text = "Accuracy: Wilson interval. " if rows[0].bleu is None else "BLEU: mean over samples, bootstrap interval. "
+    if rows[0].seeds:
+        text = f"Every question was answered under {rows[0].seeds} seeds: means are over all answers, intervals are "
+        text += "bootstraps over questions, each with all its answers; SD is that of the seeds' means. "
     text += "Tokens: means over all samples, right and wrong, bootstrap interval. "
     text += f"Differences to {baseline}: paired by question, bootstrap. " if baseline else ""
     if any(value is not None for value in seconds.values()):
@@ -200,10 +208,10 @@ def _histograms(run: EvaluationRun) -> Figure:
             axes.set_title(literal(method), loc="right", fontsize=10, y=0.7)
             axes.yaxis.set_major_locator(MaxNLocator(2, integer=True))
         panels[-1].set_xlabel("output tokens of a question, the estimator's included")
-        canvas.supylabel("questions", fontsize=10)
+        canvas.supylabel("answers", fontsize=10)
 
     medians = "; ".join(f"{method} {numpy.median(tokens):,.0f}" for method, tokens in counts.items())
-    caption = "Output tokens of single questions; the dashed line is the mean."
+    caption = "Output tokens of single answers; the dashed line is the mean."
     return figure(
         f"tokens-{run.slug}", caption, f"{caption} Medians: {medians}.", drawn, (4.6, 0.6 + 0.85 * len(counts))
     )

@@ -31,9 +31,13 @@ def examples(run: EvaluationRun, how_many: int) -> list[Block]:
         turns = [_turn(pair) for pair in pairs]
         counts = ", ".join(f"{turns.count(turn)} {turn}" for turn in _turns(pairs))
         shown = min(how_many, len(pairs))
-        blocks.append(Text(f"{baseline} and {label}: {counts}. {shown} of {len(pairs)} questions are shown."))
+        blocks.append(Text(f"{baseline} and {label}: {counts}. {shown} of {len(pairs)} {_what(pairs)} are shown."))
         blocks += [_example(pair, i == 0) for i, pair in enumerate(_spread(pairs, how_many))]
     return blocks
+
+
+def _what(pairs: Sequence[tuple[Reply, Reply]]) -> str:
+    return "questions" if pairs[0][0].seed is None else "questions and seeds"
 
 
 def _turn(pair: tuple[Reply, Reply]) -> str:
@@ -70,6 +74,7 @@ def _spread(pairs: Sequence[tuple[Reply, Reply]], how_many: int) -> list[tuple[R
 def _example(pair: tuple[Reply, Reply], opened: bool) -> Example:
     vanilla, trained = pair
     title = f"{_turn(pair)}, {vanilla.output_tokens:,} → {trained.output_tokens:,} tokens: {vanilla.question}"
+    title += f", seed {vanilla.seed}" if vanilla.seed is not None else ""
     prompt = vanilla.prompt if vanilla.reference is None else f"{vanilla.prompt}\n\nReference:\n{vanilla.reference}"
     return Example(title, prompt, [_side(reply) for reply in pair], opened)
 

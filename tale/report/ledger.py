@@ -9,10 +9,11 @@ from dataclasses import dataclass
 
 from tale import costs
 from tale.config import MethodConfig, PriceConfig
-from tale.engines import Completion, Request, Sampling
+from tale.engines import Completion, Request
 from tale.engines.journal import Journal, key_of
-from tale.evaluation.methods import Reply
+from tale.evaluation.methods import Reply, count_seeds
 from tale.evaluation.run import reference
+from tale.evaluation.seeds import by_question, sampling_of
 from tale.report.blocks import Interval
 from tale.report.runs import EvaluationRun, Run, SearchRun, TrainRun
 from tale.statistics import paired_difference
@@ -94,7 +95,7 @@ class Query:
 
 
 def queries(run: EvaluationRun, label: str) -> list[Query]:
-    """One for each question, in order."""
+    """One for each reply, in order."""
     replies = (run.replies or {})[label]
     answers, estimates = _times(run, replies, run.methods[label])
     return [
@@ -140,6 +141,7 @@ def break_even(run: EvaluationRun, label: str, runs: Sequence[Run], hourly: floa
     whole = training is not None and len(searches) == len(set(training.recipe.data.records))
     prices = run.recipe.prices
     ours, theirs = queries(run, label), queries(run, baseline) if baseline else []
+    seeds = count_seeds((run.replies or {})[label])
     units = {
         "tokens": ([s.tokens for s in searched], learnt and learnt.tokens, lambda q: q.tokens),
         "seconds": ([s.seconds for s in searched], learnt and learnt.seconds, lambda q: q.all_seconds),
@@ -148,7 +150,7 @@ def break_even(run: EvaluationRun, label: str, runs: Sequence[Run], hourly: floa
     rows = []
     for unit, (before, trained, of) in units.items():
         search = (_total(before) if before else 0) if whole else None  # 0: trained on generated problems
-        rows.append(_break_even(label, unit, search, trained, [of(q) for q in theirs], [of(q) for q in ours]))
+        rows.append(_break_even(label, unit, search, trained, [of(q) for q in theirs], [of(q) for q in ours], seeds))
     return rows
 
 
@@ -159,10 +161,11 @@ def _break_even(
     training: float | None,
     vanilla: Sequence[float | None],
     ours: Sequence[float | None],
+    seeds: int,
 ) -> BreakEven:
     saved = queries = None
     if vanilla and None not in (*vanilla, *ours):
-        saved = Interval(*paired_difference(vanilla, ours))  # type: ignore[arg-type]
+        saved = Interval(*paired_difference(by_question(vanilla, seeds), by_question(ours, seeds)))  # type: ignore[arg-type]
     if saved and search is not None and training is not None:
         paid = search + training
         queries = Interval(*(_after(paid, saving) for saving in (saved.value, saved.high, saved.low)))
@@ -177,8 +180,9 @@ def _times(
     run: EvaluationRun, replies: Sequence[Reply], method: MethodConfig
 ) -> tuple[list[float | None], list[float | None]]:
     """Seconds of each answer, and of each estimator's call (0 where there was none)."""
-    sampling = Sampling(**vars(run.recipe.sampling))
-    found = ([j.answers.get(key_of(Request(r.prompt), sampling)) for r in replies] for j in _journals(run, method))
+    sampling = sampling_of(run.recipe)
+    keys = [key_of(Request(reply.prompt, own_seed=reply.seed), sampling) for reply in replies]
+    found = ([journal.answers.get(key) for key in keys] for journal in _journals(run, method))
     answers = next((calls for calls in found if _are(calls, replies)), [None] * len(replies))
     # A reply does not keep what its estimator was asked, so its call is known by what it said.
     calls: dict[tuple[str, int, int], list[float]] = defaultdict(list)

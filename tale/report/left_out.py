@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
+from tale.evaluation.methods import count_seeds
 from tale.report.blocks import Column, Section, Table, Text, whole
 from tale.report.runs import EvaluationRun, Run, SearchRun, TrainRun
 
@@ -31,7 +32,8 @@ def _left_out(run: Run) -> Iterator[tuple[str, int]]:
         for reason, count in run.identity.get("examples", {}).get("left_out", {}).items():
             yield f"records not trained on: {reason}", count
     if isinstance(run, EvaluationRun):
-        for method, replies in (run.replies or {}).items():
+        for label, replies in (run.replies or {}).items():
+            method = f"{label}, {seeds} seeds" if (seeds := count_seeds(replies)) > 1 else label
             yield from _counted(f"{method}: asked as vanilla CoT, {{}}", (r.fallback for r in replies if r.fallback))
             yield f"{method}: cut off", sum(r.finish != "stop" for r in replies)
             how = "its last number" if replies[0].bleu is None else "the whole reply"

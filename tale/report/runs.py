@@ -21,6 +21,7 @@ from tale.engines.journal import Journal, read_journal
 from tale.errors import UserError
 from tale.estimators.score import Score
 from tale.evaluation.methods import Reply, label_of, read_replies
+from tale.evaluation.seeds import seeds_of
 from tale.evaluation.summary import Row
 from tale.recipes import load
 from tale.records import Record, read_records
@@ -103,7 +104,7 @@ class TrainRun(Run):
 
 @dataclass(frozen=True)
 class EvaluationRun(Run):
-    """An evaluation; `replies` is None where it was not finished, or not since it was begun with other methods."""
+    """An evaluation; `replies` is None where it was not finished, or only with other methods or seeds."""
 
     recipe: EvaluateRecipe = field(kw_only=True)
 
@@ -113,7 +114,9 @@ class EvaluationRun(Run):
         if not self.file.is_file():
             return None
         replies = read_replies(self.file)
-        return replies if not replies or replies.keys() == self.methods.keys() else None
+        seeds = {reply.seed for of in replies.values() for reply in of}
+        same = replies.keys() == self.methods.keys() and seeds == set(seeds_of(self.recipe))
+        return replies if not replies or same else None
 
     @property
     def file(self) -> Path:

@@ -32,10 +32,10 @@ def score(reply: str, reference: str, truncated: bool) -> Scored:
     Without `[[…]]` it is the whole reply; of a truncated one, which did not come to its answer, it is none, and BLEU 0.
     """
     value, via = _bracketed(reply), "brackets"
-    if value is None:
-        value, via = (None, "none") if truncated else (reply, "fallback")
-    if value is None:
+    if value is None and truncated:
         return Scored(None, "none", 0.0)
+    if value is None:
+        value, via = reply, "fallback"
     value = _FENCE.sub("", value.strip())
     return Scored(value, via, sentence_bleu(value, reference))
 

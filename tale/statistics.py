@@ -25,13 +25,18 @@ def wilson(successes: int, total: int) -> tuple[float, float]:
 
 
 def paired_difference(ours: Sequence[float], theirs: Sequence[float]) -> tuple[float, float, float]:
-    """Mean of ours − theirs over the same questions, with a 95 % percentile bootstrap interval (seeded)."""
-    difference = numpy.subtract(ours, theirs).astype(float)
-    mean = float(difference.mean())
-    if len(difference) < 2 or numpy.ptp(difference) == 0:  # nothing to resample
+    """Mean of ours − theirs over the same questions, with its interval (`bootstrapped`)."""
+    return bootstrapped(numpy.subtract(ours, theirs))
+
+
+def bootstrapped(values: Sequence[float]) -> tuple[float, float, float]:
+    """Mean, with a 95 % percentile bootstrap interval (seeded)."""
+    sample = numpy.asarray(values, dtype=float)
+    mean = float(sample.mean())
+    if len(sample) < 2 or numpy.ptp(sample) == 0:  # nothing to resample
         return mean, mean, mean
     interval = stats.bootstrap(
-        (difference,),
+        (sample,),
         numpy.mean,
         n_resamples=RESAMPLES,
         method="percentile",
@@ -58,7 +63,7 @@ def _resampled(shares: Sequence[float], least: float) -> tuple[float, float]:
     It goes at least z² / (n + z²) to either side, which is what Wilson's and Tango's intervals leave where n questions
     are all alike: of questions unlike those, a bootstrap knows only what it has seen.
     """
-    mean, low, high = paired_difference(shares, [0.0] * len(shares))
+    mean, low, high = bootstrapped(shares)
     unseen = Z * Z / (len(shares) + Z * Z)
     return max(least, min(low, mean - unseen)), min(1.0, max(high, mean + unseen))
 

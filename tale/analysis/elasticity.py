@@ -20,7 +20,7 @@ from tale.analysis.curve import (
 from tale.errors import UserError
 from tale.records import Attempt, Record
 from tale.search.strategies import share_budget
-from tale.statistics import paired_difference, wilson
+from tale.statistics import bootstrapped, wilson
 
 
 @dataclass(frozen=True)
@@ -149,7 +149,7 @@ def _step(label: str, share: float | None, attempts: Sequence[Attempt], base: Se
     right = sum(attempt.feasible for attempt in attempts) if share is not None else len(attempts)
     answers = [(answer, attempt.budget) for attempt in attempts for answer in attempt.answers]
     ratios = [answer.tokens / budget for answer, budget in answers if budget]
-    mean, low, high = paired_difference(used, [0.0] * len(used))
+    mean, low, high = bootstrapped(used)
     return Step(
         label,
         share,

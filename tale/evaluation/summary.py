@@ -12,7 +12,7 @@ from tale.config import PriceConfig
 from tale.costs import dollars
 from tale.evaluation.methods import Reply, count_seeds
 from tale.evaluation.seeds import by_question, spread
-from tale.statistics import Paired, Verdict, compared, mean_share, paired_difference
+from tale.statistics import Paired, Verdict, bootstrapped, compared, mean_share, paired_difference
 from tale.tables import interval, show, shown
 
 
@@ -106,7 +106,7 @@ def _alone(replies: list[Reply], prices: PriceConfig) -> Row:
         graded_by_fallback=fmean(r.via == "fallback" for r in replies),
         asked_without_budget=sum(r.fallback is not None for r in replies),
         expense=fmean(_expense(r, prices) for r in replies) if _priced(prices) else None,
-        **(_bounds("bleu", paired_difference(scores, [0.0] * len(scores))) if scores else {}),
+        **(_bounds("bleu", bootstrapped(scores)) if scores else {}),
         **(_spreads(replies, seeds) if seeds > 1 else {}),
         corpus_bleu=corpus_bleu([r.value for r in replies], [str(r.reference) for r in replies]) if scores else None,
     )  # fmt: skip

@@ -36,7 +36,7 @@ from tale.report.examples import examples
 from tale.report.figures import COLOURS, figure, legend
 from tale.report.ledger import queries
 from tale.report.runs import EvaluationRun
-from tale.statistics import paired_difference
+from tale.statistics import bootstrapped
 
 RESULTS = (
     Column("method", "method"),
@@ -92,7 +92,7 @@ def rows_of(run: EvaluationRun) -> list[Row]:
 
 def interval(values: Sequence[float]) -> Interval:
     """The mean with its 95 % bootstrap interval."""
-    return Interval(*paired_difference(values, [0.0] * len(values)))
+    return Interval(*bootstrapped(values))
 
 
 def headlines(rows: Sequence[Row]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +107,7 @@ def _same(benchmark: str, name: str) -> bool:
     return name.removesuffix("_en").removesuffix("_cn") == benchmark
 
 
+@cache
 def paper() -> dict[str, Any]:
     """All of the paper's own figures that a page shows."""
     return yaml.safe_load(Path(__file__).with_name("paper.yaml").read_text(encoding="utf-8"))

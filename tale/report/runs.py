@@ -154,8 +154,9 @@ class AnalysisRun(Run):
 
     def rows(self, kind: type[Kind]) -> list[Kind]:
         """A table's rows as they were saved; none where there is no such table, none of an earlier start's searches."""
-        file, make = self.folder / f"{TABLES[kind]}.json", lambda row: kind(**row)
-        return [row for row in _read_rows(file, make, "scripts/analyse.py") if row.records in self.labels]
+        rows = _read_rows(self.folder / f"{TABLES[kind]}.json", lambda row: kind(**row), "scripts/analyse.py")
+        labels = self.labels
+        return [row for row in rows if row.records in labels]
 
 
 @dataclass(frozen=True)

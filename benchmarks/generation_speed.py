@@ -17,7 +17,7 @@ import importlib.util
 import sys
 import time
 
-from plain import Plain
+from plain import Plain, warm_up
 from report import publish
 from tqdm import tqdm
 
@@ -58,7 +58,7 @@ def main() -> None:
     for name, make in makers.items():
         began = time.monotonic()
         engine = make()
-        list(engine.generate([Request("Warm up.")], Sampling(4)))
+        warm_up(engine)
         started = time.monotonic()
         done = dict(tqdm(engine.generate(requests, sampling), total=len(requests), desc=name, unit="answer"))
         speed[name] = sum(completion.tokens for completion in done.values()) / (time.monotonic() - started)

@@ -23,9 +23,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from plain import Plain
+from plain import Plain, warm_up
 from report import publish
-from search_speed import RECIPE, calls, tokens
+from search_speed import RECIPE, calls, one_by_one, tokens
 from tqdm import tqdm
 
 from tale.chat import Chat
@@ -37,7 +37,6 @@ from tale.engines import Request, Sampling
 from tale.errors import UserError
 from tale.models.base import resolve
 from tale.recipes import load
-from tale.search.loop import search
 
 OUTPUT = Path("runs/benchmarks/official_search.jsonl")
 
@@ -93,15 +92,13 @@ def main() -> None:
     OUTPUT.parent.mkdir(parents=True, exist_ok=True)
     questions, _ = select(recipe.benchmark)
     engine = Plain(base.load(), base.chat(), batch_size=1)
-    list(engine.generate([Request("Warm up.")], Sampling(4)))
+    warm_up(engine)
 
     engine.tokens, model, began = 0, Local(engine, sampling), time.monotonic()
     theirs = their_search(module, questions, model)
     their_seconds, their_tokens = time.monotonic() - began, engine.tokens
     began = time.monotonic()
-    ours = [
-        record for question in tqdm(questions, desc="one by one") for record in search([question], engine, sampling)
-    ]
+    ours = one_by_one(questions, engine, sampling)
     our_seconds = time.monotonic() - began
     report = {
         "questions": len(questions),

@@ -9,7 +9,7 @@ import torch
 from transformers import GenerationConfig, PreTrainedModel
 
 from tale.chat import Chat
-from tale.engines import Completion, Request, Sampling
+from tale.engines import Completion, Engine, Request, Sampling
 from tale.engines.base import More, nothing
 
 
@@ -42,3 +42,8 @@ class Plain:
                 self.tokens += len(ids)
                 finish = "stop" if end in row else "length"
                 yield start + i, Completion(self.chat.decode(ids), len(ids), finish, len(prompts[i]))
+
+
+def warm_up(engine: Engine) -> None:
+    """Have done what only an engine's first call does."""
+    list(engine.generate([Request("Warm up.")], Sampling(4)))

@@ -19,8 +19,8 @@ import sys
 from pathlib import Path
 
 from report import publish
-from rich.console import Console
-from rich.table import Table
+
+from tale.tables import show
 
 MODELS = {"135m": ("smollm2-135m", (512, 1024)), "1b": ("llama-3.2-1b", (128, 512))}
 MALLOC = {"held": {"MALLOC_MMAP_THRESHOLD_": str(128 << 10)}, "as is": {}}
@@ -51,11 +51,8 @@ def main(chosen: list[str]) -> None:
                 rows.append(row)
                 print(json.dumps(row), file=sys.stderr)
     columns = [column for column in rows[0] if not column.startswith("details")]
-    table = Table(*columns)
-    for row in rows:
-        table.add_row(*(str(row[column]) for column in columns))
     publish("planner_error", {"rows": rows})
-    Console().print(table)
+    show("The plan and the peak", columns, [[str(row[column]) for column in columns] for row in rows])
 
 
 if __name__ == "__main__":

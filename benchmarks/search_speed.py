@@ -18,14 +18,15 @@ import sys
 import time
 from collections.abc import Sequence
 
-from plain import Plain
+from plain import Plain, warm_up
 from report import publish
 from tqdm import tqdm
 
 from tale.cli import guarded
 from tale.config import SearchRecipe
+from tale.data.question import Question
 from tale.data.selection import select
-from tale.engines import Request, Sampling
+from tale.engines import Engine, Sampling
 from tale.engines.transformers import TransformersEngine
 from tale.models.base import resolve
 from tale.recipes import load
@@ -42,17 +43,15 @@ def main() -> None:
     sampling, chat = Sampling(**vars(recipe.sampling)), base.chat()
     engine = TransformersEngine(base.load(), chat, recipe.engine.batch_size, prefix_cache=recipe.engine.prefix_cache)
     alone = Plain(base.load(), chat, batch_size=1)
-    list(engine.generate([Request("Warm up.")], Sampling(4)))
-    list(alone.generate([Request("Warm up.")], Sampling(4)))
+    warm_up(engine)
+    warm_up(alone)
     alone.seconds, alone.tokens = 0.0, 0
 
     began = time.monotonic()
     batched = list(tqdm(search(questions, engine, sampling), total=len(questions), desc="batched"))
     batched_seconds = time.monotonic() - began
     began = time.monotonic()
-    single = [
-        record for question in tqdm(questions, desc="one by one") for record in search([question], alone, sampling)
-    ]
+    single = one_by_one(questions, alone, sampling)
     single_seconds = time.monotonic() - began
     report = {
         "questions": len(questions),
@@ -71,6 +70,13 @@ def main() -> None:
         "targets: batched, one by one": [sum(bool(r.target) for r in records) for records in (batched, single)],
     }
     print(publish("search_speed", report))
+
+
+def one_by_one(questions: Sequence[Question], engine: Engine, sampling: Sampling) -> list[Record]:
+    """The search of one question after another, as the official procedure goes."""
+    return [
+        record for question in tqdm(questions, desc="one by one") for record in search([question], engine, sampling)
+    ]
 
 
 def calls(records: Sequence[Record]) -> int:

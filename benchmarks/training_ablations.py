@@ -42,7 +42,7 @@ from report import publish
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from tqdm import tqdm
-from training_steps import CASES, RESULTS, child, measure, named, options, ours, prepared
+from training_steps import CASES, RESULTS, apart, child, measure, named, options, ours, prepared
 
 from tale.cli import guarded
 from tale.data.examples import Batch, Example, micro_batches, pack
@@ -174,11 +174,6 @@ def figures(runs: list[dict[str, Any]], as_it_is: list[dict[str, Any]]) -> dict[
         **{f"largest difference of {name}": apart(runs[0][name], as_it_is[0][name]) for name in results},
         "results": {name: runs[0][name] for name in results},
     }
-
-
-def apart(values: list[float], expected: list[float]) -> float:
-    """The largest difference."""
-    return max(abs(a - b) for a, b in zip(values, expected, strict=True))
 
 
 def show_case(case: str, rows: dict[str, Any]) -> None:

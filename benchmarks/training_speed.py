@@ -35,13 +35,14 @@ from loss_curves import draw_losses
 from report import publish
 from step_profile import shares
 from tqdm import tqdm
-from training_steps import CASES, child, measure, named, options, ours, prepared
+from training_steps import CASES, apart, child, measure, named, options, ours, prepared
 from trl_steps import theirs
 
 from tale.cli import guarded
 
 SIDES = ("tale", "trl")
 EQUAL = "16"  # the micro-batch at which both sides' memory is compared: all examples of a step at once
+NO_MEMORY = "not enough memory"
 Run = dict[str, Any]
 
 
@@ -60,7 +61,10 @@ def main() -> None:
 
 def compare(case: str, sizes: list[str], rounds: int, steps: str, words: list[str]) -> dict[str, Any]:
     """Both sides at each micro-batch, then at the one chosen for each, in alternating rounds."""
-    measured = lambda side, size: child(__file__, side, case, steps, *words, f"train.micro_batch={size}")  # noqa: E731
+
+    def measured(side: str, size: str) -> Run | None:
+        return child(__file__, side, case, steps, *words, f"train.micro_batch={size}")
+
     tried = {side: {size: measured(side, size) for size in tqdm(sizes, desc=f"{case}: {side}")} for side in SIDES}
     chosen = choose(tried)
     runs: dict[str, list[Run]] = {side: [] for side in SIDES}
@@ -75,12 +79,16 @@ def choose(tried: dict[str, dict[str, Run | None]]) -> dict[str, str]:
     fitting = {side: {size: run for size, run in of.items() if run} for side, of in tried.items()}
     if not all(fitting.values()):
         raise SystemExit("sizes: at none of them both sides have the memory; give smaller ones")
-    seconds = lambda of: lambda size: median(of[size]["seconds"])  # noqa: E731
     theirs, mine = fitting["trl"], fitting["tale"]
-    fastest = min(theirs, key=seconds(theirs))
+    fastest = min(theirs, key=lambda size: seconds(theirs[size]))
     small = [size for size, run in mine.items() if run["peak_gb"] <= theirs[fastest]["peak_gb"]]
     least = min(mine, key=lambda size: mine[size]["peak_gb"])
-    return {"tale": min(small or [least], key=seconds(mine)), "trl": fastest}
+    return {"tale": min(small or [least], key=lambda size: seconds(mine[size])), "trl": fastest}
+
+
+def seconds(run: Run) -> float:
+    """The median of its steps."""
+    return median(run["seconds"])
 
 
 def figures(runs: dict[str, list[Run]]) -> dict[str, Any]:
@@ -96,15 +104,17 @@ def figures(runs: dict[str, list[Run]]) -> dict[str, Any]:
         "times the memory": round(memory["tale"] / memory["trl"], 2),
         "share of the measured peak": round(median(s for run in runs["tale"] for s in run["share_of_peak"]), 3),
         "losses": losses,
-        "largest difference of losses": max(abs(a - b) for a, b in zip(*losses.values(), strict=True)),
+        "largest difference of losses": apart(*losses.values()),
     }
 
 
 def overview(tried: dict[str, dict[str, Run | None]]) -> dict[str, dict[str, Any]]:
     """Seconds a step and peak GB of each micro-batch."""
-    told = lambda run: [round(median(run["seconds"]), 2), run["peak_gb"]] if run else "not enough memory"  # noqa: E731
     return {
-        f"{side}: seconds a step, peak GB": {size: told(run) for size, run in of.items()} for side, of in tried.items()
+        f"{side}: seconds a step, peak GB": {
+            size: [round(seconds(run), 2), run["peak_gb"]] if run else NO_MEMORY for size, run in of.items()
+        }
+        for side, of in tried.items()
     }
 
 
@@ -112,7 +122,7 @@ def equal(tried: dict[str, dict[str, Run | None]]) -> dict[str, Any]:
     """Both sides' memory at one micro-batch, where it was tried."""
     if EQUAL not in tried["tale"]:
         return {}
-    peaks = {side: of[EQUAL]["peak_gb"] if of[EQUAL] else "not enough memory" for side, of in tried.items()}
+    peaks = {side: of[EQUAL]["peak_gb"] if of[EQUAL] else NO_MEMORY for side, of in tried.items()}
     if all(of[EQUAL] for of in tried.values()):
         peaks["times the memory"] = round(peaks["tale"] / peaks["trl"], 2)
     return {f"peak GB, both at micro-batches of {EQUAL}": peaks}

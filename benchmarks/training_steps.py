@@ -12,7 +12,7 @@ import resource
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -130,6 +130,11 @@ def measure(steps: Callable[[], Iterable[dict[str, float]]]) -> dict[str, Any] |
         raise
     told = {name: [step[name] for step in ([first] if name in RESULTS else []) + counted] for name in first}
     return told | {"peak_gb": round(peak_memory(torch.device("cpu")) / GB, 2)}
+
+
+def apart(values: Sequence[float], expected: Sequence[float]) -> float:
+    """The largest difference."""
+    return max(abs(a - b) for a, b in zip(values, expected, strict=True))
 
 
 def limit_memory() -> None:

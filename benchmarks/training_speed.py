@@ -97,8 +97,8 @@ def figures(runs: dict[str, list[Run]]) -> dict[str, Any]:
     memory = {side: max(run["peak_gb"] for run in of) for side, of in runs.items()}
     losses = {side: of[0]["loss"] for side, of in runs.items()}
     return {
-        "seconds a step": {side: round(seconds, 2) for side, seconds in step.items()},
-        "examples a second": {side: round(16 / seconds, 3) for side, seconds in step.items()},
+        "seconds a step": {side: round(taken, 2) for side, taken in step.items()},
+        "examples a second": {side: round(16 / taken, 3) for side, taken in step.items()},
         "times faster": round(step["trl"] / step["tale"], 2),
         "peak GB": memory,
         "times the memory": round(memory["tale"] / memory["trl"], 2),

@@ -1,11 +1,11 @@
 """How much faster is the search than the official procedure, one question at a time?
 
-Both sides: the same model, weights, dtype, questions, prompts, decoding (greedy) and algorithm, in one process, one
-after the other. `batched` is this repository's search. `one by one` runs the same strategy over one question after
-another through plain `model.generate` with one prompt, nothing shared between calls, as the official
-`search_budget.py` does; its loop adds nothing to the calls, which is shown by the share of time spent inside
-`generate`. Records are compared field by field: batching changes the rounding of the model's arithmetic, so some
-answers differ; they are counted.
+Both sides: the same model, weights, dtype (the recipe's `auto`: bfloat16 where the processor has products of it),
+questions, prompts, decoding (greedy) and algorithm, in one process, one after the other. `batched` is this repository's
+search. `one by one` runs the same strategy over one question after another through plain `model.generate` with one
+prompt, nothing shared between calls, as the official `search_budget.py` does; its loop adds nothing to the calls, which
+is shown by the share of time spent inside `generate`. Records are compared field by field: batching changes the rounding
+of the model's arithmetic, so some answers differ, more of them in bfloat16; they are counted.
 
     python benchmarks/search_speed.py benchmark.path=gsm8k_zero/dev.jsonl    # any key of a search recipe
 
@@ -33,7 +33,7 @@ from tale.recipes import load
 from tale.records import Record
 from tale.search.loop import search
 
-RECIPE = ["recipe=gsm8k_zero/search_smollm2", "benchmark.count=128", "model.dtype=float32"]
+RECIPE = ["recipe=gsm8k_zero/search_smollm2", "benchmark.count=128", "engine.batch_size=128"]
 
 
 def main() -> None:

@@ -3,8 +3,8 @@
 `plain` is transformers' own `model.generate`, called on batches in file order: what one writes first. `tale` is the
 transformers engine of this repository, at the same batch size. `vllm`, where it is installed, has as many prompts in
 flight as vLLM is at its best with; its start is told apart. All have the same weights, dtype (the recipe's `auto`:
-bfloat16 where the processor has products of it), prompts (vanilla CoT), greedy decoding and limit, in one run, one after
-the other. Token counts differ by the rounding of the arithmetic.
+bfloat16 where the processor has products of it), prompts (vanilla CoT), greedy decoding and limit, in one run, one
+after the other. Token counts differ by the rounding of the arithmetic.
 
     python benchmarks/generation_speed.py benchmark.path=gsm8k_zero/dev.jsonl      # any key of a search recipe
     .venv-vllm/bin/python benchmarks/generation_speed.py …                         # with vLLM

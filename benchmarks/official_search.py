@@ -94,7 +94,7 @@ def main() -> None:
     engine = Plain(base.load(), base.chat(), batch_size=1)
     warm_up(engine)
 
-    engine.tokens, model, began = 0, Local(engine, sampling), time.monotonic()
+    model, began = Local(engine, sampling), time.monotonic()
     theirs = their_search(module, questions, model)
     their_seconds, their_tokens = time.monotonic() - began, engine.tokens
     began = time.monotonic()

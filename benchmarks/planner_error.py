@@ -20,6 +20,8 @@ from pathlib import Path
 
 from report import publish
 
+from tale.cli import guarded
+from tale.errors import UserError
 from tale.tables import show
 
 MODELS = {"135m": ("smollm2-135m", (512, 1024)), "1b": ("llama-3.2-1b", (128, 512))}
@@ -38,7 +40,10 @@ def case(name: str, objective: str, length: int, malloc: dict[str, str]) -> dict
     return json.loads(done.stdout[done.stdout.index("{\n") :])
 
 
-def main(chosen: list[str]) -> None:
+def main() -> None:
+    chosen = [argument.removeprefix("model=") for argument in sys.argv[1:]] or list(MODELS)
+    if unknown := set(chosen) - set(MODELS):
+        raise UserError(f"model={', '.join(sorted(unknown))}: one of {', '.join(MODELS)}")
     rows = []
     for name, lengths in (MODELS[key] for key in chosen):
         for objective in ("sft", "dpo"):
@@ -56,4 +61,4 @@ def main(chosen: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main([argument.removeprefix("model=") for argument in sys.argv[1:]] or list(MODELS))
+    guarded(main)

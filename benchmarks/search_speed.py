@@ -4,8 +4,8 @@ Both sides: the same model, weights, dtype (the recipe's `auto`: bfloat16 where 
 questions, prompts, decoding (greedy) and algorithm, in one process, one after the other. `batched` is this repository's
 search. `one by one` runs the same strategy over one question after another through plain `model.generate` with one
 prompt, nothing shared between calls, as the official `search_budget.py` does; its loop adds nothing to the calls, which
-is shown by the share of time spent inside `generate`. Records are compared field by field: batching changes the rounding
-of the model's arithmetic, so some answers differ, more of them in bfloat16; they are counted.
+is shown by the share of time spent inside `generate`. Records are compared field by field: batching changes the
+rounding of the model's arithmetic, so some answers differ, more of them in bfloat16; they are counted.
 
     python benchmarks/search_speed.py benchmark.path=gsm8k_zero/dev.jsonl    # any key of a search recipe
 
@@ -45,7 +45,6 @@ def main() -> None:
     alone = Plain(base.load(), chat, batch_size=1)
     warm_up(engine)
     warm_up(alone)
-    alone.seconds, alone.tokens = 0.0, 0
 
     began = time.monotonic()
     batched = list(tqdm(search(questions, engine, sampling), total=len(questions), desc="batched"))

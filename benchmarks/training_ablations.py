@@ -42,7 +42,7 @@ from report import publish
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from tqdm import tqdm
-from training_steps import CASES, RESULTS, apart, child, measure, named, options, ours, prepared
+from training_steps import CASES, NO_MEMORY, RESULTS, apart, child, measure, named, options, ours, prepared
 
 from tale.cli import guarded
 from tale.data.examples import Batch, Example, micro_batches, pack
@@ -181,7 +181,7 @@ def show_case(case: str, rows: dict[str, Any]) -> None:
     headings = [heading for heading in rows[AS_IT_IS] if heading != "results"]
     results = rows[AS_IT_IS]["results"].items()
     cells = [
-        [name, *(f"{row[heading]:.3g}" for heading in headings)] if row else [name, "no memory"]
+        [name, *(f"{row[heading]:.3g}" for heading in headings)] if row else [name, NO_MEMORY]
         for name, row in rows.items()
     ]
     steps = "; ".join(f"{name} {', '.join(f'{value:.4g}' for value in values)}" for name, values in results)

@@ -35,14 +35,13 @@ from loss_curves import draw_losses
 from report import publish
 from step_profile import shares
 from tqdm import tqdm
-from training_steps import CASES, apart, child, measure, named, options, ours, prepared
+from training_steps import CASES, NO_MEMORY, apart, child, measure, named, options, ours, prepared
 from trl_steps import theirs
 
 from tale.cli import guarded
 
 SIDES = ("tale", "trl")
 EQUAL = "16"  # the micro-batch at which both sides' memory is compared: all examples of a step at once
-NO_MEMORY = "not enough memory"
 Run = dict[str, Any]
 
 

@@ -37,6 +37,7 @@ CASES = {
     "dpo": ["recipe=gsm8k_zero/dpo_smollm2"],
     "dpo_reference": ["recipe=gsm8k_zero/dpo_smollm2", "loss.reference=true", "loss.beta=0.1"],
 }
+NO_MEMORY = "no memory"  # in place of figures that the machine has not the memory for
 # Epochs without end: a few examples are enough for any number of steps.
 COMMON = [
     "model.dtype=float32",

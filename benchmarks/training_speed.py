@@ -3,6 +3,7 @@
     pip install -c constraints.txt -e '.[peers]'
     python benchmarks/training_speed.py 'data.records=[runs/gsm8k_zero/search/records.jsonl]'
     python benchmarks/training_speed.py … rounds=3 steps=4 cases=sft,dpo,dpo_reference sizes=1,4,16
+    python benchmarks/training_speed.py … model.dtype=bfloat16 fabric.precision=bf16-mixed      # both sides in bfloat16
     python benchmarks/training_speed.py … profile=true           # no comparison: where a step of this code spends time
 
 Fair, because both sides train the same model in the same type with LoRA on the same modules from the same initial

@@ -68,7 +68,7 @@ def settings(recipe: TrainRecipe, steps: int) -> dict[str, Any]:
         "train_sampling_strategy": "sequential",
         "gradient_checkpointing": False,
         "use_cpu": True,
-        "bf16": False,
+        "bf16": recipe.fabric.precision == "bf16-mixed",
         "max_length": None,
         "logging_steps": 1,
         "save_strategy": "no",

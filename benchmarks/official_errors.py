@@ -228,4 +228,4 @@ def penalised(recipe: EvaluateRecipe) -> dict:
 
 
 if __name__ == "__main__":
-    guarded(main)
+    guarded(main, __doc__)

@@ -25,9 +25,11 @@ from pathlib import Path
 
 from report import publish
 
+from tale.cli import guarded
 from tale.data.question import Question
 from tale.engines.base import Completion, Engine, More, Request, Sampling
 from tale.engines.journal import JournaledEngine
+from tale.errors import UserError
 from tale.records import write_records
 from tale.search.loop import search
 
@@ -86,15 +88,27 @@ def measured(count: int, tokens: int, parent: str | None, journaled: bool) -> di
         return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
-def main(options: dict[str, str]) -> None:
+def seconds_of_a_call(options: dict[str, str]) -> float:
+    """What a call takes with SmolLM2: as told, or as last measured."""
+    speed = Path("runs/benchmarks/search_speed.json")
+    if "call" not in options and not speed.exists():
+        raise UserError(
+            f"call: the seconds that a model's call takes; there is no {speed}, which search_speed.py writes"
+        )
+    return float(options.get("call") or json.loads(speed.read_text())["batched: seconds a call"])
+
+
+def main() -> None:
     """Every size in turn, with and without a journal."""
+    options = dict(argument.partition("=")[::2] for argument in sys.argv[1:])
+    if unknown := options.keys() - {"folder", "call"}:
+        raise UserError(f"{', '.join(sorted(unknown))}: known are folder and call")
+    call = seconds_of_a_call(options)
     runs: dict[tuple, list[dict[str, float]]] = {(*size, j): [] for size in SIZES for j in (True, False)}
     for _ in range(ROUNDS):
         for key in runs:
             runs[key].append(measured(*key[:2], options.get("folder"), key[2]))
     median = {key: {name: statistics.median(r[name] for r in of) for name in of[0]} for key, of in runs.items()}
-    speed = Path("runs/benchmarks/search_speed.json")
-    call = float(options.get("call") or json.loads(speed.read_text())["batched: seconds a call"])
     rows = []
     for count, tokens in SIZES:
         one, bare = median[count, tokens, True], median[count, tokens, False]
@@ -120,4 +134,4 @@ if __name__ == "__main__":
         count, tokens, folder, journaled = sys.argv[2:]
         print(json.dumps(run(int(count), int(tokens), Path(folder), journaled == "1")))
     else:
-        main(dict(argument.split("=", 1) for argument in sys.argv[1:]))
+        guarded(main, __doc__)

@@ -94,4 +94,4 @@ def with_name(records: Sequence[Record], tokenizer: str) -> list[Record]:
 
 
 if __name__ == "__main__":
-    guarded(main)
+    guarded(main, __doc__)

@@ -96,4 +96,4 @@ def scrambled(example: Example, vocabulary: int) -> Example:
 
 
 if __name__ == "__main__":
-    guarded(lambda: main(sys.argv[1:]))
+    guarded(lambda: main(sys.argv[1:]), __doc__)

@@ -197,4 +197,4 @@ def one_variant(name: str, case: str, steps: str, *words: str) -> None:
 
 
 if __name__ == "__main__":
-    guarded(lambda: one_variant(*sys.argv[2:]) if sys.argv[1:2] == ["--side"] else main())
+    guarded(lambda: one_variant(*sys.argv[2:]) if sys.argv[1:2] == ["--side"] else main(), __doc__)

@@ -144,4 +144,4 @@ if __name__ == "__main__":
     if sys.argv[1:3] == ["--side", "trl"]:  # as a script of TRL's user runs it: with the allocator as it is
         one_side(*sys.argv[2:])
     else:
-        guarded(lambda: one_side(*sys.argv[2:]) if sys.argv[1:2] == ["--side"] else main())
+        guarded(lambda: one_side(*sys.argv[2:]) if sys.argv[1:2] == ["--side"] else main(), __doc__)

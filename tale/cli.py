@@ -24,8 +24,14 @@ def run(kind: type, main: Callable[[Any], None], usage: str) -> None:
     guarded(lambda: main(load(kind, arguments)))
 
 
-def guarded(main: Callable[[], None]) -> None:
-    """Call `main`, with a quiet transformers; a `UserError` is printed alone, with exit code 2."""
+def guarded(main: Callable[[], None], usage: str | None = None) -> None:
+    """Call `main`, with a quiet transformers; a `UserError` is printed alone, with exit code 2.
+
+    Where `usage` is given, `--help` prints it instead.
+    """
+    if usage and {"-h", "--help"} & set(sys.argv[1:]):
+        print(usage.strip())
+        return
     faulthandler.enable(sys.__stderr__)  # a crash in native code says where it was
     keep_freed_memory()
     transformers_logging.set_verbosity_error()

@@ -172,6 +172,18 @@ def test_help_lists_the_recipes_and_every_key_with_type_default_and_meaning(
         assert line.endswith(shown)
 
 
+COMMANDS = [file for file in sorted((ROOT / "benchmarks").glob("*.py")) if "__main__" in file.read_text()]
+
+
+@pytest.mark.parametrize("file", [*COMMANDS, ROOT / "scripts" / "demo.py"], ids=lambda file: file.stem)
+def test_help_of_a_command_without_a_recipe_of_its_own_is_its_head(
+    file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", [str(file), "--help"])
+    head = runpy.run_path(str(file), run_name="__main__")["__doc__"]
+    assert capsys.readouterr().out == f"{head.strip()}\n"
+
+
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_without_arguments_a_script_prints_its_help_and_fails(
     script: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from tiny_llama import tiny_llama
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import PreTrainedTokenizerFast
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 CHATML = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
@@ -46,11 +46,20 @@ def tiny_tokenizer() -> PreTrainedTokenizerFast:
     )
 
 
+def saved(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, factory: pytest.TempPathFactory) -> Path:
+    folder = factory.mktemp("models") / "tiny-llama"
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
 @pytest.fixture(scope="session")
 def tiny_model_folder(tiny_tokenizer: PreTrainedTokenizerFast, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random two-layer Llama (float32, weights wide enough that context matters) with `tiny_tokenizer`, on disk."""
-    model = tiny_llama()
-    folder = tmp_path_factory.mktemp("models") / "tiny-llama"
-    model.save_pretrained(folder)
-    tiny_tokenizer.save_pretrained(folder)
-    return folder
+    return saved(tiny_llama(), tiny_tokenizer, tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def wide_model_folder(tiny_tokenizer: PreTrainedTokenizerFast, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with rows of 64 weights, a block of NF4."""
+    return saved(tiny_llama(hidden_size=64), tiny_tokenizer, tmp_path_factory)

@@ -79,15 +79,15 @@ def torchrun(*arguments: object) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.fixture(scope="module")
-def folder(tiny_model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(wide_model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Every run by one process under its name, and every case by two, all started once."""
     made = tmp_path_factory.mktemp("runs")
     write_records(made / "r.jsonl", pairs(24))
     given = lambda output, kind, *options: arguments(  # noqa: E731
-        tiny_model_folder, made / output, made / "r.jsonl", kind, *COMMON, *options
+        wide_model_folder, made / output, made / "r.jsonl", kind, *COMMON, *options
     )
     for name, (kind, *options) in RUNS.items():
-        train(recipe(tiny_model_folder, made / name, made / "r.jsonl", kind, *COMMON, *options))
+        train(recipe(wide_model_folder, made / name, made / "r.jsonl", kind, *COMMON, *options))
     # As if one process had been killed after its last step but one.
     shutil.copytree(made / "sft" / "checkpoints", made / "fsdp2 resumed" / "checkpoints")
     newest(made / "fsdp2 resumed").unlink()
@@ -119,27 +119,27 @@ def test_two_processes_are_one(folder: Path, case: str) -> None:
 
 
 @pytest.mark.parametrize("case", ["ddp", "fsdp2", "ddp nf4"])
-def test_one_process_goes_on_from_a_checkpoint_of_two(folder: Path, tiny_model_folder: Path, case: str) -> None:
+def test_one_process_goes_on_from_a_checkpoint_of_two(folder: Path, wide_model_folder: Path, case: str) -> None:
     one = CASES[case][0]
     cut = folder / f"{case} cut"
     shutil.copytree(folder / case / "checkpoints", cut / "checkpoints")
     newest(cut).unlink()
     kind, *options = RUNS[one]
-    train(recipe(tiny_model_folder, cut, folder / "r.jsonl", kind, *COMMON, *options, "resume=auto"))
+    train(recipe(wide_model_folder, cut, folder / "r.jsonl", kind, *COMMON, *options, "resume=auto"))
     torch.testing.assert_close(adapter(cut), adapter(folder / one), rtol=0, atol=CLOSE)
     assert scalars(cut, "train/loss") == pytest.approx(scalars(folder / one, "train/loss")[-1:], rel=1e-4)
 
 
 @pytest.mark.parametrize("case", ["sft", "ddp", "fsdp2", "ddp nf4", "fsdp2 dpo"])
 def test_each_strategys_adapter_answers_in_plain_peft_as_in_our_engine(
-    folder: Path, tiny_model_folder: Path, tiny_tokenizer: PreTrainedTokenizerFast, case: str
+    folder: Path, wide_model_folder: Path, tiny_tokenizer: PreTrainedTokenizerFast, case: str
 ) -> None:
     made, chat = folder / case / "adapter", Ids(tiny_tokenizer)
-    base = resolve(ModelConfig(str(tiny_model_folder), "tiny-llama", dtype=Dtype.float32))
+    base = resolve(ModelConfig(str(wide_model_folder), "tiny-llama", dtype=Dtype.float32))
     texts = ["2 + 2?", "Tom has 3 pens, Ann has 4.", "三加四等于几？"]
     engine = TransformersEngine(load_adapter(base.load(), made), chat, device="cpu")
     ours = dict(engine.generate([Request(text) for text in texts], Sampling(16)))
-    plain = AutoModelForCausalLM.from_pretrained(tiny_model_folder, dtype=torch.float32)
+    plain = AutoModelForCausalLM.from_pretrained(wide_model_folder, dtype=torch.float32)
     untrained = [alone(plain, chat, text) for text in texts]
     adapted = PeftModel.from_pretrained(plain, made)
     theirs = [alone(adapted, chat, text) for text in texts]
@@ -195,11 +195,11 @@ def alive(process: int) -> bool:
 
 @pytest.mark.parametrize("how", ["raises 0", "killed 1"])
 def test_a_process_that_fails_ends_the_other_which_would_wait_for_ever(
-    tiny_model_folder: Path, tmp_path: Path, how: str
+    wide_model_folder: Path, tmp_path: Path, how: str
 ) -> None:
     """The one that Fabric started sees its parent gone; the one that started it, its child."""
     write_records(tmp_path / "r.jsonl", pairs(24))
-    given = arguments(tiny_model_folder, tmp_path / "run", tmp_path / "r.jsonl", "sft", *RUNS["sft"][1:], DDP)
+    given = arguments(wide_model_folder, tmp_path / "run", tmp_path / "r.jsonl", "sft", *RUNS["sft"][1:], DDP)
     command = [sys.executable, ROOT / "tests" / "failing.py", how, *given, "fabric.devices=2"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     with (tmp_path / "said").open("w") as said:
@@ -218,8 +218,8 @@ def test_a_process_that_fails_ends_the_other_which_would_wait_for_ever(
         process.kill()
 
 
-def test_the_script_starts_two_processes_by_itself(folder: Path, tiny_model_folder: Path) -> None:
-    given = arguments(tiny_model_folder, folder / "script", folder / "r.jsonl", *RUNS["sft"][:1], *COMMON)
+def test_the_script_starts_two_processes_by_itself(folder: Path, wide_model_folder: Path) -> None:
+    given = arguments(wide_model_folder, folder / "script", folder / "r.jsonl", *RUNS["sft"][:1], *COMMON)
     command = [sys.executable, ROOT / "scripts" / "train.py", *given, *RUNS["sft"][1:], FSDP2, "fabric.devices=2"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)

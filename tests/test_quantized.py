@@ -16,6 +16,7 @@ from torch import Tensor
 from tale import recipes
 from tale.config import Dtype, MergeRecipe, ModelConfig, OptimConfig
 from tale.data.examples import micro_batches
+from tale.errors import UserError
 from tale.models.base import resolve
 from tale.models.lora import check_adapter, read_card
 from tale.models.merge import merge
@@ -53,20 +54,20 @@ def records(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def run(tiny_model_folder: Path, records: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def run(wide_model_folder: Path, records: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run on the 4-bit base."""
     folder = tmp_path_factory.mktemp("runs") / "nf4"
-    train(recipe(tiny_model_folder, folder, records, "sft", "train.max_steps=4", "model.quantize=nf4"))
+    train(recipe(wide_model_folder, folder, records, "sft", "train.max_steps=4", "model.quantize=nf4"))
     return folder
 
 
 @pytest.mark.parametrize("warm", [False, True], ids=["plain", "merged"])
 def test_linear_layers_are_nf4_with_quantised_scales_and_the_rest_is_not(
-    tiny_model_folder: Path, run: Path, tmp_path: Path, monkeypatch, warm: bool
+    wide_model_folder: Path, run: Path, tmp_path: Path, monkeypatch, warm: bool
 ) -> None:
     """A warm start is folded in first, in float32."""
     monkeypatch.setenv("TALE_CACHE", str(tmp_path))
-    base = resolve(quantised(tiny_model_folder, **({"merge": str(run / "adapter")} if warm else {})))
+    base = resolve(quantised(wide_model_folder, **({"merge": str(run / "adapter")} if warm else {})))
     plain, held = base.merged(), base.load()
     layers = {name: layer for name, layer in held.named_modules() if isinstance(layer, Linear4bit)}
     assert len(layers) == 2 * 7
@@ -81,11 +82,11 @@ def test_linear_layers_are_nf4_with_quantised_scales_and_the_rest_is_not(
     torch.testing.assert_close(kept, {name: plain.get_parameter(name) for name in kept}, rtol=0, atol=0)
 
 
-def test_a_step_on_the_4_bit_base_is_the_step_on_what_its_bits_say(tiny_model_folder: Path, tmp_path: Path) -> None:
+def test_a_step_on_the_4_bit_base_is_the_step_on_what_its_bits_say(wide_model_folder: Path, tmp_path: Path) -> None:
     """The same loss and gradients as of a float32 model with the dequantised weights."""
-    made = recipe(tiny_model_folder, tmp_path, tmp_path, "sft", "lora.dropout=0", "model.quantize=nf4")
+    made = recipe(wide_model_folder, tmp_path, tmp_path, "sft", "lora.dropout=0", "model.quantize=nf4")
     base = resolve(made.model)
-    held, plain = base.load(), tiny_llama()
+    held, plain = base.load(), tiny_llama(hidden_size=64)
     with torch.no_grad():
         for name, layer in held.named_modules():
             if isinstance(layer, Linear4bit):
@@ -109,10 +110,29 @@ def test_a_step_on_the_4_bit_base_is_the_step_on_what_its_bits_say(tiny_model_fo
     torch.testing.assert_close(*gradients, rtol=1e-3, atol=1e-4)
 
 
+def test_a_validation_leaves_the_4_bit_base_as_it_is(wide_model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a CPU with bfloat16 products the library would pack it anew, without gradients."""
+    monkeypatch.setattr("bitsandbytes.nn.modules.has_avx512bf16", lambda: True)
+    model = resolve(quantised(wide_model_folder)).load()
+    layers = [layer for layer in model.modules() if isinstance(layer, Linear4bit)]
+    before = [dequantize_4bit(layer.weight, layer.weight.quant_state) for layer in layers]
+    ids = torch.tensor([[5, 6, 7]])
+    with torch.no_grad():
+        validated = model.eval()(ids).logits
+    trained = model.train()(ids).logits
+    after = [dequantize_4bit(layer.weight, layer.weight.quant_state) for layer in layers]
+    torch.testing.assert_close((after, trained), (before, validated), rtol=0, atol=0)
+
+
+def test_rows_that_are_no_whole_blocks_are_refused_on_a_cpu(tiny_model_folder: Path) -> None:
+    with pytest.raises(UserError, match=r"^model.quantize=nf4: model.layers.0.self_attn.q_proj has rows of 32 weights"):
+        resolve(quantised(tiny_model_folder)).load()
+
+
 def test_an_adapter_of_a_4_bit_base_is_for_the_base_however_it_is_held(
-    tiny_model_folder: Path, run: Path, tmp_path: Path
+    wide_model_folder: Path, run: Path, tmp_path: Path
 ) -> None:
-    plain = resolve(ModelConfig(str(tiny_model_folder), "tiny-llama"))
+    plain = resolve(ModelConfig(str(wide_model_folder), "tiny-llama"))
     card = read_card(run / "adapter")
     assert check_adapter(run / "adapter", plain) == card
     assert card is not None
@@ -120,7 +140,7 @@ def test_an_adapter_of_a_4_bit_base_is_for_the_base_however_it_is_held(
     # Merging takes the run's own recipe, and writes the checkpoint's own weights with the adapter.
     made = recipes.load(MergeRecipe, [f"adapter={run / 'adapter'}", f"output={tmp_path / 'merged'}"])
     assert made.model.quantize == "nf4"
-    merged, before = load_file(merge(made) / "model.safetensors"), load_file(tiny_model_folder / "model.safetensors")
+    merged, before = load_file(merge(made) / "model.safetensors"), load_file(wide_model_folder / "model.safetensors")
     changed = {name for name, tensor in merged.items() if not torch.equal(tensor, before[name])}
     assert changed == {f"model.layers.{i}.self_attn.{kind}_proj.weight" for i in (0, 1) for kind in "qv"}
 

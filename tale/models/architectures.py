@@ -16,6 +16,7 @@ from tale.config import ModelConfig
 from tale.errors import UserError
 
 CONFIGS = Path(__file__).parent / "configs"
+BLOCK = 64  # weights that share a scale in NF4
 
 
 def known() -> list[str]:
@@ -56,6 +57,35 @@ def empty_model(config: PreTrainedConfig, dtype: torch.dtype, quantize: str | No
                     shape = module.in_features, module.out_features
                     model.set_submodule(name, Linear4bit(*shape, module.bias is not None, dtype, quant_type="nf4"))
                     model.get_submodule(name).weight.data = module.weight.data
+    return never_repacked(model)
+
+
+def check_blocks(model: PreTrainedModel) -> None:
+    """Whether a CPU can compute with this model's linear layers in NF4, given its outline.
+
+    With AVX-512 bitsandbytes (0.50) takes each row's scales from its own beginning, though a block of 64 weights may
+    begin in the row before.
+
+    Raises:
+        UserError: a layer's rows are no multiple of a block.
+    """
+    for name, layer in model.named_modules():
+        if isinstance(layer, nn.Linear) and layer is not model.get_output_embeddings() and layer.in_features % BLOCK:
+            raise UserError(
+                f"model.quantize=nf4: {name} has rows of {layer.in_features} weights, no multiple of {BLOCK}, which "
+                "bitsandbytes computes wrongly on some CPUs; leave out model.quantize, or take a GPU"
+            )
+
+
+def never_repacked(model: PreTrainedModel) -> PreTrainedModel:
+    """The same model, its 4-bit layers computed in training as in evaluation.
+
+    On a CPU with bfloat16 products bitsandbytes packs a layer anew when it first computes in evaluation: the scales are
+    then rounded to bfloat16, the sums too, and no gradient goes through. A validation would change what is trained.
+    """
+    for layer in model.modules():
+        if isinstance(layer, Linear4bit):
+            layer.support_avx512bf16_for_cpu = False
     return model
 
 

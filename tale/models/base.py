@@ -30,6 +30,7 @@ from tale.chat import Chat, read_chat
 from tale.config import Dtype, ModelConfig
 from tale.errors import UserError
 from tale.hardware import fast_dtype
+from tale.models.architectures import check_blocks, never_repacked
 
 HUB_FILES = ["*.json", "*.safetensors", "*.jinja", "tokenizer*", "*.model"]
 
@@ -106,6 +107,8 @@ class BaseModel:
 
         The library quantises while it reads a checkpoint, so a merged warm start is first written as one.
         """
+        if torch.device(device).type == "cpu":
+            check_blocks(self.outline())
         dtype = getattr(torch, self.dtype)
         config = BitsAndBytesConfig(
             load_in_4bit=True,
@@ -113,9 +116,10 @@ class BaseModel:
             bnb_4bit_use_double_quant=True,
             bnb_4bit_compute_dtype=dtype,
         )
-        return AutoModelForCausalLM.from_pretrained(
+        model = AutoModelForCausalLM.from_pretrained(
             self.plain_folder(), dtype=dtype, quantization_config=config, device_map={"": device}
         )
+        return never_repacked(model)
 
 
 def resolve(config: ModelConfig) -> BaseModel:

@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import math
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from tale.estimators.replied import replied
 from tale.evaluation import run
 from tale.evaluation.methods import Reply, read_replies
 from tale.evaluation.summary import SPREAD, Row, summarise
+from tale.files import write_jsonl_atomic
 from tale.recipes import load
 from tale.report.run import report
 from tale.statistics import Paired, PairedShares, mean_share, wilson
@@ -150,11 +151,14 @@ def test_replies_that_lack_a_question_under_a_seed_are_refused(runs: dict[str, A
 def test_each_seeds_estimates_stand_by_themselves(tmp_path: Path) -> None:
     (asked,) = questions(1)
     rows = [
-        {"method": "EP", "question": "q/0", "prompt": prompts.budgeted(asked, budget), "budget": budget, "seed": seed}
-        | {"estimator_text": f"[[{budget}]]", "estimator_tokens": 5, "estimator_prompt_tokens": 9}
-        for seed, budget in ((3, 20), (4, 30))
+        Reply("EP", "q/0", prompts.budgeted(asked, budget), "[[7]]", True, "7", "[[…]]", "stop", 4, 30, budget)
+        for budget in (20, 30)
     ]
-    (tmp_path / "replies.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    estimates = [{"estimator_text": f"[[{row.budget}]]", "estimator_tokens": 5} for row in rows]
+    write_jsonl_atomic(
+        tmp_path / "replies.jsonl",
+        [replace(row, seed=seed, **of).line for row, of, seed in zip(rows, estimates, (3, 4), strict=True)],
+    )
     found = {
         name.split(" (")[0]: [one.value for one in of]
         for name, of in replied(tmp_path / "replies.jsonl", [asked]).items()

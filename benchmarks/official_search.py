@@ -27,6 +27,7 @@ from plain import Plain, warm_up
 from report import publish
 from search_speed import RECIPE, calls, one_by_one, tokens
 from tqdm import tqdm
+from words import options
 
 from tale.chat import Chat
 from tale.cli import guarded
@@ -84,11 +85,10 @@ def their_search(module: Any, questions: list[Question], model: Local) -> list[d
 
 
 def main() -> None:
-    words = dict(word.split("=", 1) for word in sys.argv[1:])
-    checkout = words.pop("checkout", "")
-    recipe = load(SearchRecipe, [*RECIPE, *(f"{key}={value}" for key, value in words.items())])
+    own, words = options({"checkout": ""})
+    recipe = load(SearchRecipe, [*RECIPE, *words])
     base, sampling = resolve(recipe.model), Sampling(**vars(recipe.sampling))
-    module = official(checkout, base.chat())
+    module = official(own["checkout"], base.chat())
     OUTPUT.parent.mkdir(parents=True, exist_ok=True)
     questions, _ = select(recipe.benchmark)
     engine = Plain(base.load(), base.chat(), batch_size=1)

@@ -19,9 +19,9 @@ import sys
 from pathlib import Path
 
 from report import publish
+from words import named, only
 
 from tale.cli import guarded
-from tale.errors import UserError
 from tale.tables import show
 
 MODELS = {"135m": ("smollm2-135m", (512, 1024)), "1b": ("llama-3.2-1b", (128, 512))}
@@ -41,9 +41,7 @@ def case(name: str, objective: str, length: int, malloc: dict[str, str]) -> dict
 
 
 def main() -> None:
-    chosen = [argument.removeprefix("model=") for argument in sys.argv[1:]] or list(MODELS)
-    if unknown := set(chosen) - set(MODELS):
-        raise UserError(f"model={', '.join(sorted(unknown))}: one of {', '.join(MODELS)}")
+    chosen = named(only({"model": ",".join(MODELS)})["model"], MODELS, "model")
     rows = []
     for name, lengths in (MODELS[key] for key in chosen):
         for objective in ("sft", "dpo"):

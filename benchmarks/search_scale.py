@@ -24,6 +24,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from report import publish
+from words import only
 
 from tale.cli import guarded
 from tale.data.question import Question
@@ -88,26 +89,24 @@ def measured(count: int, tokens: int, parent: str | None, journaled: bool) -> di
         return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
-def seconds_of_a_call(options: dict[str, str]) -> float:
-    """What a call takes with SmolLM2: as told, or as last measured."""
+def seconds_of_a_call() -> float:
+    """What a call took with SmolLM2 when it was last measured."""
     speed = Path("runs/benchmarks/search_speed.json")
-    if "call" not in options and not speed.exists():
+    if not speed.exists():
         raise UserError(
             f"call: the seconds that a model's call takes; there is no {speed}, which search_speed.py writes"
         )
-    return float(options.get("call") or json.loads(speed.read_text())["batched: seconds a call"])
+    return json.loads(speed.read_text())["batched: seconds a call"]
 
 
 def main() -> None:
     """Every size in turn, with and without a journal."""
-    options = dict(argument.partition("=")[::2] for argument in sys.argv[1:])
-    if unknown := options.keys() - {"folder", "call"}:
-        raise UserError(f"{', '.join(sorted(unknown))}: known are folder and call")
-    call = seconds_of_a_call(options)
+    own = only({"folder": "", "call": ""})
+    call = float(own["call"] or seconds_of_a_call())
     runs: dict[tuple, list[dict[str, float]]] = {(*size, j): [] for size in SIZES for j in (True, False)}
     for _ in range(ROUNDS):
         for key in runs:
-            runs[key].append(measured(*key[:2], options.get("folder"), key[2]))
+            runs[key].append(measured(*key[:2], own["folder"] or None, key[2]))
     median = {key: {name: statistics.median(r[name] for r in of) for name in of[0]} for key, of in runs.items()}
     rows = []
     for count, tokens in SIZES:

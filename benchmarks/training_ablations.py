@@ -42,7 +42,8 @@ from report import publish
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from tqdm import tqdm
-from training_steps import CASES, NO_MEMORY, RESULTS, apart, child, measure, named, options, ours, prepared
+from training_steps import CASES, NO_MEMORY, RESULTS, apart, child, measure, ours, prepared
+from words import named, options
 
 from tale.cli import guarded
 from tale.data.examples import Batch, Example, micro_batches, pack

@@ -36,8 +36,9 @@ from loss_curves import draw_losses
 from report import publish
 from step_profile import shares
 from tqdm import tqdm
-from training_steps import CASES, NO_MEMORY, apart, child, measure, named, options, ours, prepared
+from training_steps import CASES, NO_MEMORY, apart, child, measure, ours, prepared
 from trl_steps import theirs
+from words import named, options
 
 from tale.cli import guarded
 

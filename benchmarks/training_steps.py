@@ -53,24 +53,6 @@ RESULTS = ("loss", "margin")  # of a step, before its update
 Prepared = tuple[TrainRecipe, CausalLMModule, TaleDataModule]
 
 
-def options(defaults: dict[str, str]) -> tuple[dict[str, str], list[str]]:
-    """A benchmark's own words of the command line over their defaults, and the other words, which are a recipe's."""
-    mine = [word for word in sys.argv[1:] if word.split("=")[0] in defaults]
-    return defaults | dict(word.split("=", 1) for word in mine), [word for word in sys.argv[1:] if word not in mine]
-
-
-def named(words: str, known: Iterable[str], option: str) -> list[str]:
-    """The names in an option such as `cases=sft,dpo`.
-
-    Raises:
-        UserError: one of them is not known.
-    """
-    names, known = words.split(","), list(known)
-    if unknown := [name for name in names if name not in known]:
-        raise UserError(f"{option}={','.join(unknown)}: known are {', '.join(known)}")
-    return names
-
-
 def child(script: str, *arguments: str) -> dict[str, Any] | None:
     """What `script --side …` prints, in a process of its own; None where there was not the memory for it."""
     command = [sys.executable, script, "--side", *arguments]

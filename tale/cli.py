@@ -18,7 +18,7 @@ from tale.recipes import describe, load
 def run(kind: type, main: Callable[[Any], None], usage: str) -> None:
     """Load a recipe of `kind` from `sys.argv` and call `main` with it. Bad input: one message, exit code 2."""
     arguments = sys.argv[1:]
-    if not arguments or {"-h", "--help"} & set(arguments):
+    if not arguments or _help_wanted():
         print(f"{usage}\n\n{describe(kind)}")
         sys.exit(0 if arguments else 2)
     guarded(lambda: main(load(kind, arguments)))
@@ -29,7 +29,7 @@ def guarded(main: Callable[[], None], usage: str | None = None) -> None:
 
     Where `usage` is given, `--help` prints it instead.
     """
-    if usage and {"-h", "--help"} & set(sys.argv[1:]):
+    if usage and _help_wanted():
         print(usage.strip())
         return
     faulthandler.enable(sys.__stderr__)  # a crash in native code says where it was
@@ -45,3 +45,7 @@ def guarded(main: Callable[[], None], usage: str | None = None) -> None:
     except KeyboardInterrupt:
         print("interrupted; the same command goes on where it stopped (training: with resume=auto)", file=sys.stderr)
         sys.exit(130)
+
+
+def _help_wanted() -> bool:
+    return bool({"-h", "--help"} & set(sys.argv[1:]))

@@ -49,6 +49,11 @@ def budgeted(question: Question, budget: int) -> str:
     return _step_by_step(question, f"Let's think step by step and use less than {budget} tokens:")
 
 
+def chain_of_thought(question: Question, budget: int | None) -> str:
+    """Under a budget, or vanilla where there is none."""
+    return vanilla(question) if budget is None else budgeted(question, budget)
+
+
 def estimate(question: Question) -> str:
     """TALE-EP's zero-shot budget estimator (Fig 5). It sees the question alone, no format and no step-by-step line."""
     return (

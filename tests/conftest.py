@@ -6,9 +6,9 @@ import os
 from pathlib import Path
 
 import pytest
-from tiny_llama import tiny_llama
+from tiny_llama import saved, tiny_llama
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import PreTrainedModel, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast
 
 CHATML = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
@@ -44,13 +44,6 @@ def tiny_tokenizer() -> PreTrainedTokenizerFast:
         chat_template=CHATML,
         clean_up_tokenization_spaces=False,
     )
-
-
-def saved(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, factory: pytest.TempPathFactory) -> Path:
-    folder = factory.mktemp("models") / "tiny-llama"
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
 
 
 @pytest.fixture(scope="session")

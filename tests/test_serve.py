@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_llama import END_ID
+from tiny_llama import END_ID, saved
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 from transformers.utils.import_utils import is_serve_available
 
@@ -51,10 +51,7 @@ def folder(
         rows[[ord("U"), END_ID]] = rows[[END_ID, ord("U")]]
     # This server draws at a temperature only where the checkpoint recommends drawing.
     model.generation_config.do_sample = True
-    folder = tmp_path_factory.mktemp("served") / "tiny-llama"
-    model.save_pretrained(folder)
-    tiny_tokenizer.save_pretrained(folder)
-    return folder
+    return saved(model, tiny_tokenizer, tmp_path_factory)
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ import torch
 from handmade import END_ID, Ids, adapted, arguments, pairs
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
-from tiny_llama import tiny_llama
+from tiny_llama import saved, tiny_llama
 from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedTokenizerFast
 
 from tale import prompts
@@ -69,10 +69,7 @@ def folder(tiny_tokenizer: PreTrainedTokenizerFast, tmp_path_factory: pytest.Tem
     model.generation_config = GenerationConfig(
         do_sample=True, temperature=5.0, top_p=0.5, repetition_penalty=3.0, max_new_tokens=5, eos_token_id=END_ID
     )
-    path = tmp_path_factory.mktemp("models") / "tiny-llama"
-    model.save_pretrained(path)
-    tiny_tokenizer.save_pretrained(path)
-    return path
+    return saved(model, tiny_tokenizer, tmp_path_factory)
 
 
 @pytest.fixture(scope="module")

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import pytest
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
 START_ID, END_ID = 256, 257  # of `tiny_tokenizer`
 
@@ -28,3 +31,11 @@ def tiny_llama(hidden_size: int = 32, **others: int) -> LlamaForCausalLM:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         return LlamaForCausalLM(config)
+
+
+def saved(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, factory: pytest.TempPathFactory) -> Path:
+    """A new folder with both."""
+    folder = factory.mktemp("models") / "tiny-llama"
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder

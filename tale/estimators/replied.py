@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 
 from tale import prompts
@@ -11,7 +12,7 @@ from tale.engines import Completion
 from tale.errors import UserError
 from tale.estimators.base import Estimate
 from tale.estimators.zero_shot import estimate_of
-from tale.evaluation.methods import Reply, read_replies
+from tale.evaluation.methods import read_replies
 
 
 def replied(file: Path, questions: Sequence[Question]) -> dict[str, list[Estimate]]:
@@ -22,9 +23,11 @@ def replied(file: Path, questions: Sequence[Question]) -> dict[str, list[Estimat
     """
     found: dict[str, dict[str, Estimate]] = {}
     by_id = {question.id: question for question in questions}
-    for reply in (reply for replies in read_replies(file).values() for reply in replies):
+    for reply in chain.from_iterable(read_replies(file).values()):
         question = by_id.get(reply.question)
-        if question and reply.estimator_text is not None and _asks(reply, question):
+        # An id alone may be another benchmark's; the prompt says which question it is.
+        known = question and reply.prompt == prompts.chain_of_thought(question, reply.budget)
+        if known and reply.estimator_text is not None:
             method = f"{reply.method}, seed {reply.seed}" if reply.seed is not None else reply.method
             estimator = Completion(reply.estimator_text, reply.estimator_tokens, "stop", reply.estimator_prompt_tokens)
             found.setdefault(method, {})[question.id] = estimate_of(estimator)
@@ -34,10 +37,3 @@ def replied(file: Path, questions: Sequence[Question]) -> dict[str, list[Estimat
         if missing := by_id.keys() - of.keys():
             raise UserError(f"replies: {file}: {method} has no estimate of {len(missing)} questions ({min(missing)} …)")
     return {f"{method} ({file.parent.name})": [of[id] for id in by_id] for method, of in found.items()}
-
-
-def _asks(reply: Reply, question: Question) -> bool:
-    """Whether the prompt is about this question: an id alone may be another benchmark's."""
-    if reply.budget is None:
-        return reply.prompt == prompts.vanilla(question)
-    return reply.prompt == prompts.budgeted(question, reply.budget)

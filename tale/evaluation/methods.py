@@ -114,10 +114,7 @@ def answer(
             estimates = estimator_of(method, engine, sampling, seeds).estimate(questions)
         alpha = method.alpha if method.kind is MethodKind.estimated else 1.0
         budgets = [estimate.budget(alpha) for estimate in estimates]
-        asked = [
-            prompts.vanilla(q) if budget is None else prompts.budgeted(q, budget)
-            for q, budget in zip(questions, budgets, strict=True)
-        ]
+        asked = [prompts.chain_of_thought(*row) for row in zip(questions, budgets, strict=True)]
     requests = [Request(prompt, own_seed=seed) for prompt, seed in zip(asked, seeds, strict=True)]
     completions = complete(engine, requests, sampling, label)
     return [_reply(label, *row) for row in zip(questions, requests, completions, budgets, estimates, strict=True)]

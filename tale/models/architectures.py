@@ -52,11 +52,10 @@ def empty_model(config: PreTrainedConfig, dtype: torch.dtype, quantize: str | No
         model = AutoModelForCausalLM.from_config(config, dtype=dtype)
         if quantize == "nf4":
             model.is_loaded_in_4bit = True  # what PEFT asks before it adapts a 4-bit layer as one
-            for name, module in list(model.named_modules()):
-                if isinstance(module, nn.Linear) and module is not model.get_output_embeddings():
-                    shape = module.in_features, module.out_features
-                    model.set_submodule(name, Linear4bit(*shape, module.bias is not None, dtype, quant_type="nf4"))
-                    model.get_submodule(name).weight.data = module.weight.data
+            for name, layer in _linear_but_head(model).items():
+                shape = layer.in_features, layer.out_features
+                model.set_submodule(name, Linear4bit(*shape, layer.bias is not None, dtype, quant_type="nf4"))
+                model.get_submodule(name).weight.data = layer.weight.data
     return never_repacked(model)
 
 
@@ -69,8 +68,8 @@ def check_blocks(model: PreTrainedModel) -> None:
     Raises:
         UserError: a layer's rows are no multiple of a block.
     """
-    for name, layer in model.named_modules():
-        if isinstance(layer, nn.Linear) and layer is not model.get_output_embeddings() and layer.in_features % BLOCK:
+    for name, layer in _linear_but_head(model).items():
+        if layer.in_features % BLOCK:
             raise UserError(
                 f"model.quantize=nf4: {name} has rows of {layer.in_features} weights, no multiple of {BLOCK}, which "
                 "bitsandbytes computes wrongly on some CPUs; leave out model.quantize, or take a GPU"
@@ -122,6 +121,12 @@ def random_model(config: PreTrainedConfig, dtype: torch.dtype, quantize: str | N
     model = empty_model(config, dtype, quantize)
     fill(model, model._init_weights)
     return model
+
+
+def _linear_but_head(model: PreTrainedModel) -> dict[str, nn.Linear]:
+    """The layers that are quantised."""
+    head = model.get_output_embeddings()
+    return {name: m for name, m in model.named_modules() if isinstance(m, nn.Linear) and m is not head}
 
 
 def _empty(tensor: torch.Tensor) -> torch.Tensor:

@@ -97,9 +97,7 @@ class _OneSearch:
     @property
     def prompt(self) -> str:
         """What is asked now."""
-        if self.budget is None:
-            return prompts.vanilla(self.question)
-        return prompts.budgeted(self.question, self.budget)
+        return prompts.chain_of_thought(self.question, self.budget)
 
     def take(self, sample: int, completion: Completion) -> bool:
         """Grade an answer; with the last of a budget judge them, and find the next. Whether that was the last."""

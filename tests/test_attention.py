@@ -63,6 +63,38 @@ def test_flash_attention_and_one_sequence_at_a_time_are_the_same(
     torch.testing.assert_close(at_once, one_by_one, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("key_heads", [1, 2, 6])
+@pytest.mark.parametrize("length", [1, 7])
+def test_attention_by_products_has_the_kernels_results_and_gradients(length: int, key_heads: int) -> None:
+    given = [heads(length, count).requires_grad_() for count in (6, key_heads, key_heads)]
+    kernel = functional.scaled_dot_product_attention(*given, is_causal=True, scale=0.3, enable_gqa=True)
+    products = attention._by_products(*given, 0.3)
+    torch.testing.assert_close(products, kernel, rtol=1e-5, atol=1e-6)
+    weights = torch.randn(kernel.shape, generator=torch.Generator().manual_seed(0))
+    for mine, torchs in zip(
+        torch.autograd.grad(products, given, weights), torch.autograd.grad(kernel, given, weights), strict=True
+    ):
+        torch.testing.assert_close(mine, torchs, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("length", "dtype", "by_products"),
+    [(12, torch.bfloat16, True), (12, torch.float32, False), (13, torch.bfloat16, False)],
+)
+def test_short_sequences_in_bfloat16_attend_by_products_as_exactly_as_the_kernel(
+    length: int, dtype: torch.dtype, by_products: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attention, "SHORT", 12)
+    spy = create_autospec(attention._by_products, side_effect=attention._by_products)
+    monkeypatch.setattr(attention, "_by_products", spy)
+    exact = [heads(length, count) for count in (6, 2, 2)]
+    layout = Layout((length,))
+    attended, _ = packed_attention(torch.nn.Identity(), *(t.to(dtype) for t in exact), None, layout=layout)
+    assert spy.called is by_products
+    expected = functional.scaled_dot_product_attention(*exact, is_causal=True, enable_gqa=True).transpose(1, 2)
+    torch.testing.assert_close(attended.float(), expected, rtol=0.02, atol=0.02)
+
+
 def test_a_sequence_knows_nothing_of_the_others() -> None:
     query, key, value = heads(10, 6), heads(10, 2), heads(10, 2)
     packed, _ = packed_attention(torch.nn.Identity(), query, key, value, None, layout=Layout((4, 6)), scaling=0.3)

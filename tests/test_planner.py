@@ -84,6 +84,21 @@ def test_the_plans_peak_is_the_profilers(mode: str) -> None:
     assert m.activations + m.logits + m.temporary == pytest.approx(most, rel=0.03)
 
 
+def test_a_gpus_plan_has_no_square_of_scores_and_a_cpus_in_bfloat16_has() -> None:
+    """Activations that are linear in the length have no second difference; scores are 2 layers · 4 heads · T² · 2 B."""
+
+    def curve(device: str) -> int:
+        recipes = [
+            tiny(*MODES["bf16-mixed"], f"plan_device={device}", f"data.max_length={length}", "train.micro_batch=1")
+            for length in (129, 193, 257)
+        ]
+        short, middle, long = (plan(recipe, TINY).measured.activations for recipe in recipes)
+        return long - 2 * middle + short
+
+    assert curve("24GB") == 0
+    assert curve("this machine") == 2 * 4 * 2 * (256**2 - 2 * 192**2 + 128**2)
+
+
 def test_parameters_and_their_bytes_are_those_by_hand() -> None:
     """Tiny: 258 · 32 embeddings, twice (q 32², k and v 16 · 32, o 32², three of 64 · 32, two norms), a norm."""
     layer = 32 * 32 + 2 * 16 * 32 + 32 * 32 + 3 * 64 * 32 + 2 * 32

@@ -6,6 +6,8 @@ a prompt), H heads of width D.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import accumulate
 
@@ -37,6 +39,17 @@ class Layout:
         if self.order_S is None or self.places_T is None:
             return self
         return Layout(self.lengths, self.order_S.to(device), self.places_T.to(device))
+
+
+@contextmanager
+def kernels_alone() -> Iterator[None]:
+    """Within it no scores are kept, however short the sequences: the memory is that of a GPU's attention."""
+    global SHORT
+    short, SHORT = SHORT, 0
+    try:
+        yield
+    finally:
+        SHORT = short
 
 
 @torch.compiler.disable  # lengths differ from batch to batch: compiled, each of them would be a graph of its own

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import resource
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from tale.config import Objective, TrainRecipe
 from tale.errors import UserError
 from tale.hardware import GB, Device, named
 from tale.models.architectures import read_architecture
+from tale.models.attention import kernels_alone
 from tale.planner.measure import PROMPT, Measured, measure
 from tale.training.throughput import peak_memory
 
@@ -71,7 +73,8 @@ def plan(recipe: TrainRecipe, architecture: PreTrainedConfig | None = None) -> P
         if device.gpu
         else Line("process", _process(), "interpreter and libraries, measured now")
     )
-    measured = measure(recipe, architecture, micro_batch)
+    with kernels_alone() if device.gpu else nullcontext():
+        measured = measure(recipe, architecture, micro_batch)
     return Plan(measured, device, [*_lines(recipe, measured, devices), process], _assumed(recipe, micro_batch, devices))
 
 

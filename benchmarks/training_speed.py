@@ -12,9 +12,11 @@ clipped alike. TRL computes what it must and no more: gradient checkpointing off
 measurement is a process of its own, so that its peak memory is its own too, and its first step does not count. This
 code's process keeps freed memory, as its scripts do (tale/hardware.py); TRL's runs as a script of its user does.
 
-First each side runs once at each of `sizes` as its micro-batch. TRL takes its fastest; this code takes its fastest of
-those with no more memory than TRL's then has. The two alternate for `rounds` rounds, whose medians count. A size for
-which the machine has not the memory is left out. For memory both are also set side by side at micro-batches of 16.
+First each side runs once at each of `sizes` as its micro-batch; TRL's SFTTrainer also with `padding_free=True`, where a
+micro-batch is one row and attention masked. (Its `packing` also chooses which examples make a step, so the steps would
+not be the same; a row of several examples is as fast.) TRL takes its fastest; this code takes its fastest of those with
+no more memory than TRL's then has. The two alternate for `rounds` rounds, whose medians count. A size for which the
+machine has not the memory is left out. For memory both are also set side by side at micro-batches of 16.
 
 `sft` is the token mean on both sides. `dpo` is the paper's loss here and DPOTrainer's own there, which needs a
 reference; `dpo_reference` is that standard loss on both sides, the reference being the model without its adapter.
@@ -28,6 +30,7 @@ from __future__ import annotations
 
 import json
 import sys
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -43,6 +46,7 @@ from words import named, options
 from tale.cli import guarded
 
 SIDES = ("tale", "trl")
+UNPADDED = " without padding"  # follows a size
 EQUAL = "16"  # the micro-batch at which both sides' memory is compared: all examples of a step at once
 Run = dict[str, Any]
 
@@ -64,9 +68,14 @@ def compare(case: str, sizes: list[str], rounds: int, steps: str, words: list[st
     """Both sides at each micro-batch, then at the one chosen for each, in alternating rounds."""
 
     def measured(side: str, size: str) -> Run | None:
-        return child(__file__, side, case, steps, *words, f"train.micro_batch={size}")
+        number = size.removesuffix(UNPADDED)
+        return child(__file__, size.replace(number, side), case, steps, *words, f"train.micro_batch={number}")
 
-    tried = {side: {size: measured(side, size) for size in tqdm(sizes, desc=f"{case}: {side}")} for side in SIDES}
+    unpadded = [size + UNPADDED for size in sizes if size != "1"] if case == "sft" else []
+    settings = {"tale": sizes, "trl": sizes + unpadded}
+    tried = {
+        side: {size: measured(side, size) for size in tqdm(settings[side], desc=f"{case}: {side}")} for side in SIDES
+    }
     chosen = choose(tried)
     runs: dict[str, list[Run]] = {side: [] for side in SIDES}
     for _ in tqdm(range(rounds), desc=f"{case}: rounds"):
@@ -129,10 +138,13 @@ def equal(tried: dict[str, dict[str, Run | None]]) -> dict[str, Any]:
     return {f"peak GB, both at micro-batches of {EQUAL}": peaks}
 
 
+SETTINGS = {"tale": ours, "profile": ours, "trl": theirs, "trl" + UNPADDED: partial(theirs, padding_free=True)}
+
+
 def one_side(side: str, case: str, steps: str, *words: str) -> None:
     """Train a few steps and print their figures."""
     recipe, module, data = prepared(case, list(words))
-    train, count = {"tale": ours, "trl": theirs, "profile": ours}[side], int(steps) + 1
+    train, count = SETTINGS[side], int(steps) + 1
     if side != "profile":
         print(json.dumps(measure(lambda: train(recipe, module, data, count))))
         return
@@ -142,7 +154,8 @@ def one_side(side: str, case: str, steps: str, *words: str) -> None:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:3] == ["--side", "trl"]:  # as a script of TRL's user runs it: with the allocator as it is
+    is_side = sys.argv[1:2] == ["--side"]
+    if is_side and sys.argv[2].startswith("trl"):  # as a script of TRL's user runs it: with the allocator as it is
         one_side(*sys.argv[2:])
     else:
-        guarded(lambda: one_side(*sys.argv[2:]) if sys.argv[1:2] == ["--side"] else main(), __doc__)
+        guarded(lambda: one_side(*sys.argv[2:]) if is_side else main(), __doc__)

@@ -16,8 +16,10 @@ from tale.data.examples import Example
 from tale.models.modules import CausalLMModule
 
 
-def theirs(recipe: TrainRecipe, module: CausalLMModule, data: TaleDataModule, steps: int) -> Iterator[dict[str, float]]:
-    """Seconds and loss of each step of TRL's trainer."""
+def theirs(
+    recipe: TrainRecipe, module: CausalLMModule, data: TaleDataModule, steps: int, **more: Any
+) -> Iterator[dict[str, float]]:
+    """Seconds and loss of each step of TRL's trainer; `more` of its settings."""
     import trl  # installed for this comparison alone
 
     kind = "SFT" if recipe.objective is Objective.sft else "DPO"
@@ -28,7 +30,7 @@ def theirs(recipe: TrainRecipe, module: CausalLMModule, data: TaleDataModule, st
     trainer = trainer_class(
         module.model,
         args=getattr(trl, f"{kind}Config")(
-            **settings(recipe, steps), **({"beta": recipe.loss.beta} if recipe.loss.reference else {})
+            **settings(recipe, steps), **({"beta": recipe.loss.beta} if recipe.loss.reference else {}), **more
         ),
         train_dataset=Dataset.from_list([columns(example) for step in in_order(data, steps) for example in step]),
         processing_class=data.chat.tokenizer,

@@ -151,19 +151,19 @@ def test_training_leaves_the_base_alone(tiny_model_folder: Path, records: Path, 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("objective", ["sft", "dpo"])
+@pytest.mark.parametrize(("objective", "checkpointing"), [("sft", False), ("sft", True), ("dpo", False)])
 def test_compiled_layers_compute_the_same(
-    tiny_model_folder: Path, records: Path, tmp_path: Path, objective: str
+    tiny_model_folder: Path, records: Path, tmp_path: Path, objective: str, checkpointing: bool
 ) -> None:
     """Loss and gradient of two batches of different lengths; one graph serves both layers and both lengths."""
     torch.compiler.reset()
     made = examples(8, sides=1 if objective == "sft" else 2)
     results = []
     for compiled in ("false", "true"):
-        options = ["lora.dropout=0", f"train.compile={compiled}"]
+        options = ["lora.dropout=0", f"train.compile={compiled}", f"train.gradient_checkpointing={checkpointing}"]
         base = resolve((one := recipe(tiny_model_folder, tmp_path, records, objective, *options)).model)
         torch.manual_seed(0)
-        module = build(one, base.load(), base.name)
+        module = build(one, base.load(), base.name).train()  # else nothing is checkpointed
         losses = []
         for batch in micro_batches(made[:3], 3) + micro_batches(made[3:], 5):
             losses.append(module.training_step(batch)["loss"])

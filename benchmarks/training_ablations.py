@@ -10,6 +10,7 @@
   that a step's examples allow; as the longest then stand together, its peak is that of their micro-batch. A pair is
   two rows, so for DPO this is to be compared with `unshared`.
 - `unshared` (DPO): each pair as two packed sequences, its prompt twice.
+- `kernel`: all attention by torch's kernel, where the code has products for short sequences in bfloat16.
 - `bfloat16`: model.dtype=bfloat16, with the precision that a recipe has with it.
 - `compiled`: train.compile=true.
 
@@ -119,12 +120,14 @@ class Variant:
     words: tuple[str, ...] = ()
     logprobs: Callable[[CausalLMModule, Batch], Tensor] = CausalLMModule.logprobs
     deal: Callable[[list[Example], int], list[Batch]] = micro_batches
+    short: int = attention.SHORT
     attention: str = attention.NAME
 
     def put_in(self, module: CausalLMModule) -> None:
         """Change a module; the steps of both objectives go through its `logprobs`."""
         module.model.get_base_model().set_attn_implementation(self.attention)
         module.logprobs = partial(self.logprobs, module)
+        attention.SHORT = self.short
 
 
 AS_IT_IS = "as_it_is"
@@ -133,6 +136,7 @@ VARIANTS = {
     "whole_head": Variant(logprobs=whole_head),
     "padded": Variant(logprobs=padded, deal=neighbours, attention="sdpa"),
     "unshared": Variant(logprobs=unshared),
+    "kernel": Variant(short=0),
     "bfloat16": Variant(words=("model.dtype=bfloat16", "fabric.precision=bf16-mixed")),
     "compiled": Variant(words=("train.compile=true",)),
 }

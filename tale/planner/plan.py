@@ -129,8 +129,8 @@ def show(recipe: TrainRecipe) -> None:
     console.print(verdict(made), soft_wrap=True)
     if not made.device.gpu and "MALLOC_MMAP_THRESHOLD_" not in os.environ:
         console.print(
-            "on a CPU glibc keeps freed blocks: up to two thirds of activations and logits more were seen; "
-            "MALLOC_MMAP_THRESHOLD_=131072 in the environment gives them back, at some speed",
+            "on a CPU glibc keeps freed blocks, which is faster: as much again as activations and logits was seen; "
+            "MALLOC_MMAP_THRESHOLD_=131072 in the environment gives them back",
             soft_wrap=True,
         )
 

@@ -69,12 +69,13 @@ def compare(case: str, sizes: list[str], rounds: int, steps: str, words: list[st
 
     def measured(side: str, size: str) -> Run | None:
         number = size.removesuffix(UNPADDED)
-        return child(__file__, size.replace(number, side), case, steps, *words, f"train.micro_batch={number}")
+        setting = side + size.removeprefix(number)
+        return child(__file__, setting, case, steps, *words, f"train.micro_batch={number}")
 
     unpadded = [size + UNPADDED for size in sizes if size != "1"] if case == "sft" else []
-    settings = {"tale": sizes, "trl": sizes + unpadded}
+    to_try = {"tale": sizes, "trl": sizes + unpadded}
     tried = {
-        side: {size: measured(side, size) for size in tqdm(settings[side], desc=f"{case}: {side}")} for side in SIDES
+        side: {size: measured(side, size) for size in tqdm(to_try[side], desc=f"{case}: {side}")} for side in SIDES
     }
     chosen = choose(tried)
     runs: dict[str, list[Run]] = {side: [] for side in SIDES}

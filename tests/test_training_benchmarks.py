@@ -16,16 +16,9 @@ from training_steps import measure
 
 from tale.config import LossConfig, OptimConfig
 from tale.data.examples import pack
-from tale.models import attention
 from tale.models.modules import CausalLMModule, DPOModule, SFTModule
 
 CHANGED = [name for name, variant in VARIANTS.items() if name != AS_IT_IS and not variant.words]
-
-
-@pytest.fixture(autouse=True)
-def short_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A variant may change it for its process; here one process serves all."""
-    monkeypatch.setattr(attention, "SHORT", attention.SHORT)
 
 
 def step(folder: Path, objective: type[CausalLMModule], name: str) -> tuple[float, torch.Tensor]:

@@ -42,8 +42,8 @@ from tale.answers import grade
 from tale.chat import Chat
 from tale.cli import guarded
 from tale.config import EvaluateRecipe, MethodConfig, MethodKind, TrainRecipe
-from tale.data import datamodule
-from tale.data.examples import Batch, Example
+from tale.data.datamodule import TaleDataModule
+from tale.data.examples import Example
 from tale.data.question import Question
 from tale.data.selection import select
 from tale.engines import Completion, Request, Sampling
@@ -139,13 +139,9 @@ def trained(recipe: EvaluateRecipe, sft: str | None, padding: int) -> dict:
     if not (Path(ours.output) / "adapter").is_dir():
         raise UserError(f"{ours.output}/adapter: not there; python scripts/train.py recipe={sft}")
     # Their trainer means over all tokens of a batch.
-    theirs = load(TrainRecipe, [f"recipe={sft}", "output=runs/benchmarks/official_sft", "loss.mean=token"])
-    tokenizer = resolve(ours.model).chat().tokenizer
-    pad = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
-    with (
-        patch.object(datamodule.TaleDataModule, "_example", _without_end_or_template),
-        patch.object(datamodule, "micro_batches", lambda examples, size: _all_labelled(examples, size, padding, pad)),
-    ):
+    overrides = ["output=runs/benchmarks/official_sft", "loss.mean=token", f"data.max_length={padding}"]
+    theirs = load(TrainRecipe, [f"recipe={sft}", *overrides])
+    with patch.object(TaleDataModule, "_example", lambda self, record: all_labelled(record, self.chat, padding)):
         train(theirs)
     recipe.output = "runs/benchmarks/official_errors_1"
     recipe.methods = [MethodConfig(MethodKind.vanilla)] + [
@@ -157,21 +153,15 @@ def trained(recipe: EvaluateRecipe, sft: str | None, padding: int) -> dict:
     return {"padding": padding} | {row.method: {name: getattr(row, name) for name in kept} for row in rows}
 
 
-def _without_end_or_template(self: datamodule.TaleDataModule, record: Record) -> Example:
+def all_labelled(record: Record, chat: Chat, padding: int) -> Example:
+    """Prompt, answer and padding, `padding` ids in all; each is a label but the first, which nothing comes before."""
     assert record.target is not None
-    plain = Chat(self.chat.tokenizer, template="plain")
-    prompt = plain.prompt_ids(prompts.vanilla(record.question))
-    return Example(record.question.id, prompt, (plain.target_ids(record.target.text, ended=False),))
-
-
-def _all_labelled(examples: Sequence[Example], size: int, width: int, pad: int) -> list[Batch]:
-    """Rows padded to `width`, every position a label, as in `labels = input_ids`."""
-    batches = []
-    for start in range(0, len(examples), size):
-        rows = [(e.prompt + e.answers[0])[: width + 1] for e in examples[start : start + size]]
-        ids = torch.tensor([row + [pad] * (width + 1 - len(row)) for row in rows])
-        batches.append(Batch(ids[:, :-1], ids[:, 1:].clone(), tuple(e.id for e in examples[start : start + size])))
-    return batches
+    tokenizer = chat.tokenizer
+    plain = Chat(tokenizer, template="plain")
+    text = plain.prompt_ids(prompts.vanilla(record.question)) + plain.target_ids(record.target.text, ended=False)
+    pad = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
+    first, *labels = (text + [pad] * padding)[:padding]
+    return Example(record.question.id, [first], (labels,))
 
 
 # --- 4: decoding ----------------------------------------------------------------------------------------------------

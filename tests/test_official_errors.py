@@ -4,26 +4,30 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from handmade import END_ID, recipe
+from handmade import END_ID, adapted, recipe
+from official_errors import all_labelled
 from scripted import GREEDY, ScriptedEngine, questions, right, said, wrong
 from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedTokenizerFast
 
 from tale import prompts
 from tale.answers import grade
 from tale.chat import Chat
-from tale.config import MethodConfig, MethodKind, PriceConfig
+from tale.config import LossConfig, MethodConfig, MethodKind, OptimConfig, PriceConfig
 from tale.data.benchmarks import load
 from tale.data.datamodule import TaleDataModule
+from tale.data.examples import pack
 from tale.data.question import Question
 from tale.engines import Completion, Request, Sampling
 from tale.engines.base import More, nothing
 from tale.engines.transformers import TransformersEngine
 from tale.evaluation.methods import answer
 from tale.evaluation.summary import summarise
+from tale.models.modules import SFTModule
 from tale.records import Answer, Attempt, Record, write_records
 from tale.search.loop import search
 
@@ -60,6 +64,25 @@ def test_1_labels_are_the_answer_and_its_end_under_the_very_prompt_of_evaluation
     asked = Chat(tiny_tokenizer).prompt_ids(reply.prompt)
     assert trained[: len(asked)] == asked
     assert bytes(asked[1:6]) == b"user\n"  # the chat template
+
+
+def test_1_the_benchmarks_adapter_has_the_loss_of_labels_that_are_the_inputs(
+    tiny_model_folder: Path, tiny_tokenizer: PreTrainedTokenizerFast
+) -> None:
+    """As transformers computes it for `labels = input_ids` of rows padded to the same length."""
+    dogs = Question("q/2", "Bob has 14 dogs, and none of them is small. How many?", "14")
+    records = [found(CATS, "3 [[3]]"), found(dogs, "[[14]]"), found(replace(CATS, text="Cats? " * 60), "cut off")]
+    examples = [all_labelled(record, Chat(tiny_tokenizer), 240) for record in records]
+    rows = torch.tensor([example.prompt + example.answers[0] for example in examples])
+    assert rows.shape == (3, 240)
+    assert (rows[:, -1] == tiny_tokenizer.pad_token_id).tolist() == [True, True, False]
+
+    model = AutoModelForCausalLM.from_pretrained(tiny_model_folder, dtype=torch.float32)
+    with torch.inference_mode():
+        theirs = float(model(input_ids=rows, labels=rows).loss)
+    module = SFTModule(adapted(tiny_model_folder, spread=0), LossConfig(mean="token"), OptimConfig())
+    batch = pack(examples)
+    assert float(module.step(batch)["loss"].detach()) / module.weight(batch) == pytest.approx(theirs, rel=1e-5)
 
 
 def test_2_a_failed_search_is_no_target(tiny_tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:

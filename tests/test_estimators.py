@@ -6,6 +6,7 @@ import json
 import math
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -32,7 +33,7 @@ from tale.estimators.score import Ideal, score
 from tale.evaluation.methods import answer, check_methods, label_of
 from tale.evaluation.run import evaluate
 from tale.recipes import load
-from tale.records import write_records
+from tale.records import read_records, write_records
 from tale.runs import start_run
 from tale.search.loop import search
 from tale.search.strategies import grid, minimum
@@ -346,6 +347,17 @@ def test_a_run_trains_saves_and_scores(searched: Callable[..., str], tmp_path: P
         errors = [abs(budget - star_of(question)) for budget, question in zip(budgets, held_out, strict=True)]
         assert rows[name].error == pytest.approx(numpy.mean(errors))
     assert "40 held-out questions; left out: 0 whose context was trained on, 0 without a β*" in capsys.readouterr().out
+
+
+def test_a_question_without_a_star_is_seen_and_not_counted_as_learnt(searched, tmp_path: Path, capsys) -> None:
+    train = searched("train", "grid", stories(40))
+    first, *others = read_records(Path(train))
+    write_records(Path(train), [replace(first, target=None, budget=None, reason="no feasible budget"), *others])
+    run_estimate(estimate(tmp_path / "out", train=[train], ridge=1, coverage=0.5))
+    assert "trained on the β* of 39 questions, of 40 that were searched" in capsys.readouterr().out
+    assert json.loads((tmp_path / "out" / "run.json").read_text())["examples"] == {"train": 39, "held_out": 0}
+    _, card = load_estimator(tmp_path / "out" / "constant")
+    assert first.question.question_hash in card.questions
 
 
 def test_what_was_trained_on_is_not_scored_on(searched: Callable[..., str], tmp_path: Path, capsys) -> None:

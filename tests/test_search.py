@@ -188,6 +188,14 @@ def test_no_more_questions_are_under_way_than_the_window() -> None:
     assert done == 8
 
 
+def test_a_question_that_is_done_counts_before_an_earlier_one_ends() -> None:
+    """The first of three needs a second answer; the others are wrong at once, and answered first."""
+    asked, told = questions(3), []
+    engine = ScriptedEngine(asked, lambda a: right(9) if a.question.id == "q/0" and a.budget is None else wrong(9))
+    next(search(asked, engine, GREEDY, answered=told.append))
+    assert told == [1, 2, 2, 3]
+
+
 # --- Samples --------------------------------------------------------------------------------------------------------
 
 

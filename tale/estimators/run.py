@@ -27,14 +27,15 @@ def run_estimate(recipe: EstimateRecipe) -> list[Score]:
         UserError: records that are missing, not comparable or too few, or a grid whose questions were trained on.
     """
     _check(recipe)
-    trained, card = train_estimators(recipe)
+    trained, card, stars = train_estimators(recipe)
     held_out = _held_out(recipe, card) if recipe.grid else []
     questions = [one.question for one in held_out]
     asked = [found for file in recipe.replies for found in replied(Path(file), questions).items()]
-    folder = start_run(recipe, examples={"train": len(card.questions), "held_out": len(held_out)})
+    folder = start_run(recipe, examples={"train": stars, "held_out": len(held_out)})
     for name, estimator in trained.items():
         save_estimator(estimator, card, folder / name)
-    print(f"trained on {len(card.questions)} questions: {', '.join(str(folder / name) for name in trained)}")
+    folders = ", ".join(str(folder / name) for name in trained)
+    print(f"trained on the β* of {stars} questions, of {len(card.questions)} that were searched: {folders}")
     if not held_out:
         return []
     oracle: Estimator = Oracle({one.question.question_hash: one.star for one in held_out})
@@ -46,8 +47,8 @@ def run_estimate(recipe: EstimateRecipe) -> list[Score]:
     return rows
 
 
-def train_estimators(recipe: EstimateRecipe) -> tuple[dict[str, Trained], EstimatorCard]:
-    """The constant, the regression and the conformal bound, and the card of what they have seen.
+def train_estimators(recipe: EstimateRecipe) -> tuple[dict[str, Trained], EstimatorCard, int]:
+    """The constant, the regression and the conformal bound, the card of what they have seen, and how many β* they had.
 
     The conformal bound's regression is fitted on a part of the contexts and calibrated on the others, so it is another
     one than the plain regression, which sees all.
@@ -71,7 +72,7 @@ def train_estimators(recipe: EstimateRecipe) -> tuple[dict[str, Trained], Estima
     }
     # What was searched without finding a β* was not learnt from, but its story was looked at: it counts as seen.
     seen = {record.question.question_hash for record in records}, {record.question.context_hash for record in records}
-    return estimators, EstimatorCard(tokenizers[0], *map(sorted, seen))
+    return estimators, EstimatorCard(tokenizers[0], *map(sorted, seen)), len(stars)
 
 
 def _check(recipe: EstimateRecipe) -> None:

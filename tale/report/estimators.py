@@ -52,7 +52,7 @@ def _about(run: EstimateRun) -> Text:
     count = run.identity.get("examples", {}).get("train", 0)
     names, reach = ", ".join(run.trained), f"{100 * run.recipe.coverage:g} %"
     return Text(
-        f"Trained on the searches of {count:,} questions: {names}. The conformal budget is to reach β* for {reach} of "
+        f"Trained on the β* of {count:,} questions: {names}. The conformal budget is to reach β* for {reach} of "
         f"questions. Estimates are multiplied by α = {run.recipe.alpha:g}."
     )
 

@@ -35,12 +35,13 @@ def search(
     strategy: Callable[[Attempt], Search] = greedy,
     rule: str = "shortest",
     window: int = 256,
-    answered: Callable[[], object] = lambda: None,
+    answered: Callable[[int], object] = lambda _: None,
 ) -> Iterator[Record]:
     """Search `window` questions at the same time; yield a record each, in the order given.
 
     As soon as a question's answers are there its next budget is ready to be asked, and the engine takes what is ready
-    when it has room; a question that is done makes room for the next. `answered` is called after each completion.
+    when it has room; a question that is done makes room for the next. After each completion `answered` is told how many
+    questions are done, which are more than have been given back where an earlier one goes on.
 
     A question whose vanilla answer is wrong or cut off is not searched.
     """
@@ -64,16 +65,18 @@ def search(
         return requests
 
     begin(window)
+    done = 0
     while ready:
         numbers = count()
         for i, completion in engine.generate(taken(), sampling, taken):
             one, sample = asked.pop(i)
             if one.take(sample, completion):
                 if one.done:
+                    done += 1
                     begin(1)
                 else:
                     ask(one)
-            answered()
+            answered(done)
             while begun and begun[0].done:
                 yield begun.popleft().record(sampling, engine.tokenizer)
 

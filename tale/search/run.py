@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from datetime import timedelta
 from functools import partial
@@ -91,18 +91,13 @@ def _searched(recipe: SearchRecipe, questions: Sequence[Question], engine: Journ
     file = folder / "records.jsonl"
     with tqdm(total=len(questions), unit="question", desc="search", miniters=0, smoothing=0) as bar:
 
-        def answered() -> None:
+        def answered(done: int) -> None:
             bar.set_postfix_str(engine.cost.shown(recipe.prices), refresh=False)
-            bar.update(0)  # drawn anew when it is time
-
-        def counted(records: Iterator[Record]) -> Iterator[Record]:
-            for record in records:
-                yield record
-                bar.update()
+            bar.update(done - bar.n)  # by nothing, too: drawn anew when it is time
 
         sampling, strategy = Sampling(**vars(recipe.sampling)), _strategy(recipe)
         records = search(questions, engine, sampling, recipe.samples, strategy, recipe.rule, recipe.window, answered)
-        write_records(file, counted(records))
+        write_records(file, records)
     print(f"{engine.cost.shown(recipe.prices)}, {engine.cost.seconds:,.0f} s of the engine")
     return file
 

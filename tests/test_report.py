@@ -329,7 +329,7 @@ def test_estimators_show_their_scores_beside_the_papers() -> None:
         ["constant", "12.5", "50.0 [20.0, 80.0]", "0.0", "0.0"],
         ["TALE-EP (e)", "6.5", "75.0 [30.0, 95.0]", "6.0", "40.0"],
     ]
-    assert "Trained on the searches of 20 questions: constant." in seen.text
+    assert "Trained on the β* of 20 questions: constant." in seen.text
     assert "multiplied by α = 1.5." in seen.text
 
 

@@ -9,13 +9,19 @@ from typing import Any
 
 
 def opt(
-    meaning: str, default: Any = MISSING, *, least: float | None = None, most: float = math.inf, one_of: Any = None
+    meaning: str,
+    default: Any = MISSING,
+    *,
+    least: float | None = None,
+    most: float = math.inf,
+    one_of: Any = None,
+    holds: str = "",
 ) -> Any:
     """A field with its meaning, which `--help` prints; without a default the recipe must give it.
 
-    A number lies from `least` to `most`, a text is among `one_of`.
+    A number lies from `least` to `most`, a text is among `one_of`, or has `holds` in it.
     """
-    metadata = {"help": meaning, "least": least, "most": most, "one_of": one_of}
+    metadata = {"help": meaning, "least": least, "most": most, "one_of": one_of, "holds": holds}
     if isinstance(default, list):
         return field(default_factory=lambda: list(default), metadata=metadata)
     return field(default="???" if default is MISSING else default, metadata=metadata)
@@ -162,6 +168,11 @@ class SearchRecipe:
     grid: list[float] = opt(
         "budgets of strategy=grid, as shares of the vanilla answer's tokens (Table 8's)", [0.03125, 0.0625, 0.25, 1.0]
     )
+    budget_line: str | None = opt(
+        "last line of a prompt with a budget, {budget} standing for it; default: the paper's (Table 1)",
+        None,
+        holds="{budget}",
+    )
     window: int = opt("questions searched at the same time; one that is done makes room for the next", 256, least=1)
     shard: str | None = opt(
         "2/8: the second of eight parts of the questions alone, into a folder of its own; join: put all parts together",
@@ -285,6 +296,11 @@ class MethodConfig:
         "for kind estimated, zero-shot: another model than the evaluated one, on the same engine", None
     )
     alpha: float = opt("for kind estimated: factor on the estimate (A.8)", 1.0)
+    budget_line: str | None = opt(
+        "for kinds with a budget: last line of the prompt, {budget} standing for it; default: the paper's (Table 1)",
+        None,
+        holds="{budget}",
+    )
 
 
 @dataclass

@@ -14,6 +14,10 @@ NUMBER_FORMAT = "Please Give the response by strictly following this format: [[a
 TEXT_FORMAT = "Please Give the response by strictly following this format: [[answer]]."
 CHOICE_FORMAT = "Please strictly follow the format: [[choice]], for example: Choice: [[A]]."
 CHOICE_FORMAT_ZH = "请严格按照如下格式回答：[[选项]]，例如：选项: [[A]]。"
+BUDGET_LINES = {
+    "en": "Let's think step by step and use less than {budget} tokens:",
+    "zh": "让我们一步一步思考并使用少于 {budget} tokens：",
+}
 
 
 def direct(question: Question) -> str:
@@ -42,16 +46,15 @@ def vanilla(question: Question) -> str:
     return _step_by_step(question, line)
 
 
-def budgeted(question: Question, budget: int) -> str:
-    """Chain of thought under a token budget (Table 1)."""
-    if question.language == "zh":
-        return _step_by_step(question, f"让我们一步一步思考并使用少于 {budget} tokens：")
-    return _step_by_step(question, f"Let's think step by step and use less than {budget} tokens:")
+def budgeted(question: Question, budget: int, line: str | None = None) -> str:
+    """Chain of thought under a token budget: by the paper's line (Table 1), or by another that has `{budget}` in it."""
+    line = line or BUDGET_LINES[question.language]
+    return _step_by_step(question, line.replace("{budget}", str(budget)))
 
 
-def chain_of_thought(question: Question, budget: int | None) -> str:
+def chain_of_thought(question: Question, budget: int | None, line: str | None = None) -> str:
     """Under a budget, or vanilla where there is none."""
-    return vanilla(question) if budget is None else budgeted(question, budget)
+    return vanilla(question) if budget is None else budgeted(question, budget, line)
 
 
 def estimate(question: Question) -> str:

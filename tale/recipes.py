@@ -230,7 +230,9 @@ def _check_range(section: Any, where: Callable[[str], str], prefix: str = "") ->
         for i, entry in enumerate(value if isinstance(value, list) else []):
             if dataclasses.is_dataclass(entry):
                 _check_range(entry, where, f"{key}[{i}].")
-        least, most, one_of = (item.metadata.get(name) for name in ("least", "most", "one_of"))
+        least, most, one_of, holds = (item.metadata.get(name) for name in ("least", "most", "one_of", "holds"))
+        if holds and value is not None and holds not in value:
+            raise UserError(f"{where(key)}{key}={value}: must have {holds} in it")
         if one_of and value not in one_of:
             raise UserError(f"{where(key)}{key}={value}: one of {', '.join(name or 'null' for name in one_of)}")
         if least is not None and value is not None and not least <= value <= most:

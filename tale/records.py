@@ -48,7 +48,8 @@ class Attempt:
 class Record:
     """A searched question. `budget` is β* and `target` the answer under it; without one, `reason` says why.
 
-    `sampling` is how every answer was drawn, `tokenizer` what counted its tokens.
+    `sampling` is how every answer was drawn, `tokenizer` what counted its tokens, `budget_line` how a budget was asked
+    for (None: as in the paper).
     """
 
     question: Question
@@ -59,6 +60,7 @@ class Record:
     reason: str | None
     sampling: Sampling
     tokenizer: str
+    budget_line: str | None = None
 
 
 def write_records(path: Path, records: Iterable[Record]) -> None:
@@ -92,6 +94,7 @@ def _record(row: dict[str, Any], where: str) -> Record:
             reason=row["reason"],
             sampling=Sampling(**row["sampling"]),
             tokenizer=row["tokenizer"],
+            budget_line=row.get("budget_line"),  # older records have the paper's alone, and do not say so
         )
     except (KeyError, TypeError) as error:
         raise UserError(f"{where}: not a search record ({error}); scripts/search.py writes records.jsonl") from error

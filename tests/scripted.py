@@ -13,6 +13,7 @@ from tale.engines.base import More, nothing
 
 GREEDY = Sampling(max_tokens=512)
 BUDGET = re.compile(r"use less than (\d+) tokens:\n\Z")
+BRIEFLY = "Be brief and use less than {budget} tokens:"  # another way to ask for a budget than the paper's
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,7 @@ class ScriptedEngine:
     reply: Callable[[Asked], Completion]
     dies_after: int | None = None
     takes_more: bool = False
+    budget_line: str | None = None
     tokenizer: str = "scripted"
     calls: list[Asked] = field(default_factory=list)
 
@@ -63,7 +65,7 @@ class ScriptedEngine:
                 prompts.estimate(question): "estimate",
             }
             if budget is not None:
-                ways[prompts.budgeted(question, budget)] = "budget"
+                ways[prompts.budgeted(question, budget, self.budget_line)] = "budget"
             if prompt in ways:
                 return Asked(question, ways[prompt], budget, request.sample)
         raise AssertionError(f"none of the questions is asked by {prompt!r}")

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from matplotlib.figure import Figure
 from PIL import Image
-from scripted import GREEDY, Asked, ScriptedEngine, questions, right, wrong
+from scripted import BRIEFLY, GREEDY, Asked, ScriptedEngine, questions, right, wrong
 
 from tale.analysis.paths import Iteration
 from tale.analysis.plot import draw_paths
@@ -43,14 +43,21 @@ def reply(asked: Asked) -> Completion:
 def searched(tmp_path: Path) -> Callable[..., Path]:
     """`searched("name", "grid")` is the records.jsonl of a search by a scripted engine in a run folder of that name."""
 
-    def make(name: str, strategy: str, script: Callable[[Asked], Completion] = reply, sampling=GREEDY) -> Path:
+    def make(
+        name: str,
+        strategy: str,
+        script: Callable[[Asked], Completion] = reply,
+        sampling=GREEDY,
+        line: str | None = None,
+    ) -> Path:
         folder = tmp_path / name
         given = [f"strategy={strategy}", f"grid={SHARES}", f"sampling.max_tokens={sampling.max_tokens}"]
         start_run(load(SearchRecipe, ["recipe=tiny/search", f"output={folder}", *given]))
         asked = questions(4)
         way = partial(STRATEGIES["grid"], shares=SHARES) if strategy == "grid" else STRATEGIES[strategy]
-        engine = ScriptedEngine(asked, script)
-        write_records(folder / "records.jsonl", search(asked, engine, sampling, strategy=way))
+        engine = ScriptedEngine(asked, script, budget_line=line)
+        records = search(asked, engine, sampling, strategy=way, budget_line=line)
+        write_records(folder / "records.jsonl", records)
         return folder / "records.jsonl"
 
     return make
@@ -137,6 +144,13 @@ def test_several_searches_are_lines_of_their_own_with_plots(searched: Callable[.
     for name in ("elasticity", "iterations", "savings"):
         with Image.open(tmp_path / "out" / f"{name}.png") as plot:
             assert len(plot.convert("L").getcolors()) > 2  # something is drawn
+
+
+def test_each_way_to_ask_for_a_budget_has_its_elasticity_point(searched: Callable[..., Path], tmp_path: Path) -> None:
+    obeyed = searched("brief", "grid", lambda asked: right(asked.budget or 100), line=BRIEFLY)
+    models = analysed([searched("grid", "grid"), obeyed], tmp_path / "out")("models")
+    points = {row["budget_line"]: (row["elasticity_point"], row["elastic"]) for row in models}
+    assert points == {"the paper's": (0.25, True), BRIEFLY: (0.1, False)}
 
 
 def test_a_joined_search_is_described_by_its_parts(searched: Callable[..., Path], tmp_path: Path) -> None:

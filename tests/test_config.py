@@ -347,6 +347,16 @@ def test_the_last_of_two_equal_keys_counts() -> None:
         (TrainRecipe, ["recipe=tiny/sft", "train.batch_size=0"], "train.batch_size=0: must be at least 1"),
         (TrainRecipe, ["recipe=tiny/sft", "data.validation=1.5"], "data.validation=1.5: must be from 0 to 1"),
         (SearchRecipe, ["recipe=tiny/search", "sampling.temperature=.nan"], "sampling.temperature=nan: must be at lea"),
+        (
+            SearchRecipe,
+            ["recipe=tiny/search", "budget_line=Be brief"],
+            "budget_line=Be brief: must have {budget} in it",
+        ),
+        (
+            EvaluateRecipe,
+            ["recipe=tiny/eval", "methods=[{kind: estimated, budget_line: Be brief}]"],
+            r"methods.0..budget_line=Be brief: must have {budget} in it",
+        ),
         (EvaluateRecipe, ["recipe=tiny/eval", "prices.input=-1"], "prices.input=-1.0: must be at least 0"),
         (TrainRecipe, ["recipe=tiny/search"], r"recipes.tiny.search\.yaml: unknown key benchmark. Known: output, obj"),
         (MergeRecipe, ["adapter=nowhere/adapter", "output=o"], "adapter=nowhere/adapter: no training run there"),

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy
 import pytest
-from scripted import GREEDY, Asked, ScriptedEngine, questions, right, said, wrong
+from scripted import BRIEFLY, GREEDY, Asked, ScriptedEngine, questions, right, said, wrong
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import Ridge
 from sklearn.model_selection import GridSearchCV, GroupKFold
@@ -306,7 +306,7 @@ def test_scores_by_hand() -> None:
 def searched(tmp_path: Path) -> Callable[..., str]:
     """`searched("name", "grid", questions)`: records.jsonl of a scripted search, right from `star_of` up."""
 
-    def make(name: str, strategy: str, asked: list[Question], **sampling: int) -> str:
+    def make(name: str, strategy: str, asked: list[Question], line: str | None = None, **sampling: int) -> str:
         def reply(a: Asked):
             if a.budget is None:
                 return right(256)
@@ -316,7 +316,8 @@ def searched(tmp_path: Path) -> Callable[..., str]:
         folder = tmp_path / name
         start_run(load(SearchRecipe, ["recipe=tiny/search", f"output={folder}", f"strategy={strategy}", *given]))
         way = partial(grid, shares=[i / 32 for i in range(1, 17)]) if strategy == "grid" else minimum
-        write_records(folder / "records.jsonl", search(asked, ScriptedEngine(asked, reply), GREEDY, strategy=way))
+        engine = ScriptedEngine(asked, reply, budget_line=line)
+        write_records(folder / "records.jsonl", search(asked, engine, GREEDY, strategy=way, budget_line=line))
         return str(folder / "records.jsonl")
 
     return make
@@ -371,6 +372,22 @@ def test_what_was_trained_on_is_not_scored_on(searched: Callable[..., str], tmp_
     rows = run_estimate(estimate(tmp_path / "out", train=[train], grid=[told_again], ridge=1, coverage=0.5))
     assert {row.questions for row in rows} == {2}
     assert "left out: 1 whose context was trained on" in capsys.readouterr().out
+
+
+def test_budgets_that_were_asked_for_in_other_words_are_not_mixed(searched, tmp_path: Path) -> None:
+    ours, brief = searched("train", "grid", stories(40)), searched("brief", "grid", stories(40, first=50), BRIEFLY)
+    options = {"ridge": 1, "coverage": 0.5}
+    with pytest.raises(UserError, match=f"^train: budget_line={re.escape(BRIEFLY)} and budget_line=None in one train"):
+        run_estimate(estimate(tmp_path / "out", train=[ours, brief], **options))
+    with pytest.raises(UserError, match=f"^grid: budget_line={re.escape(BRIEFLY)}, the training budget_line=None"):
+        run_estimate(estimate(tmp_path / "out", train=[ours], grid=[brief], **options))
+    run_estimate(estimate(tmp_path / "out", train=[brief], **options))
+    learnt = str(tmp_path / "out" / "constant")
+    check_methods([replace(estimated(), estimator=learnt, budget_line=BRIEFLY)], stories(1), GREEDY)
+    with pytest.raises(
+        UserError, match=r"^methods\[0\].estimator: .* with budget_line=Be brief .*, this method has None"
+    ):
+        check_methods([replace(estimated(), estimator=learnt)], stories(1), GREEDY)
 
 
 def test_zero_shot_estimates_are_read_from_an_evaluations_replies(searched, tmp_path: Path) -> None:

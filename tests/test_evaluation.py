@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import numpy
 import pytest
 from PIL import Image
-from scripted import GREEDY, Asked, ScriptedEngine, questions, right, said, wrong
+from scripted import BRIEFLY, GREEDY, Asked, ScriptedEngine, questions, right, said, wrong
 
 from tale import prompts
 from tale.config import EvaluateRecipe, MethodConfig, MethodKind, PriceConfig
@@ -57,7 +57,7 @@ def method(kind: str, **values: object) -> MethodConfig:
 
 
 def answered(kind: str, **values: object) -> tuple[list[Reply], list[Asked]]:
-    engine = ScriptedEngine(QUESTIONS, reply)
+    engine = ScriptedEngine(QUESTIONS, reply, budget_line=values.get("budget_line"))
     return answer(method(kind, **values), QUESTIONS, engine, GREEDY), engine.calls
 
 
@@ -75,6 +75,7 @@ def summary(replies: dict[str, list[Reply]], reference: str | None = None, price
         ("vanilla", {}, prompts.vanilla),
         ("vanilla", {"adapter": "runs/sft/adapter"}, prompts.vanilla),
         ("budget", {"budget": 20}, lambda q: prompts.budgeted(q, 20)),
+        ("budget", {"budget": 20, "budget_line": BRIEFLY}, lambda q: prompts.budgeted(q, 20, BRIEFLY)),
     ],
 )
 def test_a_method_asks_its_prompt(kind: str, values: dict, prompt: object) -> None:
@@ -182,6 +183,7 @@ def test_labels_name_the_method_the_adapters_run_or_what_the_recipe_says() -> No
         ),
         ([method("budget")], "methods.0..budget: kind budget needs a positive"),
         ([method("direct"), method("budget", budget=0)], "methods.1..budget: "),
+        ([method("vanilla", budget_line=BRIEFLY)], "methods.0..budget_line: kind vanilla asks for no budget"),
         ([method("estimated", alpha=0.0)], "methods.0..alpha=0.0: must be positive"),
         ([method("searched")], "methods.0..records: kind searched needs"),
         ([method("searched", records="nowhere/records.jsonl")], "nowhere/records.jsonl: cannot be read"),
@@ -204,6 +206,11 @@ def test_a_search_that_decoded_otherwise_is_refused(records: str) -> None:
         UserError, match=r"methods.0..records: .*max_tokens=512.*, this run decodes with .*max_tokens=99"
     ):
         check_methods([method("searched", records=records)], QUESTIONS, Sampling(max_tokens=99))
+
+
+def test_a_search_that_asked_for_budgets_otherwise_is_refused(records: str) -> None:
+    with pytest.raises(UserError, match=r"methods.0..records: .*with budget_line=None, this method has Be brief"):
+        check_methods([method("searched", records=records, budget_line=BRIEFLY)], QUESTIONS, GREEDY)
 
 
 # --- Numbers --------------------------------------------------------------------------------------------------------

@@ -60,6 +60,14 @@ def test_the_prompt_is_the_papers(name: str, question: Question) -> None:
     assert BUILD[name](question) == EXPECTED[name][question.id]
 
 
+def test_a_line_of_ones_own_asks_for_the_budget_in_every_language_and_changes_nothing_else() -> None:
+    for question in QUESTIONS:
+        *others, _, end = prompts.vanilla(question).split("\n")
+        asked = prompts.chain_of_thought(question, 86, "In {budget} tokens; {budget} and {no} more.")
+        assert asked.split("\n") == [*others, "In 86 tokens; 86 and {no} more.", end]
+        assert prompts.chain_of_thought(question, None, "In {budget} tokens") == prompts.vanilla(question)
+
+
 def test_an_open_ended_question_is_asked_for_no_number() -> None:
     """Ours: the paper's number format, without its example."""
     question = Question("t", "Say what f does.", "It adds one.", "text")

@@ -27,6 +27,7 @@ FOUND = Record(
     None,
     Sampling(512, 0.1, 7),
     "m",
+    "In {budget} tokens:",
 )
 MISSED = Record(
     Question("q/1", "?", "1"), Attempt(None, (BAD,), False), (), None, None, "vanilla answer wrong", Sampling(9), "m"
@@ -36,6 +37,14 @@ MISSED = Record(
 def test_every_field_survives_the_file(tmp_path: Path) -> None:
     write_records(tmp_path / "r.jsonl", [FOUND, MISSED])
     assert read_records(tmp_path / "r.jsonl") == [FOUND, MISSED]
+
+
+def test_a_record_from_before_budgets_could_be_asked_for_otherwise_has_the_papers_line(tmp_path: Path) -> None:
+    write_records(tmp_path / "r.jsonl", [MISSED])
+    row = json.loads((tmp_path / "r.jsonl").read_text())
+    del row["budget_line"]
+    (tmp_path / "r.jsonl").write_text(json.dumps(row) + "\n")
+    assert read_records(tmp_path / "r.jsonl") == [MISSED]
 
 
 def test_a_record_is_one_line_and_readable_as_text(tmp_path: Path) -> None:

@@ -298,7 +298,7 @@ def test_an_analysis_shows_what_it_saved_beside_the_papers_figures() -> None:
         ["grid", "3", "60.0 [20.0, 94.0]", "100.0"],
         ["the paper (Table 2)", "", "90.9", ""],
     ]
-    assert tables["Token elasticity (§3)"][1:] == [["grid", "5", "4", "0.25", "yes", "27.5", "50.0"]]
+    assert tables["Token elasticity (§3)"][1:] == [["grid", "the paper's", "5", "4", "0.25", "yes", "27.5", "50.0"]]
     caption = "grid: tokens and accuracy by budget (Table 8), of the questions that vanilla CoT answers right"
     assert tables[caption][2:] == [
         ["0.25", "4", "50.0 [15.0, 85.0]", "40.0 [30.0, 50.0]", "0.40", "75.82", "244.61"],

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scripted import GREEDY, Asked, ScriptedEngine, questions, right, said, wrong
+from scripted import BRIEFLY, GREEDY, Asked, ScriptedEngine, questions, right, said, wrong
 
 from tale.engines import Completion
 from tale.engines.journal import JournaledEngine
@@ -132,6 +132,15 @@ def test_questions_are_searched_each_at_its_own_pace_and_come_back_in_order() ->
     assert sorted((a.question.id, a.budget or 0) for a in calls) == [
         ("q/0", 0), ("q/0", 50), ("q/1", 0), ("q/1", 1), ("q/1", 2), ("q/1", 4), ("q/2", 0),
     ]  # fmt: skip
+
+
+def test_budgets_are_asked_for_in_the_recipes_words_and_the_record_says_so() -> None:
+    (asked,) = questions(1)
+    engine = ScriptedEngine([asked], lambda a: right(a.budget or 9), budget_line=BRIEFLY)
+    (record,) = search([asked], engine, GREEDY, budget_line=BRIEFLY)
+    assert [a.budget for a in engine.calls] == [None, 4, 2, 1]
+    assert (record.budget, record.budget_line) == (1, BRIEFLY)
+    assert one({None: right(9), 4: wrong(9)}).budget_line is None
 
 
 @st.composite

@@ -22,6 +22,8 @@ from tale.records import Attempt, Record
 from tale.search.strategies import share_budget
 from tale.statistics import bootstrapped, wilson
 
+PAPERS = "the paper's"
+
 
 @dataclass(frozen=True)
 class Step:
@@ -71,7 +73,7 @@ class Model:
     `elasticity_point` is the tested share of the vanilla tokens under which answers are shortest on average (of equals,
     the largest), `elastic` whether a smaller one made them longer again. Shares of questions are of those with a β*:
     `elastic_share` that of elastic ones, `monotone_share` as in Table 2, `threshold_share` of those that are monotone
-    from their smallest right budget up, which need not be β*.
+    from their smallest right budget up, which need not be β*. `budget_line` is how the search asked for budgets.
     """
 
     records: str
@@ -86,6 +88,7 @@ class Model:
     monotone_low: float | None
     monotone_high: float | None
     threshold_share: float | None
+    budget_line: str = PAPERS
 
 
 def steps(label: str, records: Sequence[Record], shares: Sequence[float]) -> list[Step]:
@@ -121,7 +124,7 @@ def one_question(label: str, record: Record) -> OneQuestion:
     )
 
 
-def model(label: str, questions: int, curve: Sequence[Step], each: Sequence[OneQuestion]) -> Model:
+def model(label: str, line: str | None, questions: int, curve: Sequence[Step], each: Sequence[OneQuestion]) -> Model:
     """The summary of a curve and of its questions, of `questions` that were there with those that were not searched."""
     asked = [(step.share, step.used) for step in curve if step.share is not None]
     point, used = min(asked, key=lambda step: (step[1], -step[0]))
@@ -141,6 +144,7 @@ def model(label: str, questions: int, curve: Sequence[Step], each: Sequence[OneQ
         low,
         high,
         fmean(bool(one.threshold) for one in found) if found else None,
+        line or PAPERS,
     )
 
 

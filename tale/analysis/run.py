@@ -73,7 +73,10 @@ def _read(files: Sequence[str]) -> list[Searched]:
 def _elasticity(searches: Sequence[Searched], folder: Path) -> None:
     curves = [steps(search.label, search.records, search.shares) for search in searches]
     each = [[one_question(search.label, record) for record in search.records] for search in searches]
-    models = [model(s.label, s.questions, c, e) for s, c, e in zip(searches, curves, each, strict=True)]
+    models = [
+        model(s.label, s.records[0].budget_line, s.questions, c, e)
+        for s, c, e in zip(searches, curves, each, strict=True)
+    ]
     flat = [step for curve in curves for step in curve]
     write_rows(flat, folder, "elasticity")
     write_rows([one for of in each for one in of], folder, "questions")
@@ -107,11 +110,12 @@ def _show_curve(rows: Sequence[Step]) -> None:
 
 
 def _show_models(rows: Sequence[Model]) -> None:
-    headings = ["records", "questions", "searched", "with β*", "elasticity point", "elastic", "median point, tokens",
-                "elastic questions %", "monotone % [95 %]", "from some budget up %"]  # fmt: skip
+    headings = ["records", "asked for by", "questions", "searched", "with β*", "elasticity point", "elastic",
+                "median point, tokens", "elastic questions %", "monotone % [95 %]", "from a budget up %"]  # fmt: skip
     cells = [
         [
             r.records,
+            r.budget_line,
             str(r.questions),
             str(r.searched),
             str(r.with_star),

@@ -15,8 +15,10 @@ from tale.estimators.zero_shot import estimate_of
 from tale.evaluation.methods import read_replies
 
 
-def replied(file: Path, questions: Sequence[Question]) -> dict[str, list[Estimate]]:
+def replied(file: Path, questions: Sequence[Question], budget_line: str | None) -> dict[str, list[Estimate]]:
     """The estimates in a replies.jsonl, by method, one for each of the questions; those of each seed by themselves.
+
+    `budget_line` is how a budget was asked for.
 
     Raises:
         UserError: the file is damaged, or holds none, or not for all of these questions.
@@ -26,7 +28,7 @@ def replied(file: Path, questions: Sequence[Question]) -> dict[str, list[Estimat
     for reply in chain.from_iterable(read_replies(file).values()):
         question = by_id.get(reply.question)
         # An id alone may be another benchmark's; the prompt says which question it is.
-        known = question and reply.prompt == prompts.chain_of_thought(question, reply.budget)
+        known = question and reply.prompt == prompts.chain_of_thought(question, reply.budget, budget_line)
         if known and reply.estimator_text is not None:
             method = f"{reply.method}, seed {reply.seed}" if reply.seed is not None else reply.method
             estimator = Completion(reply.estimator_text, reply.estimator_tokens, "stop", reply.estimator_prompt_tokens)

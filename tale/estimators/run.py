@@ -30,7 +30,7 @@ def run_estimate(recipe: EstimateRecipe) -> list[Score]:
     trained, card, stars = train_estimators(recipe)
     held_out = _held_out(recipe, card) if recipe.grid else []
     questions = [one.question for one in held_out]
-    asked = [found for file in recipe.replies for found in replied(Path(file), questions).items()]
+    asked = [found for file in recipe.replies for found in replied(Path(file), questions, card.budget_line).items()]
     folder = start_run(recipe, examples={"train": stars, "held_out": len(held_out)})
     for name, estimator in trained.items():
         save_estimator(estimator, card, folder / name)
@@ -59,6 +59,8 @@ def train_estimators(recipe: EstimateRecipe) -> tuple[dict[str, Trained], Estima
         raise UserError(f"train: none of {len(records)} questions has a β*")
     if len(tokenizers := sorted({record.tokenizer for record in records})) > 1:
         raise UserError(f"train: tokens of {', '.join(tokenizers)} in one training; give the searches of one model")
+    if len(lines := {record.budget_line for record in records}) > 1:
+        raise UserError(f"train: {_lines(lines)} in one training; give searches that ask for a budget alike")
     questions = [record.question for record in examples]
     sides = {
         part: by_context(questions, part, recipe.calibration, recipe.seed, "calibration") for part in ("train", "test")
@@ -72,7 +74,7 @@ def train_estimators(recipe: EstimateRecipe) -> tuple[dict[str, Trained], Estima
     }
     # What was searched without finding a β* was not learnt from, but its story was looked at: it counts as seen.
     seen = {record.question.question_hash for record in records}, {record.question.context_hash for record in records}
-    return estimators, EstimatorCard(tokenizers[0], *map(sorted, seen)), len(stars)
+    return estimators, EstimatorCard(tokenizers[0], *map(sorted, seen), lines.pop()), len(stars)
 
 
 def _check(recipe: EstimateRecipe) -> None:
@@ -97,6 +99,8 @@ def _held_out(recipe: EstimateRecipe, card: EstimatorCard) -> list[Ideal]:
     others = {record.tokenizer for record in records} - {card.tokenizer}
     if others:
         raise UserError(f"grid: its tokens are of {', '.join(sorted(others))}, the training's of {card.tokenizer}")
+    if others := {record.budget_line for record in records} - {card.budget_line}:
+        raise UserError(f"grid: {_lines(others)}, the training {_lines({card.budget_line})}")
     source = [record for file in recipe.searched for record in read_records(Path(file))] or records
     found = ideals(
         [record for record in records if record.question.id in clean],
@@ -116,6 +120,10 @@ def _first_of_each(records: Sequence[Record]) -> list[Record]:
     for record in records:
         first.setdefault(record.question.question_hash, record)
     return list(first.values())
+
+
+def _lines(lines: set[str | None]) -> str:
+    return " and ".join(sorted(f"budget_line={line}" for line in lines))
 
 
 def _show(rows: Sequence[Score], alpha: float) -> None:

@@ -19,11 +19,15 @@ Trained = Constant | Regression
 
 @dataclass(frozen=True)
 class EstimatorCard:
-    """What an estimator keeps of its making: whose tokens β* is in, and hashes of all questions that it has seen."""
+    """What an estimator keeps of its making: whose tokens β* is in, and hashes of all questions that it has seen.
+
+    `budget_line` is how the budgets were asked for, as in a record.
+    """
 
     tokenizer: str
     questions: list[str]
     contexts: list[str]
+    budget_line: str | None = None
 
 
 def save_estimator(estimator: Trained, card: EstimatorCard, folder: Path) -> None:

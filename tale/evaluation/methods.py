@@ -114,7 +114,7 @@ def answer(
             estimates = estimator_of(method, engine, sampling, seeds).estimate(questions)
         alpha = method.alpha if method.kind is MethodKind.estimated else 1.0
         budgets = [estimate.budget(alpha) for estimate in estimates]
-        asked = [prompts.chain_of_thought(*row) for row in zip(questions, budgets, strict=True)]
+        asked = [prompts.chain_of_thought(*row, method.budget_line) for row in zip(questions, budgets, strict=True)]
     requests = [Request(prompt, own_seed=seed) for prompt, seed in zip(asked, seeds, strict=True)]
     completions = complete(engine, requests, sampling, label)
     return [_reply(label, *row) for row in zip(questions, requests, completions, budgets, estimates, strict=True)]
@@ -191,6 +191,8 @@ def check_methods(methods: Sequence[MethodConfig], questions: Sequence[Question]
             raise UserError(f"methods[{i}].label: {label!r} stands for two methods; give each a label of its own")
         if method.kind is MethodKind.budget and not (method.budget and method.budget > 0):
             raise UserError(f"methods[{i}].budget: kind budget needs a positive number of tokens")
+        if method.budget_line and method.kind in (MethodKind.direct, MethodKind.vanilla):
+            raise UserError(f"methods[{i}].budget_line: kind {method.kind.value} asks for no budget")
         _check_estimator(method, f"methods[{i}]")
         if method.kind is MethodKind.searched:
             if not method.records:
@@ -199,7 +201,7 @@ def check_methods(methods: Sequence[MethodConfig], questions: Sequence[Question]
             known = searched_budgets(records)
             if not any(known.get(q.question_hash) for q in questions):
                 raise UserError(f"methods[{i}].records: {method.records} holds no budget for any of these questions")
-            _check_decoding(f"methods[{i}].records: {method.records}", records, sampling)
+            _check_asked_alike(f"methods[{i}].records: {method.records}", records, sampling, method.budget_line)
 
 
 def _check_estimator(method: MethodConfig, where: str) -> None:
@@ -210,11 +212,18 @@ def _check_estimator(method: MethodConfig, where: str) -> None:
     if method.estimator and method.estimator_model:
         raise UserError(f"{where}: estimator or estimator_model, a trained one or a model that is asked; leave out one")
     if method.estimator:
-        load_estimator(Path(method.estimator))
+        learnt = load_estimator(Path(method.estimator))[1].budget_line
+        if learnt != method.budget_line:
+            raise UserError(
+                f"{where}.estimator: {method.estimator} learnt from searches with budget_line={learnt}, this method "
+                f"has {method.budget_line}"
+            )
 
 
-def _check_decoding(where: str, records: Sequence[Record], sampling: Sampling) -> None:
-    """A budget that was searched under another decoding would be compared with what it is not."""
+def _check_asked_alike(where: str, records: Sequence[Record], sampling: Sampling, line: str | None) -> None:
+    """A budget that was searched under another decoding, or asked for in other words, is another budget."""
     for record in records:
         if record.sampling != sampling:
             raise UserError(f"{where} was searched with {record.sampling}, this run decodes with {sampling}")
+        if record.budget_line != line:
+            raise UserError(f"{where} was searched with budget_line={record.budget_line}, this method has {line}")

@@ -41,6 +41,7 @@ MONOTONE = (
 )
 ELASTIC = (
     Column("records", "search"),
+    Column("budget_line", "budget asked for by"),
     Column("questions", "questions", whole),
     Column("searched", "searched", whole),
     Column("elasticity_point", "elasticity point, × vanilla", "{:.4g}".format),

@@ -35,6 +35,7 @@ def search(
     strategy: Callable[[Attempt], Search] = greedy,
     rule: str = "shortest",
     window: int = 256,
+    budget_line: str | None = None,
     answered: Callable[[int], object] = lambda _: None,
 ) -> Iterator[Record]:
     """Search `window` questions at the same time; yield a record each, in the order given.
@@ -55,7 +56,7 @@ def search(
 
     def begin(how_many: int) -> None:
         for question in islice(waiting, how_many):
-            begun.append(_OneSearch(question, samples, strategy, rule))
+            begun.append(_OneSearch(question, samples, strategy, rule, budget_line))
             ask(begun[-1])
 
     def taken() -> list[Request]:
@@ -87,8 +88,11 @@ class _OneSearch:
     An answer under a budget is feasible only below `limit` tokens.
     """
 
-    def __init__(self, question: Question, samples: int, strategy: Callable[[Attempt], Search], rule: str):
+    def __init__(
+        self, question: Question, samples: int, strategy: Callable[[Attempt], Search], rule: str, line: str | None
+    ):
         self.question, self.samples, self.strategy, self.right = question, samples, strategy, RULES[rule]
+        self.line = line
         self.answers: dict[int, Answer] = {}
         self.vanilla: Attempt | None = None
         self.attempts: list[Attempt] = []
@@ -100,7 +104,7 @@ class _OneSearch:
     @property
     def prompt(self) -> str:
         """What is asked now."""
-        return prompts.chain_of_thought(self.question, self.budget)
+        return prompts.chain_of_thought(self.question, self.budget, self.line)
 
     def take(self, sample: int, completion: Completion) -> bool:
         """Grade an answer; with the last of a budget judge them, and find the next. Whether that was the last."""
@@ -137,6 +141,7 @@ class _OneSearch:
             reason=None if target else self._reason(self.vanilla),
             sampling=sampling,
             tokenizer=tokenizer,
+            budget_line=self.line,
         )
 
     def _counts(self, attempt: Attempt) -> bool:

@@ -96,7 +96,8 @@ def _searched(recipe: SearchRecipe, questions: Sequence[Question], engine: Journ
             bar.update(done - bar.n)  # by nothing, too: drawn anew when it is time
 
         sampling, strategy = Sampling(**vars(recipe.sampling)), _strategy(recipe)
-        records = search(questions, engine, sampling, recipe.samples, strategy, recipe.rule, recipe.window, answered)
+        asked = (recipe.samples, strategy, recipe.rule, recipe.window, recipe.budget_line)
+        records = search(questions, engine, sampling, *asked, answered)
         write_records(file, records)
     print(f"{engine.cost.shown(recipe.prices)}, {engine.cost.seconds:,.0f} s of the engine")
     return file
@@ -161,7 +162,7 @@ def most_work(recipe: SearchRecipe, questions: Sequence[Question], chat: Chat | 
     if chat is None:
         return f"{text}; engine.endpoint.tokenizer would tell the prompts' too"
     vanilla = sum(len(chat.prompt_ids(prompts.vanilla(q))) for q in questions)
-    budgeted = sum(len(chat.prompt_ids(prompts.budgeted(q, limit))) for q in questions)
+    budgeted = sum(len(chat.prompt_ids(prompts.budgeted(q, limit, recipe.budget_line))) for q in questions)
     prompt_tokens = each * (vanilla + budgets * budgeted)
     paid = dollars(recipe.prices, prompt_tokens, calls * limit)
     return f"{text}, {prompt_tokens:,} prompt tokens" + (f", ${paid:,.2f}" if paid else "")

@@ -82,9 +82,7 @@ def compare(case: str, sizes: list[str], rounds: int, steps: str, words: list[st
     for _ in tqdm(range(rounds), desc=f"{case}: rounds"):
         for side in SIDES:
             runs[side].append(measured(side, chosen[side]))
-    found = figures(runs)
-    if case == "dpo":  # two losses, which have nothing to agree on
-        del found["largest difference of losses"]
+    found = figures(runs, same_loss=case != "dpo")
     return {"micro-batch": chosen} | found | {"micro-batches": overview(tried), **equal(tried)}
 
 
@@ -105,8 +103,8 @@ def seconds(run: Run) -> float:
     return median(run["seconds"])
 
 
-def figures(runs: dict[str, list[Run]]) -> dict[str, Any]:
-    """What came of the rounds."""
+def figures(runs: dict[str, list[Run]], same_loss: bool) -> dict[str, Any]:
+    """What came of the rounds; losses are compared where both sides have the same one."""
     step = {side: median(s for run in of for s in run["seconds"]) for side, of in runs.items()}
     memory = {side: max(run["peak_gb"] for run in of) for side, of in runs.items()}
     losses = {side: of[0]["loss"] for side, of in runs.items()}
@@ -118,7 +116,7 @@ def figures(runs: dict[str, list[Run]]) -> dict[str, Any]:
         "times the memory": round(memory["tale"] / memory["trl"], 2),
         "share of the measured peak": round(median(s for run in runs["tale"] for s in run["share_of_peak"]), 3),
         "losses": losses,
-        "largest difference of losses": apart(*losses.values()),
+        **({"largest difference of losses": apart(*losses.values())} if same_loss else {}),
     }
 
 

@@ -73,7 +73,7 @@ def test_waiting_and_working_are_told_apart(tiny_model_folder, tmp_path) -> None
     module = SFTModule(adapted(tiny_model_folder), LossConfig(), OptimConfig())
     made = recipe(tiny_model_folder, tmp_path, tmp_path)
     throughput = Throughput(Fabric(accelerator="cpu", devices=1), made, module)
-    steps = [throughput.step(batches, batch.target_tokens, 0.5) for batches in throughput.loading(slow())]
+    steps = [throughput.step(batches, batch.tokens, batch.target_tokens, 0.5) for batches in throughput.loading(slow())]
     assert len(steps) == 2
     for step in steps:
         assert step["target_tokens_per_second"] == 3 * 20 / 0.5

@@ -68,7 +68,8 @@ def fit(
         torch.manual_seed(_step_seed(t.seed, step, fabric.global_rank))
         metrics = train_step(fabric, model, optimizer, [b.to(fabric.device) for b in micro_batches], recipe.optim.clip)
         metrics["lr"] = scheduler.get_last_lr()[0]
-        metrics |= throughput.step(micro_batches, metrics.pop("target_tokens"), time.perf_counter() - began)
+        tokens, targets = metrics["tokens"], metrics.pop("target_tokens")
+        metrics |= throughput.step(micro_batches, tokens, targets, time.perf_counter() - began)
         scheduler.step()
         fabric.log_dict(_named("train", metrics), step=step)
         if step == 0:

@@ -94,16 +94,16 @@ class Throughput:
                 return
             yield item
 
-    def step(self, micro_batches: list[Batch], target_tokens: float, seconds: float) -> dict[str, float]:
-        """The metrics of a step that took so long, after its data was there; `target_tokens` are of all devices."""
-        tokens = sum(batch.tokens for batch in micro_batches)
-        targets = sum(batch.target_tokens for batch in micro_batches)
-        flops = self.work.flops(tokens, targets, sum(map(attended_pairs, micro_batches)), self.reference)
-        own = torch.tensor([tokens, flops], dtype=torch.float64, device=self.fabric.device)
-        tokens, flops = self.fabric.all_reduce(own, reduce_op="sum").tolist()
-        step = Counter(targets=target_tokens, tokens=tokens, flops=flops, seconds=seconds, waited=self.waited)
+    def step(self, micro_batches: list[Batch], tokens: float, targets: float, seconds: float) -> dict[str, float]:
+        """The metrics of a step that took so long, after its data was there; tokens and targets are of all devices."""
+        own = torch.tensor(sum(map(self._flops, micro_batches)), dtype=torch.float64, device=self.fabric.device)
+        flops = self.fabric.all_reduce(own, reduce_op="sum").item()
+        step = Counter(targets=targets, tokens=tokens, flops=flops, seconds=seconds, waited=self.waited)
         self.sums.update(step)
         return self._metrics(step)
+
+    def _flops(self, batch: Batch) -> int:
+        return self.work.flops(batch.tokens, batch.target_tokens, attended_pairs(batch), self.reference)
 
     def summary(self) -> str:
         """One line about all steps."""

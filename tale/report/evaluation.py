@@ -162,7 +162,10 @@ def _notes(run: EvaluationRun, rows: Sequence[Row], seconds: dict[str, float | N
         text = f"Every question was answered under {rows[0].seeds} seeds: means are over all answers, intervals are "
         text += "bootstraps over questions, each with all its answers; SD is that of the seeds' means. "
     text += "Tokens: means over all samples, right and wrong, bootstrap interval. "
-    text += f"Differences to {baseline}: paired by question, bootstrap. " if baseline else ""
+    if baseline:
+        verdicts = rows[0].bleu is None and not rows[0].seeds  # one a question
+        how = "accuracy's by the score interval, tokens' by a bootstrap" if verdicts else "bootstrap"
+        text += f"Differences to {baseline}: paired by question, {how}. "
     if any(value is not None for value in seconds.values()):
         text += "Seconds are the engine's wall time over all its questions together, not a single user's wait."
     return Text(text)

@@ -381,6 +381,9 @@ def test_budgets_that_were_asked_for_in_other_words_are_not_mixed(searched, tmp_
         run_estimate(estimate(tmp_path / "out", train=[ours, brief], **options))
     with pytest.raises(UserError, match=f"^grid: budget_line={re.escape(BRIEFLY)}, the training budget_line=None"):
         run_estimate(estimate(tmp_path / "out", train=[ours], grid=[brief], **options))
+    grid_of_others = searched("grid", "grid", stories(40, first=50))
+    with pytest.raises(UserError, match=f"^searched: budget_line={re.escape(BRIEFLY)}, the training budget_line=None"):
+        run_estimate(estimate(tmp_path / "out", train=[ours], grid=[grid_of_others], searched=[brief], **options))
     run_estimate(estimate(tmp_path / "out", train=[brief], **options))
     learnt = str(tmp_path / "out" / "constant")
     check_methods([replace(estimated(), estimator=learnt, budget_line=BRIEFLY)], stories(1), GREEDY)

@@ -22,7 +22,7 @@ from tale.records import Attempt, Record
 from tale.search.strategies import share_budget
 from tale.statistics import bootstrapped, wilson
 
-PAPERS = "the paper's"
+PAPERS = "the paper's"  # shown where a search has no budget_line of its own
 
 
 @dataclass(frozen=True)

@@ -99,9 +99,10 @@ def _held_out(recipe: EstimateRecipe, card: EstimatorCard) -> list[Ideal]:
     others = {record.tokenizer for record in records} - {card.tokenizer}
     if others:
         raise UserError(f"grid: its tokens are of {', '.join(sorted(others))}, the training's of {card.tokenizer}")
-    if others := {record.budget_line for record in records} - {card.budget_line}:
-        raise UserError(f"grid: {_lines(others)}, the training {_lines({card.budget_line})}")
     source = [record for file in recipe.searched for record in read_records(Path(file))] or records
+    for key, of in (("grid", records), ("searched", source)):
+        if others := {record.budget_line for record in of} - {card.budget_line}:
+            raise UserError(f"{key}: {_lines(others)}, the training {_lines({card.budget_line})}")
     found = ideals(
         [record for record in records if record.question.id in clean],
         {record.question.question_hash: record.budget for record in source if record.target},

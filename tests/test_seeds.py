@@ -13,7 +13,7 @@ from typing import Any
 import numpy
 import pytest
 from matplotlib.figure import Figure as Canvas
-from scripted import questions
+from scripted import BRIEFLY, questions
 
 from tale import prompts
 from tale.config import EvaluateRecipe, PriceConfig, ReportRecipe
@@ -148,10 +148,11 @@ def test_replies_that_lack_a_question_under_a_seed_are_refused(runs: dict[str, A
             read_replies(tmp_path / "replies.jsonl")
 
 
-def test_each_seeds_estimates_stand_by_themselves(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("line", "other"), [(None, BRIEFLY), (BRIEFLY, None)])
+def test_each_seeds_estimates_stand_by_themselves(tmp_path: Path, line: str | None, other: str | None) -> None:
     (asked,) = questions(1)
     rows = [
-        Reply("EP", "q/0", prompts.budgeted(asked, budget), "[[7]]", True, "7", "[[…]]", "stop", 4, 30, budget)
+        Reply("EP", "q/0", prompts.budgeted(asked, budget, line), "[[7]]", True, "7", "[[…]]", "stop", 4, 30, budget)
         for budget in (20, 30)
     ]
     estimates = [{"estimator_text": f"[[{row.budget}]]", "estimator_tokens": 5} for row in rows]
@@ -161,9 +162,11 @@ def test_each_seeds_estimates_stand_by_themselves(tmp_path: Path) -> None:
     )
     found = {
         name.split(" (")[0]: [one.value for one in of]
-        for name, of in replied(tmp_path / "replies.jsonl", [asked]).items()
+        for name, of in replied(tmp_path / "replies.jsonl", [asked], line).items()
     }
     assert found == {"EP, seed 3": [20], "EP, seed 4": [30]}
+    with pytest.raises(UserError, match="holds no zero-shot estimate of the grid's questions"):
+        replied(tmp_path / "replies.jsonl", [asked], other)
 
 
 # --- Numbers --------------------------------------------------------------------------------------------------------

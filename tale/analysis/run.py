@@ -111,7 +111,8 @@ def _show_curve(rows: Sequence[Step]) -> None:
 
 def _show_models(rows: Sequence[Model]) -> None:
     headings = ["records", "asked for by", "questions", "searched", "with β*", "elasticity point", "elastic",
-                "median point, tokens", "elastic questions %", "monotone % [95 %]", "from a budget up %"]  # fmt: skip
+                "median point, tokens", "elastic questions %", "monotone % [95 %]",
+                "from some budget up %"]  # fmt: skip
     cells = [
         [
             r.records,

@@ -95,9 +95,17 @@ def _searched(recipe: SearchRecipe, questions: Sequence[Question], engine: Journ
             bar.set_postfix_str(engine.cost.shown(recipe.prices), refresh=False)
             bar.update(done - bar.n)  # by nothing, too: drawn anew when it is time
 
-        sampling, strategy = Sampling(**vars(recipe.sampling)), _strategy(recipe)
-        asked = (recipe.samples, strategy, recipe.rule, recipe.window, recipe.budget_line)
-        records = search(questions, engine, sampling, *asked, answered)
+        records = search(
+            questions,
+            engine,
+            Sampling(**vars(recipe.sampling)),
+            recipe.samples,
+            _strategy(recipe),
+            recipe.rule,
+            window=recipe.window,
+            budget_line=recipe.budget_line,
+            answered=answered,
+        )
         write_records(file, records)
     print(f"{engine.cost.shown(recipe.prices)}, {engine.cost.seconds:,.0f} s of the engine")
     return file

@@ -7,24 +7,41 @@ from dataclasses import MISSING, dataclass, field
 from enum import Enum
 from typing import Any
 
+LARGEST = 2**31 - 1  # what every library takes as an integer, and more than any number here has to be
 
-def opt(
-    meaning: str,
-    default: Any = MISSING,
-    *,
-    least: float | None = None,
-    most: float = math.inf,
-    one_of: Any = None,
-    holds: str = "",
-) -> Any:
+
+@dataclass(frozen=True)
+class Bounds:
+    """Where a number lies: from `least` to `most`, or strictly `above` and `below`. NaN lies nowhere."""
+
+    least: float = -math.inf
+    above: float = -math.inf
+    below: float = math.inf
+    most: float = LARGEST
+
+    def hold(self, value: float) -> bool:
+        """Whether the number lies there."""
+        return self.least <= value <= self.most and self.above < value < self.below
+
+    def __str__(self) -> str:
+        words = {"at least": self.least, "above": self.above, "below": self.below, "at most": self.most}
+        return ", ".join(f"{word} {bound}" for word, bound in words.items() if math.isfinite(bound))
+
+
+def opt(meaning: str, default: Any = MISSING, *, one_of: Any = None, holds: str = "", **bounds: float) -> Any:
     """A field with its meaning, which `--help` prints; without a default the recipe must give it.
 
-    A number lies from `least` to `most`, a text is among `one_of`, or has `holds` in it.
+    A number, or each in a list of them, lies within `Bounds(**bounds)`; a text is among `one_of`, or has `holds` in it.
     """
-    metadata = {"help": meaning, "least": least, "most": most, "one_of": one_of, "holds": holds}
+    metadata = {"help": meaning, "bounds": Bounds(**bounds) if bounds else None, "one_of": one_of, "holds": holds}
     if isinstance(default, list):
         return field(default_factory=lambda: list(default), metadata=metadata)
     return field(default="???" if default is MISSING else default, metadata=metadata)
+
+
+def seed_of(what: str, default: Any) -> Any:
+    """A field for a seed, or several: what torch, NumPy and vLLM all take."""
+    return opt(what, default, least=0, most=2**32 - 1)
 
 
 def group(kind: type) -> Any:
@@ -87,30 +104,30 @@ class BenchmarkConfig:
     path: str | None = opt("local JSONL file; default: downloaded from where it is published", None)
     split: str = opt("split where it is published; for problems: warmup, train, test or test_new", "test")
     part: Part = opt("all, or one side of the split by context: train or test", Part.all)
-    held_out: float = opt("share of contexts on the test side", 0.3, least=0, most=1)
+    held_out: float = opt("share of contexts on the test side", 0.3, above=0, below=1)
     count: int | None = opt("questions drawn at random, after splitting; default: all", None, least=1)
-    seed: int = opt("of the split, of the draw and of generated problems", 0)
+    seed: int = seed_of("of the split, of the draw and of generated problems", 0)
 
 
 @dataclass
 class SamplingConfig:
     max_tokens: int = opt("longest completion; one that reaches it is cut off", 512, least=1)
     temperature: float = opt("0: greedy decoding", 0.0, least=0)
-    seed: int = opt("of sampling at a temperature above 0 (A.3: 1024)", 1024)
+    seed: int = seed_of("of sampling at a temperature above 0 (A.3: 1024)", 1024)
 
 
 @dataclass
 class VllmConfig:
     tensor_parallel: int = opt("devices that share each layer", 1, least=1)
     data_parallel: int = opt("copies of the model, each with a share of the prompts", 1, least=1)
-    memory: float = opt("share of each device's memory that weights and cache may take", 0.9, least=0, most=1)
+    memory: float = opt("share of each device's memory that weights and cache may take", 0.9, above=0, most=1)
 
 
 @dataclass
 class EndpointConfig:
     url: str | None = opt("where an OpenAI-compatible server listens, up to /v1; default: OpenAI itself", None)
     key: str = opt("name of the environment variable that holds the key; a local server needs none", "OPENAI_API_KEY")
-    timeout: float = opt("seconds until a call is given up and made again", 600.0, least=0)
+    timeout: float = opt("seconds until a call is given up and made again", 600.0, above=0)
     retries: int = opt("times that a call is made again after 429, 5xx, a time-out or a lost connection", 5, least=0)
     tokenizer: str | None = opt("hub id or folder that counts tokens; default: the endpoint's own usage figures", None)
     grouped: bool = opt("all samples of a prompt in one call (n), the prompt paid once; needs tokenizer", False)
@@ -166,7 +183,9 @@ class SearchRecipe:
         one_of=("greedy", "minimum", "bisection", "printed", "grid"),
     )
     grid: list[float] = opt(
-        "budgets of strategy=grid, as shares of the vanilla answer's tokens (Table 8's)", [0.03125, 0.0625, 0.25, 1.0]
+        "budgets of strategy=grid, as shares of the vanilla answer's tokens (Table 8's)",
+        [0.03125, 0.0625, 0.25, 1.0],
+        above=0,
     )
     budget_line: str | None = opt(
         "last line of a prompt with a budget, {budget} standing for it; default: the paper's (Table 1)",
@@ -190,8 +209,8 @@ class DataConfig:
     max_length: int = opt(
         "longest example, prompt and answer, in tokens; longer ones are left out and counted", 1024, least=1
     )
-    validation: float = opt("share of contexts held out for the validation loss", 0.1, least=0, most=1)
-    seed: int = opt("of the validation split and of generated problems", 0)
+    validation: float = opt("share of contexts held out for the validation loss", 0.1, least=0, below=1)
+    seed: int = seed_of("of the validation split and of generated problems", 0)
 
 
 MEANS = ("example", "token")
@@ -201,26 +220,26 @@ MEANS = ("example", "token")
 class LossConfig:
     mean: str = opt("sft: sum over tokens, mean over 'example's (the paper) or over 'token's", "example", one_of=MEANS)
     reference: bool = opt("dpo: subtract the base model's margin (standard DPO); the paper's is false", False)
-    beta: float = opt("dpo: factor on the margin; the paper's loss is 1", 1.0, least=0)
+    beta: float = opt("dpo: factor on the margin; the paper's loss is 1", 1.0, above=0)
     length_normalised: bool = opt("score an answer by its tokens' mean log-probability, not by the sum", False)
 
 
 @dataclass
 class LoraConfig:
     rank: int = opt("rank (A.3: 8)", 8, least=1)
-    alpha: int = opt("scale (A.3: 32)", 32)
-    dropout: float = opt("dropout before the adapter", 0.05, least=0, most=1)
+    alpha: int = opt("scale (A.3: 32)", 32, least=1)
+    dropout: float = opt("dropout before the adapter", 0.05, least=0, below=1)
     modules: list[str] = opt("names of the adapted linear layers", ["q_proj", "v_proj"])
     start: str | None = opt("adapter folder of the same shape to go on from, in place of a fresh adapter", None)
 
 
 @dataclass
 class OptimConfig:
-    lr: float = opt("peak learning rate (A.3: 1e-4 SFT, 3e-5 DPO)", 1e-4, least=0)
+    lr: float = opt("peak learning rate (A.3: 1e-4 SFT, 3e-5 DPO)", 1e-4, above=0)
     weight_decay: float = opt("AdamW's, on the adapters (A.3: 0.01 SFT, 0.001 DPO)", 0.01, least=0)
     warmup: float = opt("share of the steps over which the rate rises linearly", 0.03, least=0, most=1)
     decay: str = opt("what follows: cosine, linear or constant", "cosine", one_of=("cosine", "linear", "constant"))
-    clip: float = opt("largest norm of the gradient", 1.0, least=0)
+    clip: float = opt("largest norm of the gradient", 1.0, above=0)
     kind: str = opt(
         "adamw, or with its state in 8 bits: adamw_8bit, paged_adamw_8bit (CUDA alone)",
         "adamw",
@@ -240,7 +259,7 @@ class TrainConfig:
     compile: bool = opt(
         "compile the decoder layers (torch.compile); the first steps take minutes, the others less", False
     )
-    seed: int = opt("of initial adapters, data order and dropout", 0)
+    seed: int = seed_of("of initial adapters, data order and dropout", 0)
 
 
 @dataclass
@@ -286,7 +305,7 @@ class MethodConfig:
     kind: MethodKind = opt("direct, vanilla, budget, searched or estimated (TALE-EP)")
     label: str | None = opt("name in tables; default: the kind", None)
     adapter: str | None = opt("adapter folder to answer with (TALE-PT: kind vanilla with an adapter)", None)
-    budget: int | None = opt("for kind budget: tokens", None)
+    budget: int | None = opt("for kind budget: tokens", None, least=1)
     records: str | None = opt("for kind searched: records.jsonl of a search over the same questions", None)
     estimator: str | None = opt(
         "for kind estimated: folder of an estimator that scripts/estimate.py trained; default: zero-shot by a model",
@@ -295,7 +314,7 @@ class MethodConfig:
     estimator_model: ModelConfig | None = opt(
         "for kind estimated, zero-shot: another model than the evaluated one, on the same engine", None
     )
-    alpha: float = opt("for kind estimated: factor on the estimate (A.8)", 1.0)
+    alpha: float = opt("for kind estimated: factor on the estimate (A.8)", 1.0, above=0)
     budget_line: str | None = opt(
         "for kinds with a budget: last line of the prompt, {budget} standing for it; default: the paper's (Table 1)",
         None,
@@ -313,7 +332,7 @@ class EvaluateRecipe:
     sampling: SamplingConfig = group(SamplingConfig)
     engine: EngineConfig = group(EngineConfig)
     methods: list[MethodConfig] = opt("what to compare; differences are to the first plain vanilla")
-    seeds: list[int] = opt(
+    seeds: list[int] = seed_of(
         "every question is answered once for each, in place of sampling.seed; several need a temperature", []
     )
     margin: float = opt("points of accuracy that a method may lose and still count as not worse", 3.0, least=0.1)
@@ -346,13 +365,13 @@ class EstimateRecipe:
     replies: list[str] = opt(
         "replies.jsonl of evaluations of the grid's questions, whose zero-shot estimates are scored too", []
     )
-    coverage: float = opt("share of questions for which the conformal budget is to reach β*", 0.9, least=0, most=1)
-    calibration: float = opt("share of the training contexts kept apart to calibrate that", 0.3, least=0, most=1)
+    coverage: float = opt("share of questions for which the conformal budget is to reach β*", 0.9, above=0, below=1)
+    calibration: float = opt("share of the training contexts kept apart to calibrate that", 0.3, above=0, below=1)
     ridge: float | None = opt(
-        "strength of the regression's ridge; default: by cross-validation over contexts", None, least=0
+        "strength of the regression's ridge; default: by cross-validation over contexts", None, above=0
     )
-    alpha: float = opt("factor on every estimate (A.8)", 1.0)
-    seed: int = opt("of the split into fitting and calibration", 0)
+    alpha: float = opt("factor on every estimate (A.8)", 1.0, above=0)
+    seed: int = seed_of("of the split into fitting and calibration", 0)
 
 
 @dataclass

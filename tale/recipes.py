@@ -7,7 +7,6 @@ range is one error that names key and file, before anything is loaded.
 from __future__ import annotations
 
 import dataclasses
-import math
 import re
 import typing
 from collections.abc import Callable
@@ -21,6 +20,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from tale.config import (
+    LARGEST,
     AnalyseRecipe,
     AskRecipe,
     Dtype,
@@ -133,7 +133,8 @@ def _rows(kind: type, prefix: str = "") -> typing.Iterator[tuple[str, str, str, 
         default = item.default_factory() if item.default_factory is not MISSING else item.default
         default = default.value if isinstance(default, Enum) else default
         shown = " (required)" if default == "???" else f" [{default}]"
-        yield key, _type_name(hint), shown, item.metadata["help"]
+        bounds = str(item.metadata["bounds"] or "").removesuffix(f", at most {LARGEST}")
+        yield key, _type_name(hint), shown, item.metadata["help"] + (f"; {bounds}" if bounds else "")
         if typing.get_origin(hint) is list and dataclasses.is_dataclass(typing.get_args(hint)[0]):
             yield from _rows(typing.get_args(hint)[0], key + "[i].")
 
@@ -230,13 +231,13 @@ def _check_range(section: Any, where: Callable[[str], str], prefix: str = "") ->
         for i, entry in enumerate(value if isinstance(value, list) else []):
             if dataclasses.is_dataclass(entry):
                 _check_range(entry, where, f"{key}[{i}].")
-        least, most, one_of, holds = (item.metadata.get(name) for name in ("least", "most", "one_of", "holds"))
+        bounds, one_of, holds = (item.metadata.get(name) for name in ("bounds", "one_of", "holds"))
         if holds and value is not None and holds not in value:
             raise UserError(f"{where(key)}{key}={value}: must have {holds} in it")
         if one_of and value not in one_of:
             raise UserError(f"{where(key)}{key}={value}: one of {', '.join(name or 'null' for name in one_of)}")
-        if least is not None and value is not None and not least <= value <= most:
-            bounds = f"at least {least}" if most == math.inf else f"from {least} to {most}"
+        numbers = value if isinstance(value, list) else [] if value is None else [value]
+        if bounds and not all(map(bounds.hold, numbers)):
             raise UserError(f"{where(key)}{key}={value}: must be {bounds}")
 
 

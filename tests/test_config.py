@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 import runpy
 import sys
@@ -345,7 +346,7 @@ def test_the_last_of_two_equal_keys_counts() -> None:
         ),
         (TrainRecipe, ["recipe=tiny/sft", "optim.decay=cosin"], "optim.decay=cosin: one of cosine, linear, constant"),
         (TrainRecipe, ["recipe=tiny/sft", "train.batch_size=0"], "train.batch_size=0: must be at least 1"),
-        (TrainRecipe, ["recipe=tiny/sft", "data.validation=1.5"], "data.validation=1.5: must be from 0 to 1"),
+        (TrainRecipe, ["recipe=tiny/sft", "data.validation=1.5"], "data.validation=1.5: must be at least 0, below 1"),
         (SearchRecipe, ["recipe=tiny/search", "sampling.temperature=.nan"], "sampling.temperature=nan: must be at lea"),
         (
             SearchRecipe,
@@ -399,13 +400,61 @@ def test_a_wrong_file_is_refused_by_file_and_key_or_line(content: str | bytes, m
 
 @pytest.mark.parametrize(("section", "key"), FIELDS, ids=lambda part: getattr(part, "__name__", part))
 def test_numbers_have_bounds_that_their_defaults_keep(section: type, key: str) -> None:
-    """All but seeds and what is checked with its method; `lora.alpha` may be anything."""
-    item = section.__dataclass_fields__[key]
-    if typing.get_type_hints(section)[key] not in (int, float, int | None) or key in ("seed", "alpha", "budget"):
-        return
-    assert item.metadata["least"] is not None
-    if item.default not in (None, "???"):
-        assert item.metadata["least"] <= item.default <= item.metadata["most"]
+    """No bounds hold NaN, what is infinite, or an integer of 400 digits."""
+    item, hint = section.__dataclass_fields__[key], typing.get_type_hints(section)[key]
+    bounds = item.metadata.get("bounds")
+    assert bool(bounds) == ({hint, *typing.get_args(hint)} & {int, float} != set())
+    if bounds:
+        default = item.default_factory() if item.default is dataclasses.MISSING else item.default
+        assert all(map(bounds.hold, default if isinstance(default, list) else [default] if default else []))
+        assert not any(map(bounds.hold, (math.nan, math.inf, -math.inf, 10**400, -(10**400), -1)))
+
+
+NO_NUMBER_OF = {
+    TrainRecipe: {
+        "optim.clip": ["0", ".nan", ".inf"],
+        "optim.lr": ["0", "-1e-4", ".nan"],
+        "optim.warmup": ["1.1", ".nan"],
+        "optim.weight_decay": ["-1", ".inf"],
+        "lora.dropout": ["1", ".nan"],
+        "lora.alpha": ["0", "-32"],
+        "lora.rank": ["0", "9999999999"],
+        "loss.beta": ["0", ".nan", ".inf"],
+        "data.validation": ["1", ".nan"],
+        "train.seed": ["-1", "4294967296"],
+        "data.seed": ["-1"],
+    },
+    SearchRecipe: {
+        "grid": ["[0.5, .nan]", "[.inf]", "[0]", "[-1]"],
+        "benchmark.held_out": ["0", "1", ".nan"],
+        "benchmark.seed": ["-1"],
+        "sampling.seed": ["-1"],
+        "sampling.temperature": [".inf", ".nan"],
+        "sampling.max_tokens": ["1" + "0" * 400],
+        "engine.prefix_cache": [".nan"],
+        "engine.vllm.memory": ["0"],
+        "engine.endpoint.timeout": ["0", ".inf"],
+        "prices.output": [".nan", ".inf"],
+    },
+    EvaluateRecipe: {"seeds": ["[1, -1]"], "methods[0].alpha": ["0", ".nan"], "methods[0].budget": ["0"]},
+    EstimateRecipe: {"coverage": ["0", "1"], "calibration": ["0", "1"], "ridge": ["0", ".nan"], "alpha": ["0", ".inf"]},
+}
+BASIS = {
+    TrainRecipe: ["recipe=tiny/sft"],
+    SearchRecipe: ["recipe=tiny/search"],
+    EvaluateRecipe: ["recipe=tiny/eval"],
+    EstimateRecipe: ["train=[a]", "output=o"],
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "key", "value"),
+    [(kind, key, value) for kind, keys in NO_NUMBER_OF.items() for key, values in keys.items() for value in values],
+    ids=lambda value: value[:20] if isinstance(value, str) else "",
+)
+def test_a_number_that_would_train_nothing_or_mean_nothing_is_refused(kind: type[Recipe], key: str, value: str) -> None:
+    with pytest.raises(UserError, match=rf"^{re.escape(key)}=.*: must be "):
+        load(kind, [*BASIS[kind], f"{key}={value}"])
 
 
 def test_nothing_but_dataclasses_and_enums_makes_a_recipe() -> None:

@@ -184,7 +184,6 @@ def test_labels_name_the_method_the_adapters_run_or_what_the_recipe_says() -> No
         ([method("budget")], "methods.0..budget: kind budget needs a positive"),
         ([method("direct"), method("budget", budget=0)], "methods.1..budget: "),
         ([method("vanilla", budget_line=BRIEFLY)], "methods.0..budget_line: kind vanilla asks for no budget"),
-        ([method("estimated", alpha=0.0)], "methods.0..alpha=0.0: must be positive"),
         ([method("searched")], "methods.0..records: kind searched needs"),
         ([method("searched", records="nowhere/records.jsonl")], "nowhere/records.jsonl: cannot be read"),
     ],

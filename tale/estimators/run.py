@@ -80,8 +80,6 @@ def train_estimators(recipe: EstimateRecipe) -> tuple[dict[str, Trained], Estima
 def _check(recipe: EstimateRecipe) -> None:
     if not recipe.train:
         raise UserError("train: none given; train=[runs/search/records.jsonl]")
-    if not recipe.alpha > 0:
-        raise UserError(f"alpha={recipe.alpha}: must be positive")
     for key in ("searched", "replies"):
         if getattr(recipe, key) and not recipe.grid:
             raise UserError(f"{key}: only with grid, the search to score on")

@@ -205,8 +205,6 @@ def check_methods(methods: Sequence[MethodConfig], questions: Sequence[Question]
 
 
 def _check_estimator(method: MethodConfig, where: str) -> None:
-    if method.kind is MethodKind.estimated and not method.alpha > 0:
-        raise UserError(f"{where}.alpha={method.alpha}: must be positive")
     if (method.estimator or method.estimator_model) and method.kind is not MethodKind.estimated:
         raise UserError(f"{where}: an estimator is for kind estimated, not for {method.kind.value}")
     if method.estimator and method.estimator_model:

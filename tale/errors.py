@@ -5,9 +5,15 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+from tale.secrets import veiled
+from tale.text import printable
+
 
 class UserError(ValueError):
-    """Bad input. The message names the file, line or key, and how to mend it."""
+    """Bad input. The message names the file, line or key, and how to mend it: one line, printable, without secrets."""
+
+    def __init__(self, message: object):
+        super().__init__(printable(veiled(str(message))))
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

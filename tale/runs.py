@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
-import re
 import shlex
 import subprocess
 import sys
@@ -16,12 +15,11 @@ from typing import Any
 from tale.errors import UserError
 from tale.files import write_atomic
 from tale.recipes import to_yaml
+from tale.secrets import veiled
 
 PACKAGES = ("lightning", "torch", "transformers", "peft", "bitsandbytes", "datasets", "omegaconf", "tensorboard")
 # By scoring: the source file that grades, and the library it asks.
 GRADERS = {"accuracy": ("answers.py", "math-verify"), "bleu": ("bleu.py", "sacrebleu")}
-# Anything that looks like a token on the command line (Hugging Face, OpenAI style) is not written down.
-SECRET = re.compile(r"\b(hf_|sk-)\w[\w-]+")
 
 
 def start_run(recipe: Any, folder: Path | None = None, scoring: str = "accuracy", **identity: Any) -> Path:
@@ -32,7 +30,7 @@ def start_run(recipe: Any, folder: Path | None = None, scoring: str = "accuracy"
     folder = folder or Path(recipe.output)
     write_atomic(folder / "recipe.yaml", to_yaml(recipe))
     described = {
-        "command": SECRET.sub(r"\1…", shlex.join(sys.argv)),
+        "command": shlex.join(map(veiled, sys.argv)),
         **identity,
         "commit": code_version(),
         "code": code_hash(),

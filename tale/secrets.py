@@ -1,0 +1,53 @@
+"""Keys and passwords: how they are known, so that none is kept or shown. A run is given them by the environment."""
+
+from __future__ import annotations
+
+import os
+import re
+
+# Keys of Hugging Face, OpenAI and others; all have digits.
+TOKEN = re.compile(r"\b(hf_|sk-|gsk_|xai-|nvapi-|ghp_|github_pat_|glpat-|AKIA|AIza)(?=[\w-]*\d)[\w-]{12,}")
+NAMED = re.compile(r"(KEY|TOKEN|SECRET|PASSWORD)$", re.IGNORECASE)  # a variable of this name holds one
+SHORTEST = 8  # characters; a placeholder such as EMPTY is none
+VARIABLE = r"\$[A-Z_][A-Z0-9_]*"
+URL = re.compile(r"\b([a-z][a-z0-9+.-]*://)(\S*@)?([^\s?#]*)([?#]\S*)?", re.IGNORECASE)
+USER = re.compile(rf"(?:{VARIABLE}|[\w.%+-]+(?=:))(?::{VARIABLE})?@")
+QUERY = re.compile(rf"(?:[\w.-]+={VARIABLE}|api-version=[\w.-]+)?[\"'.,:)}}\]]*")  # with what may follow in a sentence
+
+
+def secret_in(text: str) -> str | None:
+    """What in a text must not be kept, without repeating it, and the remedy; None where there is nothing."""
+    if TOKEN.search(text):
+        return "looks like a key; give keys by the environment alone"
+    for name, value in _kept_by_the_environment():
+        if value in text:
+            return f"has the value of the environment variable {name} in it; leave it out"
+    if any(_hidden(url) != url.group() for url in URL.finditer(text)):
+        return (
+            "a password in a url, and every value behind its ?, is given by the environment: write "
+            "'http://me:$PASSWORD@host/v1?key=$KEY' with the names of variables (api-version may stand as it is)"
+        )
+    return None
+
+
+def veiled(text: str) -> str:
+    """The text with a `…` in place of every secret."""
+    for _, value in _kept_by_the_environment():
+        text = text.replace(value, "…")
+    return URL.sub(_hidden, TOKEN.sub(r"\1…", text))
+
+
+def _kept_by_the_environment() -> list[tuple[str, str]]:
+    return [(name, value) for name, value in os.environ.items() if NAMED.search(name) and len(value) >= SHORTEST]
+
+
+def _hidden(url: re.Match[str]) -> str:
+    scheme, user, place, query = (part or "" for part in url.groups())
+    parts = re.split(r"([?#&;])", query)  # separators at the odd places
+    parts[::2] = [part if QUERY.fullmatch(part) else _named(part) for part in parts[::2]]
+    return f"{scheme}{user if not user or USER.fullmatch(user) else '…@'}{place}{''.join(parts)}"
+
+
+def _named(part: str) -> str:
+    name, _, value = part.partition("=")
+    return f"{name}=…" if value.strip("=") else "…"

@@ -19,12 +19,14 @@ from huggingface_hub.errors import GatedRepoError, LocalEntryNotFoundError, Repo
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, BertConfig, PreTrainedTokenizerFast
 
-from tale.config import ModelConfig
+from tale.config import ModelConfig, SearchRecipe
 from tale.data.problems import load as load_problems
 from tale.models import base
 from tale.models.base import resolve
 from tale.models.lora import AdapterCard, save_adapter
+from tale.recipes import load
 from tale.records import write_records
+from tale.search.run import run_search
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -262,6 +264,20 @@ def test_a_gated_model_tells_the_licence_page_and_the_token(refused: Refusal, mo
     says("https://huggingface.co/meta-llama/Llama-3.1-8B-Instruct.* HF_TOKEN", message)
 
 
+def test_a_dry_run_without_the_gated_tokenizer_says_what_can_be_said(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Halving from 1,024 tokens asks 10 budgets: 5 · (1 + 10) calls of 1,024 tokens, at $2 a million."""
+    hub_says(GatedRepoError, monkeypatch)
+    given = ["benchmark.name=problems", "benchmark.split=train", "benchmark.count=5", "prices.output=2"]
+    assert run_search(load(SearchRecipe, ["recipe=search_llama8b", "dry_run=true", *given])) is None
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith(
+        "at most 5 questions × 1 samples × (vanilla + 10 budgets) = 55 calls, 56,320 output tokens, $0.11 for these; "
+        "the prompts' tokens are left open: model.source: meta-llama/Llama-3.1-8B-Instruct is gated. "
+    )
+
+
 @pytest.mark.parametrize("kind", [LocalEntryNotFoundError, RepositoryNotFoundError])
 def test_a_model_that_the_hub_does_not_give_is_named(
     kind: type, refused: Refusal, monkeypatch: pytest.MonkeyPatch
@@ -278,6 +294,8 @@ def test_a_package_that_is_not_installed_is_named(refused: Refusal) -> None:
 
 def test_a_device_that_is_not_there_is_named(refused: Refusal, tiny: str) -> None:
     says("^engine.device=cuda:9: ", refused("search", "recipe=tiny/search", tiny, "engine.device=cuda:9"))
+    for device in ("meta", "cpu:nine", "", "xla"):
+        says(f"^engine.device={device}: ", refused("search", "recipe=tiny/search", tiny, f"engine.device={device}"))
 
 
 @pytest.mark.parametrize("override", ["accelerator=gpuu", "devices=0", "devices=many"])

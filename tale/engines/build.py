@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import cache, partial
 from pathlib import Path
 
+from tale.chat import Chat
 from tale.config import EngineConfig, ModelConfig
 from tale.engines.base import Completion, Engine, More, Request, Sampling, nothing
 from tale.engines.endpoint import EndpointEngine, RemoteModel
@@ -13,7 +14,7 @@ from tale.engines.journal import JournaledEngine
 from tale.engines.transformers import TransformersEngine, find_device
 from tale.engines.vllm import VllmEngine
 from tale.errors import UserError
-from tale.models.base import BaseModel, adapter_fingerprint, resolve
+from tale.models.base import BaseModel, adapter_fingerprint, resolve, tokenizer_alone
 from tale.models.lora import load_adapter
 
 AnyModel = BaseModel | RemoteModel
@@ -23,17 +24,37 @@ def find_model(model: ModelConfig, engine: EngineConfig) -> AnyModel:
     """The model that a recipe names: weights on this machine, or a name that an endpoint knows.
 
     Raises:
-        UserError: it is missing, gated or not a causal language model, or the endpoint cannot be asked for it.
+        UserError: it is missing, gated or not a causal language model, or the engine cannot be asked for it.
+    """
+    check_model(model, engine)
+    if engine.kind != "openai":
+        return resolve(model)
+    return RemoteModel(model.source, engine.endpoint.url, engine.endpoint.tokenizer, model.template.value)
+
+
+def find_chat(model: ModelConfig, engine: EngineConfig) -> Chat | None:
+    """The tokenizer that counts the model's prompts, without weights; None where an endpoint's usage does.
+
+    Raises:
+        UserError: it is missing, gated or cannot be read.
+    """
+    if engine.kind != "openai":
+        return tokenizer_alone(model.source, model.template.value, "model.source")
+    return find_model(model, engine).chat()
+
+
+def check_model(model: ModelConfig, engine: EngineConfig) -> None:
+    """Refuse what the engine cannot do with a model.
+
+    Raises:
+        UserError: it is quantised or merged where that is not in our hands.
     """
     if model.quantize and engine.kind != "transformers":
         raise UserError(f"model.quantize={model.quantize}: of engine.kind=transformers alone; leave it out")
-    if engine.kind != "openai":
-        return resolve(model)
-    if model.merge:
+    if model.merge and engine.kind == "openai":
         raise UserError(
             "model.merge: an endpoint has its own weights; merge with scripts/merge.py and serve the result"
         )
-    return RemoteModel(model.source, engine.endpoint.url, engine.endpoint.tokenizer, model.template.value)
 
 
 def engines(

@@ -10,11 +10,12 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import parse_qsl, urlsplit
 
-from tale.chat import Chat, read_chat
+from tale.chat import Chat
 from tale.config import EndpointConfig
 from tale.engines.base import Completion, More, Request, Sampling, nothing
 from tale.engines.reply import NoCompletionError, Reply
 from tale.errors import UserError
+from tale.models.base import tokenizer_alone
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI, OpenAIError
@@ -46,7 +47,7 @@ class RemoteModel:
         """
         if self.tokenizer is None:
             return None
-        return read_chat(self.tokenizer, self.template, "engine.endpoint.tokenizer")
+        return tokenizer_alone(self.tokenizer, self.template, "engine.endpoint.tokenizer")
 
 
 class EndpointEngine:

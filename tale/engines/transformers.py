@@ -165,7 +165,9 @@ def find_device(name: str) -> torch.device:
     if name == "auto":
         return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
     try:
-        return torch.empty(0, device=name).device
+        made = torch.zeros(1, device=name)
+        made.item()  # "meta" is a device that holds no values
+        return made.device
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"engine.device={name}: {reason}; auto takes what there is") from error

@@ -32,7 +32,8 @@ from tale.errors import UserError
 from tale.hardware import fast_dtype
 from tale.models.architectures import check_blocks, never_repacked
 
-HUB_FILES = ["*.json", "*.safetensors", "*.jinja", "tokenizer*", "*.model"]
+TOKENIZER_FILES = ["*.json", "*.jinja", "tokenizer*", "*.model"]
+HUB_FILES = [*TOKENIZER_FILES, "*.safetensors"]
 
 
 @dataclass(frozen=True)
@@ -128,7 +129,7 @@ def resolve(config: ModelConfig) -> BaseModel:
     Raises:
         UserError: it is missing, gated or not a causal language model.
     """
-    folder = _locate(config.source)
+    folder = locate(config.source, HUB_FILES)
     _check_causal(folder, config.source)
     merge = Path(config.merge) if config.merge else None
     if merge and not (merge / "adapter_model.safetensors").is_file():
@@ -154,23 +155,37 @@ def cache_folder() -> Path:
     return Path(os.environ.get("TALE_CACHE", Path.home() / ".cache" / "tale"))
 
 
-def _locate(source: str) -> Path:
+def tokenizer_alone(source: str, template: str, key: str) -> Chat:
+    """The tokenizer of a hub id, folder or package, which the recipe names under `key`; no weights are fetched.
+
+    Raises:
+        UserError: it is missing, gated or cannot be read.
+    """
+    return read_chat(locate(source, TOKENIZER_FILES, key), template, key)
+
+
+def locate(source: str, files: list[str], key: str = "model.source") -> Path:
+    """The folder of a hub id (with these of its files), folder or package, which the recipe names under `key`.
+
+    Raises:
+        UserError: it is missing or gated.
+    """
     if source.startswith("pypi:"):
         return _convert_gguf(source.removeprefix("pypi:"))
     if (folder := Path(source).expanduser()).is_dir():
         return folder
     if source.startswith((".", "/", "~")) or source.count("/") > 1:
-        raise UserError(f"model.source: no folder {source!r}")
+        raise UserError(f"{key}: no folder {source!r}")
     try:
-        return Path(snapshot_download(source, allow_patterns=HUB_FILES))
+        return Path(snapshot_download(source, allow_patterns=files))
     except GatedRepoError as error:
         raise UserError(
-            f"model.source: {source} is gated. Accept its licence at https://huggingface.co/{source}, then put a read "
+            f"{key}: {source} is gated. Accept its licence at https://huggingface.co/{source}, then put a read "
             "token into the environment variable HF_TOKEN"
         ) from error
     except (RepositoryNotFoundError, LocalEntryNotFoundError, HfHubHTTPError, OSError, ValueError) as error:
         raise UserError(
-            f"model.source: {source!r} is no local folder and the hub did not give it ({type(error).__name__}). See "
+            f"{key}: {source!r} is no local folder and the hub did not give it ({type(error).__name__}). See "
             f"https://huggingface.co/{source} for its name and licence; a private or gated model also needs HF_TOKEN"
         ) from error
 

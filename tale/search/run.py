@@ -21,7 +21,7 @@ from tale.data.question import Question
 from tale.data.selection import scoring, select
 from tale.devices import launch, make_fabric
 from tale.engines import Sampling
-from tale.engines.build import engines, find_model
+from tale.engines.build import check_model, engines, find_chat, find_model
 from tale.engines.journal import JournaledEngine
 from tale.errors import UserError
 from tale.records import Attempt, Record, each_record, write_records
@@ -40,11 +40,12 @@ def run_search(recipe: SearchRecipe) -> Path | None:
     _check(recipe)
     if recipe.shard == "join":
         return _finished(join(recipe, _questions(recipe)[0]))
-    shard, model = parse(recipe.shard), find_model(recipe.model, recipe.engine)
-    questions, dropped = _questions(recipe)
+    shard = parse(recipe.shard)
     if recipe.dry_run:
-        print(most_work(recipe, shard.take(questions), model.chat()))
+        print(most_work(recipe, shard.take(_questions(recipe)[0]), *_tokenizer(recipe)))
         return None
+    model = find_model(recipe.model, recipe.engine)
+    questions, dropped = _questions(recipe)
     fabric = _launched(recipe)
     if fabric:
         shard = shard.part(fabric.global_rank + 1, fabric.world_size)
@@ -155,10 +156,19 @@ def _strategy(recipe: SearchRecipe) -> Callable[[Attempt], Search]:
     return partial(strategy, shares=recipe.grid) if recipe.strategy == "grid" else strategy
 
 
-def most_work(recipe: SearchRecipe, questions: Sequence[Question], chat: Chat | None) -> str:
+def _tokenizer(recipe: SearchRecipe) -> tuple[Chat | None, str]:
+    """The tokenizer that counts prompts, or None and why: an endpoint's own, or one that is not to be had here."""
+    check_model(recipe.model, recipe.engine)
+    try:
+        return find_chat(recipe.model, recipe.engine), "engine.endpoint.tokenizer would tell"
+    except UserError as error:
+        return None, str(error)
+
+
+def most_work(recipe: SearchRecipe, questions: Sequence[Question], chat: Chat | None, unknown: str = "") -> str:
     """What the search can take at most: every vanilla answer as long as it may be, and every answer right.
 
-    Without a tokenizer (an endpoint's own) there is no saying how many tokens the prompts have.
+    Without a tokenizer the prompts' tokens are left open; `unknown` says why there is none.
     """
     limit, each = recipe.sampling.max_tokens, recipe.samples
     budgets = most_calls(_strategy(recipe), limit)
@@ -168,7 +178,8 @@ def most_work(recipe: SearchRecipe, questions: Sequence[Question], chat: Chat | 
         f"{calls * limit:,} output tokens"
     )
     if chat is None:
-        return f"{text}; engine.endpoint.tokenizer would tell the prompts' too"
+        paid = dollars(recipe.prices, 0, calls * limit)
+        return f"{text}{f', ${paid:,.2f} for these' if paid else ''}; the prompts' tokens are left open: {unknown}"
     vanilla = sum(len(chat.prompt_ids(prompts.vanilla(q))) for q in questions)
     budgeted = sum(len(chat.prompt_ids(prompts.budgeted(q, limit, recipe.budget_line))) for q in questions)
     prompt_tokens = each * (vanilla + budgets * budgeted)

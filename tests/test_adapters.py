@@ -129,6 +129,22 @@ def test_a_folder_without_an_adapter_or_with_a_damaged_card_is_named(copied: Pat
         read_card(copied)
 
 
+def test_a_card_with_the_hashes_of_an_earlier_version_is_written_anew_from_the_checkpoint(
+    trained: Trained, tmp_path: Path
+) -> None:
+    """Such a card says nothing of hashes. No step is trained again, so the weights are the same bytes."""
+    shutil.copytree(Path(trained.recipe.output), tmp_path / "run")
+    adapter = tmp_path / "run" / "adapter"
+    weights, card = (adapter / name for name in ("adapter_model.safetensors", "tale.json"))
+    saved = weights.read_bytes(), card.read_bytes()
+    old = {key: value for key, value in json.loads(saved[1]).items() if key != "hashes"}
+    card.write_text(json.dumps(old | {"questions": ["0123456789abcdef"]}))
+    with pytest.raises(UserError, match=r"adapter/tale\.json: identifies questions by version 1 .*resume=auto"):
+        read_card(adapter)
+    run.train(replace(trained.recipe, output=str(tmp_path / "run"), resume="auto"))
+    assert (weights.read_bytes(), card.read_bytes()) == saved
+
+
 def test_an_unknown_module_is_named_with_the_known_ones(tiny_model_folder: Path) -> None:
     with pytest.raises(UserError, match=r"no linear layer named qproj; this model has down_proj, .*q_proj"):
         add_lora(base_of(tiny_model_folder).load(), LoraConfig(modules=["qproj", "v_proj"]), "tiny-llama")

@@ -89,10 +89,21 @@ def test_records_without_a_target_are_left_out_and_counted(module) -> None:
 
 def test_a_question_in_two_files_is_learnt_once(module) -> None:
     data = module(
-        "sft", [record("a/1", CATS, "first")], [record("b/1", CATS.upper(), "second"), record("b/2", DOGS, "4")]
+        "sft", [record("a/1", CATS, "first")], [record("b/1", f" {CATS}\n", "second"), record("b/2", DOGS, "4")]
     )
     assert [e.id for e in data.train] == ["a/1", "b/2"]
     assert data.left_out == {"duplicate question": 1}
+
+
+def test_records_of_one_preamble_are_trained_on_and_validated(module) -> None:
+    preamble = "Solve the following word problem and give only the final number, nothing more: "
+    data = module("sft", [record(f"q/{i}", f"{preamble}story {i}", f"[[{i}]]") for i in range(20)])
+    assert (len(data.train), len(data.validation)) == (20, 0)
+    assert data.summary().endswith(
+        "; 20 of 20 questions share their first 60 characters with too many others for a story: longer openings are "
+        "their contexts (20 contexts in all)"
+    )
+    assert len(data.contexts) == 20
 
 
 @pytest.mark.parametrize(("objective", "rows"), [("sft", 5), ("dpo", 8)])

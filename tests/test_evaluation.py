@@ -144,7 +144,7 @@ def records(tmp_path: Path) -> str:
     """A search over three of the questions, found for two of them, and under another id and spelling for the third."""
     best = Answer("[[7]]", 9, "stop", True, "7", "brackets")
     vanilla = Attempt(None, (best,), False)
-    found = Question("other/9", QUESTIONS[2].text.upper(), "7")
+    found = Question("other/9", f" {QUESTIONS[2].text}\n", "7")
     rows = [
         Record(QUESTIONS[0], vanilla, (), 25, best, None, GREEDY, "m"),
         Record(QUESTIONS[1], vanilla, (), None, None, "no feasible budget", GREEDY, "m"),

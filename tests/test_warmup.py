@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from pathlib import Path
 from random import Random
 
 import pytest
@@ -14,6 +15,7 @@ from tale.data import problems
 from tale.data.examples import Example
 from tale.data.question import Question
 from tale.data.warmup import LEVELS, LONG, PROMPTS, _budget, warmup_examples
+from tale.models.lora import read_card
 
 COUNT = 300
 BUDGET = re.compile(r"use less than (\d+) tokens:\n")
@@ -110,3 +112,11 @@ def test_no_story_is_one_of_training_or_test(examples) -> None:
 def test_the_seed_decides(chat, examples) -> None:
     assert warmup_examples(20, 3, chat) == examples[:20]
     assert warmup_examples(20, 4, chat) != examples[:20]
+
+
+def test_the_shipped_adapters_card_knows_its_questions() -> None:
+    """All but those that its recipe holds out, one in a hundred."""
+    card = read_card(Path(__file__).parents[1] / "warmup" / "smollm2")
+    generated = [p.question for p in problems.generate("warmup", 100, seed=0)]
+    assert sum(q.question_hash in card.questions for q in generated) >= 97
+    assert sum(q.context_hash in card.contexts for q in generated) >= 97

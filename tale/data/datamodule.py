@@ -16,7 +16,7 @@ from tale.chat import Chat
 from tale.config import Objective, TrainRecipe
 from tale.data.examples import Batch, Example, micro_batches
 from tale.data.question import Question
-from tale.data.splits import by_context, deduplicate
+from tale.data.splits import by_context, contexts, deduplicate, preamble
 from tale.data.warmup import warmup_examples
 from tale.errors import UserError
 from tale.records import Record, read_records
@@ -59,7 +59,8 @@ class StepSampler:
 class TaleDataModule(LightningDataModule):
     """Targets (SFT) or target and vanilla pairs (DPO), split by context into training and validation.
 
-    After `setup`, `left_out` counts the records that could not be used, by reason.
+    After `setup`, `left_out` counts the records that could not be used, by reason; `questions` and `contexts` are those
+    that are trained on.
 
     Raises:
         UserError: from `setup`, when the records are missing, damaged, or hold nothing to train on.
@@ -72,6 +73,8 @@ class TaleDataModule(LightningDataModule):
         self.train: list[Example] = []
         self.validation: list[Example] = []
         self.questions: list[Question] = []
+        self.contexts: set[str] = set()
+        self.preamble: str | None = None
 
     def setup(self, stage: str | None = None) -> None:
         """Read, encode and split. Takes no weights and no device."""
@@ -89,10 +92,15 @@ class TaleDataModule(LightningDataModule):
         sides = {
             part: by_context(questions, part, data.validation, data.seed, "validation") for part in ("train", "test")
         }
-        self.questions = sides["train"]
+        self.questions, self.preamble = sides["train"], preamble(questions)
+        stories = dict(zip((q.question_hash for q in questions), contexts(questions), strict=True))
+        self.contexts = {stories[q.question_hash] for q in self.questions}
         self.train, self.validation = ([examples[q.question_hash] for q in side] for side in sides.values())
         if not self.train:
-            raise UserError(f"{self._source()}: no example to train on; left out: {dict(self.left_out) or 'nothing'}")
+            reasons = dict(self.left_out)
+            if self.validation:
+                reasons[f"held out by data.validation={data.validation}"] = len(self.validation)
+            raise UserError(f"{self._source()}: no example to train on; left out: {reasons or 'nothing'}")
 
     def train_dataloader(self, first_step: int = 0, rank: int = 0, world_size: int = 1) -> DataLoader:
         """One item an optimizer step: this rank's share of it as a list of micro-batches."""
@@ -108,7 +116,8 @@ class TaleDataModule(LightningDataModule):
     def summary(self) -> str:
         """How many examples are used, and why the others are not."""
         reasons = "".join(f"; {count} left out: {reason}" for reason, count in self.left_out.most_common())
-        return f"{len(self.train)} examples to train on, {len(self.validation)} held out for validation{reasons}"
+        story = f"; {self.preamble}" if self.preamble else ""
+        return f"{len(self.train)} examples to train on, {len(self.validation)} held out for validation{reasons}{story}"
 
     def _micro_batches(self, examples: list[Example]) -> list[Batch]:
         return micro_batches(examples, self.recipe.train.micro_batch)

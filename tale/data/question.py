@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import unicodedata
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,6 +12,8 @@ Kind = Literal["number", "choice", "text"]
 Language = Literal["en", "zh"]
 
 CONTEXT_CHARS = 60
+# Which definition of `question_hash` a file's hashes have; a card of another one would match nothing.
+HASHES = 2
 
 
 @dataclass(frozen=True)
@@ -31,16 +34,36 @@ class Question:
 
     @property
     def question_hash(self) -> str:
-        """Identity of the whole question, options included, after normalising case, space and punctuation."""
-        return _digest(_normalise(" ".join((self.text, *self.options))))
+        """Identity of the whole question, options included: every sign counts, in its case ("5 mW", "5 MW").
+
+        What cannot change the meaning is normalised: the Unicode form (NFC), and the amount and kind of white space.
+        """
+        return _digest("\n".join(_canonical(part) for part in (self.text, *self.options)))
 
     @property
     def context_hash(self) -> str:
-        """Identity of the opening: questions about the same story share it (GSM8K-Zero reuses GSM8K's stories)."""
-        return _digest(_normalise(self.text)[:CONTEXT_CHARS])
+        """Identity of the opening: questions about the same story share it (GSM8K-Zero reuses GSM8K's stories).
+
+        Case, space and punctuation do not count, since stories are retold with other ones.
+        """
+        return _digest(_words(self.text)[:CONTEXT_CHARS])
+
+    @property
+    def openings(self) -> tuple[str, ...]:
+        """Identities of ever longer openings: `context_hash` first, then 60 characters more each, `question_hash` last.
+
+        `tale.data.splits.contexts` needs the longer ones where a file's questions have a preamble in common.
+        """
+        text = _words(self.text)
+        longer = range(2 * CONTEXT_CHARS, len(text) + 1, CONTEXT_CHARS)
+        return (self.context_hash, *(_digest(text[:end]) for end in longer), self.question_hash)
 
 
-def _normalise(text: str) -> str:
+def _canonical(text: str) -> str:
+    return " ".join(unicodedata.normalize("NFC", text).split())
+
+
+def _words(text: str) -> str:
     return re.sub(r"[\W_]+", " ", text.casefold()).strip()
 
 

@@ -6,10 +6,12 @@ import random
 from collections.abc import Sequence
 from typing import Literal
 
+from lightning.fabric.utilities import rank_zero_only
+
 from tale.config import BenchmarkConfig, Part
 from tale.data.benchmarks import load
 from tale.data.question import Question
-from tale.data.splits import by_context, deduplicate
+from tale.data.splits import by_context, contexts, deduplicate, preamble
 from tale.errors import UserError
 
 Scoring = Literal["accuracy", "bleu"]
@@ -25,16 +27,27 @@ def select(config: BenchmarkConfig) -> tuple[list[Question], int]:
     """
     questions, dropped = deduplicate(load(config.name, config.path, config.split, config.count, config.seed))
     if config.part is not Part.all:
-        questions = by_context(questions, config.part.value, config.held_out, config.seed)
+        said = preamble(questions)
+        if said:
+            rank_zero_only(print)(f"benchmark.part={config.part.value}: {said}")
+        whole, questions = questions, by_context(questions, config.part.value, config.held_out, config.seed)
+        if not questions:
+            raise UserError(_one_sided(config, whole))
     if config.count is not None:
         if config.count > len(questions):
             raise UserError(f"benchmark.count={config.count}: only {len(questions)} questions are there")
         order = list(range(len(questions)))
         random.Random(config.seed).shuffle(order)
         questions = [questions[i] for i in sorted(order[: config.count])]
-    if not questions:
-        raise UserError(f"benchmark: {config.name} has no question on the side {config.part.value!r}")
     return questions, dropped
+
+
+def _one_sided(config: BenchmarkConfig, questions: Sequence[Question]) -> str:
+    return (
+        f"benchmark.part={config.part.value}: {config.name} has no question there; its {len(questions)} questions "
+        f"are of {len(set(contexts(questions)))} contexts, a share of benchmark.held_out={config.held_out} of which is "
+        "drawn for the side 'test': take another benchmark.seed or held_out"
+    )
 
 
 def scoring(questions: Sequence[Question]) -> Scoring:

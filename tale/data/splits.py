@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Protocol
 
-from tale.data.question import Question
+from tale.data.question import CONTEXT_CHARS, HASHES, Question
 from tale.errors import UserError
 
 
@@ -19,14 +21,48 @@ def deduplicate(questions: Iterable[Question]) -> tuple[list[Question], int]:
     return list(first.values()), len(questions) - len(first)
 
 
+# An opening that more questions share than this is a preamble and no story; in the benchmarks here 4 at most share one.
+STORY = 16
+
+
+def contexts(questions: Sequence[Question]) -> list[str]:
+    """Each question's context, as a hash: its opening (`Question.context_hash`), questions about one story sharing it.
+
+    An opening that more than `STORY` questions share, or more than half of them, is no story but a preamble ("Solve
+    the following problem and …"). It is made longer, 60 characters at a time, until they differ; the longest is the
+    question itself. So a file of one preamble can be split, and no other file's split depends on its length or order.
+    """
+    openings = {q.question_hash: q.openings for q in questions}
+    most = max(1, min(STORY, len(openings) / 2))
+    chosen = dict.fromkeys(openings, 0)
+    longer = list(openings)
+    while longer:
+        sizes = Counter(openings[question][i] for question, i in chosen.items())
+        longer = [q for q, i in chosen.items() if sizes[openings[q][i]] > most and i + 1 < len(openings[q])]
+        chosen.update((question, chosen[question] + 1) for question in longer)
+    return [openings[q.question_hash][chosen[q.question_hash]] for q in questions]
+
+
+def preamble(questions: Sequence[Question]) -> str | None:
+    """What the split by context did about a preamble, in a sentence; None where there is none."""
+    pairs = list(zip(questions, contexts(questions), strict=True))
+    moved = [(q, context) for q, context in pairs if context != q.context_hash]
+    if not moved:
+        return None
+    return (
+        f"{len(moved)} of {len(pairs)} questions share their first {CONTEXT_CHARS} characters with too many others for "
+        f"a story: longer openings are their contexts ({len({context for _, context in pairs})} contexts in all)"
+    )
+
+
 def by_context(
     questions: Iterable[Question], part: str, held_out: float, seed: int, purpose: str = "benchmark"
 ) -> list[Question]:
     """The questions of one side, "train" or "test", in their order.
 
-    A context goes to the test side if a hash of seed and context falls below `held_out`, its share in [0, 1]. So all
-    questions about one story are on one side, in every file: GSM8K-Zero's stories are GSM8K's. Splits of different
-    `purpose` are independent: a validation split of one side's questions finds both of its own sides there.
+    A context (see `contexts`) goes to the test side if a hash of seed and context falls below `held_out`, its share in
+    [0, 1]. So all questions about one story are on one side, in every file: GSM8K-Zero's stories are GSM8K's. Splits of
+    different `purpose` are independent: a validation split of one side's questions finds both of its own sides there.
 
     Raises:
         UserError: `held_out` is no share, or `part` no side.
@@ -35,30 +71,51 @@ def by_context(
         raise UserError(f"benchmark.held_out={held_out}: a share between 0 and 1")
     if part not in ("train", "test"):
         raise UserError(f"benchmark.part={part}: train or test")
-    return [q for q in questions if (_position(seed, purpose, q.context_hash) < held_out) == (part == "test")]
+    questions = list(questions)
+    sides = zip(questions, contexts(questions), strict=True)
+    return [q for q, context in sides if (_position(seed, purpose, context) < held_out) == (part == "test")]
 
 
 class Seen(Protocol):
-    """The card of what was trained, an adapter or an estimator: hashes of its questions and of their contexts."""
+    """The card of what was trained, an adapter or an estimator: hashes of its questions and of their contexts.
+
+    `hashes` is the `HASHES` of the code that wrote it.
+    """
 
     questions: Sequence[str]
     contexts: Sequence[str]
+    hashes: int
+
+
+def check_hashes(card: Seen, file: Path, remedy: str) -> None:
+    """Refuse a card whose hashes this code does not make: no question would be found in it.
+
+    Raises:
+        UserError: it is of another version; `remedy` says how the file is made anew.
+    """
+    if card.hashes != HASHES:
+        raise UserError(
+            f"{file}: identifies questions by version {card.hashes} of their hashes, this code by {HASHES}: what was "
+            f"trained on would not be recognised; {remedy}"
+        )
 
 
 def unseen(questions: Sequence[Question], cards: Sequence[Seen | None], key: str = "benchmark") -> set[str]:
-    """Ids of the questions whose context was never trained on. `key` names where the questions are from.
+    """Ids of the questions whose context was never trained on, whichever of its openings that was.
+
+    `key` names where the questions are from.
 
     Raises:
         UserError: a question itself was trained on.
     """
     trained = {digest for card in cards if card for digest in card.questions}
-    contexts = {digest for card in cards if card for digest in card.contexts}
+    stories = {digest for card in cards if card for digest in card.contexts}
     if seen := [q.id for q in questions if q.question_hash in trained]:
         raise UserError(
             f"{key}: {len(seen)} of these questions were trained on ({', '.join(seen[:3])} …); evaluate on another "
             "split, or on the other side of the split by context (benchmark.part=test, the same held_out and seed)"
         )
-    return {q.id for q in questions if q.context_hash not in contexts}
+    return {q.id for q in questions if stories.isdisjoint(q.openings)}
 
 
 def _position(seed: int, purpose: str, context: str) -> float:

@@ -17,6 +17,7 @@ from sklearn.linear_model import Ridge
 from sklearn.model_selection import GridSearchCV, GroupKFold
 
 from tale.data.question import Question
+from tale.data.splits import contexts
 from tale.errors import UserError
 from tale.estimators.base import Estimate
 
@@ -131,10 +132,8 @@ def lengths_of(question: Question) -> list[float]:
 
 
 def _best_ridge(features: numpy.ndarray, target: numpy.ndarray, questions: Sequence[Question]) -> float:
-    contexts = [question.context_hash for question in questions]
-    if len(set(contexts)) < FOLDS:
-        raise UserError(
-            f"ridge=0: cross-validation needs {FOLDS} contexts, {len(set(contexts))} are there; set ridge=1"
-        )
+    groups = contexts(questions)
+    if (found := len(set(groups))) < FOLDS:
+        raise UserError(f"ridge=0: cross-validation needs {FOLDS} contexts, {found} are there; set ridge=1")
     search = GridSearchCV(Ridge(), {"alpha": RIDGES}, scoring="neg_mean_absolute_error", cv=GroupKFold(FOLDS))
-    return float(search.fit(features, target, groups=contexts).best_params_["alpha"])
+    return float(search.fit(features, target, groups=groups).best_params_["alpha"])

@@ -7,7 +7,7 @@ from pathlib import Path
 from statistics import median
 
 from tale.config import EstimateRecipe
-from tale.data.splits import by_context, unseen
+from tale.data.splits import by_context, contexts, unseen
 from tale.errors import UserError
 from tale.estimators.base import Constant, Estimator, Oracle
 from tale.estimators.regression import calibrated, fit
@@ -73,7 +73,8 @@ def train_estimators(recipe: EstimateRecipe) -> tuple[dict[str, Trained], Estima
         "conformal": calibrated(fit(*of(sides["train"]), recipe.ridge), *of(sides["test"]), recipe.coverage),
     }
     # What was searched without finding a β* was not learnt from, but its story was looked at: it counts as seen.
-    seen = {record.question.question_hash for record in records}, {record.question.context_hash for record in records}
+    searched = [record.question for record in records]
+    seen = {question.question_hash for question in searched}, set(contexts(searched))
     return estimators, EstimatorCard(tokenizers[0], *map(sorted, seen), lines.pop()), len(stars)
 
 

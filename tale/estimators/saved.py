@@ -6,6 +6,8 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from tale.data.question import HASHES
+from tale.data.splits import check_hashes
 from tale.errors import UserError
 from tale.estimators.base import Constant
 from tale.estimators.regression import Regression
@@ -21,13 +23,14 @@ Trained = Constant | Regression
 class EstimatorCard:
     """What an estimator keeps of its making: whose tokens β* is in, and hashes of all questions that it has seen.
 
-    `budget_line` is how the budgets were asked for, as in a record.
+    `budget_line` is how the budgets were asked for, as in a record. `hashes`: as in `tale.data.splits.Seen`.
     """
 
     tokenizer: str
     questions: list[str]
     contexts: list[str]
     budget_line: str | None = None
+    hashes: int = HASHES
 
 
 def save_estimator(estimator: Trained, card: EstimatorCard, folder: Path) -> None:
@@ -41,7 +44,7 @@ def load_estimator(folder: Path) -> tuple[Trained, EstimatorCard]:
     """The estimator and its card.
 
     Raises:
-        UserError: the folder holds none, or a damaged one.
+        UserError: the folder holds none, a damaged one, or one whose card has hashes of another version.
     """
     file = folder / FILE
     try:
@@ -50,6 +53,9 @@ def load_estimator(folder: Path) -> tuple[Trained, EstimatorCard]:
         raise UserError(f"{file}: cannot be read ({error}); train an estimator with scripts/estimate.py") from error
     try:
         content = json.loads(text)
-        return KINDS[content["kind"]](**content["numbers"]), EstimatorCard(**content["card"])
+        estimator = KINDS[content["kind"]](**content["numbers"])
+        card = EstimatorCard(**{"hashes": 1, **content["card"]})  # the first ones do not say
     except (ValueError, TypeError, KeyError) as error:
         raise UserError(f"{file}: damaged ({error!r}); train the estimator again") from error
+    check_hashes(card, file, "train the estimator again (seconds)")
+    return estimator, card

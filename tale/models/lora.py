@@ -16,6 +16,8 @@ from safetensors import SafetensorError, safe_open
 from transformers import PreTrainedModel
 
 from tale.config import LoraConfig
+from tale.data.question import HASHES
+from tale.data.splits import check_hashes
 from tale.errors import UserError
 from tale.models.base import BaseModel
 from tale.models.modules import check_architecture
@@ -27,13 +29,15 @@ CARD = "tale.json"
 class AdapterCard:
     """What an adapter keeps of its making: the base it belongs to, and hashes of what it was trained on.
 
-    `quantize` says how the base was held meanwhile; the adapter is for that base however it is held.
+    `quantize` says how the base was held meanwhile; the adapter is for that base however it is held. `hashes`: as in
+    `tale.data.splits.Seen`.
     """
 
     base: dict[str, str]
     questions: list[str]
     contexts: list[str]
     quantize: str | None = None
+    hashes: int = HASHES
 
 
 def add_lora(model: PreTrainedModel, config: LoraConfig, base_name: str) -> PeftModel:
@@ -86,7 +90,7 @@ def read_card(folder: Path) -> AdapterCard | None:
     """The card of an adapter, or None for an adapter that another program trained.
 
     Raises:
-        UserError: the folder holds no adapter, or its card is damaged.
+        UserError: the folder holds no adapter, or its card is damaged or has hashes of another version.
     """
     if not (folder / SAFETENSORS_WEIGHTS_NAME).is_file():
         raise UserError(
@@ -96,9 +100,11 @@ def read_card(folder: Path) -> AdapterCard | None:
         return None
     try:
         content: dict[str, Any] = json.loads((folder / CARD).read_text())
-        return AdapterCard(**content)
+        card = AdapterCard(**{"hashes": 1, **content})  # the first ones do not say
     except (json.JSONDecodeError, TypeError) as error:
         raise UserError(f"{folder / CARD}: damaged ({error}); train the adapter again") from error
+    check_hashes(card, folder / CARD, "the run's own command with resume=auto writes it anew from its last checkpoint")
+    return card
 
 
 def check_adapter(folder: Path, base: BaseModel) -> AdapterCard | None:

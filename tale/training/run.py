@@ -124,7 +124,7 @@ def build(recipe: TrainRecipe, model, base_name: str) -> CausalLMModule:
 def _card(base: BaseModel, data: TaleDataModule, earlier: Sequence[AdapterCard]) -> AdapterCard:
     """Everything this adapter has seen, by way of the adapters it builds on too."""
     questions = {q.question_hash for q in data.questions}.union(*(card.questions for card in earlier))
-    contexts = {q.context_hash for q in data.questions}.union(*(card.contexts for card in earlier))
+    contexts = data.contexts.union(*(card.contexts for card in earlier))
     return AdapterCard(base.identity, sorted(questions), sorted(contexts), base.quantize)
 
 

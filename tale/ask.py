@@ -10,6 +10,7 @@ from tale.config import AskRecipe
 from tale.data.question import Question
 from tale.engines import Completion, Request, Sampling
 from tale.engines.transformers import TransformersEngine, find_device
+from tale.errors import UserError
 from tale.models.base import resolve
 from tale.models.lora import check_adapter, load_adapter
 
@@ -24,6 +25,8 @@ def ask(recipe: AskRecipe) -> None:
         ((_, completion),) = TransformersEngine(model, base.chat(), batch_size=1, device=recipe.engine.device).generate(
             [request], sampling
         )
+        if completion.error:
+            raise UserError(f"question: {completion.error}")
         print(_shown(name, completion))
 
 

@@ -15,7 +15,10 @@ from tale.files import read_jsonl, write_jsonl_atomic
 
 @dataclass(frozen=True)
 class Answer:
-    """A graded completion. `via` says what decided its value: brackets, the last-number fallback, or nothing."""
+    """A graded completion. `via` says what decided its value: brackets, the last-number fallback, or nothing.
+
+    With finish "error" there was no answer, and `error` says why.
+    """
 
     text: str
     tokens: int
@@ -23,6 +26,7 @@ class Answer:
     correct: bool
     value: str | None
     via: str
+    error: str | None = None
 
     @property
     def usable(self) -> bool:
@@ -43,6 +47,11 @@ class Attempt:
         """The shortest right answer, else the first."""
         return min((a for a in self.answers if a.usable), key=lambda a: a.tokens, default=self.answers[0])
 
+    @property
+    def error(self) -> str | None:
+        """Why one of the answers could not be had."""
+        return next((a.error for a in self.answers if a.finish == "error"), None)
+
 
 @dataclass(frozen=True)
 class Record:
@@ -61,6 +70,11 @@ class Record:
     sampling: Sampling
     tokenizer: str
     budget_line: str | None = None
+
+    @property
+    def error(self) -> str | None:
+        """Why its search could not be finished, where an answer could not be had."""
+        return next((attempt.error for attempt in (self.vanilla, *self.attempts) if attempt.error), None)
 
 
 def write_records(path: Path, records: Iterable[Record]) -> None:

@@ -175,17 +175,16 @@ def test_the_checkpoints_recommended_decoding_does_not_leak_in(tiny_model_folder
     assert generated(TransformersEngine(model, chat)) == expected
 
 
-def test_a_prompt_that_leaves_no_room_is_refused_before_anything_is_generated(
+def test_a_prompt_that_leaves_no_room_is_refused_and_the_others_are_answered(
     engine: TransformersEngine, chat: Chat
 ) -> None:
-    """The tiny model has 1024 positions."""
-    prompt_tokens = len(chat.prompt_ids(TEXTS[-1]))
-    room = 1024 - prompt_tokens
-    with pytest.raises(
-        UserError, match=r"sampling\.max_tokens: prompt and answer need 1025 tokens, the model has 1024"
-    ):
-        next(engine.generate(REQUESTS, Sampling(room + 1)))
+    """The tiny model has 1024 positions, and the last text is the longest alone."""
+    room = 1024 - len(chat.prompt_ids(TEXTS[-1]))
     engine.stops = list(range(258))
+    *others, last = generated(engine, Sampling(room + 1))
+    assert (last.finish, last.tokens) == ("error", 0)
+    assert last.error == ("too long: prompt and answer (sampling.max_tokens) need 1025 tokens, the model has 1024")
+    assert others == generated(engine, Sampling(room))[:-1]
     assert generated(engine, Sampling(room))[-1].tokens == 1
 
 

@@ -99,6 +99,30 @@ def test_tale_ep_asks_with_its_own_estimates_and_falls_back_to_vanilla() -> None
     assert [r.estimator_text for r in replies] == [ESTIMATES[q.id].text for q in QUESTIONS]
 
 
+def test_questions_that_cannot_be_answered_count_as_wrong_and_are_counted_apart(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """One of four answers and two of four estimates cannot be had; without tokens there is no ratio to them."""
+
+    def some(asked: Asked) -> Completion:
+        refused = asked.question.id == "q/3" or (asked.way == "estimate" and asked.question.id == "q/0")
+        return Completion.refused("status 400 (no)") if refused else reply(asked)
+
+    engine = ScriptedEngine(QUESTIONS, some)
+    replies = {kind: answer(method(kind), QUESTIONS, engine, GREEDY) for kind in ("vanilla", "estimated")}
+    last = replies["vanilla"][3]
+    assert (last.correct, last.finish, last.error, last.tokens) == (False, "error", "status 400 (no)", 0)
+    assert [r.fallback for r in replies["estimated"]] == [
+        "estimate not answered", "unreadable estimate", "unreadable estimate", "estimate not answered",
+    ]  # fmt: skip
+    rows = summary(replies, "vanilla")
+    assert [(row.accuracy, row.not_answered, row.truncated) for row in rows] == [(0.5, 1, 0), (0.5, 1, 0)]
+    print_table(rows, "title")
+    assert "not answered" in capsys.readouterr().out
+    nothing = [dataclasses.replace(r, tokens=0) for r in replies["vanilla"]]
+    assert summary({"vanilla": nothing, "estimated": replies["estimated"]}, "vanilla")[1].tokens_ratio is None
+
+
 def test_the_estimators_tokens_are_shown_and_counted_readable_or_not() -> None:
     replies, _ = answered("estimated")
     assert [(r.tokens, r.estimator_tokens, r.output_tokens) for r in replies] == [
@@ -357,7 +381,9 @@ def no_model(recipe: EvaluateRecipe, monkeypatch: pytest.MonkeyPatch) -> list[Qu
         base = ScriptedEngine(asked, lambda a: reply(Asked(Question(ids[a.question.id], "", ""), a.way, a.budget, 0)))
         return [trained if adapter else base for adapter in adapters]
 
-    base = SimpleNamespace(name="m", identity={"name": "m", "weights": "01"}, merge=None)
+    base = SimpleNamespace(
+        name="m", identity={"name": "m", "weights": "01"}, merge=None, context=None, chat=lambda: None
+    )
     monkeypatch.setattr(run, "find_model", lambda *_: base)
     monkeypatch.setattr(run, "engines", scripted)
     return asked

@@ -50,6 +50,20 @@ def test_what_is_journalled_is_not_asked_again(tmp_path: Path) -> None:
     assert sorted(r.prompt for r in inner.asked) == [r.prompt for r in REQUESTS]
 
 
+def test_what_could_not_be_answered_is_asked_again(tmp_path: Path) -> None:
+    class Refusing(Counting):
+        def generate(self, requests: Sequence[Request], sampling: Sampling, _more=None):
+            for i, completion in super().generate(requests, sampling):
+                yield i, Completion.refused("no") if requests[i] == REQUESTS[2] else completion
+
+    refusing, fresh = Refusing(), Counting(word="second")
+    first = answers(JournaledEngine(refusing, tmp_path / "j", MODEL))
+    assert [c.error for c in first] == [None, None, "no", None, None]
+    second = answers(JournaledEngine(fresh, tmp_path / "j", MODEL))
+    assert fresh.asked == [REQUESTS[2]]
+    assert (second[:2], second[3:]) == (first[:2], first[3:])
+
+
 @pytest.mark.parametrize("dies_after", range(len(REQUESTS)))
 def test_a_killed_run_goes_on_where_it_stopped(dies_after: int, tmp_path: Path) -> None:
     killed, fresh = Counting(dies_after), Counting(word="second")

@@ -39,6 +39,22 @@ def path(record: Record) -> list[tuple[int | None, int, bool]]:
     return [(a.budget, a.best.tokens, a.feasible) for a in record.attempts]
 
 
+def test_a_question_of_which_an_answer_cannot_be_had_ends_without_a_target_and_says_why() -> None:
+    refused = Completion.refused("status 400 (no)")
+    records, calls = searched({None: refused}, {None: right(100), 50: right(40), 25: refused}, {None: wrong(9)})
+    assert [(r.target, r.budget, r.reason, r.error) for r in records] == [
+        (None, None, "not answered", "status 400 (no)"),
+        (None, None, "not answered", "status 400 (no)"),
+        (None, None, "vanilla answer wrong", None),
+    ]
+    assert [a.budget for a in calls if a.question.id == "q/1"] == [None, 50, 25]
+    assert summary(records).splitlines()[1:] == [
+        "2 without: not answered",
+        "1 without: vanilla answer wrong",
+        "the first not answered, q/0: status 400 (no)",
+    ]
+
+
 # --- The loop of §2 -------------------------------------------------------------------------------------------------
 
 

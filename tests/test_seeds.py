@@ -24,7 +24,7 @@ from tale.errors import UserError
 from tale.estimators.replied import replied
 from tale.evaluation import run
 from tale.evaluation.methods import Reply, read_replies
-from tale.evaluation.summary import SPREAD, Row, summarise
+from tale.evaluation.summary import RARE, Row, summarise
 from tale.files import write_jsonl_atomic
 from tale.recipes import load
 from tale.report.run import report
@@ -108,9 +108,11 @@ def test_two_seeds_are_the_replies_of_both_put_together_in_one_pass_a_method(run
 
 def test_one_seed_leaves_no_trace_of_there_being_several(runs: dict[str, Any]) -> None:
     folder = runs["folder"] / "4"
-    assert [*lines(folder / "replies.jsonl")[0]] == [field.name for field in fields(Reply) if field.name != "seed"]
+    assert [*lines(folder / "replies.jsonl")[0]] == [
+        field.name for field in fields(Reply) if field.name not in ("seed", "error")
+    ]
     with (folder / "summary.csv").open(newline="") as file:
-        assert next(csv.reader(file)) == [field.name for field in fields(Row) if field.name not in SPREAD]
+        assert next(csv.reader(file)) == [field.name for field in fields(Row) if field.name not in RARE]
 
 
 def test_the_report_shows_the_spread_and_the_ledger_finds_every_seeds_calls(

@@ -9,8 +9,6 @@ from typing import Literal, Protocol
 
 from tqdm import tqdm
 
-from tale.errors import UserError
-
 
 @dataclass(frozen=True)
 class Sampling:
@@ -47,19 +45,26 @@ class Completion:
     """One answer. `tokens` counts generated ids in the engine's tokenizer, the end-of-sequence id included.
 
     `cached_tokens` of the prompt were not computed anew, and `reasoning_tokens` of `tokens` are not in the text: what
-    an endpoint reports, 0 where it does not.
+    an endpoint reports, 0 where it does not. With finish "error" there is no answer, and `error` says why: the prompt
+    is too long, or a server refused it.
     """
 
     text: str
     tokens: int
-    finish: Literal["stop", "length", "content_filter"]
+    finish: Literal["stop", "length", "content_filter", "error"]
     prompt_tokens: int
     cached_tokens: int = 0
     reasoning_tokens: int = 0
+    error: str | None = None
+
+    @classmethod
+    def refused(cls, why: str) -> Completion:
+        """No answer to a prompt that cannot be answered."""
+        return cls("", 0, "error", 0, error=why)
 
     @property
     def truncated(self) -> bool:
-        """Whether the limit, or an endpoint's filter, cut the answer off."""
+        """Whether the limit, or an endpoint's filter, cut the answer off, or there is none."""
         return self.finish != "stop"
 
 
@@ -69,17 +74,6 @@ More = Callable[[], Sequence[Request]]
 def nothing() -> Sequence[Request]:
     """No further requests."""
     return ()
-
-
-def check_room(prompts: Sequence[Sequence[int]], sampling: Sampling, limit: int) -> None:
-    """Refuse prompts, as ids, that do not fit into a context of `limit` tokens together with the longest answer.
-
-    Raises:
-        UserError: one does not.
-    """
-    longest = max(map(len, prompts), default=0) + sampling.max_tokens
-    if longest > limit:
-        raise UserError(f"sampling.max_tokens: prompt and answer need {longest} tokens, the model has {limit}")
 
 
 class Engine(Protocol):

@@ -33,6 +33,7 @@ class RemoteModel:
     tokenizer: str | None
     template: str
     merge: ClassVar[None] = None
+    context: ClassVar[None] = None  # a server does not say
 
     @property
     def identity(self) -> dict[str, str]:

@@ -26,7 +26,8 @@ class JournaledEngine:
 
     A completion is known by its prompt, sample and sampling. The journal's first line holds `settings`: all else that
     an answer depends on (the model, the adapter if any, the engine, what counts its tokens). Memory holds where each
-    completion stands in the file, not the completion.
+    completion stands in the file, not the completion. What could not be answered (finish "error") is not written: the
+    same command asks again.
 
     Raises:
         UserError: on opening, when the journal was written under other settings, a line is damaged, or another process
@@ -85,7 +86,8 @@ class JournaledEngine:
         for position, completion in answers:
             now = time.monotonic()
             i, key = asked[position]
-            self._write(key, completion, now - before)
+            if completion.finish != "error":
+                self._write(key, completion, now - before)
             unsafe.append((i, completion))
             if len(unsafe) == GROUP or now - synced > SECONDS:
                 self.file.sync()

@@ -10,11 +10,13 @@ from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList,
 
 from tale.chat import Chat
 from tale.engines import attention
-from tale.engines.base import Completion, More, Request, Sampling, check_room, nothing
+from tale.engines.base import Completion, More, Request, Sampling, nothing
 from tale.engines.linear import for_few_rows
 from tale.engines.prefixes import Prefixes
+from tale.engines.room import too_long
 from tale.engines.rows import Prompt, Rows
 from tale.errors import UserError
+from tale.models.base import context_of
 
 # Tokens between two looks at which rows have ended: a look costs little, an ended row costs a share of every step.
 CHUNK = 16
@@ -50,6 +52,7 @@ class TransformersEngine:
         self.chat = chat
         self.batch_size = batch_size
         self.prefixes = Prefixes(prefix_cache * 1e9)
+        self.context = context_of(model.config)
         self.stops = chat.ends(self.model.generation_config.eos_token_id)
         # Whatever decoding the checkpoint recommends (Llama 3.1: temperature 0.6, top-p 0.9) must not leak in.
         self.model.generation_config = GenerationConfig()
@@ -59,16 +62,18 @@ class TransformersEngine:
     ) -> Iterator[tuple[int, Completion]]:
         """Yield `(index, completion)`; of the requests at hand the longest prompts are begun first.
 
-        Raises:
-            UserError: a prompt and the longest answer do not fit into the model's context.
+        A prompt that does not fit into the model's context with the longest answer is refused.
         """
-        waiting = self._encoded(requests, sampling, 0)
+        waiting, refused = self._encoded(requests, sampling, 0)
+        yield from refused
         count, live = len(requests), None
         while True:
             room = self.batch_size - len(live or ())
             if not live or room >= self.batch_size * REFILL:
                 if len(waiting) < room and (further := more()):
-                    waiting += self._encoded(further, sampling, count)
+                    new, refused = self._encoded(further, sampling, count)
+                    yield from refused
+                    waiting += new
                     count += len(further)
                 begun, waiting = waiting[:room], waiting[room:]
                 if begun:
@@ -83,15 +88,20 @@ class TransformersEngine:
             going_on = [row for row, end in enumerate(ends) if not end]
             live = live.select(going_on) if going_on else None
 
-    def _encoded(self, requests: Sequence[Request], sampling: Sampling, count: int) -> list[Prompt]:
-        """The requests' prompts, numbered from `count`, the longest first."""
-        prompts = [
-            Prompt(i, tuple(self.chat.prompt_ids(request.prompt)), request.seed(sampling))
-            for i, request in enumerate(requests, count)
-        ]
+    def _encoded(
+        self, requests: Sequence[Request], sampling: Sampling, count: int
+    ) -> tuple[list[Prompt], list[tuple[int, Completion]]]:
+        """The requests' prompts, numbered from `count`, the longest first; and those that are too long, refused."""
+        prompts: list[Prompt] = []
+        refused: list[tuple[int, Completion]] = []
+        for i, request in enumerate(requests, count):
+            ids = tuple(self.chat.prompt_ids(request.prompt))
+            if why := too_long(len(ids), sampling.max_tokens, self.context):
+                refused.append((i, Completion.refused(why)))
+            else:
+                prompts.append(Prompt(i, ids, request.seed(sampling)))
         prompts.sort(key=lambda prompt: -len(prompt.ids))
-        check_room([prompt.ids for prompt in prompts[:1]], sampling, self.model.config.max_position_embeddings)
-        return prompts
+        return prompts, refused
 
     @torch.inference_mode()
     def _begin(self, prompts: list[Prompt]) -> Rows:

@@ -18,7 +18,8 @@ from transformers import AutoConfig, GenerationConfig
 
 from tale.chat import Chat
 from tale.config import VllmConfig
-from tale.engines.base import Completion, More, Request, Sampling, check_room, nothing
+from tale.engines.base import Completion, More, Request, Sampling, nothing
+from tale.engines.room import too_long
 from tale.errors import UserError
 
 if TYPE_CHECKING:
@@ -85,8 +86,7 @@ class VllmEngine:
     ) -> Iterator[tuple[int, Completion]]:
         """Yield `(index, completion)` as each is done; what is under way ends when the caller stops.
 
-        Raises:
-            UserError: a prompt and the longest answer do not fit into the model's context.
+        A prompt that does not fit into the model's context with the longest answer is refused.
         """
         loop, numbers = self.runner.get_loop(), count()
         waiting = deque(self._encoded(requests, sampling))
@@ -111,7 +111,6 @@ class VllmEngine:
     def _encoded(self, requests: Sequence[Request], sampling: Sampling) -> list[tuple[list[int], SamplingParams]]:
         """Prompts as ids, and how to sample their answers."""
         prompts = [self.chat.prompt_ids(request.prompt) for request in requests]
-        check_room(prompts, sampling, self.llm.model_config.max_model_len)
         return [(ids, self._params(request, sampling)) for ids, request in zip(prompts, requests, strict=True)]
 
     def close(self) -> None:
@@ -122,6 +121,8 @@ class VllmEngine:
         self.running.clear()  # as the last thing of a program vLLM would complain that its modules are gone
 
     async def _answer(self, index: int, prompt: list[int], params: SamplingParams) -> tuple[int, Completion]:
+        if why := too_long(len(prompt), params.max_tokens, self.llm.model_config.max_model_len):
+            return index, Completion.refused(why)
         from vllm.inputs import tokens_input
         from vllm.lora.request import LoRARequest
 

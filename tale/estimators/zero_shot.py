@@ -34,6 +34,8 @@ class ZeroShot:
 
 def estimate_of(reply: Completion) -> Estimate:
     """What an estimator's reply says, with what it cost."""
+    if reply.error:
+        return Estimate(None, fallback="estimate not answered")
     value = read_estimate(reply.text)
     return Estimate(value, reply, None if value else "unreadable estimate")
 

@@ -27,7 +27,7 @@ class Reply:
 
     `fallback` says why a budget was wanted and none was there, so that the question was asked as vanilla CoT. Of an
     open-ended question nothing is `correct` or not; `bleu` compares `value` with `reference`. `seed` is there where the
-    question was asked under several.
+    question was asked under several. With finish "error" there was no answer, and `error` says why; it counts as wrong.
     """
 
     method: str
@@ -48,6 +48,7 @@ class Reply:
     bleu: float | None = None
     reference: str | None = None
     seed: int | None = None
+    error: str | None = None
 
     @property
     def output_tokens(self) -> int:
@@ -56,8 +57,9 @@ class Reply:
 
     @property
     def line(self) -> dict[str, Any]:
-        """What a file keeps of it; the seed only where there are several."""
-        return {name: value for name, value in vars(self).items() if name != "seed" or value is not None}
+        """What a file keeps of it; the seed only where there are several, the error where there is one."""
+        optional = ("seed", "error")
+        return {name: value for name, value in vars(self).items() if name not in optional or value is not None}
 
 
 def read_replies(path: Path) -> dict[str, list[Reply]]:
@@ -120,6 +122,15 @@ def answer(
     return [_reply(label, *row) for row in zip(questions, requests, completions, budgets, estimates, strict=True)]
 
 
+def longest_prompts(method: MethodConfig, question: Question, sampling: Sampling) -> list[str]:
+    """What a method may ask, a budget being at most as long as an answer may be."""
+    if method.kind is MethodKind.direct:
+        return [prompts.direct(question)]
+    asked = [prompts.estimate(question)] if method.kind is MethodKind.estimated and not method.estimator else []
+    budget = None if method.kind is MethodKind.vanilla else sampling.max_tokens
+    return [*asked, prompts.chain_of_thought(question, budget, method.budget_line)]
+
+
 def estimator_of(
     method: MethodConfig, engine: Engine, sampling: Sampling, seeds: Sequence[int | None] | None = None
 ) -> Estimator:
@@ -170,6 +181,7 @@ def _reply(
         estimator_prompt_tokens=estimator.prompt_tokens if estimator else 0,
         fallback=estimate.fallback,
         seed=request.own_seed,
+        error=completion.error,
     )
 
 

@@ -13,14 +13,15 @@ from tale.data.selection import scoring, select
 from tale.data.splits import Seen, unseen
 from tale.engines.build import AnyModel, engines, find_model
 from tale.engines.endpoint import RemoteModel
+from tale.engines.room import check_room
 from tale.errors import UserError
 from tale.estimators import Estimate
 from tale.estimators.saved import load_estimator
 from tale.estimators.zero_shot import ZeroShot
-from tale.evaluation.methods import Reply, answer, check_methods, label_of
+from tale.evaluation.methods import Reply, answer, check_methods, label_of, longest_prompts
 from tale.evaluation.plot import plot
 from tale.evaluation.seeds import check_seeds, each_seed, sampling_of
-from tale.evaluation.summary import SPREAD, Row, print_table, summarise
+from tale.evaluation.summary import RARE, Row, print_table, summarise
 from tale.files import write_jsonl_atomic
 from tale.models.lora import check_adapter, read_card
 from tale.runs import start_run
@@ -39,6 +40,8 @@ def evaluate(recipe: EvaluateRecipe) -> list[Row]:
     scored_by = scoring(questions)
     sampling = sampling_of(recipe)  # the same for every method that is compared
     check_methods(recipe.methods, questions, sampling)
+    longest = {q.id: [prompt for m in recipe.methods for prompt in longest_prompts(m, q, sampling)] for q in questions}
+    check_room(longest, sampling, base.chat(), base.context)
     adapters = list(dict.fromkeys(method.adapter for method in recipe.methods))
     if isinstance(base, RemoteModel) and any(adapters):
         raise UserError("methods: an endpoint answers with its own model; serve the adapter there, as a model.source")
@@ -94,7 +97,7 @@ def _estimates(
 def _report(recipe: EvaluateRecipe, replies: dict[str, list[Reply]], title: str, folder: Path, name: str) -> list[Row]:
     rows = summarise(replies, reference(recipe.methods), recipe.prices, recipe.margin / 100)
     print_table(rows, title)
-    write_rows(rows, folder, name, SPREAD)
+    write_rows(rows, folder, name, RARE)
     return rows
 
 

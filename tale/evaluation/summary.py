@@ -21,7 +21,8 @@ class Row:
     """One method over one set of questions. Shares and differences are fractions, tokens are means over *all* samples.
 
     `*_low`/`*_high` bound 95 % intervals; differences are to the reference method, paired by question, and None for
-    the reference itself. `expense` is in 10⁻⁵ dollars a sample, as in the paper, None where no price is given.
+    the reference itself; `tokens_ratio` also where the reference generated nothing. `not_answered` replies count as
+    wrong and as no tokens. `expense` is in 10⁻⁵ dollars a sample, as in the paper, None where no price is given.
     `mcnemar_p` is of the difference in accuracy; `within_margin` says whether that is less than `margin` to the worse
     (`tale.statistics`), and `questions_needed` how many questions would be enough to show it.
 
@@ -69,6 +70,7 @@ class Row:
     accuracy_spread: float | None = None
     bleu_spread: float | None = None
     output_tokens_spread: float | None = None
+    not_answered: int | None = None
 
     @property
     def score(self) -> tuple[Any, Any, Any]:
@@ -78,7 +80,8 @@ class Row:
         return self.accuracy, self.accuracy_low, self.accuracy_high
 
 
-SPREAD = ("seeds", "accuracy_spread", "bleu_spread", "output_tokens_spread")  # there with several seeds alone
+# There with several seeds alone, or where a question could not be answered.
+RARE = ("seeds", "accuracy_spread", "bleu_spread", "output_tokens_spread", "not_answered")
 
 
 def summarise(
@@ -105,6 +108,7 @@ def _alone(replies: list[Reply], prices: PriceConfig) -> Row:
         in_format=fmean(r.via == "brackets" for r in replies),
         graded_by_fallback=fmean(r.via == "fallback" for r in replies),
         asked_without_budget=sum(r.fallback is not None for r in replies),
+        not_answered=sum(r.finish == "error" for r in replies) or None,
         expense=fmean(_expense(r, prices) for r in replies) if _priced(prices) else None,
         **(_bounds("bleu", bootstrapped(scores)) if scores else {}),
         **(_spreads(replies, seeds) if seeds > 1 else {}),
@@ -146,11 +150,8 @@ def _compared(row: Row, ours: list[Reply], theirs: list[Reply], prices: PriceCon
     if _priced(prices):
         costs = [by_question([_expense(r, prices) for r in side], count_seeds(side)) for side in (ours, theirs)]
         differences |= _bounds("expense_difference", paired_difference(*costs))
-    return replace(
-        row,
-        **differences,
-        tokens_ratio=row.output_tokens / fmean(r.output_tokens for r in theirs),
-    )
+    reference = fmean(r.output_tokens for r in theirs)
+    return replace(row, **differences, tokens_ratio=row.output_tokens / reference if reference else None)
 
 
 def _accuracy_compared(ours: list[Reply], theirs: list[Reply], margin: float) -> dict[str, Any]:
@@ -189,6 +190,7 @@ def print_table(rows: Sequence[Row], title: str) -> None:
     more = {"expense 10⁻⁵ $": [shown(row.expense, 2) for row in rows]}
     more["SD of seeds: BLEU" if scored else "SD of seeds: points"] = [
         shown(row.bleu_spread, 3) if scored else shown(row.accuracy_spread, factor=100) for row in rows]  # fmt: skip
+    more["not answered"] = [shown(row.not_answered, 0) for row in rows]
     more["SD of seeds: tokens"] = [shown(row.output_tokens_spread) for row in rows]
     more = {heading: cells for heading, cells in more.items() if any(cells)}
     show(title, [*headings, *more], [[*_cells(row), *cells] for row, *cells in zip(rows, *more.values(), strict=True)])

@@ -22,6 +22,7 @@ from transformers import (
     AutoTokenizer,
     BitsAndBytesConfig,
     GgufConfig,
+    PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
@@ -75,6 +76,11 @@ class BaseModel:
             UserError: there is none that can be read.
         """
         return read_chat(self.folder, self.template, "model.source")
+
+    @cached_property
+    def context(self) -> int | None:
+        """The longest prompt and answer together, in tokens."""
+        return context_of(AutoConfig.from_pretrained(self.folder))
 
     def outline(self) -> PreTrainedModel:
         """The architecture on the meta device, without weights."""
@@ -143,6 +149,11 @@ def resolve(config: ModelConfig) -> BaseModel:
         fast_dtype() if config.dtype is Dtype.auto else config.dtype.value,
         config.quantize,
     )
+
+
+def context_of(config: PreTrainedConfig) -> int | None:
+    """The most tokens that a model reads at once; None where its configuration names no limit."""
+    return getattr(config.get_text_config(), "max_position_embeddings", None)
 
 
 def adapter_fingerprint(folder: Path) -> str:

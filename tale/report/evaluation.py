@@ -60,6 +60,7 @@ ANSWERS = (
     Column("method", "method"),
     Column("estimator_tokens", "estimator's tokens", number),
     Column("asked_without_budget", "asked without a budget", whole),
+    Column("not_answered", "not answered", whole),
     Column("truncated", "cut off, %", percent),
     Column("in_format", "answer in [[ ]], %", percent),
     Column("graded_by_fallback", "read without [[ ]], %", percent),

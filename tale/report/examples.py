@@ -86,5 +86,5 @@ def _side(reply: Reply) -> Side:
         notes += [f"read as {reply.value}" if reply.value is not None else "no answer read"]
     else:
         notes += [f"BLEU {reply.bleu:.3f}{'' if reply.via == 'brackets' else ', without [[ ]]'}"]
-    notes += {"length": ["cut off"], "content_filter": ["filtered"]}.get(reply.finish, [])
+    notes += {"length": ["cut off"], "content_filter": ["filtered"], "error": ["not answered"]}.get(reply.finish, [])
     return Side(reply.method, reply.correct, reply.output_tokens, ", ".join(notes), reply.text)

@@ -116,6 +116,9 @@ def spent_on_method(run: EvaluationRun, label: str, hourly: float) -> list[Spent
     return [_sum(f"{label}{part}", calls, run.recipe.prices, hourly) for part, calls in rows]
 
 
+REFUSED = (Completion.refused("not journalled"), 0.0)  # a call that gave no answer
+
+
 @dataclass(frozen=True)
 class BreakEven:
     """What making a trained method took, what it saves a query, and the queries after which the two are equal.
@@ -182,7 +185,8 @@ def _times(
     """Seconds of each answer, and of each estimator's call (0 where there was none)."""
     sampling = sampling_of(run.recipe)
     keys = [key_of(Request(reply.prompt, own_seed=reply.seed), sampling) for reply in replies]
-    found = ([journal.answers.get(key) for key in keys] for journal in _journals(run, method))
+    missing = [REFUSED if reply.error else None for reply in replies]
+    found = (list(map(journal.answers.get, keys, missing)) for journal in _journals(run, method))
     answers = next((calls for calls in found if _are(calls, replies)), [None] * len(replies))
     # A reply does not keep what its estimator was asked, so its call is known by what it said.
     calls: dict[tuple[str, int, int], list[float]] = defaultdict(list)

@@ -26,8 +26,10 @@ def _left_out(run: Run) -> Iterator[tuple[str, int]]:
     if isinstance(run, SearchRun):
         records = run.records or []
         yield from _counted("questions without a target: {}", (r.reason for r in records if not r.target))
+        yield from _not_answered("", [r.error for r in records if r.error])
         answers = (a for r in records for attempt in r.attempts for a in attempt.answers)
-        yield "answers under a budget that were cut off, counted as wrong", sum(a.finish != "stop" for a in answers)
+        cut = sum(a.finish not in ("stop", "error") for a in answers)
+        yield "answers under a budget that were cut off, counted as wrong", cut
     if isinstance(run, TrainRun):
         for reason, count in run.identity.get("examples", {}).get("left_out", {}).items():
             yield f"records not trained on: {reason}", count
@@ -35,10 +37,17 @@ def _left_out(run: Run) -> Iterator[tuple[str, int]]:
         for label, replies in (run.replies or {}).items():
             method = f"{label}, {seeds} seeds" if (seeds := count_seeds(replies)) > 1 else label
             yield from _counted(f"{method}: asked as vanilla CoT, {{}}", (r.fallback for r in replies if r.fallback))
-            yield f"{method}: cut off", sum(r.finish != "stop" for r in replies)
+            yield from _not_answered(f"{method}: ", [r.error for r in replies if r.error])
+            yield f"{method}: cut off", sum(r.finish not in ("stop", "error") for r in replies)
             how = "its last number" if replies[0].bleu is None else "the whole reply"
             yield f"{method}: read by {how}, without [[ ]]", sum(r.via == "fallback" for r in replies)
             yield f"{method}: no answer to be read", sum(r.value is None for r in replies)
+
+
+def _not_answered(method: str, errors: Sequence[str]) -> Iterator[tuple[str, int]]:
+    """The first error stands for them all: a server words each anew."""
+    if errors:
+        yield f"{method}not answered, counted as wrong; the first: {errors[0]}", len(errors)
 
 
 def _counted(what: str, reasons: Iterator[str | None]) -> Iterator[tuple[str, int]]:

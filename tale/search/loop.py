@@ -44,7 +44,8 @@ def search(
     when it has room; a question that is done makes room for the next. After each completion `answered` is told how many
     questions are done, which are more than have been given back where an earlier one goes on.
 
-    A question whose vanilla answer is wrong or cut off is not searched.
+    A question whose vanilla answer is wrong or cut off is not searched. Where an answer cannot be had, the question's
+    search ends without a target.
     """
     waiting = iter(questions)
     begun: deque[_OneSearch] = deque()  # in order, until they are given back
@@ -118,14 +119,17 @@ class _OneSearch:
     def _advance(self, attempt: Attempt) -> None:
         if self.vanilla is None:
             self.vanilla = attempt
-            self.done = not self._counts(attempt)
+            self.done = bool(attempt.error) or not self._counts(attempt)
             if not self.done:
                 self.steps = self.strategy(attempt)
                 self._go_on(None)
             return
         feasible = self._counts(attempt) and attempt.best.tokens < self.limit
         self.attempts.append(Attempt(attempt.budget, attempt.answers, feasible))
-        self._go_on(self.attempts[-1])
+        if attempt.error:
+            self.done, self.found = True, None
+        else:
+            self._go_on(self.attempts[-1])
 
     def record(self, sampling: Sampling, tokenizer: str) -> Record:
         """The finished search. A budget whose answers do not count (`printed`) is no target."""
@@ -154,6 +158,8 @@ class _OneSearch:
             self.done, self.found = True, end.value
 
     def _reason(self, vanilla: Attempt) -> str:
+        if any(attempt.error for attempt in (vanilla, *self.attempts)):
+            return "not answered"
         if self._counts(vanilla):
             return "no feasible budget" if self.found is None else "the searched budget failed"
         finish = vanilla.best.finish
@@ -165,4 +171,5 @@ class _OneSearch:
 def answer(completion: Completion, question: Question) -> Answer:
     """A completion with its grade."""
     verdict = grade(completion.text, question, completion.truncated)
-    return Answer(completion.text, completion.tokens, completion.finish, verdict.correct, verdict.value, verdict.via)
+    graded = verdict.correct, verdict.value, verdict.via
+    return Answer(completion.text, completion.tokens, completion.finish, *graded, completion.error)

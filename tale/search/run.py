@@ -23,6 +23,7 @@ from tale.devices import launch, make_fabric
 from tale.engines import Sampling
 from tale.engines.build import check_model, engines, find_chat, find_model
 from tale.engines.journal import JournaledEngine
+from tale.engines.room import check_room
 from tale.errors import UserError
 from tale.records import Attempt, Record, each_record, write_records
 from tale.runs import start_run
@@ -51,6 +52,8 @@ def run_search(recipe: SearchRecipe) -> Path | None:
         shard = shard.part(fabric.global_rank + 1, fabric.world_size)
         recipe.engine.device = str(fabric.device)
     folder, mine = shard.folder(Path(recipe.output)), shard.take(questions)
+    longest = {q.id: [prompts.budgeted(q, recipe.sampling.max_tokens, recipe.budget_line)] for q in mine}
+    check_room(longest, Sampling(**vars(recipe.sampling)), model.chat(), model.context)
     counted = {"all": len(questions), "searched": len(mine), "duplicates": dropped}
     (engine,) = engines(recipe.engine, model, folder)
     with closing(engine):  # its journal, held from here on, keeps others from the folder
@@ -188,17 +191,22 @@ def most_work(recipe: SearchRecipe, questions: Sequence[Question], chat: Chat | 
 
 
 def summary(records: Iterable[Record]) -> str:
-    """How many have a target, their mean tokens before and after, the share saved, and why the rest has none."""
+    """How many have a target, their mean tokens before and after, the share saved, and why the rest has none.
+
+    Of those that could not be answered the first is named.
+    """
     tokens: list[tuple[int, int]] = []  # of vanilla and target
     reasons: Counter[str] = Counter()
+    error = ""
     for record in records:
         if record.target:
             tokens.append((record.vanilla.best.tokens, record.target.tokens))
         else:
             reasons[str(record.reason)] += 1
+            error = error or (f"{record.question.id}: {record.error}" if record.error else "")
     lines = [f"{len(tokens) + reasons.total()} questions, {len(tokens)} with a target"]
     if tokens:
         before, after = (sum(side) / len(tokens) for side in zip(*tokens, strict=True))
         lines.append(f"their mean tokens: vanilla {before:.1f}, target {after:.1f}, {1 - after / before:.1%} saved")
     lines += [f"{count} without: {reason}" for reason, count in sorted(reasons.items())]
-    return "\n".join(lines)
+    return "\n".join([*lines, *([f"the first not answered, {error}"] if error else [])])

@@ -1,0 +1,47 @@
+"""Whether prompt and longest answer fit into a model's context, told before anything is generated."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from tale.chat import Chat
+from tale.engines.base import Sampling
+from tale.errors import UserError
+
+NAMED = 5  # questions that are named; of the others it is said how many there are
+
+
+def too_long(prompt_tokens: int, max_tokens: int, context: int | None) -> str | None:
+    """Why a prompt cannot be answered in a context of so many tokens (None: it is not known); None where it can."""
+    needed = prompt_tokens + max_tokens
+    if context is None or needed <= context:
+        return None
+    return f"too long: prompt and answer (sampling.max_tokens) need {needed} tokens, the model has {context}"
+
+
+def check_room(asked: Mapping[str, Sequence[str]], sampling: Sampling, chat: Chat | None, context: int | None) -> None:
+    """Name the questions, by their ids, with a prompt that is too long; an engine refuses these prompts one by one.
+
+    Without a tokenizer, or where the context is not known, that is found out by asking.
+
+    Raises:
+        UserError: the longest answer alone fills the context, or every question is too long.
+    """
+    if context is None:
+        return
+    if sampling.max_tokens >= context:
+        raise UserError(
+            f"sampling.max_tokens={sampling.max_tokens}: leaves no room for a prompt, the model has {context} tokens"
+        )
+    if chat is None:
+        return
+    longest = {id: max(len(chat.prompt_ids(prompt)) for prompt in prompts) for id, prompts in asked.items()}
+    reasons = {id: why for id, tokens in longest.items() if (why := too_long(tokens, sampling.max_tokens, context))}
+    if not reasons:
+        return
+    named = "; ".join(f"{id} is {why}" for id, why in list(reasons.items())[:NAMED])
+    more = f"; and {len(reasons) - NAMED} more" if len(reasons) > NAMED else ""
+    said = f"{len(reasons)} of {len(asked)} questions do not fit into the model's context: {named}{more}"
+    if len(reasons) == len(asked):
+        raise UserError(f"{said}; lower sampling.max_tokens")
+    print(f"{said}. They are left unanswered, with this reason")

@@ -40,8 +40,6 @@ def evaluate(recipe: EvaluateRecipe) -> list[Row]:
     scored_by = scoring(questions)
     sampling = sampling_of(recipe)  # the same for every method that is compared
     check_methods(recipe.methods, questions, sampling)
-    longest = {q.id: [prompt for m in recipe.methods for prompt in longest_prompts(m, q, sampling)] for q in questions}
-    check_room(longest, sampling, base.chat(), base.context)
     adapters = list(dict.fromkeys(method.adapter for method in recipe.methods))
     if isinstance(base, RemoteModel) and any(adapters):
         raise UserError("methods: an endpoint answers with its own model; serve the adapter there, as a model.source")
@@ -50,6 +48,8 @@ def evaluate(recipe: EvaluateRecipe) -> list[Row]:
     others = {label_of(m): find_model(m.estimator_model, recipe.engine) for m in recipe.methods if m.estimator_model}
     cards += [read_card(model.merge) for model in (base, *others.values()) if model.merge]
     clean = unseen(questions, cards)
+    longest = {q.id: [prompt for m in recipe.methods for prompt in longest_prompts(m, q, sampling)] for q in questions}
+    check_room(longest, sampling, base.chat(), base.context)
     counted = {"asked": len(questions), "duplicates": dropped}
     folder = start_run(recipe, scoring=scored_by, base=base.identity, questions=counted)
 

@@ -28,12 +28,22 @@ class Bounds:
         return ", ".join(f"{word} {bound}" for word, bound in words.items() if math.isfinite(bound))
 
 
-def opt(meaning: str, default: Any = MISSING, *, one_of: Any = None, holds: str = "", **bounds: float) -> Any:
+def opt(
+    meaning: str,
+    default: Any = MISSING,
+    *,
+    one_of: Any = None,
+    holds: str = "",
+    like: tuple[str, str] | None = None,
+    **bounds: float,
+) -> Any:
     """A field with its meaning, which `--help` prints; without a default the recipe must give it.
 
-    A number, or each in a list of them, lies within `Bounds(**bounds)`; a text is among `one_of`, or has `holds` in it.
+    A number, or each in a list of them, lies within `Bounds(**bounds)`; a text is among `one_of`, has `holds` in it, or
+    matches `like`, a regular expression that comes with its meaning.
     """
     metadata = {"help": meaning, "bounds": Bounds(**bounds) if bounds else None, "one_of": one_of, "holds": holds}
+    metadata["like"] = like
     if isinstance(default, list):
         return field(default_factory=lambda: list(default), metadata=metadata)
     return field(default="???" if default is MISSING else default, metadata=metadata)
@@ -125,8 +135,17 @@ class VllmConfig:
 
 @dataclass
 class EndpointConfig:
-    url: str | None = opt("where an OpenAI-compatible server listens, up to /v1; default: OpenAI itself", None)
-    key: str = opt("name of the environment variable that holds the key; a local server needs none", "OPENAI_API_KEY")
+    url: str | None = opt(
+        "where an OpenAI-compatible server listens, up to /v1; $NAME in it is read from the environment; default: "
+        "OpenAI itself",
+        None,
+        like=(r"https?://\S+", "a url that begins with http:// or https:// and ends in /v1"),
+    )
+    key: str = opt(
+        "name of the environment variable that holds the key; a local server needs none",
+        "OPENAI_API_KEY",
+        like=("[A-Z_][A-Z0-9_]*", "the name of an environment variable, in capitals, and not the key itself"),
+    )
     timeout: float = opt("seconds until a call is given up and made again", 600.0, above=0)
     retries: int = opt("times that a call is made again after 429, 5xx, a time-out or a lost connection", 5, least=0)
     tokenizer: str | None = opt("hub id or folder that counts tokens; default: the endpoint's own usage figures", None)

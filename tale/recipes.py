@@ -33,6 +33,7 @@ from tale.config import (
 )
 from tale.errors import UserError, nearest
 from tale.hardware import fast_dtype
+from tale.secrets import secret_in
 
 RECIPES = Path(__file__).resolve().parents[1] / "recipes"
 OF_RUNS = (
@@ -40,6 +41,8 @@ OF_RUNS = (
     EstimateRecipe,
     ReportRecipe,
 )  # what they work on are runs, so their keys are few: no recipe is needed
+FROM_OUTSIDE = re.compile(r"(\\*)\$\{(?![\w.\[\]]+\})")  # an interpolation that is not another key of the recipe
+UNWRITABLE = re.compile("[\0\ud800-\udfff]")
 Recipe = TypeVar(
     "Recipe",
     SearchRecipe,
@@ -74,6 +77,7 @@ def load(kind: type[Recipe], arguments: list[str]) -> Recipe:
             f"adapter={pairs['adapter']}: no training run there ({file} is missing); name its base by recipe=…"
         )
     where = f"{file}: " if file else ""
+    own = lambda key: "" if any(re.match(rf"{re.escape(given)}([.\[]|$)", key) for given in pairs) else where  # noqa: E731
     try:
         content = OmegaConf.load(file) if file else OmegaConf.create()
         if beside_adapter:  # a trained adapter's run folder says which base it has
@@ -85,11 +89,12 @@ def load(kind: type[Recipe], arguments: list[str]) -> Recipe:
         missing = OmegaConf.missing_keys(merged)
         if missing:
             raise UserError(f"{where}{', '.join(sorted(missing))}: not given")
+        _check_texts(OmegaConf.to_container(merged, resolve=False), own, kind)
         recipe = typing.cast(Recipe, OmegaConf.to_object(merged))
     except (OmegaConfBaseException, yaml.YAMLError, UnicodeDecodeError) as error:
         key = getattr(error, "full_key", None)
         raise UserError(f"{where}{f'{key}: ' if key else ''}{_reason(error)}") from error
-    _check_range(recipe, lambda key: "" if key in pairs else where)
+    _check_range(recipe, own)
     _settle(recipe)
     return recipe
 
@@ -105,7 +110,18 @@ def _settle(recipe: Any) -> None:
 
 def to_yaml(recipe: Any) -> str:
     """The resolved recipe, every default written out; it can be given back as `recipe=<file>`."""
-    return OmegaConf.to_yaml(OmegaConf.structured(recipe))
+    return OmegaConf.to_yaml(_literal(dataclasses.asdict(recipe)))
+
+
+def _literal(value: Any) -> Any:
+    """The same texts, with nothing in them that would be resolved."""
+    if isinstance(value, dict):
+        return {key: _literal(entry) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [_literal(entry) for entry in value]
+    if isinstance(value, Enum):
+        return value.name
+    return re.sub(r"(\\*)\$\{", r"\1\1\\${", value) if isinstance(value, str) else value
 
 
 def recipe_names() -> list[str]:
@@ -184,7 +200,7 @@ def _override(kind: type, recipe: Any, key: str, value: str) -> None:
             hint = _hint(kind, hint, part.group(), key[: part.start()], "")
     try:
         if hint in (str, str | None):
-            OmegaConf.update(recipe, key, None if value in ("", "null") else value)
+            OmegaConf.update(recipe, key, None if value in ("", "null") else _literal(value))
         else:
             parsed = OmegaConf.from_dotlist([f"value={value}"])
             _check_keys(kind, hint, parsed._get_node("value"), "", key)
@@ -223,6 +239,24 @@ def _hint(kind: type, section: Any, name: Any, prefix: str, where: str) -> Any:
     raise UserError(f"{where}unknown key {prefix}{name}.{advice or known}")
 
 
+def _check_texts(value: Any, where: Callable[[str], str], kind: type, key: str = "") -> None:
+    """Refuse texts that must not be kept, where the recipe is, and what would be read from outside the recipe."""
+    if isinstance(value, dict):
+        for name, entry in value.items():
+            _check_texts(entry, where, kind, f"{key}.{name}" if key else str(name))
+    if isinstance(value, list):
+        for i, entry in enumerate(value):
+            _check_texts(entry, where, kind, f"{key}[{i}]")
+    if not isinstance(value, str):
+        return
+    if any(len(found[1]) % 2 == 0 for found in FROM_OUTSIDE.finditer(value)):
+        raise UserError(f"{where(key)}{key}: ${{…:…}} is not read in a recipe; write the value itself")
+    if UNWRITABLE.search(value):
+        raise UserError(f"{where(key)}{key}: has a character that no file and no path can have; leave it out")
+    if kind is not AskRecipe and (reason := secret_in(value)):
+        raise UserError(f"{where(key)}{key}: {reason}")
+
+
 def _check_range(section: Any, where: Callable[[str], str], prefix: str = "") -> None:
     for item in dataclasses.fields(section):
         value, key = getattr(section, item.name), prefix + item.name
@@ -231,7 +265,9 @@ def _check_range(section: Any, where: Callable[[str], str], prefix: str = "") ->
         for i, entry in enumerate(value if isinstance(value, list) else []):
             if dataclasses.is_dataclass(entry):
                 _check_range(entry, where, f"{key}[{i}].")
-        bounds, one_of, holds = (item.metadata.get(name) for name in ("bounds", "one_of", "holds"))
+        bounds, one_of, holds, like = (item.metadata.get(name) for name in ("bounds", "one_of", "holds", "like"))
+        if like and value is not None and not re.fullmatch(like[0], value):  # what stands there may be a secret
+            raise UserError(f"{where(key)}{key}: must be {like[1]}")
         if holds and value is not None and holds not in value:
             raise UserError(f"{where(key)}{key}={value}: must have {holds} in it")
         if one_of and value not in one_of:

@@ -7,8 +7,8 @@ import re
 
 # Keys of Hugging Face, OpenAI and others; all have digits.
 TOKEN = re.compile(r"\b(hf_|sk-|gsk_|xai-|nvapi-|ghp_|github_pat_|glpat-|AKIA|AIza)(?=[\w-]*\d)[\w-]{12,}")
-NAMED = re.compile(r"(KEY|TOKEN|SECRET|PASSWORD)$", re.IGNORECASE)  # a variable of this name holds one
-SHORTEST = 8  # characters; a placeholder such as EMPTY is none
+# What a variable of such a name holds is one, where it is long and has a digit: a placeholder such as EMPTY is none.
+NAMED, LONG = re.compile(r"(KEY|TOKEN|SECRET|PASSWORD)$", re.IGNORECASE), re.compile(r"(?=.*\d)\S{8,}")
 VARIABLE = r"\$[A-Z_][A-Z0-9_]*"
 URL = re.compile(r"\b([a-z][a-z0-9+.-]*://)(\S*@)?([^\s?#]*)([?#]\S*)?", re.IGNORECASE)
 USER = re.compile(rf"(?:{VARIABLE}|[\w.%+-]+(?=:))(?::{VARIABLE})?@")
@@ -38,7 +38,7 @@ def veiled(text: str) -> str:
 
 
 def _kept_by_the_environment() -> list[tuple[str, str]]:
-    return [(name, value) for name, value in os.environ.items() if NAMED.search(name) and len(value) >= SHORTEST]
+    return [(name, value) for name, value in os.environ.items() if NAMED.search(name) and LONG.fullmatch(value)]
 
 
 def _hidden(url: re.Match[str]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 import re
 import runpy
@@ -231,13 +232,89 @@ def test_one_method_of_a_list_can_be_overridden() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["Tom: how many?", "What is 5 # 3?", "1, 2 [or] {3}?", "a = b", "- 3 + 4", "007", "1e3", "yes", "12:30"]
+    "text",
+    [
+        "Tom: how many?",
+        "What is 5 # 3?",
+        "1, 2 [or] {3}?",
+        "a = b",
+        "- 3 + 4",
+        "007",
+        "1e3",
+        "yes",
+        "12:30",
+        "${a.b} and ${oc.env:HOME}",
+        r"\${x}",
+        r"\\${",
+        "http://host/?q=5",
+    ],
 )
 def test_a_text_is_taken_as_it_stands(text: str, tmp_path: Path) -> None:
     """Not as YAML, where a colon makes a section and a hash a comment."""
     base = tmp_path / "base.yaml"
     base.write_text("model: {source: x}\n")
     assert load(AskRecipe, [f"recipe={base}", "adapter=a", f"question={text}"]).question == text
+
+
+@pytest.mark.parametrize("text", ["${a.b} and ${oc.env:HOME}", r"\${x}", r"\\${", "$x", "two\nlines: \x1b[2J\t"])
+def test_a_text_of_a_resolved_recipe_stays_as_it_was(text: str, tmp_path: Path) -> None:
+    recipe = load(SearchRecipe, ["recipe=tiny/search", f"model.name={text}"])
+    assert recipe.model.name == text
+    (tmp_path / "recipe.yaml").write_text(to_yaml(recipe))
+    assert load(SearchRecipe, [f"recipe={tmp_path / 'recipe.yaml'}"]) == recipe
+
+
+def test_a_recipe_may_refer_to_its_own_keys(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("output: runs/${model.name}\nmodel: {source: m, name: n}\nobjective: sft\n")
+    assert load(TrainRecipe, [f"recipe={tmp_path / 'mine.yaml'}"]).output == "runs/n"
+
+
+SECRET = "Zx9secretQ7"
+
+
+@pytest.mark.parametrize(
+    ("key", "text", "message"),
+    [
+        ("model.name", "${oc.env:A_NAME}", "${…:…} is not read in a recipe; write the value itself"),
+        ("model.name", "${oc.env:${model.source}}", "${…:…} is not read"),
+        ("output", "runs/${oc.decode:${oc.env:A_NAME}}", "${…:…} is not read"),
+        ("benchmark.path", "a\0b", "has a character that no file and no path can have"),
+        ("engine.endpoint.key", SECRET, "must be the name of an environment variable, in capitals, and not the key"),
+        ("engine.endpoint.key", f"sk-{SECRET}0", "looks like a key; give keys by the environment alone"),
+        ("engine.endpoint.url", f"http://me: {SECRET}@host/v1", "must be a url that begins with http:// or https://"),
+        ("engine.endpoint.url", f"http://me:{SECRET}@host/v1", "a password in a url, and every value behind its ?"),
+        ("engine.endpoint.url", f"http://host/v1?api-key={SECRET}", "a password in a url, and every value behind"),
+        ("model.source", f"https://{SECRET}@huggingface.co/org/model", "a password in a url"),
+        ("output", "runs/0123456789x", "has the value of the environment variable A_TOKEN in it; leave it out"),
+    ],
+)
+def test_what_must_not_be_kept_is_refused_by_file_and_key_and_not_repeated(
+    key: str, text: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("A_NAME", SECRET)
+    monkeypatch.setenv("A_TOKEN", "0123456789")
+    file = tmp_path / "theirs.yaml"
+    made: dict = {"output": "o", "model": {"source": "m"}, "benchmark": {"name": "gsm8k"}}
+    section, _, last = key.rpartition(".")
+    if section == "engine.endpoint":
+        made["engine"] = {"endpoint": {last: text}}
+    else:
+        (made[section] if section else made)[last] = text
+    file.write_text(json.dumps(made))  # JSON is YAML
+    with pytest.raises(UserError) as refused:
+        load(SearchRecipe, [f"recipe={file}"])
+    assert str(refused.value).startswith(f"{file}: {key}: {message}")
+    assert SECRET not in str(refused.value)
+
+
+def test_what_must_not_be_kept_is_refused_inside_a_list_and_on_the_command_line() -> None:
+    with pytest.raises(UserError, match=r"^methods\[0\].label: looks like a key") as refused:
+        load(EvaluateRecipe, ["recipe=tiny/eval", "methods=[{kind: vanilla, label: hf_0123456789abc}]"])
+    assert "0123456789" not in str(refused.value)
+    with pytest.raises(UserError, match=r"^benchmark.path: has a character that no file and no path can have"):
+        load(SearchRecipe, ["recipe=tiny/search", "benchmark.path=a\udc80b"])  # what a byte that is no UTF-8 becomes
+    with pytest.raises(UserError, match=r"^optim.lr=hf_…: Value 'hf_…'"):
+        load(TrainRecipe, ["recipe=tiny/sft", "optim.lr=hf_0123456789abc"])
 
 
 def test_a_number_is_read_into_a_text_where_the_key_is_one() -> None:

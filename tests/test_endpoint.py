@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import logging
 import os
 import signal
@@ -12,14 +13,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from urllib.parse import parse_qs
 
 import pytest
 from endpoint_server import Reply, ScriptedEndpoint, answer, refusal, used
 from transformers import PreTrainedTokenizerFast
 
 from tale.chat import Chat
-from tale.config import EndpointConfig
+from tale.config import EndpointConfig, EngineConfig, ModelConfig
 from tale.engines.base import Completion, Request, Sampling
+from tale.engines.build import find_model
 from tale.engines.endpoint import EndpointEngine, RemoteModel
 from tale.engines.journal import JournaledEngine
 from tale.errors import UserError
@@ -144,6 +147,39 @@ def test_a_password_and_a_query_reach_the_server_but_are_not_shown() -> None:
     assert endpoint.paths == ["/v1/chat/completions?version=1"]
     assert endpoint.headers[0]["authorization"] == "Basic bWU6cGFzcw=="  # base64 of me:pass
     assert engine.tokenizer == f"usage of m at {endpoint.url}"
+
+
+def test_what_a_url_names_is_read_from_the_environment_and_sent_and_never_shown(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("MY_PASSWORD", "p@ss/wörd 1")
+    monkeypatch.setenv("API_KEY", "Zx9&=secret")
+    echo = refusal(400, "p@ss/wörd 1 and Zx9&=secret and Zx9%26%3Dsecret")
+    with ScriptedEndpoint(lambda *_: echo) as endpoint:
+        url = endpoint.url.replace("//", "//me:$MY_PASSWORD@") + "?api-version=1&api-key=$API_KEY"
+        engine = EndpointEngine("m", EndpointConfig(url), 1)
+        error = error_of(engine, Request("a"))
+    assert error == f"{endpoint.url}: status 400 (<key> and <key> and <key>){ON}"
+    assert parse_qs(endpoint.paths[0].partition("?")[2]) == {"api-version": ["1"], "api-key": ["Zx9&=secret"]}
+    credentials = base64.b64decode(endpoint.headers[0]["authorization"].removeprefix("Basic ")).decode()
+    assert credentials == "me:p@ss/wörd 1"
+    assert RemoteModel("m", url, None, "chat").identity == {"name": "m", "endpoint": endpoint.url}
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (
+            {"url": "http://host/v1?key=$NOT_THERE"},
+            "engine.endpoint.url: the environment variable NOT_THERE is not set",
+        ),
+        ({"key": "NOT_THERE"}, "engine.endpoint.key: the environment variable NOT_THERE is not set"),
+    ],
+)
+def test_a_variable_that_is_not_set_is_named_before_the_run(config: dict, message: str) -> None:
+    engine = EngineConfig(kind="openai", endpoint=EndpointConfig(**config))
+    with pytest.raises(UserError, match=f"^{message}"):
+        find_model(ModelConfig("m"), engine)
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tale.chat import Chat
 from tale.config import EngineConfig, ModelConfig
+from tale.engines.address import check_environment
 from tale.engines.base import Completion, Engine, More, Request, Sampling, nothing
 from tale.engines.endpoint import EndpointEngine, RemoteModel
 from tale.engines.journal import JournaledEngine
@@ -29,6 +30,7 @@ def find_model(model: ModelConfig, engine: EngineConfig) -> AnyModel:
     check_model(model, engine)
     if engine.kind != "openai":
         return resolve(model)
+    check_environment(engine.endpoint)
     return RemoteModel(model.source, engine.endpoint.url, engine.endpoint.tokenizer, model.template.value)
 
 

@@ -12,6 +12,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 from tale.chat import Chat
 from tale.config import EndpointConfig
+from tale.engines.address import address, held
 from tale.engines.base import Completion, More, Request, Sampling, nothing
 from tale.engines.reply import NoCompletionError, Reply
 from tale.errors import UserError
@@ -174,7 +175,7 @@ class EndpointEngine:
     def _client(self) -> AsyncOpenAI:
         from openai import AsyncOpenAI
 
-        url = urlsplit(self.config.url or OPENAI)
+        url = urlsplit(address(self.config.url or OPENAI))
         return AsyncOpenAI(
             base_url=url._replace(query="", fragment="").geturl(),
             default_query=dict(parse_qsl(url.query)),
@@ -209,8 +210,8 @@ class EndpointEngine:
     def _said(self, words: object) -> str:
         """A server's words on one line, shortened, without the key: some echo it."""
         text = " ".join(str(words).split())
-        if key := _key(self.config):
-            text = text.replace(key, "<key>")
+        for secret in filter(None, [_key(self.config), *held(self.config.url or "")]):
+            text = text.replace(secret, "<key>")
         return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
 
     def _error(self, what: str) -> UserError:

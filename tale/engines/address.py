@@ -1,0 +1,44 @@
+"""An endpoint's url as a recipe keeps it, with names of environment variables in place of what is secret."""
+
+from __future__ import annotations
+
+import os
+import re
+from urllib.parse import quote
+
+from tale.config import EndpointConfig
+from tale.errors import UserError
+from tale.secrets import VARIABLE
+
+
+def address(url: str) -> str:
+    """The url that is asked: each `$NAME` is what the environment holds, percent-encoded.
+
+    Raises:
+        UserError: there is no such variable.
+    """
+    return re.sub(VARIABLE, lambda name: quote(_value(name.group()), safe=""), url)
+
+
+def held(url: str) -> list[str]:
+    """What a url takes from the environment, as it is and as it is sent: not to be shown."""
+    values = [os.environ.get(name[1:], "") for name in re.findall(VARIABLE, url)]
+    return [text for value in values for text in (value, quote(value, safe="")) if text]
+
+
+def check_environment(config: EndpointConfig) -> None:
+    """Refuse an endpoint whose secrets are not there, before anything of the run is written.
+
+    Raises:
+        UserError: its url or its key names a variable that is not set; the key that is there by default may lack.
+    """
+    address(config.url or "")
+    if config.key != EndpointConfig.key and not os.environ.get(config.key):
+        raise UserError(f"engine.endpoint.key: the environment variable {config.key} is not set; set it, or leave out")
+
+
+def _value(name: str) -> str:
+    try:
+        return os.environ[name[1:]]
+    except KeyError:
+        raise UserError(f"engine.endpoint.url: the environment variable {name[1:]} is not set") from None

@@ -17,7 +17,8 @@ from tale.files import read_jsonl, write_jsonl_atomic
 class Answer:
     """A graded completion. `via` says what decided its value: brackets, the last-number fallback, or nothing.
 
-    With finish "error" there was no answer, and `error` says why.
+    With finish "error" there was no answer, and `error` says why. `ids` are the generated ids, the end-of-sequence id
+    included; None from an endpoint, and in older records.
     """
 
     text: str
@@ -27,6 +28,7 @@ class Answer:
     value: str | None
     via: str
     error: str | None = None
+    ids: tuple[int, ...] | None = None
 
     @property
     def usable(self) -> bool:
@@ -104,7 +106,7 @@ def _record(row: dict[str, Any], where: str) -> Record:
             vanilla=_attempt(row["vanilla"]),
             attempts=tuple(map(_attempt, row["attempts"])),
             budget=row["budget"],
-            target=row["target"] and Answer(**row["target"]),
+            target=row["target"] and _answer(row["target"]),
             reason=row["reason"],
             sampling=Sampling(**row["sampling"]),
             tokenizer=row["tokenizer"],
@@ -115,4 +117,8 @@ def _record(row: dict[str, Any], where: str) -> Record:
 
 
 def _attempt(row: dict[str, Any]) -> Attempt:
-    return Attempt(row["budget"], tuple(Answer(**answer) for answer in row["answers"]), row["feasible"])
+    return Attempt(row["budget"], tuple(map(_answer, row["answers"])), row["feasible"])
+
+
+def _answer(row: dict[str, Any]) -> Answer:
+    return Answer(**{**row, "ids": row.get("ids") and tuple(row["ids"])})

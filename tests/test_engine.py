@@ -76,7 +76,7 @@ def test_a_batch_gives_token_for_token_what_each_prompt_gives_alone(
     plain = fresh(tiny_model_folder)
     expected = [greedy_by_hand(plain, chat.prompt_ids(text), 12, {END_ID}) for text in TEXTS]
     assert len({tuple(ids) for ids in expected}) == len(TEXTS)  # the context matters, or this test says little
-    assert [c.text for c in generated(engine)] == [chat.decode(ids) for ids in expected]
+    assert [(c.text, c.ids) for c in generated(engine)] == [(chat.decode(ids), tuple(ids)) for ids in expected]
 
 
 def test_a_batch_gives_what_transformers_own_generate_gives_alone(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -32,7 +33,7 @@ class Counting:
                 raise KeyboardInterrupt
             self.asked.append(request)
             text = f"{self.word}: {request.prompt}/{request.sample} at {sampling.temperature}, seed {sampling.seed}\n…"
-            yield i, Completion(text, len(self.asked), "stop", 3)
+            yield i, Completion(text, len(self.asked), "stop", 3, ids=(*range(len(self.asked)),))
 
 
 def answers(engine: JournaledEngine, requests: Sequence[Request] = REQUESTS, sampling: Sampling = GREEDY) -> list:
@@ -82,6 +83,16 @@ def test_an_answer_is_on_disk_before_it_is_used(tmp_path: Path) -> None:
     _, completion = next(stream)
     lines = [json.loads(line) for line in (tmp_path / "j").read_text().splitlines()[1:]]
     assert completion.text in [line["text"] for line in lines]
+
+
+def test_a_journal_from_before_ids_were_kept_is_gone_on_with(tmp_path: Path) -> None:
+    file = tmp_path / "j"
+    first = answers(JournaledEngine(Counting(), file, MODEL))
+    rows = [json.loads(line) for line in file.read_text().splitlines()]
+    for row in rows:
+        row.pop("ids", None)
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert answers(JournaledEngine(Counting(dies_after=0), file, MODEL)) == [replace(c, ids=None) for c in first]
 
 
 def test_a_half_written_last_line_is_dropped_with_a_word(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

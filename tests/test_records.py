@@ -14,7 +14,7 @@ from tale.errors import UserError
 from tale.records import Answer, Attempt, Record, read_records, write_records
 
 LONG = Answer("Because 3 + 4 = 7 …\u2028 [[7]]", 90, "stop", True, "7", "brackets")
-SHORT = Answer("[[7]]", 9, "stop", True, "7", "brackets")
+SHORT = Answer("[[7]]", 3, "stop", True, "7", "brackets", ids=(27, 7, 2))
 BAD = Answer("eight", 2, "stop", False, None, "none")
 CUT = Answer("[[7]] and so on", 5, "length", True, "7", "brackets")
 QUESTION = Question("q/0", "三加四等于几？", "A", "choice", "zh", ("7", "8"))
@@ -43,6 +43,14 @@ def test_a_record_from_before_budgets_could_be_asked_for_otherwise_has_the_paper
     write_records(tmp_path / "r.jsonl", [MISSED])
     row = json.loads((tmp_path / "r.jsonl").read_text())
     del row["budget_line"]
+    (tmp_path / "r.jsonl").write_text(json.dumps(row) + "\n")
+    assert read_records(tmp_path / "r.jsonl") == [MISSED]
+
+
+def test_a_record_from_before_ids_were_kept_has_none(tmp_path: Path) -> None:
+    write_records(tmp_path / "r.jsonl", [MISSED])
+    row = json.loads((tmp_path / "r.jsonl").read_text())
+    del row["vanilla"]["answers"][0]["ids"]
     (tmp_path / "r.jsonl").write_text(json.dumps(row) + "\n")
     assert read_records(tmp_path / "r.jsonl") == [MISSED]
 

@@ -45,8 +45,9 @@ class Completion:
     """One answer. `tokens` counts generated ids in the engine's tokenizer, the end-of-sequence id included.
 
     `cached_tokens` of the prompt were not computed anew, and `reasoning_tokens` of `tokens` are not in the text: what
-    an endpoint reports, 0 where it does not. With finish "error" there is no answer, and `error` says why: the prompt
-    is too long, or a server refused it.
+    an endpoint reports, 0 where it does not. `ids` are the generated ones, an end-of-sequence id included; an endpoint
+    has none. With finish "error" there is no answer, and `error` says why: the prompt is too long, or a server refused
+    it.
     """
 
     text: str
@@ -56,6 +57,7 @@ class Completion:
     cached_tokens: int = 0
     reasoning_tokens: int = 0
     error: str | None = None
+    ids: tuple[int, ...] | None = None
 
     @classmethod
     def refused(cls, why: str) -> Completion:

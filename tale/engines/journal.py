@@ -107,8 +107,7 @@ class JournaledEngine:
         self.cost.add(completion, seconds)
 
     def _read(self, key: bytes) -> Completion:
-        line = self.file.read(self.places[key])
-        return Completion(**{name: value for name, value in line.items() if name not in ("key", "seconds")})
+        return _entry(self.file.read(self.places[key]), str(self.file.path))[1]
 
 
 @dataclass(frozen=True)
@@ -140,7 +139,7 @@ def key_of(request: Request, sampling: Sampling) -> bytes:
 def _entry(line: dict[str, Any], where: str) -> tuple[bytes, Completion, float]:
     try:
         key, seconds = bytes.fromhex(line.pop("key")), float(line.pop("seconds"))
-        return key, Completion(**line), seconds
+        return key, Completion(**{**line, "ids": line.get("ids") and tuple(line["ids"])}), seconds
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{where}: not a journalled answer ({error}); delete the line") from error
 

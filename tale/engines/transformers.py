@@ -152,7 +152,8 @@ class TransformersEngine:
         return end or (limit if len(answer) >= limit else None)
 
     def _completion(self, ids: list[int], prompt_tokens: int) -> Completion:
-        return Completion(self.chat.decode(ids), len(ids), "stop" if ids[-1] in self.stops else "length", prompt_tokens)
+        finish = "stop" if ids[-1] in self.stops else "length"
+        return Completion(self.chat.decode(ids), len(ids), finish, prompt_tokens, ids=tuple(ids))
 
 
 def _alike(prompts: Sequence[Prompt]) -> Iterator[list[Prompt]]:

@@ -132,9 +132,8 @@ class VllmEngine:
         (output,) = [output async for output in outputs]
         (answer,) = output.outputs
         ids, finish = list(answer.token_ids), "stop" if answer.finish_reason == "stop" else "length"
-        return index, Completion(
-            self.chat.decode(ids), len(ids), finish, len(prompt), cached_tokens=output.num_cached_tokens or 0
-        )
+        text, cached = self.chat.decode(ids), output.num_cached_tokens or 0
+        return index, Completion(text, len(ids), finish, len(prompt), cached, ids=tuple(ids))
 
     def _params(self, request: Request, sampling: Sampling) -> SamplingParams:
         from vllm import SamplingParams

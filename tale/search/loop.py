@@ -172,4 +172,4 @@ def answer(completion: Completion, question: Question) -> Answer:
     """A completion with its grade."""
     verdict = grade(completion.text, question, completion.truncated)
     graded = verdict.correct, verdict.value, verdict.via
-    return Answer(completion.text, completion.tokens, completion.finish, *graded, completion.error)
+    return Answer(completion.text, completion.tokens, completion.finish, *graded, completion.error, completion.ids)

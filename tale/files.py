@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
+import shutil
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from mmap import ACCESS_READ, mmap
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
+
+from safetensors import SafetensorError
 
 from tale.errors import UserError
 
@@ -50,96 +52,134 @@ def write_jsonl_atomic(path: Path, rows: Iterable[dict[str, Any]]) -> None:
 
 
 class AppendedJsonl:
-    """A JSON Lines file that grows by whole lines, written by one process at a time.
+    """A JSON Lines file that grows by whole lines; its folder is held by who writes it.
 
-    A last line that a kill left half written is dropped on opening, with a word. Iterating gives each line's place and
-    object.
+    Opening it changes nothing. With the first line that is appended it is made, and a last line that a kill left half
+    written is dropped, with a word. Iterating gives each line's place and object.
 
     Raises:
-        UserError: the file cannot be opened or written (a full disk, say), or another process is writing it. What was
-            appended before stays whole.
+        UserError: the file cannot be read or written (a full disk, say). What was appended before stays whole.
     """
 
     def __init__(self, path: Path):
         self.path = path
-        with _explained(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self.file = path.open("a+b", buffering=0)
-            try:
-                fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                advice = "wait for its end, or choose another output"
-                raise UserError(f"{path}: another process is writing it; {advice}") from error
-            self.reader = path.open("rb")
-        self.size = self._drop_half_a_line()
+        self.file: IO[bytes] | None = None
+        with explained(path):
+            self.reader = path.open("rb") if path.exists() else None
+        self.size = self._whole_lines()
 
     def __iter__(self) -> Iterator[tuple[int, dict[str, Any]]]:
+        if not self.reader:
+            return
         place = self.reader.seek(0)
         for number, line in enumerate(self.reader, 1):
+            if place == self.size:
+                return
             yield place, _object(line, f"{self.path}:{number}", float)
             place += len(line)
 
     def append(self, row: dict[str, Any]) -> int:
         """Write one line and return its place. It survives the end of this process; `sync` makes it safe for good."""
-        place, line = self.size, json.dumps(row, ensure_ascii=False).encode() + b"\n"
-        with _explained(self.path):
+        with explained(self.path):
+            file = self.file = self.file or self._open()
+            place, line = self.size, json.dumps(row, ensure_ascii=False).encode() + b"\n"
             try:
                 while line:
-                    line = line[self.file.write(line) :]
+                    line = line[file.write(line) :]
             except OSError:
-                self.file.truncate(place)
+                file.truncate(place)
                 raise
-        self.size = self.file.tell()
+        self.size = file.tell()
         return place
 
     def sync(self) -> None:
         """Have the system put on disk what was appended."""
-        with _explained(self.path):
-            os.fsync(self.file.fileno())
+        if self.file:
+            with explained(self.path):
+                os.fsync(self.file.fileno())
 
     def read(self, place: int) -> dict[str, Any]:
         """The line at this place."""
+        assert self.reader
         self.reader.seek(place)
         return json.loads(self.reader.readline())
 
     def close(self) -> None:
-        """Let others write it."""
-        self.reader.close()
-        self.file.close()
+        """Let go of it."""
+        for file in (self.reader, self.file):
+            if file:
+                file.close()
 
-    def _drop_half_a_line(self) -> int:
-        size = self.reader.seek(0, os.SEEK_END)
-        if not size:
+    def _open(self) -> IO[bytes]:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        file = self.path.open("ab", buffering=0)
+        if self.size < file.tell():
+            print(f"{self.path}: dropped a half-written last line")
+            file.truncate(self.size)
+        self.reader = self.reader or self.path.open("rb")
+        return file
+
+    def _whole_lines(self) -> int:
+        """How many bytes they have."""
+        if not self.reader or not self.reader.seek(0, os.SEEK_END):
             return 0
         with mmap(self.reader.fileno(), 0, access=ACCESS_READ) as content:  # however long, not read whole
-            whole = content.rfind(b"\n") + 1
-        if whole < size:
-            print(f"{self.path}: dropped a half-written last line")
-            self.file.truncate(whole)
-        return whole
+            return content.rfind(b"\n") + 1
 
 
 @contextmanager
-def _explained(path: Path) -> Iterator[None]:
+def explained(path: Path) -> Iterator[None]:
+    """What is written here, to `path`: an error of the system becomes one that names it.
+
+    Raises:
+        UserError: it cannot be written.
+    """
     try:
         yield
-    except OSError as error:
+    except (OSError, SafetensorError) as error:
+        reason = getattr(error, "strerror", None) or error
         raise UserError(
-            f"{path}: cannot be written ({error.strerror}). Nothing written before is lost: make room, or choose "
-            "another output, and give the same command again"
+            f"{path}: cannot be written ({reason}). Nothing written before is lost: make room, or choose another "
+            "output, and give the same command again"
         ) from error
+
+
+@contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """A draft to be filled, which then becomes the folder `path`: whole, or not at all.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    draft = path.with_name(f".{path.name}.draft")
+    with explained(path):
+        remove(draft)
+        draft.mkdir(parents=True)
+        try:
+            yield draft
+            draft.rename(path)
+        finally:
+            remove(draft)
+
+
+def remove(path: Path) -> None:
+    """Remove a file or a folder, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _replace(path: Path, parts: Iterable[str | bytes]) -> None:
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
-    with _explained(path):
+    with explained(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         file = temporary.open("wb")
     try:
         for part in parts:  # what makes a part may fail for a reason of its own
-            with _explained(path):
+            with explained(path):
                 file.write(part.encode() if isinstance(part, str) else part)
-        with _explained(path):
+        with explained(path):
             file.flush()
             os.fsync(file.fileno())
             os.replace(temporary, path)

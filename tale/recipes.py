@@ -32,6 +32,7 @@ from tale.config import (
     TrainRecipe,
 )
 from tale.errors import UserError, nearest
+from tale.folder import check_output
 from tale.hardware import fast_dtype
 from tale.secrets import secret_in
 
@@ -81,6 +82,7 @@ def load(kind: type[Recipe], arguments: list[str]) -> Recipe:
     try:
         content = OmegaConf.load(file) if file else OmegaConf.create()
         if beside_adapter:  # a trained adapter's run folder says which base it has
+            check_output(Path(pairs["adapter"]))
             content = OmegaConf.masked_copy(content, "model")
         _check_keys(kind, kind, content, where)
         merged = OmegaConf.merge(OmegaConf.structured(kind), content)

@@ -11,6 +11,7 @@ from tale.data.question import Question
 from tale.engines.base import Sampling
 from tale.errors import UserError
 from tale.files import read_jsonl, write_jsonl_atomic
+from tale.folder import check_output
 
 
 @dataclass(frozen=True)
@@ -88,8 +89,10 @@ def each_record(path: Path) -> Iterator[Record]:
     """Read a search's records one after the other.
 
     Raises:
-        UserError: the file is missing, or a line is truncated or no record; file and line are named.
+        UserError: the file is missing or not of the run beside it, or a line is truncated or no record; file and line
+            are named.
     """
+    check_output(path)
     return (_record(row, f"{path}:{line}") for line, row in read_jsonl(path))
 
 

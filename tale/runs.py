@@ -1,4 +1,8 @@
-"""What every run keeps of itself: the resolved recipe, the command, the versions and the commit."""
+"""What every run keeps of itself: the resolved recipe, the command, versions and commit, and its outputs' hashes.
+
+Every command that writes a folder has this order: it checks its input, holds the folder, starts the run (which forgets
+an earlier start's outputs), works, writes its outputs, and finishes the run, which says that they are its own.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +12,15 @@ import platform
 import shlex
 import subprocess
 import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from tale.errors import UserError
-from tale.files import write_atomic
+from tale.files import explained, remove, write_atomic
+from tale.folder import RECIPE, RUN, digest, held, read_run
 from tale.recipes import to_yaml
 from tale.secrets import veiled
 
@@ -22,14 +29,43 @@ PACKAGES = ("lightning", "torch", "transformers", "peft", "bitsandbytes", "datas
 GRADERS = {"accuracy": ("answers.py", "math-verify"), "bleu": ("bleu.py", "sacrebleu")}
 
 
-def start_run(recipe: Any, folder: Path | None = None, scoring: str = "accuracy", **identity: Any) -> Path:
-    """Write `recipe.yaml` and `run.json` into the run's folder (default: its output).
+@contextmanager
+def hold(recipe: Any, folder: Path | None = None) -> Iterator[Path]:
+    """Keep other processes from the run's folder (default: its output), and the run from another command's.
 
-    `scoring` is a key of `GRADERS`, `identity` says what the run uses.
+    Raises:
+        UserError: another process is writing there, it holds what another command has made, or it cannot be written.
     """
     folder = folder or Path(recipe.output)
-    write_atomic(folder / "recipe.yaml", to_yaml(recipe))
+    with held(folder):
+        kind = read_run(folder).get("kind") if (folder / RUN).is_file() else None
+        if kind not in (None, _kind(recipe)):
+            raise UserError(f"{folder}: has the results of {kind}, this is {_kind(recipe)}; choose another output")
+        yield folder
+
+
+def start_run(
+    recipe: Any,
+    folder: Path | None = None,
+    outputs: Sequence[str] = (),
+    keep: bool = False,
+    scoring: str = "accuracy",
+    **identity: Any,
+) -> Path:
+    """Forget the outputs of an earlier start, and write `recipe.yaml` and `run.json` into the folder, which is held.
+
+    `outputs` are the files and folders that this run may come to. With `keep`, finished ones of before stay: they were
+    made by the same recipe. `scoring` is a key of `GRADERS`, `identity` says what the run uses.
+    """
+    folder, resolved = folder or Path(recipe.output), to_yaml(recipe)
+    before = read_run(folder).get("outputs", {}) if (folder / RUN).is_file() else {}
+    stay = before if keep else {}
+    for name in {*outputs, *before}:
+        if not stay.get(name):
+            _forget(folder / name)
+    write_atomic(folder / RECIPE, resolved)
     described = {
+        "kind": _kind(recipe),
         "command": shlex.join(map(veiled, sys.argv)),
         **identity,
         "commit": code_version(),
@@ -39,21 +75,39 @@ def start_run(recipe: Any, folder: Path | None = None, scoring: str = "accuracy"
         "python": platform.python_version(),
         "machine": f"{platform.system()} {platform.machine()}",
         "packages": {name: metadata.version(name) for name in PACKAGES},
+        "recipe": digest(folder / RECIPE),
+        "outputs": {name: stay.get(name) for name in outputs},
     }
-    write_atomic(folder / "run.json", json.dumps(described, indent=1, ensure_ascii=False) + "\n")
+    _write(folder, described)
     return folder
 
 
-def read_run(folder: Path) -> dict[str, Any]:
-    """The `run.json` of a run.
+def finish_run(folder: Path) -> None:
+    """Say in `run.json` that the outputs which are there are this run's, by their hashes.
 
     Raises:
-        UserError: there is none.
+        UserError: the folder was deleted since the run has started.
     """
-    try:
-        return json.loads((folder / "run.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{folder / 'run.json'}: cannot be read ({error}); is this the folder of a run?") from error
+    if not (folder / RUN).is_file():
+        raise UserError(f"{folder}: was deleted while the run was writing there; give the same command again")
+    run = read_run(folder)
+    run["outputs"] = {name: digest(folder / name) if (folder / name).exists() else None for name in run["outputs"]}
+    _write(folder, run)
+
+
+def _kind(recipe: Any) -> str:
+    return type(recipe).__name__.removesuffix("Recipe").lower()
+
+
+def _write(folder: Path, run: dict[str, Any]) -> None:
+    write_atomic(folder / RUN, json.dumps(run, indent=1, ensure_ascii=False) + "\n")
+
+
+def _forget(path: Path) -> None:
+    """Remove an output, and what a kill left of a draft of it."""
+    with explained(path):
+        for found in [path, *path.parent.glob(f".{path.name}.*")]:
+            remove(found)
 
 
 def code_hash() -> str:

@@ -26,7 +26,7 @@ from tale.evaluation.methods import Reply
 from tale.files import write_jsonl_atomic
 from tale.recipes import load
 from tale.records import write_records
-from tale.runs import start_run
+from tale.runs import finish_run, start_run
 from tale.tables import write_rows
 
 BASE = {"name": "tiny-llama", "weights": "01"}
@@ -46,7 +46,7 @@ def journal(file: Path, calls: Sequence[tuple[bytes, Completion, float]], **sett
 def search_run(folder: str = "runs/search", *overrides: str) -> Path:
     """3 calls, 300 tokens read, 400 generated, 4 s, $0.0011; one target of 6 tokens for 21, two questions without."""
     recipe = load(SearchRecipe, ["recipe=tiny/search", f"output={folder}", *PRICES, *overrides])
-    run = start_run(recipe, base=BASE, questions={"all": 3, "searched": 3, "duplicates": 2})
+    run = start_run(recipe, None, ["records.jsonl"], base=BASE, questions={"all": 3, "searched": 3, "duplicates": 2})
     calls = [
         (bytes([i] * 12), Completion("x", t, "stop", 100), s) for i, (t, s) in enumerate([(200, 2), (100, 1), (100, 1)])
     ]
@@ -54,15 +54,19 @@ def search_run(folder: str = "runs/search", *overrides: str) -> Path:
     wrong, none = "vanilla answer wrong", "no feasible budget"
     records = [("q/0", "5 [1]", None), ("q/1", None, wrong), ("q/2", None, none)]
     write_records(run / "records.jsonl", [record(i, f"{i}?", t, "20 tokens and a last", r) for i, t, r in records])
+    finish_run(run)
     return run
 
 
 def train_run(folder: str = "runs/sft", records: str = "runs/search/records.jsonl") -> Path:
     """3 steps of 100, 100 and 40 tokens in 12 s; the loss falls from 2 to 1."""
     recipe = load(TrainRecipe, ["recipe=tiny/sft", f"output={folder}", f"data.records=[{records}]"])
-    run = start_run(recipe, base=BASE, examples={"train": 5, "left_out": {"vanilla answer wrong": 7}})
+    run = start_run(
+        recipe, None, ["adapter"], base=BASE, examples={"train": 5, "left_out": {"vanilla answer wrong": 7}}
+    )
     steps(run, {0: (2.0, 100), 1: (1.5, 100), 2: (1.0, 40)}, began=1000)
     (run / "adapter").mkdir()
+    finish_run(run)
     return run
 
 
@@ -90,7 +94,8 @@ def evaluation_run(folder: str = "runs/eval", *overrides: str, extra: str = "", 
         *overrides,
     ]
     recipe = load(EvaluateRecipe, ["recipe=tiny/eval", *given])
-    run = start_run(recipe, base=BASE, questions={"asked": 4, "duplicates": 1})
+    outputs = ["replies.jsonl", "summary_clean.json"]
+    run = start_run(recipe, None, outputs, base=BASE, questions={"asked": 4, "duplicates": 1})
     asked, sampling = questions(4), Sampling(**vars(recipe.sampling))
     vanilla = _replies("Vanilla CoT", asked, [100, 120, 80, 100], [True, True, False, False], extra)
     sft = _replies(trained, asked, [40, 60, 20, 40], [False, True, True, False], extra)
@@ -105,6 +110,7 @@ def evaluation_run(folder: str = "runs/eval", *overrides: str, extra: str = "", 
     for name, replies, seconds in (("sft", sft, 0.4), ("long", long, 2.0)):
         journal(run / f"journal-{name}.jsonl", [(key(r), _said(r), seconds) for r in replies], adapter=name)
     write_jsonl_atomic(run / "replies.jsonl", map(asdict, [*vanilla, *estimated, *sft, *long]))
+    finish_run(run)
     return run
 
 
@@ -142,7 +148,9 @@ def _said(reply: Reply) -> Completion:
 def analysis_run(folder: str = "runs/analysis") -> Path:
     """A grid search of 4 questions under two budgets, 3 of them with a budget of their own, and a halving search."""
     files = "[runs/grid/records.jsonl,runs/greedy/records.jsonl]"
-    run = start_run(load(AnalyseRecipe, [f"output={folder}", f"records={files}"]))
+    recipe = load(AnalyseRecipe, [f"output={folder}", f"records={files}"])
+    tables = ("elasticity", "questions", "models", "iterations", "savings")
+    run = start_run(recipe, None, [f"{table}.json" for table in tables])
     curve = [
         Step("grid", 0.25, 4, 25, 40, 30, 50, 0.4, 0.5, 0.15, 0.85, 1.6, 0.25, 0),
         Step("grid", 0.5, 4, 50, 60, 55, 65, 0.6, 0.75, 0.3, 0.95, 1.2, 0.5, 0.25),
@@ -159,6 +167,7 @@ def analysis_run(folder: str = "runs/analysis") -> Path:
     write_rows([Model("grid", 5, 4, 3, 0.25, True, 27.5, 0.5, 0.6, 0.2, 0.94, 1)], run, "models")
     write_rows([Iteration("greedy", "q/0", *one) for one in path], run, "iterations")
     write_rows([Saving("greedy", 1, 100, 40, -60, -62, -58)], run, "savings")
+    finish_run(run)
     return run
 
 
@@ -166,7 +175,9 @@ def estimate_run(folder: str = "runs/budgets", *overrides: str) -> Path:
     """A constant and a better estimator, scored on 8 questions."""
     given = ["train=[runs/search/records.jsonl]", "grid=[runs/grid/records.jsonl]", "alpha=1.5"]
     recipe = load(EstimateRecipe, [f"output={folder}", *given, *overrides])
-    run = start_run(recipe, examples={"train": 20, "held_out": 8 * bool(recipe.grid)})
+    run = start_run(
+        recipe, None, ["constant", "scores.json"], examples={"train": 20, "held_out": 8 * bool(recipe.grid)}
+    )
     save_estimator(Constant(20.0), EstimatorCard("m", [], []), run / "constant")
     nothing, none = (None, None, None), ("", 12.5, 0.5, 0.2, 0.8, 0, 0)
     scores = [
@@ -174,4 +185,5 @@ def estimate_run(folder: str = "runs/budgets", *overrides: str) -> Path:
         Score("TALE-EP (e)", 8, 1, 0.5, 0.2, 0.8, 10, 4, -16, -20, -12, "nearer", 6.5, 0.75, 0.3, 0.95, 6, 40),
     ]
     write_rows(scores, run, "scores")
+    finish_run(run)
     return run

@@ -18,9 +18,10 @@ from tale.analysis.run import analyse
 from tale.config import AnalyseRecipe, SearchRecipe
 from tale.engines import Completion
 from tale.errors import UserError
+from tale.folder import digest
 from tale.recipes import load
 from tale.records import write_records
-from tale.runs import start_run
+from tale.runs import finish_run, start_run
 from tale.search.loop import search
 from tale.search.strategies import STRATEGIES
 
@@ -52,12 +53,13 @@ def searched(tmp_path: Path) -> Callable[..., Path]:
     ) -> Path:
         folder = tmp_path / name
         given = [f"strategy={strategy}", f"grid={SHARES}", f"sampling.max_tokens={sampling.max_tokens}"]
-        start_run(load(SearchRecipe, ["recipe=tiny/search", f"output={folder}", *given]))
+        start_run(load(SearchRecipe, ["recipe=tiny/search", f"output={folder}", *given]), None, ["records.jsonl"])
         asked = questions(4)
         way = partial(STRATEGIES["grid"], shares=SHARES) if strategy == "grid" else STRATEGIES[strategy]
         engine = ScriptedEngine(asked, script, budget_line=line)
         records = search(asked, engine, sampling, strategy=way, budget_line=line)
         write_records(folder / "records.jsonl", records)
+        finish_run(folder)
         return folder / "records.jsonl"
 
     return make
@@ -173,9 +175,13 @@ def test_what_cannot_be_analysed_is_refused(searched: Callable[..., Path], tmp_p
         analysed([nothing], out)
     recipe = grid.parent / "recipe.yaml"
     recipe.write_text(recipe.read_text().replace("- 0.25", "- 0.3"))
+    with pytest.raises(UserError, match=r"grid/recipe.yaml: not the recipe of this run, see run.json; put it back, or"):
+        analysed([grid], out)
+    run = json.loads((grid.parent / "run.json").read_text())
+    (grid.parent / "run.json").write_text(json.dumps(run | {"recipe": digest(recipe)}))
     with pytest.raises(UserError, match="q/0 was not asked under 30 tokens"):
         analysed([grid], out)
     recipe.unlink()
-    with pytest.raises(UserError, match=r"recipe.yaml: cannot be read"):
+    with pytest.raises(UserError, match=r"grid: has run.json but no recipe.yaml; copy the whole folder, or run it"):
         analysed([grid], out)
     assert not list(out.glob("*.csv"))

@@ -20,6 +20,7 @@ from tale.config import SearchRecipe
 from tale.engines import Sampling
 from tale.errors import UserError
 from tale.files import AppendedJsonl, write_atomic, write_jsonl_atomic
+from tale.folder import held
 from tale.recipes import load
 from tale.records import write_records
 from tale.search.loop import search
@@ -208,16 +209,14 @@ def unloaded(tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: p
 def test_an_output_below_a_file(given: list[str], unloaded: Callable, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine\n")
     line = unloaded(tmp_path / "file" / "run", *given)
-    assert line.startswith(f"error: {tmp_path / 'file' / 'run'}/")
-    assert line.endswith(f"journal.jsonl: cannot be written (Not a directory). {NO_ROOM}")
+    folder = tmp_path / "file" / "run" / ("shard-2-of-3" if given else "")
+    assert line == f"error: {folder}: cannot be written (Not a directory). {NO_ROOM}"
     assert [(f.name, f.read_text()) for f in tmp_path.iterdir()] == [("file", "mine\n")]
 
 
 def test_an_output_that_is_a_file(unloaded: Callable, tmp_path: Path) -> None:
     (tmp_path / "run").write_text("mine\n")
-    assert unloaded(tmp_path / "run").startswith(
-        f"error: {tmp_path / 'run'}/journal.jsonl: cannot be written (File exi"
-    )
+    assert unloaded(tmp_path / "run") == f"error: {tmp_path / 'run'}: cannot be written (File exists). {NO_ROOM}"
     assert (tmp_path / "run").read_text() == "mine\n"
 
 
@@ -226,31 +225,32 @@ def test_a_folder_that_may_only_be_read(unloaded: Callable, tmp_path: Path) -> N
     folder.mkdir(mode=0o500)
     if os.access(folder, os.W_OK):
         pytest.skip("permissions do not bind this user")
-    line = f"error: {folder / 'journal.jsonl'}: cannot be written (Permission denied). {NO_ROOM}"
+    line = f"error: {folder}: cannot be written (Permission denied). {NO_ROOM}"
     assert unloaded(folder) == line
 
 
 # --- In use ---------------------------------------------------------------------------------------------------------
 
-HOLDS = "import sys; from tale.files import AppendedJsonl; j = AppendedJsonl(__import__('pathlib').Path(sys.argv[1]));"
+HOLDS = "import sys, pathlib; from tale.folder import held; folder = pathlib.Path(sys.argv[1])\n"
 
 
-def test_a_journal_that_another_process_writes_is_refused_and_nothing_of_its_run_changed(
+def test_a_folder_that_another_process_writes_is_refused_and_nothing_of_its_run_changed(
     unloaded: Callable, tiny_model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its recipe is that of the process that writes, not of the one that is refused."""
     (tmp_path / "recipe.yaml").write_text("of the other\n")
     (tmp_path / "records.jsonl").write_text("of the other\n")
-    journal = tmp_path / "journal.jsonl"
-    waits = [sys.executable, "-c", f"{HOLDS} print('held', flush=True); sys.stdin.read()", str(journal)]
+    waits = [sys.executable, "-c", f"{HOLDS}with held(folder): print('held', flush=True); sys.stdin.read()"]
+    waits += [str(tmp_path)]
     with subprocess.Popen(waits, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
         assert other.stdout.readline() == "held\n"
         before = {file: file.read_bytes() for file in tmp_path.iterdir()}
         advice = "wait for its end, or choose another output"
-        assert unloaded(tmp_path) == f"error: {journal}: another process is writing it; {advice}"
+        assert unloaded(tmp_path) == f"error: {tmp_path}: another process is writing there; {advice}"
         assert {file: file.read_bytes() for file in tmp_path.iterdir()} == before
         other.stdin.close()
         other.wait()
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["recipe.yaml", "records.jsonl"]
     monkeypatch.undo()
     given = ["recipe=tiny/search", f"model.source={tiny_model_folder}", f"output={tmp_path}", "benchmark.count=2"]
     assert len(run_search(load(SearchRecipe, given)).read_text().splitlines()) == 2
@@ -258,18 +258,27 @@ def test_a_journal_that_another_process_writes_is_refused_and_nothing_of_its_run
 
 def test_a_journal_of_another_model_changes_nothing_of_the_run_that_has_it(unloaded: Callable, tmp_path: Path) -> None:
     (tmp_path / "journal.jsonl").write_text('{"name": "another model"}\n')
-    (tmp_path / "run.json").write_text("of the other\n")
+    (tmp_path / "run.json").write_text('{"of": "the other"}\n')
     (tmp_path / "records.jsonl").write_text("of the other\n")
     before = {file: file.read_bytes() for file in tmp_path.iterdir()}
     assert unloaded(tmp_path).startswith(f"error: {tmp_path / 'journal.jsonl'}: written with {{'name': 'another model'")
     assert {file: file.read_bytes() for file in tmp_path.iterdir()} == before
 
 
-def test_a_killed_process_holds_no_journal(tmp_path: Path) -> None:
+def test_a_killed_process_holds_nothing(tmp_path: Path) -> None:
+    dies = f"{HOLDS}with held(folder): import os; os.kill(os.getpid(), 9)"
+    assert subprocess.run([sys.executable, "-c", dies, str(tmp_path)]).returncode == -9
+    assert [file.name for file in tmp_path.iterdir()] == [".lock"]
+    with held(tmp_path):
+        (tmp_path / "mine").touch()
+    assert [file.name for file in tmp_path.iterdir()] == ["mine"]
+
+
+def test_half_a_line_stands_until_the_next_is_written(tmp_path: Path) -> None:
     journal = tmp_path / "journal.jsonl"
-    dies = f"{HOLDS} j.append({{'whole': 1}}); j.file.write(b'{{half'); import os; os.kill(os.getpid(), 9)"
-    assert subprocess.run([sys.executable, "-c", dies, str(journal)]).returncode == -9
-    assert journal.read_bytes() == b'{"whole": 1}\n{half'
+    journal.write_bytes(b'{"whole": 1}\n{half')
     file = AppendedJsonl(journal)
-    file.append({"next": 2})
+    assert [row for _, row in file] == [{"whole": 1}]
+    assert journal.read_bytes() == b'{"whole": 1}\n{half'
+    assert file.read(file.append({"next": 2})) == {"next": 2}
     assert journal.read_bytes() == b'{"whole": 1}\n{"next": 2}\n'

@@ -34,7 +34,7 @@ from tale.evaluation.methods import answer, check_methods, label_of
 from tale.evaluation.run import evaluate
 from tale.recipes import load
 from tale.records import read_records, write_records
-from tale.runs import start_run
+from tale.runs import finish_run, start_run
 from tale.search.loop import search
 from tale.search.strategies import grid, minimum
 
@@ -322,10 +322,12 @@ def searched(tmp_path: Path) -> Callable[..., str]:
 
         given = [f"{key}={value}" for key, value in ({"sampling.max_tokens": 512} | sampling).items()]
         folder = tmp_path / name
-        start_run(load(SearchRecipe, ["recipe=tiny/search", f"output={folder}", f"strategy={strategy}", *given]))
+        recipe = load(SearchRecipe, ["recipe=tiny/search", f"output={folder}", f"strategy={strategy}", *given])
+        start_run(recipe, None, ["records.jsonl"])
         way = partial(grid, shares=[i / 32 for i in range(1, 17)]) if strategy == "grid" else minimum
         engine = ScriptedEngine(asked, reply, budget_line=line)
         write_records(folder / "records.jsonl", search(asked, engine, GREEDY, strategy=way, budget_line=line))
+        finish_run(folder)
         return str(folder / "records.jsonl")
 
     return make
@@ -362,6 +364,7 @@ def test_a_question_without_a_star_is_seen_and_not_counted_as_learnt(searched, t
     train = searched("train", "grid", stories(40))
     first, *others = read_records(Path(train))
     write_records(Path(train), [replace(first, target=None, budget=None, reason="no feasible budget"), *others])
+    finish_run(Path(train).parent)
     run_estimate(estimate(tmp_path / "out", train=[train], ridge=1, coverage=0.5))
     assert "trained on the β* of 39 questions, of 40 that were searched" in capsys.readouterr().out
     assert json.loads((tmp_path / "out" / "run.json").read_text())["examples"] == {"train": 39, "held_out": 0}
@@ -404,7 +407,8 @@ def test_budgets_that_were_asked_for_in_other_words_are_not_mixed(searched, tmp_
 def test_zero_shot_estimates_are_read_from_an_evaluations_replies(searched, tmp_path: Path) -> None:
     held_out = stories(3, first=1000)
     folder = start_run(
-        load(EvaluateRecipe, ["recipe=tiny/eval", f"output={tmp_path / 'e'}", "sampling.max_tokens=512"])
+        load(EvaluateRecipe, ["recipe=tiny/eval", f"output={tmp_path / 'e'}", "sampling.max_tokens=512"]),
+        outputs=["replies.jsonl"],
     )
     texts = iter(["[[16]]", "[[99]]", "no idea"])
     engine = ScriptedEngine(
@@ -412,6 +416,7 @@ def test_zero_shot_estimates_are_read_from_an_evaluations_replies(searched, tmp_
     )
     replies = answer(estimated(), held_out[::-1], engine, GREEDY)  # the scripted engine answers the last one first
     (folder / "replies.jsonl").write_text("".join(json.dumps(vars(reply)) + "\n" for reply in replies))
+    finish_run(folder)
     given = {
         "train": [searched("train", "grid", stories(40))],
         "grid": [searched("grid", "grid", held_out)],
@@ -437,6 +442,11 @@ def test_runs_that_cannot_be_scored_are_refused(searched: Callable[..., str], tm
         refused(train=[train], searched=[halved])
     foreign = Path(searched("foreign", "grid", stories(3, first=90)))
     foreign.write_text(foreign.read_text().replace('"tokenizer": "scripted"', '"tokenizer": "gpt"'))
+    with pytest.raises(
+        UserError, match=r"^.*foreign/records.jsonl: not as the run in .*foreign has written it; put it"
+    ):
+        refused(train=[str(foreign)])
+    finish_run(foreign.parent)
     with pytest.raises(UserError, match=r"^grid: its tokens are of gpt, the training's of scripted"):
         refused(train=[train], grid=[str(foreign)], ridge=1, coverage=0.5)
     with pytest.raises(UserError, match=r"^train: tokens of gpt, scripted in one training"):

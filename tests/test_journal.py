@@ -110,7 +110,7 @@ def test_a_half_written_last_line_is_dropped_with_a_word(tmp_path: Path, capsys:
 
 def test_a_half_written_first_line_starts_anew(tmp_path: Path) -> None:
     file = tmp_path / "j"
-    JournaledEngine(Counting(), file, MODEL)
+    answers(JournaledEngine(Counting(), file, MODEL))
     file.write_bytes(file.read_bytes()[:9])
     assert len(answers(JournaledEngine(Counting(), file, MODEL))) == 5
     assert json.loads(file.read_text().splitlines()[0]) == MODEL

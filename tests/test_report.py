@@ -22,11 +22,12 @@ from tale.config import AnalyseRecipe, EvaluateRecipe, ReportRecipe, SearchRecip
 from tale.errors import UserError
 from tale.evaluation.plot import front
 from tale.evaluation.summary import Row
+from tale.folder import digest
 from tale.recipes import load
 from tale.records import Answer, Attempt, read_records, write_records
 from tale.report.blocks import Column, Interval, Table, duration
 from tale.report.run import report
-from tale.runs import start_run
+from tale.runs import finish_run, start_run
 from tale.stages import Stage
 from tale.tables import write_rows
 
@@ -84,6 +85,13 @@ def page(*folders: str, **keys: object) -> Page:
     """The report's page about these runs."""
     given = [f"runs=[{','.join(folders)}]", "output=runs/report", *(f"{key}={value}" for key, value in keys.items())]
     return Page(report(load(ReportRecipe, given)))
+
+
+def noted(file: Path) -> None:
+    """Have its run take the file for its own, as it is now."""
+    run = json.loads((file.parent / "run.json").read_text())
+    (file.parent / "run.json").write_text(json.dumps(run | {"recipe": digest(file.parent / "recipe.yaml")}))
+    finish_run(file.parent)
 
 
 def rows(file: str) -> list[dict[str, str]]:
@@ -279,6 +287,7 @@ def test_a_grid_shows_tokens_and_accuracy_by_share_of_the_vanilla_budget() -> No
         changed = {"vanilla": Attempt(None, (said(40, True),), False), "attempts": tuple(attempts), "budget": 40}
         records.append(type(template)(**{**vars(template), **changed}))
     write_records(file, records)
+    finish_run(file.parent)
     caption = "runs/grid: tokens and accuracy by budget (Table 8), of the questions that vanilla CoT answers right"
     table = page("runs/grid").tables[caption]
     assert [(r[0], r[1], r[2].split()[0], r[3].split()[0], *r[5:]) for r in table[2:]] == [
@@ -288,6 +297,9 @@ def test_a_grid_shows_tokens_and_accuracy_by_share_of_the_vanilla_budget() -> No
     ]
     recipe = Path("runs/grid/recipe.yaml")
     recipe.write_text(recipe.read_text().replace("- 0.25", "- 0.75"))
+    with pytest.raises(UserError, match=r"runs/grid/recipe.yaml: not the recipe of this run"):
+        page("runs/grid")
+    noted(recipe)
     assert "No results: records: q/0 was not asked under 30 tokens" in page("runs/grid").text
 
 
@@ -368,7 +380,8 @@ def test_the_page_needs_nothing_but_itself_and_links_only_to_files_beside_it(
 ) -> None:
     seen = page(*runs, str(analysis_run()), str(estimate_run()))
     files = [link for link in seen.links if not link.startswith(("#", "data:,"))]
-    assert sorted(files) == sorted(f.name for f in Path("runs/report").iterdir() if f.name != "report.html")
+    own = {"report.html", "recipe.yaml", "run.json"}
+    assert sorted(files) == sorted({f.name for f in Path("runs/report").iterdir()} - own)
     assert {link.removeprefix("#") for link in seen.links if link.startswith("#")} <= set(seen.ids)
     assert len(seen.ids) == len(set(seen.ids))
     assert seen.unnamed == 0
@@ -433,6 +446,9 @@ def test_a_run_without_results_is_said_to_have_none(make, lost: str, said: str) 
         (run / lost).rmdir()
     else:
         (run / lost).unlink()
+    with pytest.raises(UserError, match=f"{run / lost}: is missing, though the run has made it; copy the whole folder"):
+        page(str(run))
+    finish_run(run)
     assert said in page(str(run)).text
 
 
@@ -451,6 +467,7 @@ def test_an_analysis_and_estimators_that_lack_a_table_say_so(make, lost: list[st
     run = make()
     for file in [file for pattern in lost for file in run.glob(pattern) if file.name != "run.json"]:
         file.unlink()
+    finish_run(run)
     assert said in page(str(run)).text
 
 
@@ -468,6 +485,7 @@ def test_an_analysis_of_a_question_without_any_right_budget_has_a_page() -> None
     run = analysis_run()
     write_rows([Model("grid", 1, 1, 0, 0.25, False, *[None] * 6)], run, "models")
     write_rows([OneQuestion("grid", "q/2", 100, *[None] * 7)], run, "questions")
+    finish_run(run)
     tables = page("runs/analysis").tables
     assert tables["Monotonicity (Table 2)"][1:] == [["grid", "0", ""], ["the paper (Table 2)", "", "90.9"]]
     assert tables["Ideal range of budgets (A.1), medians over questions"] == [
@@ -479,7 +497,7 @@ def test_an_analysis_of_a_question_without_any_right_budget_has_a_page() -> None
 def test_replies_of_an_earlier_start_with_other_methods_are_no_results() -> None:
     run = evaluation_run()
     start_run(load(EvaluateRecipe, ["recipe=tiny/eval", f"output={run}"]))
-    assert "replies.jsonl is of an earlier start with other methods" in page("runs/eval").text
+    assert "replies.jsonl is missing, the run was not finished" in page("runs/eval").text
     evaluation_run("runs/eval", "seeds=[1,2]", "sampling.temperature=1")
     assert "replies.jsonl is of an earlier start with other methods or seeds" in page("runs/eval").text
 
@@ -495,6 +513,7 @@ def test_the_questions_of_untrained_contexts_have_a_table_of_their_own() -> None
         "output_tokens": 7,
     }
     (run / "summary_clean.json").write_text(json.dumps([row]))
+    finish_run(run)
     table = page("runs/eval").tables["The 3 questions whose context was never trained on"]
     assert table == [["method", "accuracy, %", "output tokens"], ["m", "50.0 [10.0, 90.0]", "7.0"]]
 
@@ -503,6 +522,7 @@ def test_the_questions_of_untrained_contexts_have_a_table_of_their_own() -> None
 def test_an_empty_file_of_results_is_said_to_be_empty(make, file: str) -> None:
     run = make()
     (run / file).write_text("")
+    finish_run(run)
     assert f"No results: {file} is empty." in page(str(run)).text
 
 
@@ -518,8 +538,9 @@ def test_a_folder_that_is_no_run_and_a_run_of_another_kind_are_said_to_be_that(p
 
 def test_a_run_that_has_only_begun_has_a_page() -> None:
     for make, lost in ((search_run, "*.jsonl"), (train_run, "events*"), (evaluation_run, "*.jsonl")):
-        for file in make().glob(lost):
+        for file in (run := make()).glob(lost):
             file.unlink()
+        finish_run(run)
     text = page(*RUNS).text
     assert "Nothing was spent in these runs." in text
     assert "No step was logged" in text
@@ -529,6 +550,7 @@ def test_one_question_is_enough() -> None:
     file = evaluation_run() / "replies.jsonl"
     lines = file.read_text().splitlines(keepends=True)
     file.write_text("".join(line for line in lines if json.loads(line)["question"] == "q/0"))
+    finish_run(file.parent)
     _, vanilla, *_ = page("runs/eval").tables["1 questions; in brackets 95 % intervals"]
     assert vanilla[3] == "100.0 [100.0, 100.0]"
 
@@ -550,6 +572,7 @@ def test_a_damaged_file_is_named_and_nothing_is_written(
 ) -> None:
     with (Path("runs") / file).open("a") as damaged:
         damaged.write(damage)
+    noted(Path("runs") / file)
     with pytest.raises(UserError, match=message):
         page(*runs)
     assert not Path("runs/report").exists()
@@ -559,6 +582,7 @@ def test_a_damaged_file_is_named_and_nothing_is_written(
 def test_a_damaged_table_is_named(table: str) -> None:
     run = analysis_run() if table == "models" else estimate_run()
     (run / f"{table}.json").write_text('[{"records": "grid"}]')
+    finish_run(run)
     with pytest.raises(UserError, match=rf"{run}/{table}.json: damaged"):
         page(str(run))
 
@@ -566,6 +590,7 @@ def test_a_damaged_table_is_named(table: str) -> None:
 def test_replies_that_lack_a_question_are_refused() -> None:
     file = evaluation_run() / "replies.jsonl"
     file.write_text("".join(file.read_text().splitlines(keepends=True)[:-1]))
+    finish_run(file.parent)
     with pytest.raises(UserError, match=r"replies.jsonl: not every method has every question"):
         page("runs/eval")
 

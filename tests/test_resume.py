@@ -149,8 +149,8 @@ def test_another_number_of_processes_is_refused_where_the_result_would_be_anothe
 class FirstElsewhere(Fabric):
     """Hears from the first process that it goes on from a checkpoint, which is not on this machine."""
 
-    def broadcast(self, obj: tuple[str, dict[str, str]], src: int = 0) -> tuple[str, dict[str, str]]:
-        return "run/checkpoints/step-000002.ckpt", obj[1]
+    def broadcast(self, obj: tuple[None, None, dict[str, str]], src: int = 0) -> tuple[None, Path, dict[str, str]]:
+        return None, Path("run/checkpoints/step-000002.ckpt"), obj[2]
 
 
 def test_a_process_that_sees_other_files_than_the_first_is_refused(

@@ -22,6 +22,7 @@ from tale.engines.journal import JournaledEngine
 from tale.errors import UserError
 from tale.recipes import load
 from tale.records import read_records
+from tale.runs import finish_run
 from tale.search import run as search_run
 from tale.search.run import run_search
 
@@ -251,6 +252,7 @@ def test_a_part_without_its_last_line(number: int, searched: Search, parts: Path
     file = parts / f"shard-{number}-of-3" / "records.jsonl"
     lines = file.read_text().splitlines(keepends=True)
     file.write_text("".join(lines[:-1]))
+    finish_run(file.parent)
     lost = json.loads(lines[-1])["question"]["id"]
     assert f"{file.parent}: has no question where question {lost} (" in refused(searched, parts)
 
@@ -260,6 +262,7 @@ def test_a_part_with_a_line_too_many(number: int, searched: Search, parts: Path)
     file = parts / f"shard-{number}-of-3" / "records.jsonl"
     lines = file.read_text().splitlines(keepends=True)
     file.write_text("".join([*lines, lines[-1]]))
+    finish_run(file.parent)
     assert " where no question belongs: other questions were searched" in refused(searched, parts)
 
 
@@ -267,6 +270,8 @@ def test_two_lines_that_changed_places(searched: Search, parts: Path) -> None:
     file = parts / "shard-1-of-3" / "records.jsonl"
     first, second, third = file.read_text().splitlines(keepends=True)
     file.write_text(second + first + third)
+    assert "records.jsonl: not as the run in" in refused(searched, parts)
+    finish_run(file.parent)
     ids = [json.loads(line)["question"]["id"] for line in (first, second)]
     assert f"{file.parent}: has question {ids[1]} (" in refused(searched, parts)
 
@@ -312,7 +317,7 @@ def test_when_one_of_two_processes_fails_the_command_ends_with_its_error(
         said, _ = process.communicate(timeout=120)  # both have ended when their output has
     assert process.returncode in (2, -signal.SIGKILL), said  # Lightning's watch kills the first when another has failed
     assert time.monotonic() - begun < 90
-    assert f"error: {folder}/journal.jsonl: cannot be written (File exists)" in said
+    assert f"error: {folder}: cannot be written (File exists)" in said
     assert "Traceback" not in said
     assert not (tmp_path / "records.jsonl").exists()
     assert not [*tmp_path.rglob("records.jsonl")]

@@ -14,8 +14,12 @@ from tale.config import AnalyseRecipe
 from tale.errors import UserError
 from tale.evaluation.compare import check_comparable, read_recipe, run_folder
 from tale.records import Record, read_records
-from tale.runs import start_run
+from tale.runs import finish_run, hold, start_run
 from tale.tables import interval, show, shown, write_rows
+
+TABLES = ("elasticity", "questions", "models", "iterations", "savings")
+PLOTS = ("elasticity.png", "iterations.png", "savings.png")
+OUTPUTS = (*(f"{table}.{kind}" for table in TABLES for kind in ("csv", "json")), *PLOTS)
 
 
 @dataclass(frozen=True)
@@ -36,11 +40,13 @@ def analyse(recipe: AnalyseRecipe) -> None:
         UserError: records that are missing, of runs that are not comparable, or with nothing searched in them.
     """
     searches = _read(recipe.records)
-    folder = start_run(recipe)
-    if grids := [search for search in searches if search.strategy == "grid"]:
-        _elasticity(grids, folder)
-    if halved := [search for search in searches if search.strategy != "grid"]:
-        _paths(halved, folder)
+    with hold(recipe) as folder:
+        start_run(recipe, outputs=OUTPUTS)
+        if grids := [search for search in searches if search.strategy == "grid"]:
+            _elasticity(grids, folder)
+        if halved := [search for search in searches if search.strategy != "grid"]:
+            _paths(halved, folder)
+        finish_run(folder)
     print(f"tables and plots: {folder}")
 
 

@@ -27,18 +27,18 @@ class JournaledEngine:
     A completion is known by its prompt, sample and sampling. The journal's first line holds `settings`: all else that
     an answer depends on (the model, the adapter if any, the engine, what counts its tokens). Memory holds where each
     completion stands in the file, not the completion. What could not be answered (finish "error") is not written: the
-    same command asks again.
+    same command asks again. Opening it changes nothing in the file.
 
     Raises:
-        UserError: on opening, when the journal was written under other settings, a line is damaged, or another process
-            is writing it; in use, when the disk is full.
+        UserError: on opening, when the journal was written under other settings or a line is damaged; in use, when the
+            disk is full.
     """
 
     def __init__(self, engine: Engine, file: Path, settings: dict[str, Any]):
         self.engine, self.tokenizer = engine, engine.tokenizer
         self.cost = Cost()
         self.places: dict[bytes, int] = {}
-        self.file = AppendedJsonl(file)
+        self.settings, self.file = settings, AppendedJsonl(file)
         for number, (place, line) in enumerate(self.file, 1):
             if number == 1:
                 _check(file, line, settings)
@@ -46,8 +46,6 @@ class JournaledEngine:
             key, completion, seconds = _entry(line, f"{file}:{number}")
             self.cost.add(completion, seconds)
             self.places[key] = place
-        if not self.file.size:
-            self.file.append(settings)
 
     def generate(
         self, requests: Sequence[Request], sampling: Sampling, more: More = nothing
@@ -98,10 +96,12 @@ class JournaledEngine:
         yield unsafe
 
     def close(self) -> None:
-        """Let another process, or another engine of this one, go on with the journal."""
+        """Let go of the journal."""
         self.file.close()
 
     def _write(self, key: bytes, completion: Completion, seconds: float) -> None:
+        if not self.file.size:
+            self.file.append(self.settings)
         line = {"key": key.hex(), "seconds": round(seconds, 4), **asdict(completion)}
         self.places[key] = self.file.append(line)
         self.cost.add(completion, seconds)

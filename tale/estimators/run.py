@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import median
 
 from tale.config import EstimateRecipe
 from tale.data.splits import by_context, contexts, unseen
 from tale.errors import UserError
-from tale.estimators.base import Constant, Estimator, Oracle
+from tale.estimators.base import Constant, Estimate, Estimator, Oracle
 from tale.estimators.regression import calibrated, fit
 from tale.estimators.replied import replied
 from tale.estimators.saved import EstimatorCard, Trained, save_estimator
 from tale.estimators.score import Ideal, Score, ideals, score
 from tale.evaluation.compare import check_comparable, read_recipe, run_folder
 from tale.records import Record, read_records
-from tale.runs import start_run
+from tale.runs import finish_run, hold, start_run
 from tale.tables import interval, show, shown, write_rows
 
 
@@ -31,20 +31,36 @@ def run_estimate(recipe: EstimateRecipe) -> list[Score]:
     held_out = _held_out(recipe, card) if recipe.grid else []
     questions = [one.question for one in held_out]
     asked = [found for file in recipe.replies for found in replied(Path(file), questions, card.budget_line).items()]
-    folder = start_run(recipe, examples={"train": stars, "held_out": len(held_out)})
-    for name, estimator in trained.items():
-        save_estimator(estimator, card, folder / name)
+    with hold(recipe) as folder:
+        counted = {"train": stars, "held_out": len(held_out)}
+        start_run(recipe, outputs=(*trained, "scores.csv", "scores.json"), examples=counted)
+        for name, estimator in trained.items():
+            save_estimator(estimator, card, folder / name)
+        rows = _scored(recipe, trained, held_out, asked)
+        if rows:
+            write_rows(rows, folder, "scores")
+        finish_run(folder)
     folders = ", ".join(str(folder / name) for name in trained)
     print(f"trained on the β* of {stars} questions, of {len(card.questions)} that were searched: {folders}")
+    if rows:
+        _show(rows, recipe.alpha)
+    return rows
+
+
+def _scored(
+    recipe: EstimateRecipe,
+    trained: Mapping[str, Trained],
+    held_out: Sequence[Ideal],
+    asked: Sequence[tuple[str, list[Estimate]]],
+) -> list[Score]:
+    """The scores of the trained estimators, the oracle and those that were asked; none without held-out questions."""
     if not held_out:
         return []
+    questions = [one.question for one in held_out]
     oracle: Estimator = Oracle({one.question.question_hash: one.star for one in held_out})
     estimates = {name: estimator.estimate(questions) for name, estimator in {**trained, "oracle": oracle}.items()}
     estimates |= dict(asked)
-    rows = [score(name, held_out, of, estimates["constant"], recipe.alpha) for name, of in estimates.items()]
-    write_rows(rows, folder, "scores")
-    _show(rows, recipe.alpha)
-    return rows
+    return [score(name, held_out, of, estimates["constant"], recipe.alpha) for name, of in estimates.items()]
 
 
 def train_estimators(recipe: EstimateRecipe) -> tuple[dict[str, Trained], EstimatorCard, int]:

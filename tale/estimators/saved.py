@@ -12,6 +12,7 @@ from tale.errors import UserError
 from tale.estimators.base import Constant
 from tale.estimators.regression import Regression
 from tale.files import write_atomic
+from tale.folder import check_output
 
 FILE = "estimator.json"
 KINDS: dict[str, type] = {"constant": Constant, "regression": Regression}
@@ -44,8 +45,10 @@ def load_estimator(folder: Path) -> tuple[Trained, EstimatorCard]:
     """The estimator and its card.
 
     Raises:
-        UserError: the folder holds none, a damaged one, or one whose card has hashes of another version.
+        UserError: the folder holds none, a damaged one, one that the run beside it has not made, or one whose card has
+            hashes of another version.
     """
+    check_output(folder)
     file = folder / FILE
     try:
         text = file.read_text(encoding="utf-8")

@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from tale.errors import UserError
-from tale.runs import read_run
+from tale.folder import check_recipe, read_run
 
 
 def check_comparable(runs: Sequence[Path]) -> None:
@@ -42,8 +42,9 @@ def read_recipe(folder: Path) -> dict[str, Any]:
     """The resolved recipe that a run keeps, as plain values.
 
     Raises:
-        UserError: there is none.
+        UserError: there is none, or not that of the run.
     """
+    check_recipe(folder)
     file = folder / "recipe.yaml"
     try:
         recipe = yaml.safe_load(file.read_text(encoding="utf-8"))

@@ -18,6 +18,7 @@ from tale.estimators.base import Constant, Oracle
 from tale.estimators.saved import load_estimator
 from tale.estimators.zero_shot import ZeroShot
 from tale.files import read_jsonl
+from tale.folder import check_output
 from tale.records import Record, each_record, read_records
 
 
@@ -66,9 +67,10 @@ def read_replies(path: Path) -> dict[str, list[Reply]]:
     """The replies of an evaluation by method, in its order: seed by seed where there are several.
 
     Raises:
-        UserError: a line is damaged or no reply (file and line are named), or not every method has every question under
-            every seed.
+        UserError: a line is damaged or no reply (file and line are named), not every method has every question under
+            every seed, or they are not of the run beside them.
     """
+    check_output(path)
     replies: dict[str, list[Reply]] = {}
     for line, row in read_jsonl(path):
         try:

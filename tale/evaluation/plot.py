@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from tale.evaluation.summary import Row
+from tale.files import write_atomic
 
 
 def plot(rows: Sequence[Row], title: str, file: Path) -> None:
@@ -26,10 +28,10 @@ def plot(rows: Sequence[Row], title: str, file: Path) -> None:
 
 def save(figure: Figure, file: Path) -> None:
     """Write a figure as PNG, whole or not at all, and let it go."""
-    draft = file.with_suffix(".draft.png")
-    figure.savefig(draft, dpi=150)
+    image = io.BytesIO()
+    figure.savefig(image, dpi=150)
     plt.close(figure)
-    draft.replace(file)
+    write_atomic(file, image.getvalue())
 
 
 def draw(axes: Axes, rows: Sequence[Row], tokens: Mapping[str, tuple[float, float]] | None = None) -> None:

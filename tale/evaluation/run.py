@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+from collections import deque
 from collections.abc import Sequence
-from contextlib import closing
 from pathlib import Path
 
 from tale.config import EvaluateRecipe, MethodConfig, MethodKind
-from tale.data.question import Question
 from tale.data.selection import scoring, select
 from tale.data.splits import Seen, unseen
 from tale.engines.build import AnyModel, engines, find_model
@@ -24,8 +23,10 @@ from tale.evaluation.seeds import check_seeds, each_seed, sampling_of
 from tale.evaluation.summary import RARE, Row, print_table, summarise
 from tale.files import write_jsonl_atomic
 from tale.models.lora import check_adapter, read_card
-from tale.runs import start_run
+from tale.runs import finish_run, hold, start_run
 from tale.tables import write_rows
+
+OUTPUTS = ("replies.jsonl", *(f"summary{which}.{kind}" for which in ("", "_clean") for kind in ("csv", "json")))
 
 
 def evaluate(recipe: EvaluateRecipe) -> list[Row]:
@@ -50,48 +51,45 @@ def evaluate(recipe: EvaluateRecipe) -> list[Row]:
     clean = unseen(questions, cards)
     longest = {q.id: [prompt for m in recipe.methods for prompt in longest_prompts(m, q, sampling)] for q in questions}
     check_room(longest, sampling, base.chat(), base.context)
-    counted = {"asked": len(questions), "duplicates": dropped}
-    folder = start_run(recipe, scoring=scored_by, base=base.identity, questions=counted)
-
-    # Other models estimate first, one after the other, so that no two are in memory at once.
     asked, seeds = each_seed(questions, recipe)
-    estimates = {label: _estimates(recipe, label, model, folder, asked, seeds) for label, model in others.items()}
-    replies: dict[str, list[Reply]] = {label_of(method): [] for method in recipe.methods}
-    for adapter, engine in zip(adapters, engines(recipe.engine, base, folder, adapters), strict=True):
-        for method in (m for m in recipe.methods if m.adapter == adapter):
-            label = label_of(method)
-            replies[label] = answer(method, asked, engine, sampling, estimates.get(label), seeds)
-    write_jsonl_atomic(folder / "replies.jsonl", (reply.line for rows in replies.values() for reply in rows))
-
     several = f" under {len(recipe.seeds)} seeds" * (len(recipe.seeds) > 1)
     title = f"{recipe.benchmark.name}: {base.name}, {len(questions)} questions{several}"
-    rows = _report(recipe, replies, title, folder, "summary")
-    if not clean:
-        print("no table of clean questions: every question's context was trained on")
-    elif len(clean) < len(questions):
-        subset = {method: [r for r in rows if r.question in clean] for method, rows in replies.items()}
-        _report(
-            recipe, subset, f"{title}; the {len(clean)} whose context was never trained on", folder, "summary_clean"
-        )
-    drawing = folder / f"{scored_by}_tokens.png"
-    plot(rows, title, drawing)
-    print(f"replies: {folder / 'replies.jsonl'}\nplot: {drawing}")
+    with hold(recipe) as folder:
+        # All are opened, and so checked, before anything is changed; each is let go of before the next loads weights.
+        models = {_place(model): model for model in others.values()}
+        asking = deque((place, *engines(recipe.engine, model, folder / place)) for place, model in models.items())
+        answering = deque(zip(adapters, engines(recipe.engine, base, folder, adapters), strict=True))
+        counted = {"asked": len(questions), "duplicates": dropped}
+        drawing = f"{scored_by}_tokens.png"
+        start_run(recipe, None, (*OUTPUTS, drawing), scoring=scored_by, base=base.identity, questions=counted)
+        estimates: dict[str, list[Estimate]] = {}
+        while asking:
+            place, engine = asking.popleft()
+            for label in (label for label, model in others.items() if _place(model) == place):
+                estimates[label] = ZeroShot(engine, sampling, label, seeds).estimate(asked)
+        replies: dict[str, list[Reply]] = {label_of(method): [] for method in recipe.methods}
+        while answering:
+            adapter, engine = answering.popleft()
+            for method in (m for m in recipe.methods if m.adapter == adapter):
+                label = label_of(method)
+                replies[label] = answer(method, asked, engine, sampling, estimates.get(label), seeds)
+        write_jsonl_atomic(folder / "replies.jsonl", (reply.line for rows in replies.values() for reply in rows))
+        rows = _report(recipe, replies, title, folder, "summary")
+        if not clean:
+            print("no table of clean questions: every question's context was trained on")
+        elif len(clean) < len(questions):
+            subset = {method: [r for r in rows if r.question in clean] for method, rows in replies.items()}
+            about = f"{title}; the {len(clean)} whose context was never trained on"
+            _report(recipe, subset, about, folder, "summary_clean")
+        plot(rows, title, folder / drawing)
+        finish_run(folder)
+    print(f"replies: {folder / 'replies.jsonl'}\nplot: {folder / drawing}")
     return rows
 
 
-def _estimates(
-    recipe: EvaluateRecipe,
-    label: str,
-    model: AnyModel,
-    folder: Path,
-    questions: Sequence[Question],
-    seeds: Sequence[int | None],
-) -> list[Estimate]:
-    """What another model than the evaluated one estimates, journaled in a folder of its own."""
-    name = hashlib.sha256(repr(sorted(model.identity.items())).encode()).hexdigest()[:8]
-    (engine,) = engines(recipe.engine, model, folder / f"estimator-{name}")
-    with closing(engine):
-        return ZeroShot(engine, sampling_of(recipe), label, seeds).estimate(questions)
+def _place(model: AnyModel) -> str:
+    """The folder, in the run's, of the journal of another model than the evaluated one."""
+    return f"estimator-{hashlib.sha256(repr(sorted(model.identity.items())).encode()).hexdigest()[:8]}"
 
 
 def _report(recipe: EvaluateRecipe, replies: dict[str, list[Reply]], title: str, folder: Path, name: str) -> list[Row]:

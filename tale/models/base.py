@@ -30,6 +30,7 @@ from transformers import (
 from tale.chat import Chat, read_chat
 from tale.config import Dtype, ModelConfig
 from tale.errors import UserError
+from tale.folder import check_output
 from tale.hardware import fast_dtype
 from tale.models.architectures import check_blocks, never_repacked
 
@@ -140,6 +141,8 @@ def resolve(config: ModelConfig) -> BaseModel:
     merge = Path(config.merge) if config.merge else None
     if merge and not (merge / "adapter_model.safetensors").is_file():
         raise UserError(f"model.merge: no adapter_model.safetensors in {merge}; `make warmup` makes the shipped one")
+    if merge:
+        check_output(merge)
     name = config.name or Path(config.source.removeprefix("pypi:")).name
     return BaseModel(
         name,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,8 @@ from tale.config import LoraConfig
 from tale.data.question import HASHES
 from tale.data.splits import check_hashes
 from tale.errors import UserError
+from tale.files import new_folder, remove
+from tale.folder import check_output
 from tale.models.base import BaseModel
 from tale.models.modules import check_architecture
 
@@ -75,23 +76,22 @@ def save_adapter(
 
     `weights` are the adapter's, by their names in `model`, where the model itself holds only shards of them.
     """
-    draft = folder.with_name(f".{folder.name}.draft")
-    shutil.rmtree(draft, ignore_errors=True)
-    # "auto" would ask the hub whether the base's vocabulary was resized.
-    model.save_pretrained(draft, save_embedding_layers=False, state_dict=weights)
-    (draft / "README.md").unlink(missing_ok=True)
-    (draft / CARD).write_text(json.dumps(asdict(card), indent=1) + "\n")
-    if folder.exists():
-        shutil.rmtree(folder)
-    draft.rename(folder)
+    with new_folder(folder) as draft:
+        # "auto" would ask the hub whether the base's vocabulary was resized.
+        model.save_pretrained(draft, save_embedding_layers=False, state_dict=weights)
+        (draft / "README.md").unlink(missing_ok=True)
+        (draft / CARD).write_text(json.dumps(asdict(card), indent=1) + "\n")
+        remove(folder)
 
 
 def read_card(folder: Path) -> AdapterCard | None:
     """The card of an adapter, or None for an adapter that another program trained.
 
     Raises:
-        UserError: the folder holds no adapter, or its card is damaged or has hashes of another version.
+        UserError: the folder holds no adapter, one that the run beside it has not made, or its card is damaged or has
+            hashes of another version.
     """
+    check_output(folder)
     if not (folder / SAFETENSORS_WEIGHTS_NAME).is_file():
         raise UserError(
             f"{folder}: no adapter here (adapter_model.safetensors is missing); train one with scripts/train.py"

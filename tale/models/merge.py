@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 from tale.config import MergeRecipe
 from tale.errors import UserError
+from tale.files import new_folder
+from tale.folder import LOCK, held
 from tale.models.base import resolve
 from tale.models.lora import check_adapter
 
@@ -17,17 +18,18 @@ def merge(recipe: MergeRecipe) -> Path:
     Also an adapter that was trained on a quantised base: what is written is the checkpoint's own weights and it.
 
     Raises:
-        UserError: the adapter belongs to another base, or the folder is taken.
+        UserError: the adapter belongs to another base, or the folder is taken or cannot be written.
     """
     base = resolve(recipe.model)
     adapter, into = Path(recipe.adapter), Path(recipe.output)
     check_adapter(adapter, base)
-    if into.exists():
-        raise UserError(f"output: {into} exists; give a new folder")
-    draft = into.with_name(f".{into.name}.draft")
-    shutil.rmtree(draft, ignore_errors=True)
-    base.merged(adapter).save_pretrained(draft)
-    base.chat().tokenizer.save_pretrained(draft)
-    draft.rename(into)
+    with held(into):
+        if any(file.name != LOCK for file in into.iterdir()):
+            raise UserError(f"output: {into} exists; give a new folder")
+        model, tokenizer = base.merged(adapter), base.chat().tokenizer
+        with new_folder(into) as draft:
+            model.save_pretrained(draft)
+            tokenizer.save_pretrained(draft)
+            (into / LOCK).unlink()  # an empty folder is replaced, not one that another process has begun to write
     print(f"merged model: {into}")
     return into

@@ -15,6 +15,12 @@ TEMPLATES = Environment(
 )
 
 
+def outputs_of(sections: Sequence[Section]) -> list[str]:
+    """The files that `write_page` writes."""
+    kinds = [(block, "csv" if isinstance(block, Table) else "png") for block in _blocks(sections)]
+    return ["report.html", *(f"{b.name}.{kind}" for b, kind in kinds if isinstance(b, Table | Figure))]
+
+
 def write_page(title: str, sections: Sequence[Section], folder: Path) -> Path:
     """Write `report.html`, last of all, so that what it stands for is there; the file."""
     for block in _blocks(sections):

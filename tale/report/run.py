@@ -15,11 +15,12 @@ from tale.report.costs import costs_section
 from tale.report.estimators import estimators_section
 from tale.report.evaluation import evaluation_section, rows_of
 from tale.report.left_out import left_out_section
-from tale.report.page import write_page
+from tale.report.page import outputs_of, write_page
 from tale.report.paper import paper_section
 from tale.report.runs import AnalysisRun, EstimateRun, EvaluationRun, Run, SearchRun, TrainRun, read_runs
 from tale.report.search import search_section
 from tale.report.training import training_section
+from tale.runs import finish_run, hold, start_run
 
 KINDS = {SearchRun: "search", TrainRun: "training", EvaluationRun: "evaluation"}
 KINDS |= {AnalysisRun: "analysis", EstimateRun: "estimators"}
@@ -57,7 +58,10 @@ def report(recipe: ReportRecipe) -> Path:
         left_out_section(runs),
         what_was_run(runs),
     ]
-    page = write_page(f"tale: report of {len(runs)} run{'s' * (len(runs) > 1)}", sections, output)
+    with hold(recipe):
+        start_run(recipe, outputs=outputs_of(sections))
+        page = write_page(f"tale: report of {len(runs)} run{'s' * (len(runs) > 1)}", sections, output)
+        finish_run(output)
     print(f"report: {page}")
     return page
 

@@ -23,10 +23,10 @@ from tale.estimators.score import Score
 from tale.evaluation.methods import Reply, label_of, read_replies
 from tale.evaluation.seeds import seeds_of
 from tale.evaluation.summary import Row
+from tale.folder import check_recipe, finished, read_run
 from tale.recipes import load
 from tale.records import Record, read_records
 from tale.report.events import Curves, read_curves
-from tale.runs import read_run
 
 Kind = TypeVar("Kind")
 # The tables of an analysis, by what their rows are.
@@ -77,7 +77,7 @@ class SearchRun(Run):
     def records(self) -> list[Record] | None:
         """What was found for each question."""
         file = self.folder / "records.jsonl"
-        return read_records(file) if file.is_file() else None
+        return read_records(file) if finished(file) else None
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ class TrainRun(Run):
     @property
     def finished(self) -> bool:
         """Whether it has left an adapter."""
-        return (self.folder / "adapter").is_dir()
+        return finished(self.folder / "adapter")
 
     @cached_property
     def curves(self) -> Curves:
@@ -111,7 +111,7 @@ class EvaluationRun(Run):
     @cached_property
     def replies(self) -> dict[str, list[Reply]] | None:
         """Every method's replies, over the same questions in the same order."""
-        if not self.file.is_file():
+        if not finished(self.file):
             return None
         replies = read_replies(self.file)
         seeds = {reply.seed for of in replies.values() for reply in of}
@@ -168,7 +168,7 @@ class EstimateRun(Run):
     @property
     def trained(self) -> list[str]:
         """The estimators that it has left."""
-        return sorted(file.parent.name for file in self.folder.glob("*/estimator.json"))
+        return sorted(file.parent.name for file in self.folder.glob("*/estimator.json") if finished(file.parent))
 
     @cached_property
     def scores(self) -> list[Score]:
@@ -205,7 +205,7 @@ def read_runs(folders: Sequence[str]) -> list[Run]:
 
 def _read_rows(file: Path, make: Callable[[dict[str, Any]], Kind], script: str) -> list[Kind]:
     """What `tale.tables.write_rows` has written; nothing where it has not."""
-    if not file.is_file():
+    if not finished(file):
         return []
     try:
         return [make(row) for row in json.loads(file.read_bytes())]
@@ -225,5 +225,8 @@ def _read(folder: Path) -> Run:
         raise UserError(f"{file}: cannot be read ({' '.join(str(error).split())})") from error
     for key, (kind, recipe) in KINDS.items():
         if key in keys:
+            if not identity:
+                raise UserError(f"{folder}: has recipe.yaml but no run.json; copy the whole folder, or run it again")
+            check_recipe(folder)
             return kind(folder, identity, text, recipe=load(recipe, [f"recipe={file}"]))
     return Run(folder, identity, text)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import closing
+from contextlib import closing, nullcontext
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -26,9 +26,9 @@ from tale.engines.journal import JournaledEngine
 from tale.engines.room import check_room
 from tale.errors import UserError
 from tale.records import Attempt, Record, each_record, write_records
-from tale.runs import start_run
+from tale.runs import finish_run, hold, start_run
 from tale.search.loop import search
-from tale.search.shards import join, parse
+from tale.search.shards import OUTPUTS, join, parse
 from tale.search.strategies import STRATEGIES, Search, most_calls
 
 
@@ -39,8 +39,12 @@ def run_search(recipe: SearchRecipe) -> Path | None:
         UserError: bad input, before any weights are loaded.
     """
     _check(recipe)
+    output = Path(recipe.output)
     if recipe.shard == "join":
-        return _finished(join(recipe, _questions(recipe)[0]))
+        questions, dropped = _questions(recipe)
+        with hold(recipe):
+            join(recipe, questions, dropped)
+        return _finished(output)
     shard = parse(recipe.shard)
     if recipe.dry_run:
         print(most_work(recipe, shard.take(_questions(recipe)[0]), *_tokenizer(recipe)))
@@ -51,28 +55,25 @@ def run_search(recipe: SearchRecipe) -> Path | None:
     if fabric:
         shard = shard.part(fabric.global_rank + 1, fabric.world_size)
         recipe.engine.device = str(fabric.device)
-    folder, mine = shard.folder(Path(recipe.output)), shard.take(questions)
+    folder, mine = shard.folder(output), shard.take(questions)
     longest = {q.id: [prompts.budgeted(q, recipe.sampling.max_tokens, recipe.budget_line)] for q in mine}
     check_room(longest, Sampling(**vars(recipe.sampling)), model.chat(), model.context)
     counted = {"all": len(questions), "searched": len(mine), "duplicates": dropped}
-    (engine,) = engines(recipe.engine, model, folder)
-    with closing(engine):  # its journal, held from here on, keeps others from the folder
-        _forget_records(folder)
-        start_run(recipe, folder, base=model.identity, questions=counted)
+    joins = fabric is not None and not recipe.shard and fabric.is_global_zero
+    with hold(recipe) if joins else nullcontext():  # the folder of the whole, from the start
+        with hold(recipe, folder):
+            (engine,) = engines(recipe.engine, model, folder)
+            with closing(engine):
+                _meet(fabric)  # none is refused: only now is anything changed
+                start_run(recipe, folder, OUTPUTS, base=model.identity, questions=counted)
+                _searched(recipe, mine, engine, folder)
+            finish_run(folder)
         _meet(fabric)
-        file = _searched(recipe, mine, engine, folder)
-    if not fabric:
-        return _finished(file)
-    _meet(fabric)
-    if recipe.shard or fabric.global_rank:
-        return file
-    return _finished(join(recipe, questions))
-
-
-def _forget_records(folder: Path) -> None:
-    """Drop what an earlier start left, whole or not: its settings may be others, and its answers are in the journal."""
-    for file in [folder / "records.jsonl", *folder.glob(".records.jsonl.*.tmp")]:
-        file.unlink(missing_ok=True)
+        if joins:
+            join(recipe, questions, dropped)
+    if fabric and not joins:
+        return folder / "records.jsonl"
+    return _finished(output if joins else folder)
 
 
 def _meet(fabric: Fabric | None) -> None:
@@ -90,9 +91,8 @@ def _meet(fabric: Fabric | None) -> None:
         ) from error
 
 
-def _searched(recipe: SearchRecipe, questions: Sequence[Question], engine: JournaledEngine, folder: Path) -> Path:
+def _searched(recipe: SearchRecipe, questions: Sequence[Question], engine: JournaledEngine, folder: Path) -> None:
     """Search these questions and write their records."""
-    file = folder / "records.jsonl"
     with tqdm(total=len(questions), unit="question", desc="search", miniters=0, smoothing=0) as bar:
 
         def answered(done: int) -> None:
@@ -110,12 +110,12 @@ def _searched(recipe: SearchRecipe, questions: Sequence[Question], engine: Journ
             budget_line=recipe.budget_line,
             answered=answered,
         )
-        write_records(file, records)
+        write_records(folder / "records.jsonl", records)
     print(f"{engine.cost.shown(recipe.prices)}, {engine.cost.seconds:,.0f} s of the engine")
-    return file
 
 
-def _finished(file: Path) -> Path:
+def _finished(folder: Path) -> Path:
+    file = folder / "records.jsonl"
     print(f"{summary(each_record(file))}\nrecords: {file}")
     return file
 

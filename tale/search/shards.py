@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,9 @@ from tale.config import SearchRecipe
 from tale.data.question import Question
 from tale.errors import UserError
 from tale.files import read_jsonl, write_jsonl_atomic
+from tale.folder import finished, held, read_run
 from tale.recipes import to_yaml
-from tale.runs import read_run
+from tale.runs import finish_run, start_run
 
 # What may differ between the parts of one search: where things are and on what it runs. Who the model and the questions
 # are is compared by themselves.
@@ -23,7 +25,7 @@ OWN = (
     *("output", "shard", "dry_run", "prices.", "model.source", "model.merge", "benchmark.path"),
     *("fabric.", "engine.device", "engine.batch_size", "engine.prefix_cache", "engine.vllm.", "window"),
 )
-FILES = ("recipe.yaml", "run.json", "records.jsonl")
+OUTPUTS = ("records.jsonl",)
 
 
 @dataclass(frozen=True)
@@ -63,38 +65,56 @@ def parse(text: str | None) -> Shard:
     return Shard(int(match[1]), int(match[2]))
 
 
-def join(recipe: SearchRecipe, questions: Sequence[Question]) -> Path:
-    """Write the records of all parts, in the order of `questions`, as the file of an undivided search.
+def join(recipe: SearchRecipe, questions: Sequence[Question], duplicates: int) -> None:
+    """Write the records of all parts, in the order of `questions`, as those of an undivided search.
+
+    The folder of the whole is held; those of the parts are, meanwhile.
 
     Raises:
-        UserError: a part is missing, not finished, made under other settings or by another model, or has other
-            questions than its own.
+        UserError: a part is missing, not finished or being written, made under other settings or by another model, or
+            has other questions than its own.
     """
     output = Path(recipe.output)
     shards = _found(output)
-    _check_settings(recipe, [shard.folder(output) for shard in shards])
-    file = output / "records.jsonl"
-    write_jsonl_atomic(file, _interleaved(shards, output, questions))
-    return file
+    with ExitStack() as stack:
+        for shard in shards:
+            stack.enter_context(held(shard.folder(output)))
+        _check_whole(output, shards)
+        base = _check_settings(recipe, [shard.folder(output) for shard in shards])
+        for _ in _interleaved(shards, output, questions):
+            pass  # refused, if it is, before anything is changed
+        counted = {"all": len(questions), "searched": len(questions), "duplicates": duplicates}
+        start_run(recipe, output, OUTPUTS, base=base, questions=counted)
+        write_jsonl_atomic(output / "records.jsonl", _interleaved(shards, output, questions))
+        finish_run(output)
 
 
 def _found(output: Path) -> list[Shard]:
-    """All parts, each once."""
+    """All parts that are there, of one division."""
     names = [re.fullmatch(r"shard-(\d+)-of-(\d+)", folder.name) for folder in output.glob("shard-*")]
     found = sorted((Shard(int(m[1]), int(m[2])) for m in names if m), key=lambda shard: (shard.count, shard.number))
     if not found:
         raise UserError(f"{output}: no part of a search here; shard=1/2, shard=2/2 make them")
     if len({shard.count for shard in found}) > 1:
         raise UserError(f"{output}: parts that overlap: {', '.join(map(str, found))}; remove those of one division")
-    missing = {*range(1, found[0].count + 1)} - {shard.number for shard in found}
-    missing |= {s.number for s in found if not all((s.folder(output) / name).is_file() for name in FILES)}
-    if missing:
-        wanted = ", ".join(f"shard={number}/{found[0].count}" for number in sorted(missing))
-        raise UserError(f"{output}: parts that are missing or not finished: {wanted}; run the search with each of them")
     return found
 
 
-def _check_settings(recipe: SearchRecipe, folders: Sequence[Path]) -> None:
+def _check_whole(output: Path, found: Sequence[Shard]) -> None:
+    missing = {*range(1, found[0].count + 1)} - {shard.number for shard in found}
+    missing |= {s.number for s in found if not _finished(s.folder(output))}
+    if missing:
+        wanted = ", ".join(f"shard={number}/{found[0].count}" for number in sorted(missing))
+        raise UserError(f"{output}: parts that are missing or not finished: {wanted}; run the search with each of them")
+
+
+def _finished(folder: Path) -> bool:
+    there = all((folder / name).is_file() for name in ("recipe.yaml", "run.json", "records.jsonl"))
+    return there and finished(folder / "records.jsonl")
+
+
+def _check_settings(recipe: SearchRecipe, folders: Sequence[Path]) -> Any:
+    """The model of the parts, whose settings are the recipe's."""
     wanted = _settings(to_yaml(recipe), folders[0])
     for folder in folders:
         made = _settings((folder / "recipe.yaml").read_text(encoding="utf-8"), folder)
@@ -104,6 +124,7 @@ def _check_settings(recipe: SearchRecipe, folders: Sequence[Path]) -> None:
                     f"{folder}: made with {key}={made.get(key)}, but {wanted.get(key)} is wanted; run this part again "
                     "(answers in its journal are not asked for again)"
                 )
+    return wanted["run.base"]
 
 
 def _settings(recipe: str, folder: Path) -> dict[str, Any]:

@@ -121,12 +121,10 @@ def check(file: Path, identity: dict[str, str]) -> None:
         raise UserError(f"{file}: made under another {', '.join(changed)}; use another output folder, or resume=null")
 
 
-def clear(fabric: Fabric, folder: Path) -> None:
+def clear(folder: Path) -> None:
     """Forget an earlier run's checkpoints, when a run starts anew in its folder."""
-    if fabric.is_global_zero:
-        for file in [*_all(folder), *_drafts(folder)]:
-            file.unlink()
-    fabric.barrier()
+    for file in [*_all(folder), *_drafts(folder)]:
+        file.unlink()
 
 
 def _read(file: Path) -> dict[str, Any]:

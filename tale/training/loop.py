@@ -36,23 +36,21 @@ def fit(
     module: CausalLMModule,
     data: TaleDataModule,
     identity: dict[str, str],
-    first: int = 0,
+    start: Path | None = None,
 ) -> None:
-    """Train `module` on `data`, from step `first`, which has a checkpoint where it is not 0.
+    """Train `module` on `data`, from the checkpoint `start` on.
 
     Metrics of step k are those before update k, so step 0 shows the untrained adapter.
     """
-    folder, t = Path(recipe.output) / "checkpoints", recipe.train
+    folder, t, first = Path(recipe.output) / "checkpoints", recipe.train, checkpoint.step_of(start)
     total = len(data.train_dataloader(0, fabric.global_rank, fabric.world_size).batch_sampler)
     total = min(total, t.max_steps) if t.max_steps else total
     model = fabric.setup_module(module)  # before the optimizer: FSDP2 puts shards in the parameters' place
     optimizer = fabric.setup_optimizers(module.configure_optimizers())
     scheduler = LambdaLR(optimizer, lambda step: learning_rate_factor(step, total, recipe.optim))
     state = module, optimizer.optimizer, scheduler
-    if first:
-        checkpoint.load(checkpoint.newest(folder), *state)
-    else:
-        checkpoint.clear(fabric, folder)
+    if start:
+        checkpoint.load(start, *state)
 
     loader = data.train_dataloader(first, fabric.global_rank, fabric.world_size)
     held_out = data.validation_batches(fabric.global_rank, fabric.world_size)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from lightning import Fabric
@@ -15,7 +16,7 @@ from tale.errors import UserError
 from tale.models.base import BaseModel, resolve
 from tale.models.lora import AdapterCard, add_lora, check_lora, read_card, save_adapter
 from tale.models.modules import CausalLMModule, DPOModule, SFTModule
-from tale.runs import start_run
+from tale.runs import finish_run, hold, start_run
 from tale.training import checkpoint
 from tale.training.loop import fit
 from tale.training.sharding import strategy
@@ -33,7 +34,7 @@ def train(recipe: TrainRecipe) -> Path | None:
 
         show(recipe)
         return None
-    output, fabric = Path(recipe.output), _fabric(recipe)
+    fabric = _fabric(recipe)
     base = resolve(recipe.model)
     cards = [read_card(base.merge) if base.merge else None, check_lora(recipe.lora, base)]
     data = TaleDataModule(recipe, base.chat())
@@ -41,39 +42,75 @@ def train(recipe: TrainRecipe) -> Path | None:
     if (shared := min(recipe.train.batch_size, len(data.train))) < fabric.world_size:
         raise UserError(f"fabric.devices: {fabric.world_size} devices, but a step has {shared} examples to share out")
     identity = checkpoint.fingerprint(recipe, base.identity, data, fabric.world_size)
-    start = _checkpoint(recipe, identity)
     launch(fabric)
-    _agree(fabric, start, identity)
-    if recipe.resume:
-        fabric.print(f"resume=auto: goes on from {start or 'step 0, there is no checkpoint'}")
-    fabric.print(data.summary())
-    if fabric.is_global_zero:
-        start_run(recipe, base=base.identity, examples={"train": len(data.train), "left_out": dict(data.left_out)})
-    fabric.seed_everything(recipe.train.seed, verbose=False)
-    module = build(recipe, base.load(fabric.device), base.name)
-    fit(fabric, recipe, module, data, identity, checkpoint.step_of(start))
-    adapter, weights = output / "adapter", checkpoint.trained(module.model)
-    if fabric.is_global_zero:
-        card = _card(base, data, [card for card in cards if card])
-        save_adapter(module.model, card, adapter, weights)
-    fabric.barrier()
+    with _held(fabric, recipe, identity) as start:
+        output = Path(recipe.output)
+        if recipe.resume:
+            fabric.print(f"resume=auto: goes on from {start or 'step 0, there is no checkpoint'}")
+        fabric.print(data.summary())
+        if fabric.is_global_zero:
+            if not start:
+                _forget(output)
+            counted = {"train": len(data.train), "left_out": dict(data.left_out)}
+            start_run(recipe, outputs=("adapter",), keep=start is not None, base=base.identity, examples=counted)
+        # Not before: the logger makes files. It hides what was logged from here on before a resumed run was cut off.
+        logger = TensorBoardLogger(output.parent, name=output.name, version="", purge_step=checkpoint.step_of(start))
+        fabric.loggers.append(logger)
+        fabric.seed_everything(recipe.train.seed, verbose=False)
+        module = build(recipe, base.load(fabric.device), base.name)
+        fit(fabric, recipe, module, data, identity, start)
+        adapter, weights = output / "adapter", checkpoint.trained(module.model)
+        if fabric.is_global_zero:
+            save_adapter(module.model, _card(base, data, [card for card in cards if card]), adapter, weights)
+            finish_run(output)
+        fabric.barrier()
     fabric.print(f"adapter: {adapter}\ncompare runs: tensorboard --logdir {output.parent}")
     return adapter
 
 
 def _fabric(recipe: TrainRecipe) -> Fabric:
-    """Fabric, not yet launched, with TensorBoard's logger.
-
-    What an earlier run logged from the first step on is hidden: a resumed run logs it again, a new one its own.
-    """
-    output = Path(recipe.output)
-    first = checkpoint.step_of(checkpoint.newest(output / "checkpoints")) if recipe.resume else 0
-    logger = TensorBoardLogger(output.parent, name=output.name, version="", purge_step=first)
-    settings = {"strategy": strategy(recipe.fabric.strategy), "precision": recipe.fabric.precision, "loggers": logger}
+    """Fabric, not yet launched."""
+    settings = {"strategy": strategy(recipe.fabric.strategy), "precision": recipe.fabric.precision, "loggers": []}
     fabric = make_fabric(recipe.fabric, recipe.fabric.accelerator, **settings)
     if recipe.optim.kind.startswith("paged") and fabric.device.type != "cuda":
         raise UserError(f"optim.kind={recipe.optim.kind}: needs a CUDA device; adamw_8bit runs on a CPU too")
     return fabric
+
+
+@contextmanager
+def _held(fabric: Fabric, recipe: TrainRecipe, identity: dict[str, str]) -> Iterator[Path | None]:
+    """Hold the output folder, the first process for all; the checkpoint to go on from, which it alone has looked up.
+
+    Raises:
+        UserError: on every process: the folder or its checkpoint is refused, or the processes would not train the same,
+            on machines with other files, for instance.
+    """
+    with ExitStack() as stack:
+        refused = start = None
+        try:
+            if fabric.is_global_zero:
+                stack.enter_context(hold(recipe))
+                start = _checkpoint(recipe, identity)
+        except UserError as error:
+            refused = str(error)
+        refused, start, first = fabric.broadcast((refused, start, identity))
+        if refused:
+            raise UserError(refused)
+        other = identity != first or (start is not None and not start.is_file())
+        if fabric.all_reduce(float(other), reduce_op="sum"):
+            who = f"process {fabric.global_rank}" if other else "another process"
+            raise UserError(
+                f"output, data.records, model.source: {who} sees other checkpoints, examples or weights than the first "
+                "one; keep them where all machines can read them"
+            )
+        yield start
+
+
+def _forget(output: Path) -> None:
+    """Drop the checkpoints and the log of an earlier run, when one starts anew in its folder."""
+    checkpoint.clear(output / "checkpoints")
+    for file in output.glob("events.out.tfevents.*"):
+        file.unlink()
 
 
 def _checkpoint(recipe: TrainRecipe, identity: dict[str, str]) -> Path | None:
@@ -93,19 +130,6 @@ def _checkpoint(recipe: TrainRecipe, identity: dict[str, str]) -> Path | None:
             "train it anew, or choose another output"
         )
     return file
-
-
-def _agree(fabric: Fabric, start: Path | None, identity: dict[str, str]) -> None:
-    """Refuse processes that would not train the same: on machines with other files, for instance.
-
-    Raises:
-        UserError: on every process that differs from the first one.
-    """
-    if fabric.broadcast((str(start), identity)) != (str(start), identity):
-        raise UserError(
-            f"output, data.records, model.source: process {fabric.global_rank} sees other checkpoints, examples or "
-            "weights than the first one; keep them where all machines can read them"
-        )
 
 
 def build(recipe: TrainRecipe, model, base_name: str) -> CausalLMModule:

@@ -21,6 +21,7 @@ from tale.models.base import BaseModel, resolve
 from tale.models.lora import add_lora, check_adapter, load_adapter, read_card, save_adapter
 from tale.models.merge import merge
 from tale.records import write_records
+from tale.runs import finish_run
 from tale.training import run
 
 IDS = torch.randint(0, 256, (2, 40), generator=torch.Generator().manual_seed(0))
@@ -139,6 +140,7 @@ def test_a_card_with_the_hashes_of_an_earlier_version_is_written_anew_from_the_c
     saved = weights.read_bytes(), card.read_bytes()
     old = {key: value for key, value in json.loads(saved[1]).items() if key != "hashes"}
     card.write_text(json.dumps(old | {"questions": ["0123456789abcdef"]}))
+    finish_run(tmp_path / "run")
     with pytest.raises(UserError, match=r"adapter/tale\.json: identifies questions by version 1 .*resume=auto"):
         read_card(adapter)
     run.train(replace(trained.recipe, output=str(tmp_path / "run"), resume="auto"))

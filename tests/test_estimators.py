@@ -453,6 +453,7 @@ def test_runs_that_cannot_be_scored_are_refused(searched: Callable[..., str], tm
         refused(train=[train, str(foreign)])
     failed = Path(searched("failed", "grid", stories(1, first=95)))
     failed.write_text(re.sub('"target": {[^}]*}', '"target": null', failed.read_text()))
+    finish_run(failed.parent)
     with pytest.raises(UserError, match=r"^train: none of 1 questions has a β"):
         refused(train=[str(failed)])
     other = searched("other", "grid", stories(3, first=90), **{"sampling.max_tokens": 99})

@@ -6,14 +6,8 @@ import os
 from pathlib import Path
 
 import pytest
-from tiny_llama import saved, tiny_llama
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from tiny_llama import byte_tokenizer, saved, tiny_llama
 from transformers import PreTrainedTokenizerFast
-
-CHATML = (
-    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
-    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-)
 
 
 @pytest.fixture(scope="session")
@@ -28,22 +22,7 @@ def shared_data() -> Path:
 @pytest.fixture(scope="session")
 def tiny_tokenizer() -> PreTrainedTokenizerFast:
     """Ids are UTF-8 bytes; 256 and 257 begin and end a ChatML turn. As in SmolLM2, 257 is both eos and pad."""
-    # ByteLevel writes each byte as a visible character; the alphabet's order of bytes is GPT-2's.
-    visible = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
-    hidden = [byte for byte in range(256) if byte not in visible]
-    vocabulary = {chr(byte): byte for byte in visible} | {chr(256 + i): byte for i, byte in enumerate(hidden)}
-    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.add_special_tokens(["<|im_start|>", "<|im_end|>"])
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        bos_token="<|im_start|>",
-        eos_token="<|im_end|>",
-        pad_token="<|im_end|>",
-        chat_template=CHATML,
-        clean_up_tokenization_spaces=False,
-    )
+    return byte_tokenizer()
 
 
 @pytest.fixture(scope="session")

@@ -11,8 +11,9 @@ from tale.data.question import Question
 from tale.engines import Completion, Request, Sampling
 from tale.engines.transformers import TransformersEngine, find_device
 from tale.errors import UserError
+from tale.models.adapters import check_adapter
 from tale.models.base import resolve
-from tale.models.lora import check_adapter, load_adapter
+from tale.models.lora import load_adapter
 
 
 def ask(recipe: AskRecipe) -> None:

@@ -17,8 +17,9 @@ from tale import config, recipes
 from tale.config import LoraConfig, MergeRecipe, ModelConfig, TrainRecipe
 from tale.data.datamodule import TaleDataModule
 from tale.errors import UserError
+from tale.models.adapters import check_adapter, read_card
 from tale.models.base import BaseModel, resolve
-from tale.models.lora import add_lora, check_adapter, load_adapter, read_card, save_adapter
+from tale.models.lora import add_lora, load_adapter, save_adapter
 from tale.models.merge import merge
 from tale.records import write_records
 from tale.runs import finish_run

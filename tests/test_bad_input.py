@@ -22,8 +22,9 @@ from transformers import AutoModelForCausalLM, BertConfig, PreTrainedTokenizerFa
 from tale.config import ModelConfig, SearchRecipe
 from tale.data.problems import load as load_problems
 from tale.models import base
+from tale.models.adapters import AdapterCard
 from tale.models.base import resolve
-from tale.models.lora import AdapterCard, save_adapter
+from tale.models.lora import save_adapter
 from tale.recipes import load
 from tale.records import write_records
 from tale.search.run import run_search
@@ -37,8 +38,12 @@ Refusal = Callable[..., str]
 def refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Refusal:
     """`refused("train", "recipe=…", …)` runs the script in `tmp_path`; its one line of error."""
 
-    def loaded(*_: object, **__: object) -> None:
-        pytest.fail("a model was loaded before the input was checked")
+    read = AutoModelForCausalLM.from_pretrained
+
+    def loaded(*of: object, **how: object) -> object:
+        if how.get("device_map") != "meta":
+            pytest.fail("a model was loaded before the input was checked")
+        return read(*of, **how)
 
     monkeypatch.chdir(tmp_path)
 
@@ -379,17 +384,29 @@ def test_layers_that_the_model_does_not_have_are_named(refused: Refusal, tiny: s
     )
 
 
-def test_an_adapter_whose_tensors_are_of_another_shape_or_cut_off_is_no_start(
-    adapter: Callable[..., Path], refused: Refusal, tiny: str, records: Path
+@pytest.mark.parametrize(
+    ("script", "arguments"),
+    [
+        ("evaluate", EVAL),
+        ("evaluate", [*EVAL, "engine.kind=vllm"]),
+        ("merge", ["adapter=made/adapter", "output=o"]),
+        ("ask", ["adapter=made/adapter", "How many?"]),
+        ("search", ["recipe=tiny/search", "model.merge=made/adapter"]),
+        ("train", ["recipe=tiny/sft", "data.records=[records.jsonl]", "lora.start=made/adapter"]),
+    ],
+    ids=lambda value: value if isinstance(value, str) else value[-1],
+)
+def test_an_adapter_whose_tensors_are_of_another_shape_or_cut_off_is_refused_wherever_it_is_used(
+    script: str, arguments: list[str], adapter: Callable[..., Path], refused: Refusal, tiny: str, records: Path
 ) -> None:
     file = adapter() / "adapter_model.safetensors"
-    given = [tiny, f"data.records=[{records.name}]", "lora.start=made/adapter"]
+    given = arguments if script in ("merge", "ask") else [*arguments, tiny]
     tensors = load_file(file)
     save_file({name: tensor[:1].contiguous() for name, tensor in tensors.items()}, file)
-    message = refused("train", "recipe=tiny/sft", *given)
-    says("^lora.start: the tensors in made/adapter are not those that its own config says", message)
+    message = refused(script, *given)
+    says(r"^made/adapter/adapter_model\.safetensors: .*lora_A.weight is 1 × 32, wanted: 2 × 32", message)
     file.write_bytes(file.read_bytes()[:-9])
-    says(r"^made/adapter/adapter_model\.safetensors: damaged", refused("train", "recipe=tiny/sft", *given))
+    says(r"^made/adapter/adapter_model\.safetensors: damaged", refused(script, *given))
 
 
 def test_a_missing_warm_start_is_named(refused: Refusal, tiny: str) -> None:

@@ -28,8 +28,9 @@ from tale.engines.journal import JournaledEngine
 from tale.engines.linear import few_rows
 from tale.engines.transformers import SeededGumbel, TransformersEngine
 from tale.errors import UserError
+from tale.models.adapters import AdapterCard
 from tale.models.base import resolve
-from tale.models.lora import AdapterCard, load_adapter, save_adapter
+from tale.models.lora import load_adapter, save_adapter
 
 TEXTS = ["2 + 2?", "", "Tom has 3 pens, Ann has 4.", "三加四等于几？", "A", "How many legs do 6 spiders have? " * 3]
 REQUESTS = [Request(text) for text in TEXTS]

@@ -25,7 +25,7 @@ from tale.estimators.zero_shot import read_estimate
 from tale.evaluation import run
 from tale.evaluation.methods import Reply, answer, check_methods, label_of
 from tale.evaluation.summary import Row, print_table, summarise
-from tale.models.lora import AdapterCard
+from tale.models.adapters import AdapterCard
 from tale.recipes import load
 from tale.records import Answer, Attempt, Record, write_records
 from tale.statistics import Paired, paired_difference, wilson

@@ -17,8 +17,8 @@ from tale import recipes
 from tale.config import Dtype, MergeRecipe, ModelConfig, OptimConfig
 from tale.data.examples import micro_batches
 from tale.errors import UserError
+from tale.models.adapters import check_adapter, read_card
 from tale.models.base import resolve
-from tale.models.lora import check_adapter, read_card
 from tale.models.merge import merge
 from tale.models.optimizers import make_optimizer
 from tale.records import write_records

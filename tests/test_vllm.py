@@ -26,8 +26,9 @@ from tale.engines import Completion, Engine, Request, Sampling
 from tale.engines.transformers import TransformersEngine
 from tale.engines.vllm import VllmEngine
 from tale.errors import UserError
+from tale.models.adapters import AdapterCard
 from tale.models.base import resolve
-from tale.models.lora import AdapterCard, load_adapter, save_adapter
+from tale.models.lora import load_adapter, save_adapter
 from tale.records import write_records
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -15,7 +15,7 @@ from tale.data import problems
 from tale.data.examples import Example
 from tale.data.question import Question
 from tale.data.warmup import LEVELS, LONG, PROMPTS, _budget, warmup_examples
-from tale.models.lora import read_card
+from tale.models.adapters import read_card
 
 COUNT = 300
 BUDGET = re.compile(r"use less than (\d+) tokens:\n")

@@ -15,7 +15,8 @@ from tale.engines.journal import JournaledEngine
 from tale.engines.transformers import TransformersEngine, find_device
 from tale.engines.vllm import VllmEngine
 from tale.errors import UserError
-from tale.models.base import BaseModel, adapter_fingerprint, resolve, tokenizer_alone
+from tale.models.adapters import adapter_fingerprint
+from tale.models.base import BaseModel, resolve, tokenizer_alone
 from tale.models.lora import load_adapter
 
 AnyModel = BaseModel | RemoteModel

@@ -22,7 +22,7 @@ from tale.evaluation.plot import plot
 from tale.evaluation.seeds import check_seeds, each_seed, sampling_of
 from tale.evaluation.summary import RARE, Row, print_table, summarise
 from tale.files import write_jsonl_atomic
-from tale.models.lora import check_adapter, read_card
+from tale.models.adapters import check_adapter, read_card
 from tale.runs import finish_run, hold, start_run
 from tale.tables import write_rows
 

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import torch
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
 from peft import PeftModel
-from safetensors import SafetensorError, safe_open
+from peft.utils import SAFETENSORS_WEIGHTS_NAME
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -32,7 +32,9 @@ from tale.config import Dtype, ModelConfig
 from tale.errors import UserError
 from tale.folder import check_output
 from tale.hardware import fast_dtype
+from tale.models.adapters import adapter_fingerprint, check_adapter
 from tale.models.architectures import check_blocks, never_repacked
+from tale.models.tensors import hash_tensors, places
 
 TOKENIZER_FILES = ["*.json", "*.jinja", "tokenizer*", "*.model"]
 HUB_FILES = [*TOKENIZER_FILES, "*.safetensors"]
@@ -58,12 +60,15 @@ class BaseModel:
 
         It depends on neither the file names nor how the checkpoint is sharded.
         """
-        digest = _hash_tensors(self.folder, "*.safetensors")
         if self.merge:
-            digest = hashlib.sha256(
-                (digest + _hash_tensors(self.merge, "adapter_model.safetensors")).encode()
-            ).hexdigest()
-        return digest[:16]
+            parts = f"{self.plain.fingerprint} {adapter_fingerprint(self.merge)}"
+            return hashlib.sha256(parts.encode()).hexdigest()[:16]
+        return hash_tensors(_weights(self.folder))[:16]
+
+    @cached_property
+    def plain(self) -> BaseModel:
+        """This base without what is merged into it."""
+        return replace(self, merge=None) if self.merge else self
 
     @property
     def identity(self) -> dict[str, str]:
@@ -105,9 +110,9 @@ class BaseModel:
         """The weights, in `dtype`, with the adapters to merge folded in (in float32, then rounded once)."""
         dtype = getattr(torch, self.dtype)
         adapters = [adapter for adapter in (self.merge, also_merge) if adapter]
-        model = AutoModelForCausalLM.from_pretrained(self.folder, dtype=torch.float32 if adapters else dtype)
+        model = _loaded(self.folder, dtype=torch.float32 if adapters else dtype)
         for adapter in adapters:
-            model = PeftModel.from_pretrained(model, adapter).merge_and_unload()
+            model = PeftModel.from_pretrained(_untied(model, adapter), adapter).merge_and_unload()
         return model.to(dtype)
 
     def _quantised(self, device: torch.device | str) -> PreTrainedModel:
@@ -124,9 +129,7 @@ class BaseModel:
             bnb_4bit_use_double_quant=True,
             bnb_4bit_compute_dtype=dtype,
         )
-        model = AutoModelForCausalLM.from_pretrained(
-            self.plain_folder(), dtype=dtype, quantization_config=config, device_map={"": device}
-        )
+        model = _loaded(self.plain_folder(), dtype=dtype, quantization_config=config, device_map={"": device})
         return never_repacked(model)
 
 
@@ -138,13 +141,16 @@ def resolve(config: ModelConfig) -> BaseModel:
     """
     folder = locate(config.source, HUB_FILES)
     _check_causal(folder, config.source)
+    _weights(folder)
+    if getattr(AutoConfig.from_pretrained(folder), "quantization_config", None) is None:
+        _loaded(folder, device_map="meta")  # no bytes are read
     merge = Path(config.merge) if config.merge else None
     if merge and not (merge / "adapter_model.safetensors").is_file():
         raise UserError(f"model.merge: no adapter_model.safetensors in {merge}; `make warmup` makes the shipped one")
     if merge:
         check_output(merge)
     name = config.name or Path(config.source.removeprefix("pypi:")).name
-    return BaseModel(
+    base = BaseModel(
         name,
         folder,
         merge,
@@ -152,16 +158,14 @@ def resolve(config: ModelConfig) -> BaseModel:
         fast_dtype() if config.dtype is Dtype.auto else config.dtype.value,
         config.quantize,
     )
+    if merge:
+        check_adapter(merge, base.plain, renamed=True)
+    return base
 
 
 def context_of(config: PreTrainedConfig) -> int | None:
     """The most tokens that a model reads at once; None where its configuration names no limit."""
     return getattr(config.get_text_config(), "max_position_embeddings", None)
-
-
-def adapter_fingerprint(folder: Path) -> str:
-    """Hash of an adapter's weights."""
-    return _hash_tensors(folder, "adapter_model.safetensors")[:16]
 
 
 def cache_folder() -> Path:
@@ -218,7 +222,7 @@ def _convert_gguf(package: str) -> Path:
     folder = cache_folder() / f"{package}-{distribution.version}"
     if folder.is_dir():
         return folder
-    model = AutoModelForCausalLM.from_pretrained(
+    model = _loaded(
         gguf.parent, gguf_file=gguf.name, quantization_config=GgufConfig(dequantize=True), dtype=torch.float32
     )
     write_once(folder, model, AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name))
@@ -236,31 +240,58 @@ def write_once(folder: Path, model: PreTrainedModel, tokenizer: PreTrainedTokeni
         shutil.rmtree(draft)
 
 
+def _loaded(folder: Path, **how: Any) -> PreTrainedModel:
+    """The model whose weights a folder holds, all of them and no others.
+
+    What is missing the library would fill with random numbers, and say so in a warning alone. Weights that are left
+    over belong to another architecture than `config.json` says: to more layers, for instance.
+
+    Raises:
+        UserError: they are not all there, or not of this architecture; a tensor is named.
+    """
+    try:
+        model, report = AutoModelForCausalLM.from_pretrained(
+            folder, output_loading_info=True, ignore_mismatched_sizes=True, **how
+        )
+    except Exception as error:  # whatever the library makes of files that cannot be
+        raise UserError(
+            f"{folder}: cannot be loaded ({str(error).strip().splitlines()[0]:.200}); fetch it again"
+        ) from error
+    wrong = {
+        **{name: "is missing" for name in report["missing_keys"]},
+        **{name: "belongs to no part of this architecture" for name in report["unexpected_keys"]},
+        **{name: f"is {list(one)}, wanted: {list(other)}" for name, one, other in report["mismatched_keys"]},
+    }
+    if wrong:
+        more = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
+        name = min(wrong)
+        raise UserError(f"{folder}: {name} {wrong[name]}{more}; fetch config.json and all weights of one release again")
+    return model
+
+
+def _untied(model: PreTrainedModel, adapter: Path) -> PreTrainedModel:
+    """The model; its head and embeddings no longer share their weight where the adapter changes one of them."""
+    shared = [model.get_input_embeddings(), head := model.get_output_embeddings()]
+    ends = {f".{name}.lora_" for name, module in model.named_modules() if any(module is one for one in shared)}
+    named = places([adapter / SAFETENSORS_WEIGHTS_NAME])
+    if shared[0].weight is head.weight and any(end in name for name in named for end in ends):
+        head.weight = torch.nn.Parameter(head.weight.detach().clone())
+        model.config.get_text_config().tie_word_embeddings = model.config.tie_word_embeddings = False
+    return model
+
+
+def _weights(folder: Path) -> dict[str, Path]:
+    if found := places(folder.glob("*.safetensors")):
+        return found
+    raise UserError(f"model.source: no *.safetensors in {folder}; weights are read from safetensors only")
+
+
 def _check_causal(folder: Path, source: str) -> None:
     try:
         config = AutoConfig.from_pretrained(folder)
-    except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
+    except Exception as error:  # likewise
+        reason = str(error).strip().partition("\n")[0]
         raise UserError(f"model.source: {source} has no config.json that transformers can read: {reason}") from error
     kinds = config.architectures or []
     if not any(kind.endswith(("ForCausalLM", "LMHeadModel")) for kind in kinds):
         raise UserError(f"model.source: {source} is {', '.join(kinds) or 'of no stated architecture'}, not a causal LM")
-
-
-def _hash_tensors(folder: Path, pattern: str) -> str:
-    places = {}
-    for file in sorted(folder.glob(pattern)):
-        try:
-            with safe_open(file, framework="pt") as tensors:
-                places |= dict.fromkeys(tensors.keys(), file)
-        except SafetensorError as error:
-            raise UserError(f"{file}: damaged ({error}); fetch it again") from error
-    if not places:
-        raise UserError(f"model.source: no {pattern} in {folder}; weights are read from safetensors only")
-    digest = hashlib.sha256()
-    for name in sorted(places):
-        with safe_open(places[name], framework="pt") as tensors:
-            tensor = tensors.get_tensor(name).contiguous()
-        digest.update(json.dumps([name, list(tensor.shape), str(tensor.dtype)]).encode())
-        digest.update(tensor.view(torch.uint8).numpy() if tensor.ndim else tensor.reshape(1).view(torch.uint8).numpy())
-    return digest.hexdigest()

@@ -3,42 +3,21 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from peft import LoraConfig as PeftLoraConfig
 from peft import PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
-from peft.utils import SAFETENSORS_WEIGHTS_NAME, load_peft_weights
-from safetensors import SafetensorError, safe_open
+from peft.utils import load_peft_weights
 from transformers import PreTrainedModel
 
 from tale.config import LoraConfig
-from tale.data.question import HASHES
-from tale.data.splits import check_hashes
 from tale.errors import UserError
 from tale.files import new_folder, remove
-from tale.folder import check_output
+from tale.models.adapters import CARD, AdapterCard, PlainLora, adapter_fingerprint, check_adapter
 from tale.models.base import BaseModel
 from tale.models.modules import check_architecture
-
-CARD = "tale.json"
-
-
-@dataclass(frozen=True)
-class AdapterCard:
-    """What an adapter keeps of its making: the base it belongs to, and hashes of what it was trained on.
-
-    `quantize` says how the base was held meanwhile; the adapter is for that base however it is held. `hashes`: as in
-    `tale.data.splits.Seen`.
-    """
-
-    base: dict[str, str]
-    questions: list[str]
-    contexts: list[str]
-    quantize: str | None = None
-    hashes: int = HASHES
 
 
 def add_lora(model: PreTrainedModel, config: LoraConfig, base_name: str) -> PeftModel:
@@ -64,8 +43,7 @@ def add_lora(model: PreTrainedModel, config: LoraConfig, base_name: str) -> Peft
     peft_config.base_model_name_or_path = base_name
     peft_config.target_modules = sorted(config.modules)  # PEFT's is a set: the same run would write another file
     if config.start:
-        loaded = set_peft_model_state_dict(adapted, load_peft_weights(config.start, device="cpu"))
-        assert not loaded.unexpected_keys, loaded.unexpected_keys[:3]
+        set_peft_model_state_dict(adapted, load_peft_weights(config.start, device="cpu"))
     return adapted
 
 
@@ -80,43 +58,9 @@ def save_adapter(
         # "auto" would ask the hub whether the base's vocabulary was resized.
         model.save_pretrained(draft, save_embedding_layers=False, state_dict=weights)
         (draft / "README.md").unlink(missing_ok=True)
+        card = replace(card, adapter=adapter_fingerprint(draft))
         (draft / CARD).write_text(json.dumps(asdict(card), indent=1) + "\n")
         remove(folder)
-
-
-def read_card(folder: Path) -> AdapterCard | None:
-    """The card of an adapter, or None for an adapter that another program trained.
-
-    Raises:
-        UserError: the folder holds no adapter, one that the run beside it has not made, or its card is damaged or has
-            hashes of another version.
-    """
-    check_output(folder)
-    if not (folder / SAFETENSORS_WEIGHTS_NAME).is_file():
-        raise UserError(
-            f"{folder}: no adapter here (adapter_model.safetensors is missing); train one with scripts/train.py"
-        )
-    if not (folder / CARD).is_file():
-        return None
-    try:
-        content: dict[str, Any] = json.loads((folder / CARD).read_text())
-        card = AdapterCard(**{"hashes": 1, **content})  # the first ones do not say
-    except (json.JSONDecodeError, TypeError) as error:
-        raise UserError(f"{folder / CARD}: damaged ({error}); train the adapter again") from error
-    check_hashes(card, folder / CARD, "the run's own command with resume=auto writes it anew from its last checkpoint")
-    return card
-
-
-def check_adapter(folder: Path, base: BaseModel) -> AdapterCard | None:
-    """Refuse an adapter that belongs to another base model, before any weights are loaded."""
-    card = read_card(folder)
-    if card is None:
-        owner = json.loads((folder / "adapter_config.json").read_text()).get("base_model_name_or_path")
-        if owner not in (base.name, str(base.folder)):
-            raise UserError(f"{folder}: this adapter is for {owner!r}, the recipe's model is {base.name!r}")
-    elif card.base != base.identity:
-        raise UserError(f"{folder}: this adapter was trained on {card.base}, the recipe's model is {base.identity}")
-    return card
 
 
 def check_lora(config: LoraConfig, base: BaseModel) -> AdapterCard | None:
@@ -132,24 +76,16 @@ def check_lora(config: LoraConfig, base: BaseModel) -> AdapterCard | None:
     if config.start is None:
         return None
     folder = Path(config.start)
-    card = check_adapter(folder, base)
-    saved = PeftLoraConfig.from_pretrained(folder)
-    theirs = {"rank": saved.r, "alpha": saved.lora_alpha, "modules": sorted(saved.target_modules or ())}
+    card, saved = check_adapter(folder, base), PlainLora.read(folder)
+    tensors = saved.tensors(base, folder)
+    layers = {name.partition(".lora_")[0].rpartition(".")[2] for name in tensors}
+    theirs = {"rank": saved.r, "alpha": saved.lora_alpha, "modules": sorted(layers)}
     mine = {"rank": config.rank, "alpha": config.alpha, "modules": sorted(config.modules)}
     if theirs != mine:
         raise UserError(f"lora.start: {folder} has {theirs}, the recipe's lora has {mine}; make them the same")
-    wanted = get_peft_model_state_dict(fresh, save_embedding_layers=False)
-    if _shapes(folder / SAFETENSORS_WEIGHTS_NAME) != {name: list(tensor.shape) for name, tensor in wanted.items()}:
-        raise UserError(f"lora.start: the tensors in {folder} are not those that its own config says; train it again")
+    if tensors.keys() != get_peft_model_state_dict(fresh, save_embedding_layers=False).keys():
+        raise UserError(f"lora.start: {folder} is on some of these layers only; the recipe's lora is on all of them")
     return card
-
-
-def _shapes(file: Path) -> dict[str, list[int]]:
-    try:
-        with safe_open(file, framework="pt") as tensors:
-            return {name: tensors.get_slice(name).get_shape() for name in tensors.keys()}  # noqa: SIM118
-    except SafetensorError as error:
-        raise UserError(f"{file}: damaged ({error}); train the adapter again") from error
 
 
 def load_adapter(model: PreTrainedModel, folder: Path) -> PeftModel:

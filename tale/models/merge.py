@@ -8,8 +8,8 @@ from tale.config import MergeRecipe
 from tale.errors import UserError
 from tale.files import new_folder
 from tale.folder import LOCK, held
+from tale.models.adapters import check_adapter
 from tale.models.base import resolve
-from tale.models.lora import check_adapter
 
 
 def merge(recipe: MergeRecipe) -> Path:

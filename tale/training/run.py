@@ -13,8 +13,9 @@ from tale.config import Objective, TrainRecipe
 from tale.data.datamodule import TaleDataModule
 from tale.devices import launch, make_fabric
 from tale.errors import UserError
+from tale.models.adapters import AdapterCard, read_card
 from tale.models.base import BaseModel, resolve
-from tale.models.lora import AdapterCard, add_lora, check_lora, read_card, save_adapter
+from tale.models.lora import add_lora, check_lora, save_adapter
 from tale.models.modules import CausalLMModule, DPOModule, SFTModule
 from tale.runs import finish_run, hold, start_run
 from tale.training import checkpoint

@@ -1,0 +1,180 @@
+"""Adapters on disk, in PEFT's own format: whose they are, and whether they are what their own config says."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from msgspec import ValidationError, convert
+from peft import LoraConfig as PeftLoraConfig
+from peft import get_peft_model, get_peft_model_state_dict
+from peft.utils import CONFIG_NAME, SAFETENSORS_WEIGHTS_NAME
+from safetensors.torch import load_file
+from torch import Tensor
+
+from tale.data.question import HASHES
+from tale.data.splits import check_hashes
+from tale.errors import UserError
+from tale.folder import check_output
+from tale.models.tensors import difference, hash_tensors, places
+
+if TYPE_CHECKING:
+    from tale.models.base import BaseModel
+
+CARD = "tale.json"
+REMEDY = "train it again, or fetch it again"
+# Keys of PEFT's config that say nothing about what a trained adapter computes.
+NOTES = {
+    *("peft_version", "auto_mapping", "base_model_name_or_path", "revision", "inference_mode", "lora_dropout"),
+    *("fan_in_fan_out", "megatron_core", "qalora_group_size", "runtime_config"),
+}
+
+
+@dataclass(frozen=True)
+class AdapterCard:
+    """What an adapter keeps of its making: the base it belongs to, and hashes of what it was trained on.
+
+    `quantize` says how the base was held meanwhile; the adapter is for that base however it is held. `hashes`: as in
+    `tale.data.splits.Seen`. `adapter` is its own fingerprint, by which it is seen that something was changed later.
+    """
+
+    base: dict[str, str]
+    questions: list[str]
+    contexts: list[str]
+    quantize: str | None = None
+    hashes: int = HASHES
+    adapter: str | None = None
+
+
+@dataclass(frozen=True)
+class PlainLora:
+    """What PEFT's config says of plain LoRA: one rank and one scale, on some layers. Every other key has to be unset.
+
+    So what evaluation, merging, further training and vLLM make of it is the same. Of ways to initialise it only those
+    are taken that leave the base as it is.
+    """
+
+    r: int
+    lora_alpha: float
+    target_modules: list[str] | str
+    exclude_modules: list[str] | str | None = None
+    layers_to_transform: list[int] | int | None = None
+    layers_pattern: list[str] | str | None = None
+
+    @classmethod
+    def read(cls, folder: Path) -> PlainLora:
+        """That of an adapter folder.
+
+        Raises:
+            UserError: it cannot be read, or is of another kind.
+        """
+        content, file = read_config(folder), folder / CONFIG_NAME
+        defaults = vars(PeftLoraConfig(task_type="CAUSAL_LM", peft_type="LORA"))
+        fitting = {"init_lora_weights": (True, False, "gaussian"), "task_type": ("CAUSAL_LM", None)}
+        names = {field.name for field in fields(cls)}
+        for key in content.keys() - NOTES - names:
+            if content[key] not in (*fitting.get(key, ()), defaults.get(key), None, False, {}, []):
+                said = json.dumps(content[key], ensure_ascii=False)
+                raise UserError(f"{file}: {key}={said:.60}: not plain LoRA, the only kind that is used here")
+        try:
+            plain = convert({name: content[name] for name in names & content.keys()}, cls)
+        except ValidationError as error:
+            raise UserError(f"{file}: damaged ({error}); {REMEDY}") from error
+        if plain.r < 1 or not plain.lora_alpha > 0 or not plain.target_modules:
+            raise UserError(
+                f"{file}: r={plain.r}, lora_alpha={plain.lora_alpha}, target_modules={plain.target_modules}"
+                f": an adapter has a rank, a scale and layers; {REMEDY}"
+            )
+        return plain
+
+    def tensors(self, base: BaseModel, folder: Path) -> dict[str, Tensor]:
+        """The tensors of such an adapter, kept in `folder`, on this base: on the meta device.
+
+        Raises:
+            UserError: the base has no such layers.
+        """
+        try:
+            with torch.device("meta"):
+                model = get_peft_model(base.outline(), PeftLoraConfig(task_type="CAUSAL_LM", **vars(self)))
+        except (ValueError, TypeError, RuntimeError, re.error) as error:
+            reason = str(error).strip().partition("\n")[0]
+            raise UserError(f"{folder / CONFIG_NAME}: does not fit {base.name} ({reason:.200}); {REMEDY}") from error
+        return get_peft_model_state_dict(model, save_embedding_layers=False)
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """PEFT's config of an adapter.
+
+    Raises:
+        UserError: it is missing or damaged.
+    """
+    file = folder / CONFIG_NAME
+    try:
+        content = json.loads(file.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{file}: damaged ({error}); {REMEDY}") from error
+    if not isinstance(content, dict) or content.get("peft_type") != "LORA":
+        raise UserError(f"{file}: no LoRA adapter's config; {REMEDY}")
+    return content
+
+
+def read_card(folder: Path) -> AdapterCard | None:
+    """The card of an adapter, or None for an adapter that another program trained.
+
+    Raises:
+        UserError: the folder holds no adapter, one that the run beside it has not made, or its card is damaged or has
+            hashes of another version.
+    """
+    check_output(folder)
+    if not (folder / SAFETENSORS_WEIGHTS_NAME).is_file():
+        raise UserError(
+            f"{folder}: no adapter here (adapter_model.safetensors is missing); train one with scripts/train.py"
+        )
+    if not (folder / CARD).is_file():
+        return None
+    try:
+        content: dict[str, Any] = json.loads((folder / CARD).read_text())
+        card = AdapterCard(**{"hashes": 1, **content})  # the first ones do not say
+    except (json.JSONDecodeError, TypeError) as error:
+        raise UserError(f"{folder / CARD}: damaged ({error}); train the adapter again") from error
+    check_hashes(card, folder / CARD, "the run's own command with resume=auto writes it anew from its last checkpoint")
+    return card
+
+
+def adapter_fingerprint(folder: Path) -> str:
+    """Hash of an adapter's tensors, rank, scale and layers: of all that its answers depend on."""
+    tensors = hash_tensors(places([folder / SAFETENSORS_WEIGHTS_NAME]))
+    plain = vars(PlainLora.read(folder)).items()
+    settings = json.dumps({key: sorted(value) if isinstance(value, list) else value for key, value in plain})
+    return hashlib.sha256(f"{tensors} {settings}".encode()).hexdigest()[:16]
+
+
+def check_adapter(folder: Path, base: BaseModel, renamed: bool = False) -> AdapterCard | None:
+    """Refuse an adapter that belongs to another base model or is not what it says, before any weights are loaded.
+
+    Its tensors are those that its config asks for on this base, finite, and unchanged since its card was written.
+    `renamed`: the base with this adapter has a name of its own (`model.name`), so its weights alone are compared.
+
+    Raises:
+        UserError: it is another's, of another kind than plain LoRA, or damaged; the file and the tensor are named.
+    """
+    card = read_card(folder)
+    if card is None:
+        owner = read_config(folder).get("base_model_name_or_path")
+        if not renamed and owner not in (base.name, str(base.folder)):
+            raise UserError(f"{folder}: this adapter is for {owner!r}, the recipe's model is {base.name!r}")
+    elif card.base.get("weights") != base.fingerprint or not (renamed or card.base == base.identity):
+        raise UserError(f"{folder}: this adapter was trained on {card.base}, the recipe's model is {base.identity}")
+    file, plain = folder / SAFETENSORS_WEIGHTS_NAME, PlainLora.read(folder)
+    if copied := [name for name in places([file], REMEDY) if ".base_layer." in name]:
+        raise UserError(f"{file}: {copied[0]} is the base's own; save the adapter with save_embedding_layers=False")
+    if wrong := difference(load_file(file), plain.tensors(base, folder)):
+        raise UserError(f"{file}: {wrong}, by its own adapter_config.json on {base.name}; {REMEDY}")
+    if card and card.adapter not in (None, adapter_fingerprint(folder)):
+        raise UserError(f"{folder}: changed since it was trained: its tensors, rank, scale or layers; {REMEDY}")
+    return card

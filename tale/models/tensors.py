@@ -1,0 +1,76 @@
+"""Tensors on disk: a hash over what files hold, and whether it is what an architecture asks for, in finite numbers."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from tale.errors import UserError
+
+
+def places(files: Iterable[Path], remedy: str = "fetch it again") -> dict[str, Path]:
+    """The file of every tensor, by its name.
+
+    Raises:
+        UserError: a file is damaged.
+    """
+    found: dict[str, Path] = {}
+    for file in sorted(files):
+        try:
+            with safe_open(file, framework="pt") as tensors:
+                found |= dict.fromkeys(tensors.keys(), file)
+        except (SafetensorError, OSError) as error:
+            raise UserError(f"{file}: damaged ({error}); {remedy}") from error
+    return found
+
+
+def hash_tensors(found: Mapping[str, Path]) -> str:
+    """Hash over every tensor's name, shape, dtype and bytes; neither file names nor the division into files matter.
+
+    Raises:
+        UserError: a tensor holds NaN or infinite numbers.
+    """
+    digest = hashlib.sha256()
+    for name in sorted(found):
+        with safe_open(found[name], framework="pt") as tensors:
+            tensor = tensors.get_tensor(name).contiguous()
+        if not finite(tensor):
+            raise UserError(f"{found[name]}: {name} holds NaN or infinite numbers; fetch it again")
+        digest.update(json.dumps([name, list(tensor.shape), str(tensor.dtype)]).encode())
+        digest.update(tensor.view(torch.uint8).numpy() if tensor.ndim else tensor.reshape(1).view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def finite(tensor: Tensor) -> bool:
+    """Whether it holds neither NaN nor infinities: its sum says so in a tenth of the time that its hash takes."""
+    if not tensor.is_floating_point():
+        return True
+    wide = tensor if tensor.element_size() > 1 else tensor.float()  # there are no sums of 8-bit numbers
+    return bool(wide.sum(dtype=torch.float32).isfinite() or wide.isfinite().all())
+
+
+def difference(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor], same_dtype: bool = False) -> str | None:
+    """What is wrong with the tensors found (none where nothing is), given those wanted, which may be on "meta"."""
+    for name in sorted(found.keys() | wanted.keys()):
+        if name not in found:
+            return f"{name} is missing"
+        if name not in wanted:
+            return f"{name} belongs to nothing"
+        mine, theirs = found[name], wanted[name]
+        if mine.shape != theirs.shape:
+            return f"{name} is {_shape(mine)}, wanted: {_shape(theirs)}"
+        if mine.dtype != theirs.dtype if same_dtype else not mine.is_floating_point():
+            return f"{name} is in {mine.dtype}, wanted: {theirs.dtype}".replace("torch.", "")
+        if not finite(mine):
+            return f"{name} holds NaN or infinite numbers"
+    return None
+
+
+def _shape(tensor: Tensor) -> str:
+    return " × ".join(map(str, tensor.shape)) or "a single number"

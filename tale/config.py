@@ -146,9 +146,15 @@ class EndpointConfig:
         "OPENAI_API_KEY",
         like=("[A-Z_][A-Z0-9_]*", "the name of an environment variable, in capitals, and not the key itself"),
     )
-    timeout: float = opt("seconds until a call is given up and made again", 600.0, above=0)
+    timeout: float = opt("seconds that a call may take in all; then it is given up and made again", 600.0, above=0)
     retries: int = opt("times that a call is made again after 429, 5xx, a time-out or a lost connection", 5, least=0)
     tokenizer: str | None = opt("hub id or folder that counts tokens; default: the endpoint's own usage figures", None)
+    context: int | None = opt(
+        "most tokens of prompt and answer together that the server takes; with tokenizer, longer prompts are named "
+        "before the run and not sent",
+        None,
+        least=1,
+    )
     grouped: bool = opt("all samples of a prompt in one call (n), the prompt paid once; needs tokenizer", False)
 
 

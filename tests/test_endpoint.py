@@ -143,7 +143,7 @@ def test_a_password_and_a_query_reach_the_server_but_are_not_shown() -> None:
     with ScriptedEndpoint(lambda *_: refusal(400, "no")) as endpoint:
         url = endpoint.url.replace("//", "//me:pass@") + "?version=1"
         engine = EndpointEngine("m", EndpointConfig(url), 1)
-        assert error_of(engine, Request("a")) == f"{endpoint.url}: status 400 (no){ON}"
+        assert error_of(engine, Request("a")) == f"{endpoint.url}: status 400 (no), and so for every question (1){ON}"
     assert endpoint.paths == ["/v1/chat/completions?version=1"]
     assert endpoint.headers[0]["authorization"] == "Basic bWU6cGFzcw=="  # base64 of me:pass
     assert engine.tokenizer == f"usage of m at {endpoint.url}"
@@ -159,7 +159,7 @@ def test_what_a_url_names_is_read_from_the_environment_and_sent_and_never_shown(
         url = endpoint.url.replace("//", "//me:$MY_PASSWORD@") + "?api-version=1&api-key=$API_KEY"
         engine = EndpointEngine("m", EndpointConfig(url), 1)
         error = error_of(engine, Request("a"))
-    assert error == f"{endpoint.url}: status 400 (<key> and <key> and <key>){ON}"
+    assert error == f"{endpoint.url}: status 400 (<key> and <key> and <key>), and so for every question (1){ON}"
     assert parse_qs(endpoint.paths[0].partition("?")[2]) == {"api-version": ["1"], "api-key": ["Zx9&=secret"]}
     credentials = base64.b64decode(endpoint.headers[0]["authorization"].removeprefix("Basic ")).decode()
     assert credentials == "me:p@ss/wörd 1"
@@ -317,14 +317,14 @@ def test_what_is_under_way_when_a_call_fails_is_waited_for_and_journalled_before
     def script(call: dict, _: int) -> Reply:
         if prompt_of(call) == "1" and not failed.is_set():
             failed.set()
-            return refusal(400, "no")
+            return refusal(403, "no")
         failed.wait(5)
         return replace(FINE, seconds=0.2)
 
     requests = [Request(str(i)) for i in range(4)]
     with served(script, concurrency=3) as (engine, endpoint):
         journaled = JournaledEngine(engine, tmp_path / "journal.jsonl", {})
-        with pytest.raises(UserError, match="status 400"):
+        with pytest.raises(UserError, match="status 403"):
             list(journaled.generate(requests, GREEDY))
         assert sorted(map(prompt_of, endpoint.calls)) == ["0", "1", "2"]
         assert len(asked(journaled, *requests)) == 4
@@ -386,10 +386,10 @@ def test_a_pause_longer_than_the_client_waits_is_no_retry() -> None:
 @pytest.mark.parametrize(
     ("reply", "message"),
     [
-        (refusal(400, "too long"), "status 400 (too long)"),
+        (refusal(400, "too long"), "status 400 (too long), and so for every question (1)"),
         (refusal(401, "who?"), "status 401 (who?); check the key in the environment variable OPENAI_API_KEY"),
         (refusal(404, "what?"), "status 404 (what?); check model.source, and engine.endpoint.url, which ends in /v1"),
-        (Reply({"detail": "odd"}, 422), "status 422 ({'detail': 'odd'})"),
+        (Reply({"detail": "odd"}, 422), "status 422 ({'detail': 'odd'}), and so for every question (1)"),
         (Reply("<h1>Gone</h1>" + 500 * "-", 410), f"status 410 (<h1>Gone</h1>{187 * '-'}…)"),
     ],
 )
@@ -425,13 +425,41 @@ def test_no_server_is_a_failed_connection() -> None:
 def test_a_body_that_is_no_completion_is_shown(body: str, kind: str) -> None:
     with served(Reply(body, headers={"Content-Type": kind})) as (engine, endpoint):
         said = " ".join(body.split())
-        assert error_of(engine, Request("a")) == f"{endpoint.url}: the reply is no chat completion ({said}){ON}"
+        expected = f"{endpoint.url}: the reply is no chat completion ({said}), after 0 retries{ON}"
+        assert error_of(engine, Request("a")) == expected
 
 
-@pytest.mark.parametrize("finish", ["tool_calls", None, "abort"])
-def test_an_unknown_end_of_an_answer_is_an_error(finish: str | None) -> None:
-    with served(answer("7", finish=finish, usage=used(5, 2))) as (engine, _):
-        assert f": an answer has finish_reason={finish!r}, which is none of ('stop', " in error_of(engine, Request("a"))
+@pytest.mark.parametrize("finish", ["tool_calls", 7, "abort"])
+def test_an_answer_with_an_unknown_end_is_none(finish: object) -> None:
+    def script(call: dict, _: int) -> Reply:
+        return answer("7", finish=finish if prompt_of(call) == "b" else "stop", usage=used(5, 2))
+
+    with served(script) as (engine, _):
+        first, second = asked(engine, Request("a"), Request("b"))
+        assert (first.finish, second) == ("stop", Completion.refused(f"unknown finish_reason {finish!r}"))
+
+
+@pytest.mark.parametrize(
+    ("said", "tokens", "finish"),
+    [
+        *((word, 2, "stop") for word in ("eos", "eos_token", "end_turn", "stop_sequence", "STOP", "stop-sequence")),
+        *((word, 2, "length") for word in ("max_tokens", "MAX_TOKENS", "max_length", "model_length")),
+        ("SAFETY", 2, "content_filter"),
+        (None, 11, "stop"),
+        (None, 12, "length"),
+    ],
+)
+def test_servers_name_the_end_of_an_answer_in_words_of_their_own(said: str | None, tokens: int, finish: str) -> None:
+    """Where one names none the limit of 12 tokens tells, with a tokenizer or without."""
+    with served(answer("7", finish=said, usage=used(5, tokens))) as (engine, _):
+        assert asked(engine, Request("a")) == [Completion("7", tokens, finish, 5)]
+
+
+def test_where_no_end_is_named_counted_tokens_tell(chat: Chat) -> None:
+    """Ids are bytes: 11 of them and the end, or 12."""
+    for text, finish in (("It is seven", "stop"), ("It is  seven", "length")):
+        with served(answer(text, finish=None), chat=chat) as (engine, _):
+            assert asked(engine, Request("ab")) == [Completion(text, 12, finish, 21)]
 
 
 # --- Tokens ----------------------------------------------------------------------------------------------------------

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
@@ -69,8 +70,14 @@ class Completion:
         """Whether the limit, or an endpoint's filter, cut the answer off, or there is none."""
         return self.finish != "stop"
 
+    @property
+    def reasoned_alone(self) -> bool:
+        """Whether all that was generated is reasoning, and no answer followed."""
+        return not self.text and self.reasoning_tokens > 0
+
 
 More = Callable[[], Sequence[Request]]
+Answers = Generator[tuple[int, Completion], None, None]
 
 
 def nothing() -> Sequence[Request]:
@@ -83,17 +90,17 @@ class Engine(Protocol):
 
     tokenizer: str
 
-    def generate(
-        self, requests: Sequence[Request], sampling: Sampling, more: More = nothing
-    ) -> Iterator[tuple[int, Completion]]:
+    def generate(self, requests: Sequence[Request], sampling: Sampling, more: More = nothing) -> Answers:
         """Yield `(index into requests, completion)` in whatever order they are done.
 
         An engine that has room may call `more` for further requests, whose indices go on from the last; it need not.
+        Closing the generator ends what is under way; whoever takes from it closes it (`contextlib.closing`).
         """
         ...
 
 
 def complete(engine: Engine, requests: Sequence[Request], sampling: Sampling, label: str) -> list[Completion]:
     """One completion for each request, in the order given, with a progress bar."""
-    done = dict(tqdm(engine.generate(requests, sampling), total=len(requests), desc=label, unit="answer"))
+    with closing(engine.generate(requests, sampling)) as answers:
+        done = dict(tqdm(answers, total=len(requests), desc=label, unit="answer"))
     return [done[i] for i in range(len(requests))]

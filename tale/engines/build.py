@@ -9,7 +9,7 @@ from pathlib import Path
 from tale.chat import Chat
 from tale.config import EngineConfig, ModelConfig
 from tale.engines.address import check_environment
-from tale.engines.base import Completion, Engine, More, Request, Sampling, nothing
+from tale.engines.base import Answers, Engine, More, Request, Sampling, nothing
 from tale.engines.endpoint import EndpointEngine, RemoteModel
 from tale.engines.journal import JournaledEngine
 from tale.engines.transformers import TransformersEngine, find_device
@@ -32,7 +32,8 @@ def find_model(model: ModelConfig, engine: EngineConfig) -> AnyModel:
     if engine.kind != "openai":
         return resolve(model)
     check_environment(engine.endpoint)
-    return RemoteModel(model.source, engine.endpoint.url, engine.endpoint.tokenizer, model.template.value)
+    endpoint = engine.endpoint
+    return RemoteModel(model.source, endpoint.url, endpoint.tokenizer, model.template.value, endpoint.context)
 
 
 def find_chat(model: ModelConfig, engine: EngineConfig) -> Chat | None:
@@ -80,7 +81,10 @@ def engines(
         if adapter:
             settings["adapter"] = adapter_fingerprint(Path(adapter))
             name = f"journal-{settings['adapter']}.jsonl"
-        yield JournaledEngine(engine, folder / name, settings)
+        journaled = JournaledEngine(engine, folder / name, settings)
+        if isinstance(engine, EndpointEngine) and journaled.places:
+            engine.refusals.answered = True
+        yield journaled
 
 
 class OnDemand:
@@ -89,9 +93,7 @@ class OnDemand:
     def __init__(self, tokenizer: str, make: Callable[[], Engine]):
         self.tokenizer, self.make = tokenizer, cache(make)
 
-    def generate(
-        self, requests: Sequence[Request], sampling: Sampling, more: More = nothing
-    ) -> Iterator[tuple[int, Completion]]:
+    def generate(self, requests: Sequence[Request], sampling: Sampling, more: More = nothing) -> Answers:
         """What the engine itself generates."""
         return self.make().generate(requests, sampling, more)
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import parse_qsl, urlsplit
@@ -13,13 +14,17 @@ from urllib.parse import parse_qsl, urlsplit
 from tale.chat import Chat
 from tale.config import EndpointConfig
 from tale.engines.address import address, held
-from tale.engines.base import Completion, More, Request, Sampling, nothing
-from tale.engines.reply import NoCompletionError, Reply
+from tale.engines.background import in_background
+from tale.engines.base import Answers, Completion, More, Request, Sampling, nothing
+from tale.engines.refusals import OF_QUESTION, Refusals, asked_otherwise, filtered
+from tale.engines.reply import Reply
+from tale.engines.room import too_long
 from tale.errors import UserError
 from tale.models.base import tokenizer_alone
+from tale.text import say
 
 if TYPE_CHECKING:
-    from openai import AsyncOpenAI, OpenAIError
+    from openai import APIStatusError, AsyncOpenAI, OpenAIError
 
 OPENAI = "https://api.openai.com/v1"
 SHOWN = 200  # characters of a server's own words in an error
@@ -33,8 +38,8 @@ class RemoteModel:
     url: str | None
     tokenizer: str | None
     template: str
+    context: int | None = None
     merge: ClassVar[None] = None
-    context: ClassVar[None] = None  # a server does not say
 
     @property
     def identity(self) -> dict[str, str]:
@@ -57,7 +62,8 @@ class EndpointEngine:
 
     Tokens are what the endpoint's usage says, or with `chat` what its tokenizer counts: the prompt in its template,
     and the answer's text, its end token if it ended, and its reasoning (reported, or else in the reply). An endpoint
-    gets a temperature and a seed; what else its server applies by default (top-p, penalties) is set there.
+    gets a temperature and a seed, unless it forbids them; what else its server applies by default (top-p, penalties) is
+    set there. A call that is refused for its question's sake is no answer (`Refusals`); any other failure ends the run.
 
     Raises:
         UserError: the client is not installed, the url is none, the key is missing, or `grouped` lacks a tokenizer.
@@ -79,54 +85,68 @@ class EndpointEngine:
         self.config = config
         self.concurrency = concurrency
         self.chat = chat
+        self.context = config.context
         self.where = public(config.url)
         self.tokenizer = config.tokenizer or f"usage of {model} at {self.where}"
         # Every server knows max_tokens, and several ignore its successor; OpenAI's newer models refuse it (`_post`).
         self.limit = "max_completion_tokens" if config.url is None else "max_tokens"
+        self.forbidden: set[str] = set()  # options that this server wants left out
+        self.refusals = Refusals()
 
-    def generate(
-        self, requests: Sequence[Request], sampling: Sampling, more: More = nothing
-    ) -> Iterator[tuple[int, Completion]]:
+    def generate(self, requests: Sequence[Request], sampling: Sampling, more: More = nothing) -> Answers:
         """Yield `(index, completion)` as soon as its call is done; calls go on while the consumer is busy.
 
         Raises:
-            UserError: a call failed for good, or its reply is no chat completion. By then no further call has been
-                made, and every answer under way has been waited for and yielded.
+            UserError: a call failed for good, or every question is refused. By then no further call has been made, and
+                every answer under way has been waited for and yielded.
         """
-        from anyio.from_thread import start_blocking_portal
-
         answers: SimpleQueue[tuple[int, Completion] | None] = SimpleQueue()
-        with start_blocking_portal() as portal:  # an event loop on a thread; both end with this block, however it ends
-            asked = portal.start_task_soon(self._ask_all, requests, sampling, answers.put)
-            asked.add_done_callback(lambda _: answers.put(None))
-            yield from iter(answers.get, None)
+        silent = 0
+        with in_background(lambda: self._ask_all(requests, sampling, answers.put), lambda: answers.put(None)) as asked:
+            for i, completion in iter(answers.get, None):
+                silent += completion.reasoned_alone
+                yield i, completion
             asked.result()
+        if silent:
+            say(
+                f"{self.where}: {silent} of {len(requests)} answers stand in the reasoning alone and count as none; "
+                "raise sampling.max_tokens, or start the server without its reasoning parser"
+            )
 
     async def _ask_all(
         self, requests: Sequence[Request], sampling: Sampling, put: Callable[[tuple[int, Completion]], None]
     ) -> None:
-        """`concurrency` workers take the next call as they get free, until there is none or one has failed."""
+        """`concurrency` workers take the next call as they get free, until there is none or one has failed.
+
+        Where the first questions are all refused, what is under way decides whether others are asked.
+        """
         import anyio
 
-        calls = iter(self._calls(requests))
+        calls = deque(self._calls(requests))
         errors: list[UserError] = []
 
         async def work() -> None:
-            for call in calls:
+            while calls and not errors and not self.refusals.hopeless:
+                call = calls.popleft()
+                asked = [requests[i] for i in call]
                 try:
-                    completions = await self._ask(client, [requests[i] for i in call], sampling)
-                    for answer in zip(call, completions, strict=True):
-                        put(answer)
+                    completions = await self._ask(client, asked, sampling)
                 except UserError as error:
                     errors.append(error)
-                if errors:
                     return
+                self.refusals.note(asked[0].prompt, completions)
+                for answer in zip(call, completions, strict=True):
+                    put(answer)
 
-        async with self._client() as client, anyio.create_task_group() as workers:
-            for _ in range(min(self.concurrency, len(requests))):
-                workers.start_soon(work)
+        async with self._client() as client:
+            while calls and not errors and not self.refusals.hopeless:
+                async with anyio.create_task_group() as workers:
+                    for _ in range(min(self.concurrency, len(calls))):
+                        workers.start_soon(work)
         if errors:
             raise errors[0]
+        if self.refusals.alike:
+            raise self._error(f"{self.refusals.said}, and so for every question ({len(self.refusals.ways)})")
 
     def _calls(self, requests: Sequence[Request]) -> list[list[int]]:
         """Indices of the requests that share a call: one each, or with `grouped` all of a prompt and seed."""
@@ -137,7 +157,7 @@ class EndpointEngine:
 
     async def _ask(self, client: AsyncOpenAI, requests: list[Request], sampling: Sampling) -> list[Completion]:
         """One call, for requests of the same prompt and seed."""
-        from openai import OpenAIError
+        from openai import APIStatusError, OpenAIError
 
         first = requests[0]
         options = {
@@ -145,35 +165,54 @@ class EndpointEngine:
             "messages": [{"role": "user", "content": first.prompt}],
             "temperature": sampling.temperature,
             "seed": first.seed(sampling) % 2**31,
+            self.limit: sampling.max_tokens,
             **({"n": len(requests)} if len(requests) > 1 else {}),
         }
+        if self.chat and (why := too_long(len(self.chat.prompt_ids(first.prompt)), sampling.max_tokens, self.context)):
+            return [Completion.refused(why)] * len(requests)
         try:
-            body = await self._post(client, options, sampling.max_tokens)
+            body = await self._post(client, {name: of for name, of in options.items() if name not in self.forbidden})
+            completions = Reply.read(body).completions(requests, sampling.max_tokens, self.chat)
+        except APIStatusError as error:
+            if filtered(error):
+                return [Completion("", 0, "content_filter", 0)] * len(requests)
+            if error.status_code not in OF_QUESTION:
+                raise self._failure(error) from None  # the cause may repeat the key
+            return [Completion.refused(self._status(error))] * len(requests)
         except OpenAIError as error:
-            raise self._failure(error) from None  # the cause may repeat the key
-        try:
-            return Reply.read(body).completions(requests, self.chat)
-        except NoCompletionError:
-            raise self._error(f"the reply is no chat completion ({self._said(body)})") from None
+            raise self._failure(error) from None
         except UserError as error:
-            raise self._error(str(error)) from None
+            raise self._error(self._said(error)) from None
+        return [replace(c, error=self._said(c.error)) if c.error else c for c in completions]
 
-    async def _post(self, client: AsyncOpenAI, options: dict, max_tokens: int) -> str:
-        """The reply's body. A server that asks for the limit under its newer name gets it so from then on."""
+    async def _post(self, client: AsyncOpenAI, options: dict) -> str:
+        """The reply's body. A server that wants to be asked otherwise is asked so from then on, where that helps."""
         from openai import APIStatusError
 
-        limit = self.limit
-        try:
-            reply = await client.chat.completions.with_raw_response.create(**options, **{limit: max_tokens})
-        except APIStatusError as error:
-            if limit == "max_completion_tokens" or "max_completion_tokens" not in error.response.text:
-                raise
+        asked = options
+        while True:
+            try:
+                reply = await client.chat.completions.with_raw_response.create(**asked)
+            except APIStatusError as error:
+                other = asked_otherwise(asked, error)
+                if other is None:
+                    raise
+                asked = other
+            else:
+                self._learn(options.keys() - asked.keys())
+                return reply.text
+
+    def _learn(self, unwanted: set[str]) -> None:
+        if "max_tokens" in unwanted:
             self.limit = "max_completion_tokens"
-            return await self._post(client, options, max_tokens)
-        return reply.text
+        if new := unwanted - self.forbidden - {"max_tokens"}:
+            self.forbidden |= new
+            say(f"{self.where}: refuses {' and '.join(sorted(new))}, which is left out: the server's default applies")
 
     def _client(self) -> AsyncOpenAI:
         from openai import AsyncOpenAI
+
+        from tale.engines.client import BoundedClient
 
         url = urlsplit(address(self.config.url or OPENAI))
         return AsyncOpenAI(
@@ -182,11 +221,14 @@ class EndpointEngine:
             api_key=_key(self.config) or "none",  # the client wants one, a local server does not
             timeout=self.config.timeout,
             max_retries=self.config.retries,
+            http_client=BoundedClient(self.config.timeout),
         )
 
     def _failure(self, error: OpenAIError) -> UserError:
         """What happened, in the server's words where there are some, and the mend."""
         from openai import APIConnectionError, APIStatusError, APITimeoutError
+
+        from tale.engines.client import UselessReplyError
 
         if not isinstance(error, APIConnectionError | APIStatusError):
             return self._error(self._said(error))
@@ -194,9 +236,16 @@ class EndpointEngine:
         if isinstance(error, APITimeoutError):
             mend = "lower engine.batch_size or raise engine.endpoint.timeout"
             return self._error(f"no answer within {self.config.timeout:g} s, {tries}; {mend}")
+        if isinstance(error.__cause__, UselessReplyError):
+            return self._error(f"{self._said(error.__cause__)}, {tries}")
         if isinstance(error, APIConnectionError):
             why = self._said(error.__cause__)
             return self._error(f"the connection failed ({why}), {tries}; check engine.endpoint.url and the server")
+        if onward := error.response.headers.get("location"):
+            onward = self._said(public(onward))
+            return self._error(
+                f"it redirects to {onward}, which gets no prompts; is that what engine.endpoint.url should be?"
+            )
         key = f"; check the key in the environment variable {self.config.key}"
         mend = {
             401: key,
@@ -204,8 +253,11 @@ class EndpointEngine:
             404: "; check model.source, and engine.endpoint.url, which ends in /v1",
             429: f", {tries}; lower engine.batch_size",
         }.get(error.status_code, f", {tries}" if error.status_code >= 500 else "")
+        return self._error(f"{self._status(error)}{mend}")
+
+    def _status(self, error: APIStatusError) -> str:
         said = error.body.get("message", error.body) if isinstance(error.body, dict) else error.body
-        return self._error(f"status {error.status_code} ({self._said(said)}){mend}")
+        return f"status {error.status_code} ({self._said(said)})"
 
     def _said(self, words: object) -> str:
         """A server's words on one line, shortened, without the key: some echo it."""

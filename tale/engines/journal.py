@@ -7,13 +7,14 @@ import json
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from itertools import count
 from pathlib import Path
 from typing import Any
 
 from tale.costs import Cost
-from tale.engines.base import Completion, Engine, More, Request, Sampling, nothing
+from tale.engines.base import Answers, Completion, Engine, More, Request, Sampling, nothing
 from tale.errors import UserError
 from tale.files import AppendedJsonl, read_jsonl
 
@@ -47,9 +48,7 @@ class JournaledEngine:
             self.cost.add(completion, seconds)
             self.places[key] = place
 
-    def generate(
-        self, requests: Sequence[Request], sampling: Sampling, more: More = nothing
-    ) -> Iterator[tuple[int, Completion]]:
+    def generate(self, requests: Sequence[Request], sampling: Sampling, more: More = nothing) -> Answers:
         """Yield `(index, completion)`: what is on disk from there, all else from the engine, on disk before."""
         asked: list[tuple[int, bytes]] = []  # by the engine's own count
         found: deque[tuple[int, bytes]] = deque()
@@ -71,9 +70,10 @@ class JournaledEngine:
             yield from known()
             first += new(more())
         if first:
-            for group in self._kept(self.engine.generate(first, sampling, lambda: new(more())), asked):
-                yield from group
-                yield from known()
+            with closing(self.engine.generate(first, sampling, lambda: new(more()))) as answers:
+                for group in self._kept(answers, asked):
+                    yield from group
+                    yield from known()
 
     def _kept(
         self, answers: Iterator[tuple[int, Completion]], asked: Sequence[tuple[int, bytes]]

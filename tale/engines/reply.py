@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from tale.chat import Chat
 from tale.engines.base import Completion, Request
 from tale.errors import UserError
 
-FINISHES = ("stop", "length", "content_filter")
+# How servers say that an answer has ended, in small letters and with "_" for "-": OpenAI; Together, TGI, watsonx,
+# Cohere, Anthropic and Gemini behind gateways; Mistral.
+ENDS = {
+    "stop": "stop eos eos_token end_turn stop_sequence stop_token complete completed end_of_text",
+    "length": "length max_tokens max_length max_output_tokens model_length token_limit",
+    "content_filter": "content_filter content_filtered safety",
+}
+FINISHES = {word: finish for finish, words in ENDS.items() for word in words.split()}
+MOST_TOKENS = 10**9  # more than any context holds
+HALF_CHARACTERS = re.compile("[\ud800-\udfff]")
 
 
 class NoCompletionError(Exception):
-    """A body that is no chat completion: a web page, an error, half a document."""
+    """A body that is no chat completion: a web page, half a document, a list without a choice."""
 
 
 @dataclass(frozen=True)
@@ -22,34 +33,33 @@ class Choice:
     """One answer of a reply. `reasoning` is the text that a server's reasoning parser has cut off from it."""
 
     text: str
-    finish: str
+    finish: object
     reasoning: str
 
     @classmethod
     def read(cls, choice: dict) -> Choice:
         message = choice["message"]
-        texts = message.get("content") or "", message.get("reasoning_content") or message.get("reasoning") or ""
-        if not all(isinstance(text, str) for text in texts):
-            raise TypeError("content is no text")
-        return cls(texts[0], choice["finish_reason"], texts[1])
+        text, thought = _parts(message.get("content") or message.get("refusal") or "")
+        beside, _ = _parts(message.get("reasoning_content") or message.get("reasoning") or "")
+        return cls(text, choice.get("finish_reason"), beside or thought)
 
 
 @dataclass(frozen=True)
 class Usage:
-    """Token counts over all choices of a reply. What an endpoint does not report is None or 0."""
+    """Token counts over all choices of a reply, as they came: what is not reported is None."""
 
-    prompt: int | None = None
-    answer: int | None = None
-    cached: int = 0
-    reasoning: int = 0
+    prompt: object = None
+    answer: object = None
+    cached: object = None
+    reasoning: object = None
 
     @classmethod
     def read(cls, usage: dict) -> Usage:
         return cls(
             usage.get("prompt_tokens"),
             usage.get("completion_tokens"),
-            (usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0,
-            (usage.get("completion_tokens_details") or {}).get("reasoning_tokens") or 0,
+            (usage.get("prompt_tokens_details") or {}).get("cached_tokens"),
+            (usage.get("completion_tokens_details") or {}).get("reasoning_tokens"),
         )
 
 
@@ -61,7 +71,7 @@ class Reply:
     usage: Usage
 
     @classmethod
-    def read(cls, body: str) -> Reply:
+    def read(cls, body: bytes | str) -> Reply:
         """Take what is needed from a JSON body; servers differ in the rest.
 
         Raises:
@@ -69,41 +79,106 @@ class Reply:
         """
         try:
             reply = json.loads(body)
-            choices = {choice["index"]: Choice.read(choice) for choice in reply["choices"]}
+            choices = {_index(choice, i): Choice.read(choice) for i, choice in enumerate(reply["choices"])}
             usage = Usage.read(reply.get("usage") or {})
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise NoCompletionError from error
         if 0 not in choices:
             raise NoCompletionError
         return cls(choices, usage)
 
-    def completions(self, requests: Sequence[Request], chat: Chat | None) -> list[Completion]:
+    def completions(self, requests: Sequence[Request], limit: int, chat: Chat | None) -> list[Completion]:
         """One for each sample of a prompt. The first carries the prompt, so that sums are what is billed.
 
+        An answer of at most `limit` tokens whose end is not known is refused.
+
         Raises:
-            UserError: a choice is missing or has an unknown end, or how many tokens it has cannot be told.
+            UserError: a choice is missing, or how many tokens it has cannot be told.
         """
-        for choice in self.choices.values():
-            if choice.finish not in FINISHES:
-                raise UserError(f"an answer has finish_reason={choice.finish!r}, which is none of {FINISHES}")
         if chat is None:
-            return [self._reported()]
+            return [self._reported(limit)]
         given = [i for i in range(len(requests)) if i in self.choices]
         if len(given) < len(requests):
             raise UserError(f"{len(given)} of {len(requests)} choices came; set engine.endpoint.grouped=false")
-        if len(requests) > 1 and self.usage.reasoning:
+        if len(requests) > 1 and _count(self.usage.reasoning):
             raise UserError("the reasoning tokens are of all choices together; set engine.endpoint.grouped=false")
-        return [self._counted(i, requests[i].prompt, chat) for i in given]
+        return [self._counted(i, requests[i].prompt, limit, chat) for i in given]
 
-    def _reported(self) -> Completion:
-        choice, usage = self.choices[0], self.usage
-        if usage.prompt is None or usage.answer is None:
+    def _reported(self, limit: int) -> Completion:
+        """By the endpoint's own figures, each of them a number of tokens; details may lack."""
+        choice = self.choices[0]
+        if self.usage.prompt is None or self.usage.answer is None:
             raise UserError("the reply has no usage figures; set engine.endpoint.tokenizer")
-        return Completion(choice.text, usage.answer, choice.finish, usage.prompt, usage.cached, usage.reasoning)
+        counts = {name: _count(value) for name, value in vars(self.usage).items() if value is not None}
+        texts = {"prompt": True, "answer": bool(choice.text or choice.reasoning)}
+        for name, count in counts.items():
+            if count is None or (not count and texts.get(name)):
+                what = f"{getattr(self.usage, name)!r} of {name}"
+                raise UserError(f"the usage figures cannot be: {what}; set engine.endpoint.tokenizer")
+        prompt, answer, cached, reasoning = (
+            counts.get(name, 0) for name in ("prompt", "answer", "cached", "reasoning")
+        )
+        return _completion(choice, _finish(choice, answer, limit), answer, prompt, cached, reasoning)
 
-    def _counted(self, i: int, prompt: str, chat: Chat) -> Completion:
+    def _counted(self, i: int, prompt: str, limit: int, chat: Chat) -> Completion:
+        """By a tokenizer, and of the endpoint's figures what it cannot know."""
         choice = self.choices[i]
-        reasoning = self.usage.reasoning or len(chat.target_ids(choice.reasoning, ended=False))
-        tokens = reasoning + len(chat.target_ids(choice.text, ended=choice.finish == "stop"))
-        prompt_tokens, cached = (len(chat.prompt_ids(prompt)), self.usage.cached) if i == 0 else (0, 0)
-        return Completion(choice.text, tokens, choice.finish, prompt_tokens, cached, reasoning)
+        reasoning = _count(self.usage.reasoning) or len(chat.target_ids(choice.reasoning, ended=False))
+        finish = _finish(choice, reasoning + len(chat.target_ids(choice.text, ended=False)), limit)
+        tokens = reasoning + len(chat.target_ids(choice.text, ended=finish == "stop"))
+        prompt_tokens, cached = (len(chat.prompt_ids(prompt)), _count(self.usage.cached) or 0) if i == 0 else (0, 0)
+        return _completion(choice, finish, tokens, prompt_tokens, cached, reasoning)
+
+
+def status_inside(body: bytes) -> int | None:
+    """The status that an error in place of a completion names, 500 where it names none; None without an error."""
+    try:
+        reply = json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(reply, dict) or reply.get("choices"):
+        return None
+    error = reply.get("error") or (reply if reply.get("object") == "error" else None)
+    if not error:
+        return None
+    code = str(error.get("code") if isinstance(error, dict) else "")
+    return int(code) if re.fullmatch("[45][0-9][0-9]", code) else 500
+
+
+def _completion(choice: Choice, finish: Any, tokens: int, prompt: int, cached: int, reasoning: int) -> Completion:
+    """An answer that stands in the reasoning alone is all reasoning."""
+    if finish is None:
+        return Completion.refused(f"unknown finish_reason {choice.finish!r}")
+    reasoning = tokens if choice.reasoning and not choice.text else reasoning
+    return Completion(choice.text, tokens, finish, prompt, cached, reasoning)
+
+
+def _finish(choice: Choice, tokens: int, limit: int) -> Any:
+    """How an answer ended; where the server leaves that open, its length tells. None: in another way."""
+    if choice.finish is None:
+        return "length" if tokens >= limit else "stop"
+    return FINISHES.get(str(choice.finish).lower().replace("-", "_"))
+
+
+def _index(choice: dict, position: int) -> int:
+    index = choice.get("index")
+    return index if type(index) is int else position
+
+
+def _count(value: object) -> int | None:
+    """A number of tokens, or None where it is none."""
+    return value if type(value) is int and 0 <= value <= MOST_TOKENS else None
+
+
+def _parts(content: Any) -> tuple[str, str]:
+    """Text and reasoning of a content, which is a text or a list of parts. Half characters are replaced."""
+    if isinstance(content, str):
+        return HALF_CHARACTERS.sub("\ufffd", content), ""
+    text = reasoning = ""
+    for part in content:
+        kind = part["type"]
+        said, thought = _parts(part.get(kind) or part["text"])
+        if kind in ("thinking", "reasoning"):
+            said, thought = "", said + thought
+        text, reasoning = text + said, reasoning + thought
+    return text, reasoning

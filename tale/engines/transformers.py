@@ -10,7 +10,7 @@ from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList,
 
 from tale.chat import Chat
 from tale.engines import attention
-from tale.engines.base import Completion, More, Request, Sampling, nothing
+from tale.engines.base import Answers, Completion, More, Request, Sampling, nothing
 from tale.engines.linear import for_few_rows
 from tale.engines.prefixes import Prefixes
 from tale.engines.room import too_long
@@ -57,9 +57,7 @@ class TransformersEngine:
         # Whatever decoding the checkpoint recommends (Llama 3.1: temperature 0.6, top-p 0.9) must not leak in.
         self.model.generation_config = GenerationConfig()
 
-    def generate(
-        self, requests: Sequence[Request], sampling: Sampling, more: More = nothing
-    ) -> Iterator[tuple[int, Completion]]:
+    def generate(self, requests: Sequence[Request], sampling: Sampling, more: More = nothing) -> Answers:
         """Yield `(index, completion)`; of the requests at hand the longest prompts are begun first.
 
         A prompt that does not fit into the model's context with the longest answer is refused.

@@ -9,7 +9,7 @@ import importlib.util
 import json
 import os
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
@@ -18,7 +18,7 @@ from transformers import AutoConfig, GenerationConfig
 
 from tale.chat import Chat
 from tale.config import VllmConfig
-from tale.engines.base import Completion, More, Request, Sampling, nothing
+from tale.engines.base import Answers, Completion, More, Request, Sampling, nothing
 from tale.engines.room import too_long
 from tale.errors import UserError
 
@@ -81,9 +81,7 @@ class VllmEngine:
         other.adapter = adapter
         return other
 
-    def generate(
-        self, requests: Sequence[Request], sampling: Sampling, more: More = nothing
-    ) -> Iterator[tuple[int, Completion]]:
+    def generate(self, requests: Sequence[Request], sampling: Sampling, more: More = nothing) -> Answers:
         """Yield `(index, completion)` as each is done; what is under way ends when the caller stops.
 
         A prompt that does not fit into the model's context with the longest answer is refused.

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
 from itertools import count, islice
 
 from tale import prompts
@@ -37,7 +38,7 @@ def search(
     window: int = 256,
     budget_line: str | None = None,
     answered: Callable[[int], object] = lambda _: None,
-) -> Iterator[Record]:
+) -> Generator[Record, None, None]:
     """Search `window` questions at the same time; yield a record each, in the order given.
 
     As soon as a question's answers are there its next budget is ready to be asked, and the engine takes what is ready
@@ -70,17 +71,18 @@ def search(
     done = 0
     while ready:
         numbers = count()
-        for i, completion in engine.generate(taken(), sampling, taken):
-            one, sample = asked.pop(i)
-            if one.take(sample, completion):
-                if one.done:
-                    done += 1
-                    begin(1)
-                else:
-                    ask(one)
-            answered(done)
-            while begun and begun[0].done:
-                yield begun.popleft().record(sampling, engine.tokenizer)
+        with closing(engine.generate(taken(), sampling, taken)) as answers:
+            for i, completion in answers:
+                one, sample = asked.pop(i)
+                if one.take(sample, completion):
+                    if one.done:
+                        done += 1
+                        begin(1)
+                    else:
+                        ask(one)
+                answered(done)
+                while begun and begun[0].done:
+                    yield begun.popleft().record(sampling, engine.tokenizer)
 
 
 class _OneSearch:

@@ -110,7 +110,8 @@ def _searched(recipe: SearchRecipe, questions: Sequence[Question], engine: Journ
             budget_line=recipe.budget_line,
             answered=answered,
         )
-        write_records(folder / "records.jsonl", records)
+        with closing(records):
+            write_records(folder / "records.jsonl", records)
     print(f"{engine.cost.shown(recipe.prices)}, {engine.cost.seconds:,.0f} s of the engine")
 
 

@@ -60,7 +60,7 @@ def test_conda_has_the_direct_dependencies_at_the_tested_versions(
 
 def test_what_tests_the_openai_engine_brings_what_it_needs() -> None:
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-    assert extras["openai"] == ["openai>=3.54", "anyio>=4.16"]
+    assert extras["openai"] == ["openai>=3.54", "anyio>=4.16", "httpx2>=2.16"]
     assert set(extras["openai"]) < set(extras["dev"])
 
 

@@ -49,9 +49,8 @@ from tale.data.selection import select
 from tale.engines import Completion, Request, Sampling
 from tale.engines.base import More, nothing
 from tale.errors import UserError
-from tale.evaluation.methods import Reply, answer, label_of
+from tale.evaluation.methods import Reply, answer, label_of, read_replies
 from tale.evaluation.run import evaluate
-from tale.files import read_jsonl
 from tale.models.base import BaseModel, resolve
 from tale.recipes import load
 from tale.records import Record
@@ -79,9 +78,7 @@ def recounted(folder: Path) -> dict:
     """Every method of an evaluation with each of the errors alone."""
     recipe = load(EvaluateRecipe, [f"recipe={folder / 'recipe.yaml'}"])
     questions = {question.id: question for question in select(recipe.benchmark)[0]}
-    replies: dict[str, list[Reply]] = {}
-    for _, row in read_jsonl(folder / "replies.jsonl"):
-        replies.setdefault(row["method"], []).append(Reply(**row))
+    replies = read_replies(folder / "replies.jsonl")
     if missing := {reply.question for of in replies.values() for reply in of} - questions.keys():
         raise UserError(f"{folder}: its benchmark has no {min(missing)} any more; give it the file it was run on")
     return {"run": folder.name, "methods": {method: _moved(of, questions) for method, of in replies.items()}}

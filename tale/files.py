@@ -1,4 +1,4 @@
-"""Reading and writing JSON Lines and text: lines are named in errors, and no file is ever half written."""
+"""Writing JSON Lines and text: no file is ever half written. `tale.reading` reads them back."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from mmap import ACCESS_READ, mmap
 from pathlib import Path
@@ -15,27 +15,6 @@ from typing import IO, Any
 from safetensors import SafetensorError
 
 from tale.errors import UserError
-
-
-def read_jsonl(
-    path: Path, parse_float: Callable[[str], Any] = float, growing: bool = False
-) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yield each object of a UTF-8 JSON Lines file with its line number from 1; blank lines are skipped.
-
-    `parse_float=Decimal` keeps every digit of numbers with a point or an exponent. In a `growing` file a last line
-    without its end is skipped too: it is being written, or its writer was killed.
-
-    Raises:
-        UserError: no such file, or a line that is no JSON object (cut off, or another format); file and line are named.
-    """
-    try:
-        # Bytes split at "\n" alone: text may hold U+2028, which str.splitlines takes for the end of a line.
-        with path.open("rb") as file:
-            for number, line in enumerate(file, 1):
-                if line.strip() and not (growing and not line.endswith(b"\n")):
-                    yield number, _object(line, f"{path}:{number}", parse_float)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); check the path") from error
 
 
 def write_atomic(path: Path, content: str | bytes) -> None:
@@ -55,7 +34,7 @@ class AppendedJsonl:
     """A JSON Lines file that grows by whole lines; its folder is held by who writes it.
 
     Opening it changes nothing. With the first line that is appended it is made, and a last line that a kill left half
-    written is dropped, with a word. Iterating gives each line's place and object.
+    written is dropped, with a word. Iterating gives each line's place and bytes.
 
     Raises:
         UserError: the file cannot be read or written (a full disk, say). What was appended before stays whole.
@@ -68,14 +47,14 @@ class AppendedJsonl:
             self.reader = path.open("rb") if path.exists() else None
         self.size = self._whole_lines()
 
-    def __iter__(self) -> Iterator[tuple[int, dict[str, Any]]]:
+    def __iter__(self) -> Iterator[tuple[int, bytes]]:
         if not self.reader:
             return
         place = self.reader.seek(0)
-        for number, line in enumerate(self.reader, 1):
+        for line in self.reader:
             if place == self.size:
                 return
-            yield place, _object(line, f"{self.path}:{number}", float)
+            yield place, line
             place += len(line)
 
     def append(self, row: dict[str, Any]) -> int:
@@ -98,11 +77,11 @@ class AppendedJsonl:
             with explained(self.path):
                 os.fsync(self.file.fileno())
 
-    def read(self, place: int) -> dict[str, Any]:
+    def read(self, place: int) -> bytes:
         """The line at this place."""
         assert self.reader
         self.reader.seek(place)
-        return json.loads(self.reader.readline())
+        return self.reader.readline()
 
     def close(self) -> None:
         """Let go of it."""
@@ -187,14 +166,3 @@ def _replace(path: Path, parts: Iterable[str | bytes]) -> None:
         with suppress(OSError):  # a disk that is full is so for what waits in the file's buffer, too
             file.close()
         temporary.unlink(missing_ok=True)
-
-
-def _object(line: bytes, where: str, parse_float: Callable[[str], Any]) -> dict[str, Any]:
-    try:
-        row = json.loads(line.decode("utf-8-sig"), parse_float=parse_float)
-    except (ValueError, RecursionError) as error:
-        hint = "the file is cut off or is not JSON Lines; fetch it again or delete the line"
-        raise UserError(f"{where}: not a whole JSON object ({error}): {hint}") from error
-    if not isinstance(row, dict):
-        raise UserError(f"{where}: a JSON {type(row).__name__}, not an object: write one {{…}} a line")
-    return row

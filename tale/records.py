@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated
+
+from msgspec import Meta
 
 from tale.data.question import Question
-from tale.engines.base import Sampling
-from tale.errors import UserError
-from tale.files import read_jsonl, write_jsonl_atomic
+from tale.engines.base import Finish, Sampling
+from tale.files import write_jsonl_atomic
 from tale.folder import check_output
+from tale.reading import Count, Positive, read_lines
 
 
 @dataclass(frozen=True)
@@ -23,13 +25,13 @@ class Answer:
     """
 
     text: str
-    tokens: int
-    finish: str
+    tokens: Count
+    finish: Finish
     correct: bool
     value: str | None
     via: str
     error: str | None = None
-    ids: tuple[int, ...] | None = None
+    ids: tuple[Count, ...] | None = None
 
     @property
     def usable(self) -> bool:
@@ -41,8 +43,8 @@ class Answer:
 class Attempt:
     """The answers drawn under one budget (None: vanilla), the best of them (shortest right), and the verdict."""
 
-    budget: int | None
-    answers: tuple[Answer, ...]
+    budget: Positive | None
+    answers: Annotated[tuple[Answer, ...], Meta(min_length=1)]
     feasible: bool
 
     @property
@@ -67,12 +69,18 @@ class Record:
     question: Question
     vanilla: Attempt
     attempts: tuple[Attempt, ...]
-    budget: int | None
+    budget: Positive | None
     target: Answer | None
     reason: str | None
     sampling: Sampling
     tokenizer: str
-    budget_line: str | None = None
+    budget_line: str | None = None  # older records have the paper's alone, and do not say so
+
+    def __post_init__(self) -> None:
+        if (self.target is None) == (self.reason is None):
+            raise ValueError("a record has a target, or a reason why not")
+        if self.target and self.budget is None:
+            raise ValueError("a target has a budget")
 
     @property
     def error(self) -> str | None:
@@ -93,35 +101,10 @@ def each_record(path: Path) -> Iterator[Record]:
             are named.
     """
     check_output(path)
-    return (_record(row, f"{path}:{line}") for line, row in read_jsonl(path))
+    lines = read_lines(path, Record, "a search record", "scripts/search.py writes records.jsonl")
+    return (record for _, record in lines)
 
 
 def read_records(path: Path) -> list[Record]:
     """All records of a search at once; it raises as `each_record` does."""
     return list(each_record(path))
-
-
-def _record(row: dict[str, Any], where: str) -> Record:
-    try:
-        question = Question(**{**row["question"], "options": tuple(row["question"]["options"])})
-        return Record(
-            question=question,
-            vanilla=_attempt(row["vanilla"]),
-            attempts=tuple(map(_attempt, row["attempts"])),
-            budget=row["budget"],
-            target=row["target"] and _answer(row["target"]),
-            reason=row["reason"],
-            sampling=Sampling(**row["sampling"]),
-            tokenizer=row["tokenizer"],
-            budget_line=row.get("budget_line"),  # older records have the paper's alone, and do not say so
-        )
-    except (KeyError, TypeError) as error:
-        raise UserError(f"{where}: not a search record ({error}); scripts/search.py writes records.jsonl") from error
-
-
-def _attempt(row: dict[str, Any]) -> Attempt:
-    return Attempt(row["budget"], tuple(map(_answer, row["answers"])), row["feasible"])
-
-
-def _answer(row: dict[str, Any]) -> Answer:
-    return Answer(**{**row, "ids": row.get("ids") and tuple(row["ids"])})

@@ -15,7 +15,8 @@ from tale.data.benchmarks import NAMES, load
 from tale.data.benchmarks.mathbench import FILES
 from tale.data.question import Question
 from tale.errors import UserError
-from tale.files import read_jsonl, write_atomic, write_jsonl_atomic
+from tale.files import write_atomic, write_jsonl_atomic
+from tale.reading import read_lines
 
 
 def file(folder: Path, *lines: str | dict[str, Any], name: str = "rows.jsonl") -> str:
@@ -141,13 +142,13 @@ CHOICE = {"question": "Which?", "answer": "B", "options": ["x", "y"]}
     ("name", "line", "complaint"),
     [
         ("gsm8k", '{"question": "How ma', "not a whole JSON object"),
-        ("gsm8k", "[1, 2]", "a JSON list, not an object"),
+        ("gsm8k", "[1, 2]", "not a JSON object"),
         ("gsm8k", {"problem": "How many?", "answer": "#### 5"}, "'question' is missing; the row has problem, answer"),
         ("gsm8k", {"question": "", "answer": "#### 5"}, "'question' must be a text, not ''"),
         ("gsm8k", {"question": "How many?", "answer": "5"}, "no '#### <number>'"),
         ("gsm8k", {"question": "How many?", "answer": "#### five"}, "'five', which is no number"),
         ("gsm8k_zero", WHOLE, "'answer' must be a number, not '#### 5'"),
-        ("gsm8k_zero", '{"question": "?", "answer": NaN}', "'answer' must be a number"),
+        ("gsm8k_zero", '{"question": "?", "answer": NaN}', "not a whole JSON object"),
         ("gsm8k_zero", {"question": "?", "answer": True}, "'answer' must be a number"),
         ("gsm8k_zero", {"question": "?"}, "'answer' is missing; the row has question"),
         ("mathbench_primary_en", CHOICE, "single choice file"),
@@ -196,10 +197,14 @@ def test_bad_arguments(arguments: tuple[Any, ...], complaint: str) -> None:
     assert complaint in str(caught.value)
 
 
+def rows_of(path: Path, exact: type | None = None) -> list[tuple[str, dict]]:
+    return list(read_lines(path, dict[str, Any], "an object", "fetch it again", exact=exact))
+
+
 def test_a_file_of_another_encoding_is_named(tmp_path: Path) -> None:
     (tmp_path / "rows.jsonl").write_bytes(b'{}\n{"question": "\xff"}')
     with pytest.raises(UserError, match=r"rows\.jsonl:2: .*utf-8"):
-        list(read_jsonl(tmp_path / "rows.jsonl"))
+        rows_of(tmp_path / "rows.jsonl")
 
 
 def test_an_empty_file_is_an_error(tmp_path: Path) -> None:
@@ -295,13 +300,13 @@ def test_problems_are_passed_through(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_rows_survive_a_round_trip(tmp_path: Path) -> None:
     rows = [{"text": "一\u2028二 \r\n 三", "number": 0.1}, {}, {"nested": [1, {"a": None}]}]
     write_jsonl_atomic(tmp_path / "new" / "rows.jsonl", iter(rows))
-    assert list(read_jsonl(tmp_path / "new" / "rows.jsonl")) == list(enumerate(rows, 1))
+    assert [row for _, row in rows_of(tmp_path / "new" / "rows.jsonl")] == rows
     assert "一" in (tmp_path / "new" / "rows.jsonl").read_text(encoding="utf-8")
 
 
 def test_numbers_are_parsed_as_asked_and_blank_lines_counted(tmp_path: Path) -> None:
     path = Path(file(tmp_path, "\ufeff" + '{"a": 0.1}', "  ", '{"a": 1}'))
-    assert list(read_jsonl(path, parse_float=Decimal)) == [(1, {"a": Decimal("0.1")}), (3, {"a": 1})]
+    assert rows_of(path, exact=Decimal) == [(f"{path}:1", {"a": Decimal("0.1")}), (f"{path}:3", {"a": 1})]
 
 
 def test_a_failed_write_leaves_the_old_file_alone(tmp_path: Path) -> None:

@@ -6,17 +6,22 @@ import hashlib
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
-from typing import Literal, Protocol
+from typing import Annotated, Literal, Protocol
 
+from msgspec import Meta
 from tqdm import tqdm
+
+from tale.reading import Count, Positive
+
+Finish = Literal["stop", "length", "content_filter", "error"]
 
 
 @dataclass(frozen=True)
 class Sampling:
     """How completions are drawn. Temperature 0 is greedy decoding, where the seed plays no part."""
 
-    max_tokens: int
-    temperature: float = 0.0
+    max_tokens: Positive
+    temperature: Annotated[float, Meta(ge=0)] = 0.0
     seed: int = 1024
 
 
@@ -52,13 +57,13 @@ class Completion:
     """
 
     text: str
-    tokens: int
-    finish: Literal["stop", "length", "content_filter", "error"]
-    prompt_tokens: int
-    cached_tokens: int = 0
-    reasoning_tokens: int = 0
+    tokens: Count
+    finish: Finish
+    prompt_tokens: Count
+    cached_tokens: Count = 0
+    reasoning_tokens: Count = 0
     error: str | None = None
-    ids: tuple[int, ...] | None = None
+    ids: tuple[Count, ...] | None = None
 
     @classmethod
     def refused(cls, why: str) -> Completion:

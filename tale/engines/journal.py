@@ -8,18 +8,24 @@ import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from msgspec import Meta
 
 from tale.costs import Cost
 from tale.engines.base import Answers, Completion, Engine, More, Request, Sampling, nothing
 from tale.errors import UserError
-from tale.files import AppendedJsonl, read_jsonl
+from tale.files import AppendedJsonl
+from tale.reading import Seconds, each_line, parse
 
 # A group of completions is made safe at once, by so many or after so many seconds: syncing a disk takes milliseconds.
 GROUP, SECONDS = 64, 0.2
+# What its lines are, and what to do about one that is not.
+SETTINGS = ("the settings of a journal", "delete the file, or use another output folder")
+ANSWER = ("a journalled answer", "delete the line")
 
 
 class JournaledEngine:
@@ -41,12 +47,13 @@ class JournaledEngine:
         self.places: dict[bytes, int] = {}
         self.settings, self.file = settings, AppendedJsonl(file)
         for number, (place, line) in enumerate(self.file, 1):
+            where = f"{file}:{number}"
             if number == 1:
-                _check(file, line, settings)
+                _check(file, parse(line, dict[str, Any], where, *SETTINGS), settings)
                 continue
-            key, completion, seconds = _entry(line, f"{file}:{number}")
-            self.cost.add(completion, seconds)
-            self.places[key] = place
+            entry = parse(line, Entry, where, *ANSWER)
+            self.cost.add(entry.completion, entry.seconds)
+            self.places[bytes.fromhex(entry.key)] = place
 
     def generate(self, requests: Sequence[Request], sampling: Sampling, more: More = nothing) -> Answers:
         """Yield `(index, completion)`: what is on disk from there, all else from the engine, on disk before."""
@@ -107,7 +114,21 @@ class JournaledEngine:
         self.cost.add(completion, seconds)
 
     def _read(self, key: bytes) -> Completion:
-        return _entry(self.file.read(self.places[key]), str(self.file.path))[1]
+        place = self.places[key]
+        return parse(self.file.read(place), Entry, f"{self.file.path}, byte {place}", *ANSWER).completion
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry(Completion):
+    """A journalled answer: a completion, what it is known by, and the seconds that it took."""
+
+    key: Annotated[str, Meta(pattern="^[0-9a-f]{24}$")]
+    seconds: Seconds
+
+    @property
+    def completion(self) -> Completion:
+        """The completion alone."""
+        return Completion(**{field.name: getattr(self, field.name) for field in fields(Completion)})
 
 
 @dataclass(frozen=True)
@@ -124,24 +145,20 @@ def read_journal(file: Path) -> Journal:
     Raises:
         UserError: it cannot be read, or a line is damaged; file and line are named.
     """
-    lines = read_jsonl(file, growing=True)
-    _, settings = next(lines, (0, {}))
-    entries = (_entry(line, f"{file}:{number}") for number, line in lines)
-    return Journal(settings, {key: (completion, seconds) for key, completion, seconds in entries})
+    journal = Journal({}, {})
+    for number, (where, line) in enumerate(each_line(file, ANSWER[1], growing=True)):
+        if number == 0:
+            journal.settings.update(parse(line, dict[str, Any], where, *SETTINGS))
+        else:
+            entry = parse(line, Entry, where, *ANSWER)
+            journal.answers[bytes.fromhex(entry.key)] = entry.completion, entry.seconds
+    return journal
 
 
 def key_of(request: Request, sampling: Sampling) -> bytes:
     """What a completion is known by."""
     known = [request.prompt, request.sample, asdict(request.under(sampling))]
     return hashlib.sha256(json.dumps(known).encode()).digest()[:12]
-
-
-def _entry(line: dict[str, Any], where: str) -> tuple[bytes, Completion, float]:
-    try:
-        key, seconds = bytes.fromhex(line.pop("key")), float(line.pop("seconds"))
-        return key, Completion(**{**line, "ids": line.get("ids") and tuple(line["ids"])}), seconds
-    except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{where}: not a journalled answer ({error}); delete the line") from error
 
 
 def _check(file: Path, found: dict[str, Any], settings: dict[str, Any]) -> None:

@@ -12,13 +12,14 @@ from tale.answers import grade
 from tale.config import MethodConfig, MethodKind
 from tale.data.question import Question
 from tale.engines import Completion, Engine, Request, Sampling, complete
+from tale.engines.base import Finish
 from tale.errors import UserError
 from tale.estimators import Estimate, Estimator
 from tale.estimators.base import Constant, Oracle
 from tale.estimators.saved import load_estimator
 from tale.estimators.zero_shot import ZeroShot
-from tale.files import read_jsonl
 from tale.folder import check_output
+from tale.reading import Count, Positive, Share, read_lines
 from tale.records import Record, each_record, read_records
 
 
@@ -38,15 +39,15 @@ class Reply:
     correct: bool | None
     value: str | None
     via: str
-    finish: str
-    tokens: int
-    prompt_tokens: int
-    budget: int | None = None
+    finish: Finish
+    tokens: Count
+    prompt_tokens: Count
+    budget: Positive | None = None
     estimator_text: str | None = None
-    estimator_tokens: int = 0
-    estimator_prompt_tokens: int = 0
+    estimator_tokens: Count = 0
+    estimator_prompt_tokens: Count = 0
     fallback: str | None = None
-    bleu: float | None = None
+    bleu: Share | None = None
     reference: str | None = None
     seed: int | None = None
     error: str | None = None
@@ -72,11 +73,7 @@ def read_replies(path: Path) -> dict[str, list[Reply]]:
     """
     check_output(path)
     replies: dict[str, list[Reply]] = {}
-    for line, row in read_jsonl(path):
-        try:
-            reply = Reply(**row)
-        except TypeError as error:
-            raise UserError(f"{path}:{line}: not a reply ({error}); scripts/evaluate.py writes it anew") from error
+    for _, reply in read_lines(path, Reply, "a reply", "scripts/evaluate.py writes it anew"):
         replies.setdefault(reply.method, []).append(reply)
     if not all(_whole(rows, next(iter(replies.values()))) for rows in replies.values()):
         raise UserError(f"{path}: not every method has every question; scripts/evaluate.py writes it anew")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,9 @@ import yaml
 from tale.config import SearchRecipe
 from tale.data.question import Question
 from tale.errors import UserError
-from tale.files import read_jsonl, write_jsonl_atomic
 from tale.folder import finished, held, read_run
 from tale.recipes import to_yaml
+from tale.records import Record, each_record, write_records
 from tale.runs import finish_run, start_run
 
 # What may differ between the parts of one search: where things are and on what it runs. Who the model and the questions
@@ -85,7 +85,7 @@ def join(recipe: SearchRecipe, questions: Sequence[Question], duplicates: int) -
             pass  # refused, if it is, before anything is changed
         counted = {"all": len(questions), "searched": len(questions), "duplicates": duplicates}
         start_run(recipe, output, OUTPUTS, base=base, questions=counted)
-        write_jsonl_atomic(output / "records.jsonl", _interleaved(shards, output, questions))
+        write_records(output / "records.jsonl", _interleaved(shards, output, questions))
         finish_run(output)
 
 
@@ -140,21 +140,20 @@ def _flat(section: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return {key: value for key, value in flat.items() if not key.startswith(OWN)}
 
 
-def _interleaved(shards: Sequence[Shard], output: Path, questions: Sequence[Question]) -> Iterator[dict[str, Any]]:
-    parts = [read_jsonl(shard.folder(output) / "records.jsonl") for shard in shards]
-    for number, question in enumerate([*questions, *[None] * len(shards)]):
+def _interleaved(shards: Sequence[Shard], output: Path, questions: Sequence[Question]) -> Iterator[Record]:
+    parts = [each_record(shard.folder(output) / "records.jsonl") for shard in shards]
+    for number, wanted in enumerate([*questions, *[None] * len(shards)]):
         shard = shards[number % len(shards)]
-        _, row = next(parts[number % len(shards)], (0, None))
-        wanted = question and asdict(question) | {"options": [*question.options]}
-        found = row and row["question"]
+        record = next(parts[number % len(shards)], None)
+        found = record and record.question
         if wanted != found:
             raise UserError(
                 f"{shard.folder(output)}: has {_shown(found)} where {_shown(wanted)} belongs: other questions were "
                 "searched, or not all of them; run this part again"
             )
-        if row:
-            yield row
+        if record:
+            yield record
 
 
-def _shown(question: dict[str, Any] | None) -> str:
-    return f"question {question['id']} ({question['text'][:40]!r})" if question else "no question"
+def _shown(question: Question | None) -> str:
+    return f"question {question.id} ({question.text[:40]!r})" if question else "no question"

@@ -11,7 +11,7 @@ from typing import Any
 from tale.data.benchmarks import codesearchnet, empathetic_dialogues, gsm8k, gsm8k_zero, jsonl, mathbench, mbpp
 from tale.data.question import Question
 from tale.errors import UserError, nearest
-from tale.files import read_jsonl
+from tale.reading import read_lines
 
 __all__ = ["NAMES", "load"]
 
@@ -66,7 +66,7 @@ def _problems(path: str | None, split: str, count: int | None, seed: int) -> lis
 
 def _file(path: Path) -> Rows:
     # Decimal, because a float would round a long gold.
-    return ((f"{path}:{line}", row) for line, row in read_jsonl(path, parse_float=Decimal))
+    return read_lines(path, Row, "a JSON object", "check the path and the format", exact=Decimal)
 
 
 def _published(name: str, split: str) -> Rows:

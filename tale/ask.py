@@ -14,6 +14,7 @@ from tale.errors import UserError
 from tale.models.adapters import check_adapter
 from tale.models.base import resolve
 from tale.models.lora import load_adapter
+from tale.text import in_lines
 
 
 def ask(recipe: AskRecipe) -> None:
@@ -28,7 +29,7 @@ def ask(recipe: AskRecipe) -> None:
         )
         if completion.error:
             raise UserError(f"question: {completion.error}")
-        print(_shown(name, completion))
+        print(in_lines(_shown(name, completion)))
 
 
 def _shown(name: str, completion: Completion) -> str:

@@ -14,6 +14,7 @@ from typing import IO, Any
 
 from tale.errors import UserError
 from tale.files import explained
+from tale.text import say
 
 LOCK, RECIPE, RUN = ".lock", "recipe.yaml", "run.json"
 
@@ -117,7 +118,7 @@ def finished(path: Path) -> bool:
 
 @cache  # once
 def _warn(folder: Path) -> None:
-    print(f"warning: {folder}: by an earlier version, which kept no hashes; whose its files are was not checked")
+    say(f"warning: {folder}: by an earlier version, which kept no hashes; whose its files are was not checked")
 
 
 def _locked(folder: Path) -> IO[bytes]:

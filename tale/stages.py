@@ -13,6 +13,7 @@ from tale.files import write_atomic
 from tale.models.base import resolve
 from tale.recipes import load, to_yaml
 from tale.runs import code_hash
+from tale.text import say
 
 STAMP = "stage.json"
 
@@ -44,9 +45,9 @@ def run_stages(stages: Sequence[Stage]) -> None:
         state = json.loads(stamp.read_text()) if stamp.is_file() else {}
         title = f"[{number}/{len(stages)}] {stage.recipe}"
         if state == {"key": key, "done": True}:
-            print(f"{title}: done before, in {recipe.output}")
+            say(f"{title}: done before, in {recipe.output}")
             continue
-        print(f"{title}: {stage.kind.__doc__.splitlines()[0]}", flush=True)
+        say(f"{title}: {stage.kind.__doc__.splitlines()[0]}")
         if state.get("key") != key:
             _forget(stamp.parent)
             write_atomic(stamp, json.dumps({"key": key, "done": False}))

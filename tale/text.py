@@ -7,6 +7,7 @@ import re
 # Control characters but tab and newline; line separators; what turns the direction of writing; half characters; and
 # what is no character at all.
 STEERING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]")
+SHOWN = 60  # characters of a name in a progress bar, a legend or a title
 
 
 def printable(text: object, most: int | None = None) -> str:

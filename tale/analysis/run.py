@@ -16,6 +16,7 @@ from tale.evaluation.compare import check_comparable, read_recipe, run_folder
 from tale.records import Record, read_records
 from tale.runs import finish_run, hold, start_run
 from tale.tables import interval, show, shown, write_rows
+from tale.text import say
 
 TABLES = ("elasticity", "questions", "models", "iterations", "savings")
 PLOTS = ("elasticity.png", "iterations.png", "savings.png")
@@ -47,7 +48,7 @@ def analyse(recipe: AnalyseRecipe) -> None:
         if halved := [search for search in searches if search.strategy != "grid"]:
             _paths(halved, folder)
         finish_run(folder)
-    print(f"tables and plots: {folder}")
+    say(f"tables and plots: {folder}")
 
 
 def labels_of(files: Sequence[str]) -> list[str]:
@@ -146,7 +147,7 @@ def _paths(searches: Sequence[Searched], folder: Path) -> None:
     plot_paths(rows, folder / "iterations.png")
     savings = [found for search in searches if (found := saving(search.label, search.records))]
     if not savings:
-        print("no question has a target: nothing was saved")
+        say("no question has a target: nothing was saved")
         return
     write_rows(savings, folder, "savings")
     plot_savings(savings, folder / "savings.png")

@@ -14,6 +14,7 @@ from tqdm import tqdm
 from tale.reading import Count, Positive
 
 Finish = Literal["stop", "length", "content_filter", "error"]
+from tale.text import SHOWN, printable
 
 
 @dataclass(frozen=True)
@@ -107,5 +108,5 @@ class Engine(Protocol):
 def complete(engine: Engine, requests: Sequence[Request], sampling: Sampling, label: str) -> list[Completion]:
     """One completion for each request, in the order given, with a progress bar."""
     with closing(engine.generate(requests, sampling)) as answers:
-        done = dict(tqdm(answers, total=len(requests), desc=label, unit="answer"))
+        done = dict(tqdm(answers, total=len(requests), desc=printable(label, SHOWN), unit="answer"))
     return [done[i] for i in range(len(requests))]

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from tale.chat import Chat
 from tale.engines.base import Sampling
 from tale.errors import UserError
+from tale.text import say
 
 NAMED = 5  # questions that are named; of the others it is said how many there are
 
@@ -44,4 +45,4 @@ def check_room(asked: Mapping[str, Sequence[str]], sampling: Sampling, chat: Cha
     said = f"{len(reasons)} of {len(asked)} questions do not fit into the model's context: {named}{more}"
     if len(reasons) == len(asked):
         raise UserError(f"{said}; lower sampling.max_tokens")
-    print(f"{said}. They are left unanswered, with this reason")
+    say(f"{said}. They are left unanswered, with this reason")

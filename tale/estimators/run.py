@@ -18,6 +18,7 @@ from tale.evaluation.compare import check_comparable, read_recipe, run_folder
 from tale.records import Record, read_records
 from tale.runs import finish_run, hold, start_run
 from tale.tables import interval, show, shown, write_rows
+from tale.text import say
 
 
 def run_estimate(recipe: EstimateRecipe) -> list[Score]:
@@ -41,7 +42,7 @@ def run_estimate(recipe: EstimateRecipe) -> list[Score]:
             write_rows(rows, folder, "scores")
         finish_run(folder)
     folders = ", ".join(str(folder / name) for name in trained)
-    print(f"trained on the β* of {stars} questions, of {len(card.questions)} that were searched: {folders}")
+    say(f"trained on the β* of {stars} questions, of {len(card.questions)} that were searched: {folders}")
     if rows:
         _show(rows, recipe.alpha)
     return rows
@@ -124,7 +125,7 @@ def _held_out(recipe: EstimateRecipe, card: EstimatorCard) -> list[Ideal]:
     )
     if not found:
         raise UserError(f"grid: none of its {len(records)} questions is new and has a β*")
-    print(
+    say(
         f"{len(found)} held-out questions; left out: {len(records) - len(clean)} whose context was trained on, "
         f"{len(clean) - len(found)} without a β*"
     )

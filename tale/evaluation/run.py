@@ -25,6 +25,7 @@ from tale.files import write_jsonl_atomic
 from tale.models.adapters import check_adapter, read_card
 from tale.runs import finish_run, hold, start_run
 from tale.tables import write_rows
+from tale.text import say
 
 OUTPUTS = ("replies.jsonl", *(f"summary{which}.{kind}" for which in ("", "_clean") for kind in ("csv", "json")))
 
@@ -76,14 +77,14 @@ def evaluate(recipe: EvaluateRecipe) -> list[Row]:
         write_jsonl_atomic(folder / "replies.jsonl", (reply.line for rows in replies.values() for reply in rows))
         rows = _report(recipe, replies, title, folder, "summary")
         if not clean:
-            print("no table of clean questions: every question's context was trained on")
+            say("no table of clean questions: every question's context was trained on")
         elif len(clean) < len(questions):
             subset = {method: [r for r in rows if r.question in clean] for method, rows in replies.items()}
             about = f"{title}; the {len(clean)} whose context was never trained on"
             _report(recipe, subset, about, folder, "summary_clean")
         plot(rows, title, folder / drawing)
         finish_run(folder)
-    print(f"replies: {folder / 'replies.jsonl'}\nplot: {folder / drawing}")
+    say(f"replies: {folder / 'replies.jsonl'}", f"plot: {folder / drawing}")
     return rows
 
 

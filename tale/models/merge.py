@@ -10,6 +10,7 @@ from tale.files import new_folder
 from tale.folder import LOCK, held
 from tale.models.adapters import check_adapter
 from tale.models.base import resolve
+from tale.text import say
 
 
 def merge(recipe: MergeRecipe) -> Path:
@@ -31,5 +32,5 @@ def merge(recipe: MergeRecipe) -> Path:
             model.save_pretrained(draft)
             tokenizer.save_pretrained(draft)
             (into / LOCK).unlink()  # an empty folder is replaced, not one that another process has begun to write
-    print(f"merged model: {into}")
+    say(f"merged model: {into}")
     return into

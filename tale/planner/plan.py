@@ -21,6 +21,7 @@ from tale.hardware import GB, Device, named
 from tale.models.architectures import read_architecture
 from tale.models.attention import kernels_alone
 from tale.planner.measure import PROMPT, Measured, measure
+from tale.text import printable
 from tale.training.throughput import peak_memory
 
 CUDA_CONTEXT = GB // 2  # assumed: driver, kernels and the libraries' workspaces
@@ -117,8 +118,9 @@ def _assumed(recipe: TrainRecipe, micro_batch: int, devices: int) -> str:
 def show(recipe: TrainRecipe) -> None:
     """Print the plan as a table, and whether it fits."""
     made = plan(recipe)
-    console = Console(highlight=False)
-    table = Table("part", "GB", "what", title=f"memory of one device: {Path(recipe.output).name}", title_justify="left")
+    console = Console(highlight=False, markup=False, emoji=False)
+    table = Table("part", "GB", "what", title_justify="left")
+    table.title = printable(f"memory of one device: {Path(recipe.output).name}")
     table.columns[1].justify = "right"
     for line in made.lines:
         table.add_row(line.part, f"{line.bytes / GB:,.3f}", line.meaning)

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any, NamedTuple
 
+from tale.tables import cell
+
 
 class Interval(NamedTuple):
     """A value with its 95 % interval."""
@@ -66,7 +68,7 @@ class Table:
         names = [[c.name, f"{c.name}_low", f"{c.name}_high"] if wide else [c.name] for c, wide in self._wide(width)]
         writer.writerow([name for group in names for name in group])
         for row in self.rows:
-            cells = [_cells(value, wide) for value, wide in zip(row, width, strict=True)]
+            cells = [_cells(cell(value), wide) for value, wide in zip(row, width, strict=True)]
             writer.writerow([cell for group in cells for cell in group])
         return text.getvalue()
 

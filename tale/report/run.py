@@ -21,6 +21,7 @@ from tale.report.runs import AnalysisRun, EstimateRun, EvaluationRun, Run, Searc
 from tale.report.search import search_section
 from tale.report.training import training_section
 from tale.runs import finish_run, hold, start_run
+from tale.text import say
 
 KINDS = {SearchRun: "search", TrainRun: "training", EvaluationRun: "evaluation"}
 KINDS |= {AnalysisRun: "analysis", EstimateRun: "estimators"}
@@ -62,7 +63,7 @@ def report(recipe: ReportRecipe) -> Path:
         start_run(recipe, outputs=outputs_of(sections))
         page = write_page(f"tale: report of {len(runs)} run{'s' * (len(runs) > 1)}", sections, output)
         finish_run(output)
-    print(f"report: {page}")
+    say(f"report: {page}")
     return page
 
 

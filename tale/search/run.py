@@ -30,6 +30,7 @@ from tale.runs import finish_run, hold, start_run
 from tale.search.loop import search
 from tale.search.shards import OUTPUTS, join, parse
 from tale.search.strategies import STRATEGIES, Search, most_calls
+from tale.text import say
 
 
 def run_search(recipe: SearchRecipe) -> Path | None:
@@ -47,7 +48,7 @@ def run_search(recipe: SearchRecipe) -> Path | None:
         return _finished(output)
     shard = parse(recipe.shard)
     if recipe.dry_run:
-        print(most_work(recipe, shard.take(_questions(recipe)[0]), *_tokenizer(recipe)))
+        say(most_work(recipe, shard.take(_questions(recipe)[0]), *_tokenizer(recipe)))
         return None
     model = find_model(recipe.model, recipe.engine)
     questions, dropped = _questions(recipe)
@@ -112,12 +113,12 @@ def _searched(recipe: SearchRecipe, questions: Sequence[Question], engine: Journ
         )
         with closing(records):
             write_records(folder / "records.jsonl", records)
-    print(f"{engine.cost.shown(recipe.prices)}, {engine.cost.seconds:,.0f} s of the engine")
+    say(f"{engine.cost.shown(recipe.prices)}, {engine.cost.seconds:,.0f} s of the engine")
 
 
 def _finished(folder: Path) -> Path:
     file = folder / "records.jsonl"
-    print(f"{summary(each_record(file))}\nrecords: {file}")
+    say(*summary(each_record(file)).split("\n"), f"records: {file}")
     return file
 
 

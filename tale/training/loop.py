@@ -21,6 +21,7 @@ from tale.config import OptimConfig, TrainRecipe
 from tale.data.datamodule import TaleDataModule
 from tale.data.examples import Batch
 from tale.models.modules import CausalLMModule
+from tale.text import SHOWN, printable
 from tale.training import checkpoint
 from tale.training.sharding import whole
 from tale.training.throughput import Throughput
@@ -56,9 +57,8 @@ def fit(
     held_out = data.validation_batches(fabric.global_rank, fabric.world_size)
     # Also where a run is resumed: what was logged at its first step is hidden with all that came after it.
     fabric.log_dict(_named("val", validate(fabric, model, held_out)), step=first)
-    bar = tqdm(
-        total=total, initial=first, unit="step", desc=Path(recipe.output).name, disable=not fabric.is_global_zero
-    )
+    name = printable(Path(recipe.output).name, SHOWN)
+    bar = tqdm(total=total, initial=first, unit="step", desc=name, disable=not fabric.is_global_zero)
     throughput = Throughput(fabric, recipe, module)
     for step, micro_batches in zip(range(first, total), throughput.loading(loader), strict=False):
         began = time.perf_counter()

@@ -18,6 +18,7 @@ from tale.models.base import BaseModel, resolve
 from tale.models.lora import add_lora, check_lora, save_adapter
 from tale.models.modules import CausalLMModule, DPOModule, SFTModule
 from tale.runs import finish_run, hold, start_run
+from tale.text import printable
 from tale.training import checkpoint
 from tale.training.loop import fit
 from tale.training.sharding import strategy
@@ -47,8 +48,8 @@ def train(recipe: TrainRecipe) -> Path | None:
     with _held(fabric, recipe, identity) as start:
         output = Path(recipe.output)
         if recipe.resume:
-            fabric.print(f"resume=auto: goes on from {start or 'step 0, there is no checkpoint'}")
-        fabric.print(data.summary())
+            fabric.print(printable(f"resume=auto: goes on from {start or 'step 0, there is no checkpoint'}"))
+        fabric.print(printable(data.summary()))
         if fabric.is_global_zero:
             if not start:
                 _forget(output)
@@ -65,7 +66,8 @@ def train(recipe: TrainRecipe) -> Path | None:
             save_adapter(module.model, _card(base, data, [card for card in cards if card]), adapter, weights)
             finish_run(output)
         fabric.barrier()
-    fabric.print(f"adapter: {adapter}\ncompare runs: tensorboard --logdir {output.parent}")
+    fabric.print(printable(f"adapter: {adapter}"))
+    fabric.print(printable(f"compare runs: tensorboard --logdir {output.parent}"))
     return adapter
 
 

@@ -12,9 +12,9 @@ from msgspec import Meta
 from tqdm import tqdm
 
 from tale.reading import Count, Positive
+from tale.text import SHOWN, printable
 
 Finish = Literal["stop", "length", "content_filter", "error"]
-from tale.text import SHOWN, printable
 
 
 @dataclass(frozen=True)

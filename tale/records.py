@@ -33,6 +33,10 @@ class Answer:
     error: str | None = None
     ids: tuple[Count, ...] | None = None
 
+    def __post_init__(self) -> None:
+        if self.ids is not None and len(self.ids) != self.tokens:
+            raise ValueError("an answer has as many ids as tokens")
+
     @property
     def usable(self) -> bool:
         """Right, and not cut off: only such an answer can be feasible or a target."""
@@ -63,7 +67,7 @@ class Record:
     """A searched question. `budget` is β* and `target` the answer under it; without one, `reason` says why.
 
     `sampling` is how every answer was drawn, `tokenizer` what counted its tokens, `budget_line` how a budget was asked
-    for (None: as in the paper).
+    for (None: as in the paper). `tokenizer_hash` is the `Chat.fingerprint` that the answers' ids are of.
     """
 
     question: Question
@@ -75,6 +79,7 @@ class Record:
     sampling: Sampling
     tokenizer: str
     budget_line: str | None = None  # older records have the paper's alone, and do not say so
+    tokenizer_hash: str | None = None
 
     def __post_init__(self) -> None:
         if (self.target is None) == (self.reason is None):

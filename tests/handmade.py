@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
 import torch
@@ -23,7 +24,7 @@ from tale.records import Answer, Attempt, Record
 class Ids(Chat):
     """Shows generated ids as they are."""
 
-    def decode(self, ids: list[int]) -> str:
+    def decode(self, ids: list[int], ends: Collection[int] = ()) -> str:
         return " ".join(map(str, ids))
 
 

@@ -309,6 +309,14 @@ def test_numbers_are_parsed_as_asked_and_blank_lines_counted(tmp_path: Path) -> 
     assert rows_of(path, exact=Decimal) == [(f"{path}:1", {"a": Decimal("0.1")}), (f"{path}:3", {"a": 1})]
 
 
+def test_half_of_a_character_is_refused_by_file_and_line_and_a_whole_one_in_two_escapes_read(tmp_path: Path) -> None:
+    whole, half = (rf'{{"question": "{smile} \\ud83d", "answer": 1}}' for smile in (r"\ud83d\ude00", r"\ud83d"))
+    (question,) = load("jsonl", file(tmp_path, whole), "test")
+    assert question.text == "\N{GRINNING FACE} \\ud83d"
+    with pytest.raises(UserError, match=r":2: .*surrogate"):
+        load("jsonl", file(tmp_path, whole, half), "test")
+
+
 def test_a_failed_write_leaves_the_old_file_alone(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     write_atomic(path, "old\n")

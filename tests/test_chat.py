@@ -62,6 +62,12 @@ def test_a_cut_off_answer_has_no_end(tiny_tokenizer: PreTrainedTokenizerFast) ->
 def test_an_answer_is_decoded_without_its_end(tiny_tokenizer: PreTrainedTokenizerFast) -> None:
     chat = Chat(tiny_tokenizer)
     assert chat.decode(chat.target_ids("Größe  12.\n[[12]]")) == "Größe  12.\n[[12]]"
+    assert chat.decode([*b"12", 256], ends=[256]) == "12"
+
+
+def test_special_tokens_within_an_answer_stay_in_its_text(tiny_tokenizer: PreTrainedTokenizerFast) -> None:
+    ids = [256, *b"2+5", END_ID, *b"[[7]]", END_ID]
+    assert Chat(tiny_tokenizer).decode(ids) == "<|im_start|>2+5<|im_end|>[[7]]"
 
 
 def test_the_end_is_what_the_template_writes_and_not_the_tokenizers_eos(tiny_tokenizer) -> None:
@@ -71,21 +77,6 @@ def test_the_end_is_what_the_template_writes_and_not_the_tokenizers_eos(tiny_tok
     assert tokenizer.eos_token_id == 258
     assert Chat(tokenizer).target_ids("a") == [*b"a", END_ID]
     assert Chat(tokenizer, "plain").target_ids("a") == [*b"a", 258]
-
-
-def test_the_end_is_the_tokenizers_eos_where_the_template_writes_none(tiny_tokenizer) -> None:
-    tokenizer = copy.deepcopy(tiny_tokenizer)
-    tokenizer.chat_template = "{% for message in messages %}{{ message['content'] }}\n{% endfor %}"
-    assert Chat(tokenizer).end_id == END_ID
-
-
-def test_the_templates_date_is_fixed(tiny_tokenizer: PreTrainedTokenizerFast) -> None:
-    tokenizer = copy.deepcopy(tiny_tokenizer)
-    tokenizer.chat_template = (
-        "{% if not date_string is defined %}{% set date_string = strftime_now('%d %b %Y') %}{% endif %}"
-        "{{ date_string }}\n{{ messages[0]['content'] }}"
-    )
-    assert Chat(tokenizer).prompt_ids("a") == list(b"26 Jul 2024\na")
 
 
 def test_without_a_chat_template_the_user_is_told_what_to_set(tiny_tokenizer: PreTrainedTokenizerFast) -> None:

@@ -189,7 +189,7 @@ def test_a_prompt_that_leaves_no_room_is_refused_and_the_others_are_answered(
     assert generated(engine, Sampling(room))[-1].tokens == 1
 
 
-def test_the_text_has_no_special_tokens(tiny_model_folder: Path, tiny_tokenizer) -> None:
+def test_the_text_has_no_end(tiny_model_folder: Path, tiny_tokenizer) -> None:
     chat = Chat(tiny_tokenizer)
     assert chat.decode([*b"Answer: 7", END_ID]) == "Answer: 7"
     (completion,) = generated(TransformersEngine(fresh(tiny_model_folder), chat), GREEDY, [Request("A")])

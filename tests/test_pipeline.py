@@ -11,7 +11,7 @@ import pytest
 from scripted import ScriptedEngine, said
 
 from tale.ask import ask
-from tale.config import AskRecipe, EvaluateRecipe, MergeRecipe, ReportRecipe, SearchRecipe, TrainRecipe
+from tale.config import AskRecipe, EvaluateRecipe, MergeRecipe, ModelConfig, ReportRecipe, SearchRecipe, TrainRecipe
 from tale.data.benchmarks import load as load_benchmark
 from tale.data.datamodule import TaleDataModule
 from tale.data.question import Question
@@ -188,11 +188,13 @@ def test_a_random_models_search_keeps_every_question_with_its_reason_and_goes_on
     tiny_model_folder: Path, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     given = ["recipe=tiny/search", f"model.source={tiny_model_folder}", f"output={tmp_path}", "benchmark.count=3"]
+    tokenizer_hash = resolve(ModelConfig(str(tiny_model_folder))).chat().fingerprint
     file = run_search(load(SearchRecipe, given))
     first = file.read_bytes()
     assert [r.reason for r in read_records(file)] == ["vanilla answer cut off"] * 3
     header, *completions = lines(tmp_path / "journal.jsonl")
     assert header["name"] == "tiny-llama"
+    assert {r.tokenizer_hash for r in read_records(file)} == {header["tokenizer_hash"]} == {tokenizer_hash}
     assert {line["tokens"] for line in completions} == {16}
     request.getfixturevalue("no_generation")
     run_search(load(SearchRecipe, given))

@@ -28,6 +28,7 @@ FOUND = Record(
     Sampling(512, 0.1, 7),
     "m",
     "In {budget} tokens:",
+    "0123456789abcdef",
 )
 MISSED = Record(
     Question("q/1", "?", "1"), Attempt(None, (BAD,), False), (), None, None, "vanilla answer wrong", Sampling(9), "m"
@@ -88,8 +89,9 @@ def test_the_best_answer_is_the_shortest_that_is_right_and_whole() -> None:
         asdict(MISSED) | {"vanilla": None},
         asdict(MISSED) | {"attempts": [{"budget": 3}]},
         asdict(FOUND) | {"target": {"text": "7"}},
+        asdict(FOUND) | {"target": asdict(SHORT) | {"ids": [27, 7]}},
     ],
-    ids=["a benchmark's row", "empty", "no options", "no vanilla", "half an attempt", "half a target"],
+    ids=["a benchmark's row", "empty", "no options", "no vanilla", "half an attempt", "half a target", "an id is gone"],
 )
 def test_a_foreign_line_is_refused_by_file_and_line(row: dict, tmp_path: Path) -> None:
     file = tmp_path / "r.jsonl"

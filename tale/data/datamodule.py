@@ -102,6 +102,11 @@ class TaleDataModule(LightningDataModule):
                 reasons[f"held out by data.validation={data.validation}"] = len(self.validation)
             raise UserError(f"{self._source()}: no example to train on; left out: {reasons or 'nothing'}")
 
+    @property
+    def tokenised_anew(self) -> int:
+        """Answers of records whose generated ids are not known, or of another tokenizer or template."""
+        return sum(example.anew for example in (*self.train, *self.validation))
+
     def train_dataloader(self, first_step: int = 0, rank: int = 0, world_size: int = 1) -> DataLoader:
         """One item an optimizer step: this rank's share of it as a list of micro-batches."""
         t = self.recipe.train
@@ -116,6 +121,8 @@ class TaleDataModule(LightningDataModule):
     def summary(self) -> str:
         """How many examples are used, and why the others are not."""
         reasons = "".join(f"; {count} left out: {reason}" for reason, count in self.left_out.most_common())
+        if count := self.tokenised_anew:
+            reasons += f"; {count} answers tokenised anew: their records have no ids of this tokenizer and template"
         story = f"; {self.preamble}" if self.preamble else ""
         return f"{len(self.train)} examples to train on, {len(self.validation)} held out for validation{reasons}{story}"
 
@@ -144,10 +151,19 @@ class TaleDataModule(LightningDataModule):
         return record.target is not None
 
     def _example(self, record: Record) -> Example:
-        """The prompt has no budget: the trained model is to be brief by itself (§5.3, and evaluation's same prompt)."""
+        """The prompt has no budget: the trained model is to be brief by itself (§5.3, and evaluation's same prompt).
+
+        An answer is the ids that were generated, where they are ids of the same tokenizer and template.
+        """
         assert record.target is not None
         sides = [record.target]
         if self.recipe.objective is Objective.dpo:
             sides.append(record.vanilla.best)
-        answers = tuple(self.chat.target_ids(side.text, ended=side.finish == "stop") for side in sides)
-        return Example(record.question.id, self.chat.prompt_ids(prompts.vanilla(record.question)), answers)
+        same = record.tokenizer_hash == self.chat.fingerprint
+        generated = [side.ids if same else None for side in sides]
+        answers = tuple(
+            list(ids) if ids else self.chat.target_ids(side.text, ended=side.finish == "stop")
+            for side, ids in zip(sides, generated, strict=True)
+        )
+        prompt = self.chat.prompt_ids(prompts.vanilla(record.question))
+        return Example(record.question.id, prompt, answers, generated.count(None))

@@ -77,6 +77,7 @@ def engines(
         settings = model.identity | {"engine": config.kind, "template": model.template, "tokenizer": engine.tokenizer}
         if isinstance(model, BaseModel):
             settings["dtype"] = f"{model.quantize} {model.dtype}" if model.quantize else model.dtype
+            settings["tokenizer_hash"] = engine.tokenizer_hash
         name = "journal.jsonl"
         if adapter:
             settings["adapter"] = adapter_fingerprint(Path(adapter))
@@ -88,10 +89,10 @@ def engines(
 
 
 class OnDemand:
-    """An engine that is made when it is first asked."""
+    """An engine of weights on this machine that is made when it is first asked."""
 
-    def __init__(self, tokenizer: str, make: Callable[[], Engine]):
-        self.tokenizer, self.make = tokenizer, cache(make)
+    def __init__(self, tokenizer: str, chat: Chat, make: Callable[[], Engine]):
+        self.tokenizer, self.tokenizer_hash, self.make = tokenizer, chat.fingerprint, cache(make)
 
     def generate(self, requests: Sequence[Request], sampling: Sampling, more: More = nothing) -> Answers:
         """What the engine itself generates."""
@@ -107,7 +108,7 @@ def _transformers(config: EngineConfig, base: BaseModel, adapters: Sequence[Path
         return TransformersEngine(model, chat, config.batch_size, config.device, base.name, config.prefix_cache)
 
     for adapter in adapters:  # one at a time: the weights of the one before are let go
-        yield OnDemand(base.name, partial(make, adapter))
+        yield OnDemand(base.name, chat, partial(make, adapter))
 
 
 def _vllm(config: EngineConfig, base: BaseModel, adapters: Sequence[Path | None]) -> list[OnDemand]:
@@ -118,7 +119,7 @@ def _vllm(config: EngineConfig, base: BaseModel, adapters: Sequence[Path | None]
         served, named = base.plain_folder(), [adapter for adapter in adapters if adapter]
         return VllmEngine(served, chat, base.name, base.dtype, config.vllm, config.batch_size, named)
 
-    return [OnDemand(base.name, lambda adapter=adapter: make().with_adapter(adapter)) for adapter in adapters]
+    return [OnDemand(base.name, chat, lambda adapter=adapter: make().with_adapter(adapter)) for adapter in adapters]
 
 
 def _openai(config: EngineConfig, model: RemoteModel, adapters: Sequence[Path | None]) -> list[Engine]:

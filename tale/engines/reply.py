@@ -123,9 +123,9 @@ class Reply:
     def _counted(self, i: int, prompt: str, limit: int, chat: Chat) -> Completion:
         """By a tokenizer, and of the endpoint's figures what it cannot know."""
         choice = self.choices[i]
-        reasoning = _count(self.usage.reasoning) or len(chat.target_ids(choice.reasoning, ended=False))
-        finish = _finish(choice, reasoning + len(chat.target_ids(choice.text, ended=False)), limit)
-        tokens = reasoning + len(chat.target_ids(choice.text, ended=finish == "stop"))
+        reasoning = _count(self.usage.reasoning) or chat.count(choice.reasoning, ended=False)
+        finish = _finish(choice, reasoning + chat.count(choice.text, ended=False), limit)
+        tokens = reasoning + chat.count(choice.text, ended=finish == "stop")
         prompt_tokens, cached = (len(chat.prompt_ids(prompt)), _count(self.usage.cached) or 0) if i == 0 else (0, 0)
         return _completion(choice, finish, tokens, prompt_tokens, cached, reasoning)
 

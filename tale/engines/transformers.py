@@ -151,7 +151,7 @@ class TransformersEngine:
 
     def _completion(self, ids: list[int], prompt_tokens: int) -> Completion:
         finish = "stop" if ids[-1] in self.stops else "length"
-        return Completion(self.chat.decode(ids), len(ids), finish, prompt_tokens, ids=tuple(ids))
+        return Completion(self.chat.decode(ids, self.stops), len(ids), finish, prompt_tokens, ids=tuple(ids))
 
 
 def _alike(prompts: Sequence[Prompt]) -> Iterator[list[Prompt]]:

@@ -130,7 +130,7 @@ class VllmEngine:
         (output,) = [output async for output in outputs]
         (answer,) = output.outputs
         ids, finish = list(answer.token_ids), "stop" if answer.finish_reason == "stop" else "length"
-        text, cached = self.chat.decode(ids), output.num_cached_tokens or 0
+        text, cached = self.chat.decode(ids, self.stops), output.num_cached_tokens or 0
         return index, Completion(text, len(ids), finish, len(prompt), cached, ids=tuple(ids))
 
     def _params(self, request: Request, sampling: Sampling) -> SamplingParams:

@@ -37,6 +37,7 @@ def search(
     rule: str = "shortest",
     window: int = 256,
     budget_line: str | None = None,
+    tokenizer_hash: str | None = None,
     answered: Callable[[int], object] = lambda _: None,
 ) -> Generator[Record, None, None]:
     """Search `window` questions at the same time; yield a record each, in the order given.
@@ -82,7 +83,7 @@ def search(
                         ask(one)
                 answered(done)
                 while begun and begun[0].done:
-                    yield begun.popleft().record(sampling, engine.tokenizer)
+                    yield begun.popleft().record(sampling, engine.tokenizer, tokenizer_hash)
 
 
 class _OneSearch:
@@ -133,7 +134,7 @@ class _OneSearch:
         else:
             self._go_on(self.attempts[-1])
 
-    def record(self, sampling: Sampling, tokenizer: str) -> Record:
+    def record(self, sampling: Sampling, tokenizer: str, tokenizer_hash: str | None) -> Record:
         """The finished search. A budget whose answers do not count (`printed`) is no target."""
         assert self.vanilla
         found = self.found
@@ -148,6 +149,7 @@ class _OneSearch:
             sampling=sampling,
             tokenizer=tokenizer,
             budget_line=self.line,
+            tokenizer_hash=tokenizer_hash,
         )
 
     def _counts(self, attempt: Attempt) -> bool:

@@ -109,6 +109,7 @@ def _searched(recipe: SearchRecipe, questions: Sequence[Question], engine: Journ
             recipe.rule,
             window=recipe.window,
             budget_line=recipe.budget_line,
+            tokenizer_hash=engine.settings.get("tokenizer_hash"),
             answered=answered,
         )
         with closing(records):

@@ -53,7 +53,7 @@ def train(recipe: TrainRecipe) -> Path | None:
         if fabric.is_global_zero:
             if not start:
                 _forget(output)
-            counted = {"train": len(data.train), "left_out": dict(data.left_out)}
+            counted = {"train": len(data.train), "left_out": dict(data.left_out), "tokenised_anew": data.tokenised_anew}
             start_run(recipe, outputs=("adapter",), keep=start is not None, base=base.identity, examples=counted)
         # Not before: the logger makes files. It hides what was logged from here on before a resumed run was cut off.
         logger = TensorBoardLogger(output.parent, name=output.name, version="", purge_step=checkpoint.step_of(start))

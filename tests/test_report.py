@@ -623,7 +623,9 @@ def test_a_folder_given_twice_is_one_run(place: Path) -> None:
     assert len(page("runs/s", "./runs/s/", str(place / "runs" / "s")).tables["Runs"]) == 2
 
 
-@pytest.mark.parametrize("label", [r"$\\bad$ <script>alert(1)</script>", "$1 or $2", "α = 2 & more"])
+@pytest.mark.parametrize(
+    "label", [r"$\frac{$ <script>alert(1)</script>", "$1 or $2", '_α = id="x font-family: y; & #1a1b1c']
+)
 def test_any_label_can_stand_in_a_figure(label: str, drawn: None) -> None:
     evaluation_run(trained=label)
     assert label in page("runs/eval").text

@@ -114,7 +114,7 @@ def draw_savings(axes: Axes, savings: Sequence[Saving]) -> None:
 
 def named(label: str) -> str:
     """A search's name, in lines that a figure has room for."""
-    return literal(fill(label, WIDE))
+    return fill(literal(label), WIDE)
 
 
 def _by_share(axes: Axes, shares: Sequence[float]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from textwrap import fill
 
 import matplotlib
 
@@ -15,13 +16,16 @@ from matplotlib.figure import Figure
 
 from tale.evaluation.summary import Row
 from tale.files import write_atomic
+from tale.text import SHOWN, printable
+
+matplotlib.rcParams["text.parse_math"] = False  # a name with dollars in it is no formula
 
 
 def plot(rows: Sequence[Row], title: str, file: Path) -> None:
     """Write a PNG of `draw`."""
     figure, axes = plt.subplots(figsize=(8, 5), layout="constrained")
     draw(axes, rows)
-    axes.set_title(title)
+    axes.set_title(fill(literal(title, 2 * SHOWN), SHOWN))
     figure.legend(loc="outside right upper", frameon=False)
     save(figure, file)
 
@@ -61,9 +65,10 @@ def draw(axes: Axes, rows: Sequence[Row], tokens: Mapping[str, tuple[float, floa
     axes.grid(alpha=0.3)
 
 
-def literal(text: str) -> str:
-    """As it stands, where matplotlib would take what is between dollars for a formula."""
-    return text.replace("$", r"\$")
+def literal(name: str, most: int = SHOWN) -> str:
+    """A name as a figure shows it: on one line, not too long. What begins with `_` a legend would leave out."""
+    shown = printable(name, most)
+    return f" {shown}" if shown.startswith("_") else shown
 
 
 def front(rows: Sequence[Row]) -> list[Row]:

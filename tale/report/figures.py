@@ -48,7 +48,10 @@ def _inline(svg: str, name: str) -> str:
     """The element alone, its ids the figure's own, as wide as the page allows, text in the page's font and colour."""
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>", "", svg, flags=re.DOTALL)
-    svg = re.sub(r'\b(id="|url\(#|href="#)', rf"\g<1>{name}-", svg)
     svg = re.sub(r'width="[^"]*" height="[^"]*"', "", svg, count=1)  # the view box stays, and with it the proportions
-    svg = re.sub(r"font-family: [^;]*;", "font-family: inherit;", svg)
-    return svg.replace(INK, "currentColor")
+    return re.sub(r"<[^<>]*>", lambda tag: _own(tag.group(), name), svg)  # what stands between tags may be anything
+
+
+def _own(tag: str, name: str) -> str:
+    tag = re.sub(r'\b(id="|url\(#|href="#)', rf"\g<1>{name}-", tag)
+    return re.sub(r"font-family: [^;]*;", "font-family: inherit;", tag).replace(INK, "currentColor")

@@ -4,14 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from tale.files import write_atomic
 from tale.report.blocks import Block, Figure, Section, Table
+from tale.text import in_lines
+
+
+def _written(value: Any) -> Any:
+    """Control characters are shown: a page must not have them, escaped or not."""
+    return type(value)(in_lines(value)) if isinstance(value, str) else value
+
 
 TEMPLATES = Environment(
-    loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    loader=FileSystemLoader(Path(__file__).parent),
+    autoescape=True,
+    finalize=_written,
+    undefined=StrictUndefined,
+    trim_blocks=True,
 )
 
 

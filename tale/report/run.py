@@ -21,6 +21,7 @@ from tale.report.runs import AnalysisRun, EstimateRun, EvaluationRun, Run, Searc
 from tale.report.search import search_section
 from tale.report.training import training_section
 from tale.runs import finish_run, hold, start_run
+from tale.secrets import veiled
 from tale.text import say
 
 KINDS = {SearchRun: "search", TrainRun: "training", EvaluationRun: "evaluation"}
@@ -87,8 +88,8 @@ def what_was_run(runs: Sequence[Run]) -> Section:
             known = "a search, a training, an evaluation, an analysis or estimators"
             blocks.append(Text(f"{run.name} is not {known}: {what}.", warning=True))
         if run.yaml:
-            blocks.append(Folded(f"{run.name}: resolved recipe", run.yaml))
+            blocks.append(Folded(f"{run.name}: resolved recipe", veiled(run.yaml)))
         if run.identity:
             identity = json.dumps(run.identity, indent=1, ensure_ascii=False)
-            blocks.append(Folded(f"{run.name}: command, versions, commit, machine", identity))
+            blocks.append(Folded(f"{run.name}: command, versions, commit, machine", veiled(identity)))
     return Section("runs", "What was run", blocks)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -29,6 +30,7 @@ from tale.records import Record, read_records
 from tale.report.events import Curves, read_curves
 
 Kind = TypeVar("Kind")
+LONGEST = 150  # bytes of a run in a file's name, which has 255 at most
 # The tables of an analysis, by what their rows are.
 TABLES = {Step: "elasticity", OneQuestion: "questions", Model: "models", Iteration: "iterations", Saving: "savings"}
 
@@ -48,8 +50,12 @@ class Run:
 
     @property
     def slug(self) -> str:
-        """The folder as the name of a file or an anchor."""
-        return re.sub(r"[^\w-]+", "-", self.name).strip("-")
+        """The folder as the name of a file or an anchor; of a long one the end, and a hash of it all."""
+        slug = re.sub(r"[^\w-]+", "-", self.name).strip("-")
+        if len(slug.encode()) <= LONGEST:
+            return slug
+        end = slug.encode()[-LONGEST:].decode(errors="ignore")
+        return f"{end}-{hashlib.sha256(self.name.encode()).hexdigest()[:8]}"
 
     @property
     def model(self) -> str:

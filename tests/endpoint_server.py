@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -14,14 +14,18 @@ from typing import Any, Self
 
 @dataclass
 class Reply:
-    """A response, after `seconds`. `cut` loses the connection in mid-body; `hang` waits until the client hangs up."""
+    """A response, after `seconds`. `cut` loses the connection in mid-body; `hang` waits until the client hangs up.
 
-    body: str | dict = ""
+    With `chunks` the body comes piece by piece, and may have no end.
+    """
+
+    body: str | bytes | dict = ""
     status: int = 200
     headers: dict[str, str] = field(default_factory=dict)
     seconds: float = 0
     cut: bool = False
     hang: bool = False
+    chunks: Callable[[], Iterable[bytes]] | None = None
 
 
 def answer(*texts: str | None, finish: str = "stop", usage: dict | None = None, **more: Any) -> Reply:
@@ -102,11 +106,17 @@ class ScriptedEndpoint:
                 self.close_connection = True
 
             def send(self, reply: Reply) -> None:
-                body = reply.body if isinstance(reply.body, str) else json.dumps(reply.body)
-                content = body.encode()
+                body = json.dumps(reply.body) if isinstance(reply.body, dict) else reply.body
+                content = body.encode() if isinstance(body, str) else body
                 self.send_response(reply.status)
                 for name, value in {"Content-Type": "application/json", **reply.headers}.items():
                     self.send_header(name, value)
+                if reply.chunks:
+                    self.end_headers()
+                    self.close_connection = True
+                    for chunk in reply.chunks():
+                        self.wfile.write(chunk)
+                    return
                 self.send_header("Content-Length", str(len(content)))
                 self.end_headers()
                 self.wfile.write(content[: len(content) // 2] if reply.cut else content)

@@ -113,8 +113,8 @@ class Reply:
         texts = {"prompt": True, "answer": bool(choice.text or choice.reasoning)}
         for name, count in counts.items():
             if count is None or (not count and texts.get(name)):
-                what = f"{getattr(self.usage, name)!r} of {name}"
-                raise UserError(f"the usage figures cannot be: {what}; set engine.endpoint.tokenizer")
+                what = f"{name} of {getattr(self.usage, name)!r} tokens"
+                raise UserError(f"no usage figures to count with, set engine.endpoint.tokenizer: {what}")
         prompt, answer, cached, reasoning = (
             counts.get(name, 0) for name in ("prompt", "answer", "cached", "reasoning")
         )

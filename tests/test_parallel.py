@@ -27,6 +27,7 @@ from tale.errors import UserError
 from tale.models.base import resolve
 from tale.models.lora import load_adapter
 from tale.records import write_records
+from tale.training.checkpoint import read
 from tale.training.run import train
 
 pytestmark = pytest.mark.slow
@@ -161,7 +162,7 @@ def alone(model: torch.nn.Module, chat: Chat, text: str) -> str:
 
 
 def test_a_checkpoint_is_the_same_under_each_strategy(folder: Path) -> None:
-    one, ddp, fsdp2 = (torch.load(newest(folder / run), weights_only=True) for run in ("sft", "ddp", "fsdp2"))
+    one, ddp, fsdp2 = (read(newest(folder / run)) for run in ("sft", "ddp", "fsdp2"))
     for two in (ddp, fsdp2):
         for name in ("module", "optimizer", "scheduler"):
             torch.testing.assert_close(two.pop(name), one[name], rtol=0, atol=1e-5)
@@ -169,7 +170,7 @@ def test_a_checkpoint_is_the_same_under_each_strategy(folder: Path) -> None:
 
 
 def test_adapters_of_a_bf16_base_stay_in_fp32_under_fsdp2_and_so_does_their_state(folder: Path) -> None:
-    saved = torch.load(newest(folder / "bf16"), weights_only=True)
+    saved = read(newest(folder / "bf16"))
     moments = [values[name] for values in saved["optimizer"]["state"].values() for name in ("exp_avg", "exp_avg_sq")]
     assert {tensor.dtype for tensor in [*saved["module"].values(), *moments]} == {torch.float32}
     assert len(moments) == 2 * len(saved["module"]) == 2 * 8

@@ -1,6 +1,7 @@
 """Checkpoints: adapter, optimizer, schedule and step, written atomically, refused under another recipe or data.
 
-One file, the same under every strategy and on any number of devices. The random state needs no storing of its own:
+One file, the same under every strategy and on any number of devices; it begins with a hash of what follows, so that
+whatever was altered is not gone on from. The random state needs no storing of its own:
 dropout and data order are functions of (seed, step, rank) and (seed, step), see `tale.training.loop`.
 """
 
@@ -21,10 +22,15 @@ from tale.data.datamodule import TaleDataModule
 from tale.errors import UserError
 from tale.files import write_atomic
 from tale.models.modules import CausalLMModule
+from tale.models.optimizers import make_optimizer
+from tale.models.tensors import difference
 from tale.recipes import to_yaml
 from tale.training.sharding import sharded_like, whole
 
 KEEP = 2
+PARTS = {"step", "fingerprint", "module", "optimizer", "scheduler"}
+HASH = hashlib.sha256().digest_size
+REMEDY = "delete it to go on from the one before"
 
 
 def fingerprint(recipe: TrainRecipe, base: dict[str, str], data: TaleDataModule, world_size: int) -> dict[str, str]:
@@ -74,21 +80,30 @@ def save(
             logger.experiment.flush()
         stream = io.BytesIO()
         torch.save(content, stream)
-        write_atomic(folder / f"step-{step:06d}.ckpt", stream.getvalue())
+        write_atomic(folder / f"step-{step:06d}.ckpt", _hash(stream.getvalue()) + stream.getvalue())
         for old in [*_all(folder)[:-KEEP], *_drafts(folder)]:
             old.unlink()
     fabric.barrier()
 
 
 def load(file: Path, module: CausalLMModule, optimizer: Optimizer, scheduler: LRScheduler) -> None:
-    """Go on from a checkpoint, whatever strategy and number of devices it was written under."""
-    saved = _read(file)
-    parameters = _trained_parameters(module)
-    assert saved["module"].keys() == parameters.keys()
+    """Go on from a checkpoint, whatever strategy and number of devices it was written under.
+
+    Raises:
+        UserError: what it holds is not what this module, optimizer and schedule would have written at its step.
+    """
+    saved, parameters = read(file), _trained_parameters(module)
+    ordered = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    wanted = make_optimizer([torch.nn.Parameter(torch.zeros_like(p)) for p in ordered], module.optim)
+    if wrong := (
+        difference(saved["module"], parameters, same_dtype=True)
+        or difference(_flat(saved["optimizer"]["state"]), _flat(_stepped(wanted)), same_dtype=True)
+        or _other_schedule(saved, optimizer, scheduler)
+    ):
+        raise UserError(f"{file}: {wrong}; {REMEDY}")
     with torch.no_grad():
         for name, parameter in parameters.items():
             parameter.copy_(sharded_like(parameter, saved["module"][name]))
-    ordered = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     for i, values in saved["optimizer"]["state"].items():
         saved["optimizer"]["state"][i] = {k: sharded_like(ordered[i], v) for k, v in values.items()}
     optimizer.load_state_dict(saved["optimizer"])
@@ -116,9 +131,12 @@ def check(file: Path, identity: dict[str, str]) -> None:
     Raises:
         UserError: it cannot be read, or belongs to another recipe, model or data set.
     """
-    saved = _read(file)["fingerprint"]
+    content = read(file)
+    saved = content["fingerprint"]
     if changed := [key for key in {**saved, **identity} if saved.get(key) != identity.get(key)]:
         raise UserError(f"{file}: made under another {', '.join(changed)}; use another output folder, or resume=null")
+    if content["step"] != step_of(file):
+        raise UserError(f"{file}: is of step {content['step']}; {REMEDY}")
 
 
 def clear(folder: Path) -> None:
@@ -127,12 +145,63 @@ def clear(folder: Path) -> None:
         file.unlink()
 
 
-def _read(file: Path) -> dict[str, Any]:
+def read(file: Path) -> dict[str, Any]:
+    """What a checkpoint holds.
+
+    Raises:
+        UserError: it cannot be read, or was altered.
+    """
     try:
-        return torch.load(file, map_location="cpu", weights_only=True)
+        content = file.read_bytes()
+        known, content = content[:HASH], content[HASH:]
+        if known != _hash(content):
+            raise ValueError("its hash is another")
+        held = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        if not isinstance(held, dict) or held.keys() != PARTS:
+            raise ValueError("it holds something else")
+        return held
     except Exception as error:
         reason = str(error).strip().partition("\n")[0]
-        raise UserError(f"{file}: damaged ({reason}); delete it to go on from the one before") from error
+        raise UserError(f"{file}: damaged ({reason}); {REMEDY}") from error
+
+
+def _hash(content: bytes) -> bytes:
+    return hashlib.sha256(content).digest()
+
+
+def _stepped(optimizer: Optimizer) -> dict[str, Any]:
+    """The state of an optimizer after a step without a gradient to speak of."""
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()
+    return optimizer.state_dict()["state"]
+
+
+def _flat(value: Any, name: str = "optimizer") -> dict[str, torch.Tensor]:
+    """An optimizer's state in one level (bitsandbytes nests it); numbers as tensors."""
+    if isinstance(value, dict):
+        return {inner: tensor for key, held in value.items() for inner, tensor in _flat(held, f"{name} {key}").items()}
+    return {name: value if isinstance(value, torch.Tensor) else torch.tensor(value)}
+
+
+def _other_schedule(saved: dict[str, Any], optimizer: Optimizer, scheduler: LRScheduler) -> str | None:
+    """What is wrong with a checkpoint's learning rates, settings and counted steps, if anything is."""
+    step, rates = saved["step"], scheduler.base_lrs
+    now = [rate * factor(step) for rate, factor in zip(rates, scheduler.lr_lambdas, strict=True)]
+    groups = [group | {"lr": rate} for group, rate in zip(optimizer.state_dict()["param_groups"], now, strict=True)]
+    if saved["optimizer"]["param_groups"] != groups:
+        return "its optimizer has other settings"
+    if any(int(held["step"]) != step for held in saved["optimizer"]["state"].values()):
+        return f"its optimizer has not done {step} steps"
+    theirs, mine = saved["scheduler"], scheduler.state_dict()
+    if theirs.keys() != mine.keys() or (theirs["last_epoch"], theirs["base_lrs"], theirs["_last_lr"]) != (
+        step,
+        rates,
+        now,
+    ):
+        return f"its schedule is not at step {step}"
+    return None
 
 
 def _trained_parameters(module: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
@@ -140,7 +209,7 @@ def _trained_parameters(module: torch.nn.Module) -> dict[str, torch.nn.Parameter
 
 
 def _all(folder: Path) -> list[Path]:
-    return sorted(folder.glob("step-*.ckpt"))
+    return sorted((file for file in folder.glob("step-*.ckpt") if file.stem[5:].isdecimal()), key=step_of)
 
 
 def _drafts(folder: Path) -> list[Path]:

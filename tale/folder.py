@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
-import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Literal, TypedDict
 
 from tale.errors import UserError
 from tale.files import explained
+from tale.reading import Count, read_file
 from tale.text import say
 
 LOCK, RECIPE, RUN = ".lock", "recipe.yaml", "run.json"
@@ -42,16 +42,41 @@ def held(folder: Path) -> Iterator[None]:
                 folder.rmdir()
 
 
-def read_run(folder: Path) -> dict[str, Any]:
+class Examples(TypedDict, total=False):
+    """What a training, or an estimator's, was on."""
+
+    train: Count
+    left_out: dict[str, Count]
+    tokenised_anew: Count
+    held_out: Count
+
+
+class RunFile(TypedDict, total=False):
+    """`run.json`; older ones have fewer keys. `outputs` are files with their hashes, None where there is none yet."""
+
+    kind: str
+    command: str
+    base: dict[str, str]
+    questions: dict[str, Count]
+    examples: Examples
+    commit: str
+    code: str
+    scoring: Literal["accuracy", "bleu"]
+    grading: str
+    python: str
+    machine: str
+    packages: dict[str, str]
+    recipe: str
+    outputs: dict[str, str | None]
+
+
+def read_run(folder: Path) -> RunFile:
     """The `run.json` of a run.
 
     Raises:
-        UserError: there is none.
+        UserError: there is none, or a damaged one.
     """
-    try:
-        return json.loads((folder / RUN).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{folder / RUN}: cannot be read ({error}); is this the folder of a run?") from error
+    return read_file(folder / RUN, RunFile, "what a run keeps of itself", "is this the folder of a run?")
 
 
 def digest(path: Path) -> str:
@@ -64,7 +89,7 @@ def digest(path: Path) -> str:
     return hashlib.sha256(named.encode()).hexdigest()[:16]
 
 
-def check_recipe(folder: Path) -> dict[str, Any]:
+def check_recipe(folder: Path) -> RunFile:
     """The `run.json` of a folder, whose recipe is the one that it was written with; empty where there is none.
 
     Raises:

@@ -14,9 +14,9 @@ from dataclasses import MISSING, Field, fields, is_dataclass
 from functools import cache
 from pathlib import Path
 from types import UnionType
-from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints, is_typeddict
 
-from msgspec import Meta, MsgspecError, ValidationError, convert, defstruct, field
+from msgspec import UNSET, Meta, MsgspecError, UnsetType, ValidationError, convert, defstruct, field, to_builtins
 from msgspec.json import Decoder
 
 from tale.errors import UserError
@@ -85,13 +85,21 @@ def parse(content: bytes, kind: type[T], where: str, what: str, remedy: str, *, 
         content = content.removeprefix(codecs.BOM_UTF8)
         value = _decoder(kind, exact).decode(content)
         json.loads(content, object_pairs_hook=_check_unique)  # msgspec lets the last of a key's values win
-        return convert(value, kind, from_attributes=True)
+        return _opened(value, kind)
     except ValidationError as error:
         raise UserError(f"{where}: not {what} ({error}); {remedy}") from error
     except (MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise UserError(
             f"{where}: not a whole JSON object ({error}): cut off, or of another format; {remedy}"
         ) from error
+
+
+def typed(value: Any, kind: type[T], where: str, what: str, remedy: str) -> T:
+    """A value out of a JSON file, strictly of this kind; it raises as `parse` does."""
+    try:
+        return _opened(convert(value, _closed(kind)), kind)
+    except ValidationError as error:
+        raise UserError(f"{where}: not {what} ({error}); {remedy}") from error
 
 
 def _unreadable(path: Path, error: OSError, remedy: str) -> UserError:
@@ -111,11 +119,16 @@ def _decoder(kind: Any, exact: Exact) -> Decoder:
 
 
 def _closed(kind: Any) -> Any:
-    """`kind` with structs for its dataclasses, since msgspec passes unknown keys over in a dataclass."""
+    """`kind` with structs for its classes, since msgspec passes unknown keys over in all others."""
     if is_dataclass(kind):
         hints = get_type_hints(kind, include_extras=True)
         keys = [(f.name, _closed(hints[f.name]), *_default(f)) for f in fields(kind)]
         return defstruct(kind.__name__, keys, forbid_unknown_fields=True, kw_only=True)
+    if is_typeddict(kind):  # of which none has to be there
+        keys = [
+            (name, _closed(hint) | UnsetType, UNSET) for name, hint in get_type_hints(kind, include_extras=True).items()
+        ]
+        return defstruct(kind.__name__, keys, forbid_unknown_fields=True)
     origin = get_origin(kind)
     if origin in (None, Literal):
         return kind
@@ -123,6 +136,11 @@ def _closed(kind: Any) -> Any:
         return Annotated[(_closed(kind.__origin__), *kind.__metadata__)]
     inner = tuple(map(_closed, get_args(kind)))
     return Union[inner] if origin is UnionType else origin[inner]  # noqa: UP007
+
+
+def _opened(value: Any, kind: type[T]) -> T:
+    """A value of `_closed(kind)` as one of `kind`."""
+    return convert(to_builtins(value) if is_typeddict(kind) else value, kind, from_attributes=True)
 
 
 def _default(key: Field) -> tuple[Any, ...]:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from tale.config import (
@@ -80,7 +80,7 @@ def load(kind: type[Recipe], arguments: list[str]) -> Recipe:
     where = f"{file}: " if file else ""
     own = lambda key: "" if any(re.match(rf"{re.escape(given)}([.\[]|$)", key) for given in pairs) else where  # noqa: E731
     try:
-        content = OmegaConf.load(file) if file else OmegaConf.create()
+        content = read_yaml(file) if file else OmegaConf.create()
         if beside_adapter:  # a trained adapter's run folder says which base it has
             check_output(Path(pairs["adapter"]))
             content = OmegaConf.masked_copy(content, "model")
@@ -93,12 +93,28 @@ def load(kind: type[Recipe], arguments: list[str]) -> Recipe:
             raise UserError(f"{where}{', '.join(sorted(missing))}: not given")
         _check_texts(OmegaConf.to_container(merged, resolve=False), own, kind)
         recipe = typing.cast(Recipe, OmegaConf.to_object(merged))
-    except (OmegaConfBaseException, yaml.YAMLError, UnicodeDecodeError) as error:
+    except (OmegaConfBaseException, RecursionError) as error:
         key = getattr(error, "full_key", None)
         raise UserError(f"{where}{f'{key}: ' if key else ''}{_reason(error)}") from error
     _check_range(recipe, own)
     _settle(recipe)
     return recipe
+
+
+def read_yaml(file: Path) -> DictConfig:
+    """A recipe's file as it stands, interpolations not resolved.
+
+    Raises:
+        UserError: it cannot be read, or is no YAML of keys and values: a key twice, aliases or nesting without end.
+    """
+    try:
+        content = OmegaConf.load(file)
+    except (OSError, ValueError, RecursionError, yaml.YAMLError, OmegaConfBaseException) as error:
+        reason = getattr(error, "strerror", None) or _reason(error)
+        raise UserError(f"{file}: cannot be read ({reason}); is this a recipe, or the folder of a run?") from error
+    if not OmegaConf.is_dict(content):
+        raise UserError(f"{file}: the recipe must be a section of `key: value` lines")
+    return content
 
 
 def _settle(recipe: Any) -> None:
@@ -207,7 +223,9 @@ def _override(kind: type, recipe: Any, key: str, value: str) -> None:
             parsed = OmegaConf.from_dotlist([f"value={value}"])
             _check_keys(kind, hint, parsed._get_node("value"), "", key)
             OmegaConf.update(recipe, key, parsed["value"])
-    except (OmegaConfBaseException, yaml.YAMLError) as error:
+    except (OmegaConfBaseException, yaml.YAMLError, ValueError, RecursionError) as error:
+        if isinstance(error, UserError):
+            raise
         raise UserError(f"{key}={value}: {getattr(error, 'problem', None) or _reason(error)}") from error
 
 

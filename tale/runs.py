@@ -16,11 +16,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 from tale.errors import UserError
 from tale.files import explained, remove, write_atomic
-from tale.folder import RECIPE, RUN, digest, held, read_run
+from tale.folder import RECIPE, RUN, Examples, RunFile, digest, held, read_run
 from tale.recipes import to_yaml
 from tale.secrets import veiled
 
@@ -44,13 +44,21 @@ def hold(recipe: Any, folder: Path | None = None) -> Iterator[Path]:
         yield folder
 
 
+class Identity(TypedDict, total=False):
+    """What a run uses: the base model, and how many questions or examples."""
+
+    base: dict[str, str]
+    questions: dict[str, int]
+    examples: Examples
+
+
 def start_run(
     recipe: Any,
     folder: Path | None = None,
     outputs: Sequence[str] = (),
     keep: bool = False,
     scoring: str = "accuracy",
-    **identity: Any,
+    **identity: Unpack[Identity],
 ) -> Path:
     """Forget the outputs of an earlier start, and write `recipe.yaml` and `run.json` into the folder, which is held.
 
@@ -64,7 +72,7 @@ def start_run(
         if not stay.get(name):
             _forget(folder / name)
     write_atomic(folder / RECIPE, resolved)
-    described = {
+    described: RunFile = {
         "kind": _kind(recipe),
         "command": shlex.join(map(veiled, sys.argv)),
         **identity,
@@ -99,7 +107,7 @@ def _kind(recipe: Any) -> str:
     return type(recipe).__name__.removesuffix("Recipe").lower()
 
 
-def _write(folder: Path, run: dict[str, Any]) -> None:
+def _write(folder: Path, run: RunFile) -> None:
     write_atomic(folder / RUN, json.dumps(run, indent=1, ensure_ascii=False) + "\n")
 
 

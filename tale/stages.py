@@ -11,6 +11,7 @@ from typing import Any
 
 from tale.files import write_atomic
 from tale.models.base import resolve
+from tale.reading import read_file
 from tale.recipes import load, to_yaml
 from tale.runs import code_hash
 from tale.text import say
@@ -35,6 +36,14 @@ class Stage:
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
+@dataclass(frozen=True)
+class Stamp:
+    """What a stage leaves in its folder: the key under which it was begun, and whether it came to its end."""
+
+    key: str
+    done: bool
+
+
 def run_stages(stages: Sequence[Stage]) -> None:
     """Run each stage that is not already done; a stage cut short goes on from its own journal or checkpoint."""
     keys: dict[str, str] = {}
@@ -42,17 +51,17 @@ def run_stages(stages: Sequence[Stage]) -> None:
     for number, (stage, recipe) in enumerate(zip(stages, recipes, strict=True), 1):
         keys[stage.recipe] = key = stage.key(recipe, keys)
         stamp = Path(recipe.output) / STAMP
-        state = json.loads(stamp.read_text()) if stamp.is_file() else {}
+        state = read_file(stamp, Stamp, "a stage's stamp", "delete it") if stamp.is_file() else None
         title = f"[{number}/{len(stages)}] {stage.recipe}"
-        if state == {"key": key, "done": True}:
+        if state == Stamp(key, done=True):
             say(f"{title}: done before, in {recipe.output}")
             continue
         say(f"{title}: {stage.kind.__doc__.splitlines()[0]}")
-        if state.get("key") != key:
+        if state is None or state.key != key:
             _forget(stamp.parent)
-            write_atomic(stamp, json.dumps({"key": key, "done": False}))
+            write_atomic(stamp, json.dumps(vars(Stamp(key, done=False))))
         stage.run(recipe)
-        write_atomic(stamp, json.dumps({"key": key, "done": True}))
+        write_atomic(stamp, json.dumps(vars(Stamp(key, done=True))))
 
 
 def _forget(folder: Path) -> None:

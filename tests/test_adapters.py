@@ -124,7 +124,7 @@ def test_another_programs_adapter_goes_by_its_bases_name(copied: Path, tiny_mode
 
 def test_a_folder_without_an_adapter_or_with_a_damaged_card_is_named(copied: Path) -> None:
     (copied / "tale.json").write_text("{")
-    with pytest.raises(UserError, match=r"tale\.json: damaged"):
+    with pytest.raises(UserError, match=r"tale\.json: not "):
         read_card(copied)
     (copied / "adapter_model.safetensors").unlink()
     with pytest.raises(UserError, match="no adapter here"):

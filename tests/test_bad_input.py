@@ -366,7 +366,7 @@ def test_a_damaged_card_and_a_missing_adapter_are_named(
 ) -> None:
     says("^made/adapter: no adapter here", evaluation_refused())
     (adapter() / "tale.json").write_text('{"base": ')
-    says(r"^made/adapter/tale\.json: damaged", evaluation_refused())
+    says(r"^made/adapter/tale\.json: not a whole JSON object", evaluation_refused())
 
 
 def test_questions_that_were_trained_on_are_refused(adapter: Callable[..., Path], evaluation_refused: Refusal) -> None:

@@ -96,10 +96,10 @@ SPOILT_TENSORS = {
 SPOILT_SETTINGS = {
     "rank": ({"r": 4}, "lora_A.weight is 2 × 32, wanted: 4 × 32"),
     "rank of 0": ({"r": 0}, "r=0, lora_alpha=4.*: an adapter has a rank"),
-    "rank as text": ({"r": "2"}, r"damaged \(Expected `int`, got `str` - at `\$.r`\)"),
+    "rank as text": ({"r": "2"}, r"not plain LoRA's \(Expected `int`, got `str` - at `\$.r`\)"),
     "rank beyond memory": ({"r": 2**50}, "wanted: 1125899906842624 × 32"),
     "no scale": ({"lora_alpha": 0}, "lora_alpha=0.*: an adapter has a rank"),
-    "scale as null": ({"lora_alpha": None}, "damaged .*lora_alpha"),
+    "scale as null": ({"lora_alpha": None}, "not plain LoRA.*lora_alpha"),
     "no layers": ({"target_modules": []}, "an adapter has a rank, a scale and layers"),
     "unknown layers": ({"target_modules": ["qproj"]}, "does not fit tiny-llama .Target modules {'qproj'} not found"),
     "no pattern": ({"target_modules": "("}, "does not fit tiny-llama .missing ., unterminated"),

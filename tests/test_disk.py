@@ -258,7 +258,7 @@ def test_a_folder_that_another_process_writes_is_refused_and_nothing_of_its_run_
 
 def test_a_journal_of_another_model_changes_nothing_of_the_run_that_has_it(unloaded: Callable, tmp_path: Path) -> None:
     (tmp_path / "journal.jsonl").write_text('{"name": "another model"}\n')
-    (tmp_path / "run.json").write_text('{"of": "the other"}\n')
+    (tmp_path / "run.json").write_text('{"kind": "search"}\n')
     (tmp_path / "records.jsonl").write_text("of the other\n")
     before = {file: file.read_bytes() for file in tmp_path.iterdir()}
     assert unloaded(tmp_path).startswith(f"error: {tmp_path / 'journal.jsonl'}: written with {{'name': 'another model'")

@@ -205,11 +205,11 @@ def test_what_is_saved_estimates_the_same_numbers_when_loaded(tmp_path: Path) ->
     ("content", "message"),
     [
         (None, "cannot be read .*train an estimator with scripts/estimate.py"),
-        ("{", "damaged .*train the estimator again"),
-        ("[]", "damaged"),
-        ('{"kind": "pickle", "numbers": {}, "card": {}}', "damaged .*pickle"),
-        ('{"kind": "constant", "numbers": {"values": 3}, "card": {}}', "damaged .*values"),
-        ('{"kind": "constant", "numbers": {"value": 3}, "card": {}}', "damaged .*tokenizer"),
+        ("{", "not a whole JSON object .*train an estimator with"),
+        ("[]", "not an estimator"),
+        ('{"kind": "pickle", "numbers": {}, "card": {}}', "not an estimator .*pickle"),
+        ('{"kind": "constant", "numbers": {"values": 3}, "card": {}}', "numbers: not .*values"),
+        ('{"kind": "constant", "numbers": {"value": 3}, "card": {}}', "card: not .*tokenizer"),
         (
             '{"kind": "constant", "numbers": {"value": 3}, "card": {"tokenizer": "", "questions": [], "contexts": []}}',
             "identifies questions by version 1 of their hashes, this code by 2: .*train the estimator again",
@@ -228,7 +228,7 @@ def test_numbers_that_do_not_fit_together_are_refused(tmp_path: Path) -> None:
     content = json.loads((tmp_path / "estimator.json").read_text())
     content["numbers"]["weights"].pop()
     (tmp_path / "estimator.json").write_text(json.dumps(content))
-    with pytest.raises(UserError, match=r"damaged .*do not fit together"):
+    with pytest.raises(UserError, match=r"not .*do not fit together"):
         load_estimator(tmp_path)
 
 

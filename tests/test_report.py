@@ -504,14 +504,9 @@ def test_replies_of_an_earlier_start_with_other_methods_are_no_results() -> None
 
 def test_the_questions_of_untrained_contexts_have_a_table_of_their_own() -> None:
     run = evaluation_run()
-    row = {
-        "method": "m",
-        "questions": 3,
-        "accuracy": 0.5,
-        "accuracy_low": 0.1,
-        "accuracy_high": 0.9,
-        "output_tokens": 7,
-    }
+    figures = {"accuracy": 0.5, "accuracy_low": 0.1, "accuracy_high": 0.9, "output_tokens": 7, "estimator_tokens": 0}
+    answers = {"truncated": 0, "in_format": 1, "graded_by_fallback": 0, "asked_without_budget": 0}
+    row = dict.fromkeys(Row.__dataclass_fields__) | {"method": "m", "questions": 3} | figures | answers
     (run / "summary_clean.json").write_text(json.dumps([row]))
     finish_run(run)
     table = page("runs/eval").tables["The 3 questions whose context was never trained on"]
@@ -561,7 +556,7 @@ def test_one_question_is_enough() -> None:
         ("eval/replies.jsonl", "{\n", "runs/eval/replies.jsonl:17: not a whole JSON object"),
         ("eval/replies.jsonl", '{"method": "x"}\n', "runs/eval/replies.jsonl:17: not a reply"),
         ("eval/journal.jsonl", '{"key": "x"}\n', "runs/eval/journal.jsonl:13: not a journalled answer"),
-        ("eval/summary_clean.json", "[", "runs/eval/summary_clean.json: damaged"),
+        ("eval/summary_clean.json", "[", "runs/eval/summary_clean.json: not a whole JSON object"),
         ("search/records.jsonl", "{}\n", "runs/search/records.jsonl:4: not a search record"),
         ("sft/recipe.yaml", "lr: 1\n", r"runs/sft/recipe.yaml: unknown key lr"),
         ("sft/recipe.yaml", "\t{\n", "runs/sft/recipe.yaml: cannot be read"),
@@ -583,7 +578,7 @@ def test_a_damaged_table_is_named(table: str) -> None:
     run = analysis_run() if table == "models" else estimate_run()
     (run / f"{table}.json").write_text('[{"records": "grid"}]')
     finish_run(run)
-    with pytest.raises(UserError, match=rf"{run}/{table}.json: damaged"):
+    with pytest.raises(UserError, match=rf"{run}/{table}.json: not "):
         page(str(run))
 
 

@@ -6,7 +6,6 @@ import asyncio
 import atexit
 import copy
 import importlib.util
-import json
 import os
 from collections import deque
 from collections.abc import Sequence
@@ -21,6 +20,7 @@ from tale.config import VllmConfig
 from tale.engines.base import Answers, Completion, More, Request, Sampling, nothing
 from tale.engines.room import too_long
 from tale.errors import UserError
+from tale.models.adapters import PlainLora
 
 if TYPE_CHECKING:
     from vllm import AsyncLLMEngine, SamplingParams
@@ -191,7 +191,7 @@ def _lora_arguments(adapters: Sequence[Path]) -> dict[str, int | bool]:
 
     if not adapters:
         return {}
-    ranks = [json.loads((adapter / "adapter_config.json").read_text())["r"] for adapter in adapters]
+    ranks = [PlainLora.read(adapter).r for adapter in adapters]
     room = min(rank for rank in get_args(MaxLoRARanks) if rank >= max(ranks))
     return {"enable_lora": True, "max_lora_rank": room, "max_loras": len(adapters)}
 

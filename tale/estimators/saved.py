@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any, Literal
 
 from tale.data.question import HASHES
 from tale.data.splits import check_hashes
-from tale.errors import UserError
 from tale.estimators.base import Constant
 from tale.estimators.regression import Regression
 from tale.files import write_atomic
 from tale.folder import check_output
+from tale.reading import read_file, typed
 
 FILE = "estimator.json"
 KINDS: dict[str, type] = {"constant": Constant, "regression": Regression}
@@ -34,11 +35,20 @@ class EstimatorCard:
     hashes: int = HASHES
 
 
+@dataclass(frozen=True)
+class Saved:
+    """The file."""
+
+    kind: Literal["constant", "regression"]
+    card: dict[str, Any]
+    numbers: dict[str, Any]
+
+
 def save_estimator(estimator: Trained, card: EstimatorCard, folder: Path) -> None:
     """Write the folder's one file."""
     kind = next(name for name, made in KINDS.items() if isinstance(estimator, made))
-    content = {"kind": kind, "card": asdict(card), "numbers": asdict(estimator)}
-    write_atomic(folder / FILE, json.dumps(content, ensure_ascii=False, indent=1) + "\n")
+    saved = Saved(kind, asdict(card), asdict(estimator))
+    write_atomic(folder / FILE, json.dumps(vars(saved), ensure_ascii=False, indent=1) + "\n")
 
 
 def load_estimator(folder: Path) -> tuple[Trained, EstimatorCard]:
@@ -50,15 +60,10 @@ def load_estimator(folder: Path) -> tuple[Trained, EstimatorCard]:
     """
     check_output(folder)
     file = folder / FILE
-    try:
-        text = file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{file}: cannot be read ({error}); train an estimator with scripts/estimate.py") from error
-    try:
-        content = json.loads(text)
-        estimator = KINDS[content["kind"]](**content["numbers"])
-        card = EstimatorCard(**{"hashes": 1, **content["card"]})  # the first ones do not say
-    except (ValueError, TypeError, KeyError) as error:
-        raise UserError(f"{file}: damaged ({error!r}); train the estimator again") from error
+    remedy = "train an estimator with scripts/estimate.py"
+    saved = read_file(file, Saved, "an estimator", remedy)
+    estimator = typed(saved.numbers, KINDS[saved.kind], f"{file}: numbers", "an estimator's", remedy)
+    # The first cards do not say which hashes they have.
+    card = typed({"hashes": 1, **saved.card}, EstimatorCard, f"{file}: card", "an estimator's", remedy)
     check_hashes(card, file, "train the estimator again (seconds)")
     return estimator, card

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
+from omegaconf import OmegaConf
 
 from tale.errors import UserError
-from tale.folder import check_recipe, read_run
+from tale.folder import RECIPE, check_recipe, read_run
+from tale.recipes import read_yaml
 
 
 def check_comparable(runs: Sequence[Path]) -> None:
@@ -45,14 +46,7 @@ def read_recipe(folder: Path) -> dict[str, Any]:
         UserError: there is none, or not that of the run.
     """
     check_recipe(folder)
-    file = folder / "recipe.yaml"
-    try:
-        recipe = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise UserError(f"{file}: cannot be read ({error}); is {folder} the folder of a run?") from error
-    if not isinstance(recipe, dict):
-        raise UserError(f"{file}: not a recipe; is {folder} the folder of a run?")
-    return recipe
+    return OmegaConf.to_container(read_yaml(folder / RECIPE), resolve=False)
 
 
 def _meaning(folder: Path) -> dict[str, Any]:

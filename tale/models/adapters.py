@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from msgspec import ValidationError, convert
 from peft import LoraConfig as PeftLoraConfig
 from peft import get_peft_model, get_peft_model_state_dict
 from peft.utils import CONFIG_NAME, SAFETENSORS_WEIGHTS_NAME
@@ -22,6 +21,7 @@ from tale.data.splits import check_hashes
 from tale.errors import UserError
 from tale.folder import check_output
 from tale.models.tensors import difference, hash_tensors, places
+from tale.reading import read_file, typed
 
 if TYPE_CHECKING:
     from tale.models.base import BaseModel
@@ -81,10 +81,7 @@ class PlainLora:
             if content[key] not in (*fitting.get(key, ()), defaults.get(key), None, False, {}, []):
                 said = json.dumps(content[key], ensure_ascii=False)
                 raise UserError(f"{file}: {key}={said:.60}: not plain LoRA, the only kind that is used here")
-        try:
-            plain = convert({name: content[name] for name in names & content.keys()}, cls)
-        except ValidationError as error:
-            raise UserError(f"{file}: damaged ({error}); {REMEDY}") from error
+        plain = typed({name: content[name] for name in names & content.keys()}, cls, str(file), "plain LoRA's", REMEDY)
         if plain.r < 1 or not plain.lora_alpha > 0 or not plain.target_modules:
             raise UserError(
                 f"{file}: r={plain.r}, lora_alpha={plain.lora_alpha}, target_modules={plain.target_modules}"
@@ -114,11 +111,8 @@ def read_config(folder: Path) -> dict[str, Any]:
         UserError: it is missing or damaged.
     """
     file = folder / CONFIG_NAME
-    try:
-        content = json.loads(file.read_bytes())
-    except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{file}: damaged ({error}); {REMEDY}") from error
-    if not isinstance(content, dict) or content.get("peft_type") != "LORA":
+    content = read_file(file, dict[str, Any], "an adapter's config", REMEDY)
+    if content.get("peft_type") != "LORA":
         raise UserError(f"{file}: no LoRA adapter's config; {REMEDY}")
     return content
 
@@ -137,11 +131,8 @@ def read_card(folder: Path) -> AdapterCard | None:
         )
     if not (folder / CARD).is_file():
         return None
-    try:
-        content: dict[str, Any] = json.loads((folder / CARD).read_text())
-        card = AdapterCard(**{"hashes": 1, **content})  # the first ones do not say
-    except (json.JSONDecodeError, TypeError) as error:
-        raise UserError(f"{folder / CARD}: damaged ({error}); train the adapter again") from error
+    content = read_file(folder / CARD, dict[str, Any], "an adapter's card", REMEDY)
+    card = typed({"hashes": 1, **content}, AdapterCard, str(folder / CARD), "an adapter's card", REMEDY)
     check_hashes(card, folder / CARD, "the run's own command with resume=auto writes it anew from its last checkpoint")
     return card
 

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import re
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, fields
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
-
-import yaml
 
 from tale.analysis.elasticity import Model, OneQuestion, Step
 from tale.analysis.paths import Iteration, Saving
@@ -25,7 +22,8 @@ from tale.evaluation.methods import Reply, label_of, read_replies
 from tale.evaluation.seeds import seeds_of
 from tale.evaluation.summary import Row
 from tale.folder import check_recipe, finished, read_run
-from tale.recipes import load
+from tale.reading import read_file
+from tale.recipes import load, read_yaml
 from tale.records import Record, read_records
 from tale.report.events import Curves, read_curves
 
@@ -132,9 +130,7 @@ class EvaluationRun(Run):
     @cached_property
     def clean(self) -> list[Row]:
         """The rows over the questions whose context was never trained on; none where the run has no table of them."""
-        known = [field.name for field in fields(Row)]
-        make = lambda row: Row(**{name: row.get(name) for name in known})  # noqa: E731
-        return _read_rows(self.folder / "summary_clean.json", make, "scripts/evaluate.py")
+        return _read_rows(self.folder / "summary_clean.json", Row, "scripts/evaluate.py")
 
     @property
     def methods(self) -> dict[str, MethodConfig]:
@@ -160,7 +156,7 @@ class AnalysisRun(Run):
 
     def rows(self, kind: type[Kind]) -> list[Kind]:
         """A table's rows as they were saved; none where there is no such table, none of an earlier start's searches."""
-        rows = _read_rows(self.folder / f"{TABLES[kind]}.json", lambda row: kind(**row), "scripts/analyse.py")
+        rows = _read_rows(self.folder / f"{TABLES[kind]}.json", kind, "scripts/analyse.py")
         labels = self.labels
         return [row for row in rows if row.records in labels]
 
@@ -179,7 +175,7 @@ class EstimateRun(Run):
     @cached_property
     def scores(self) -> list[Score]:
         """The scores as they were saved; none where nothing was scored, none of an earlier start's questions."""
-        rows = _read_rows(self.folder / "scores.json", lambda row: Score(**row), "scripts/estimate.py")
+        rows = _read_rows(self.folder / "scores.json", Score, "scripts/estimate.py")
         return [row for row in rows if row.questions == self.identity.get("examples", {}).get("held_out")]
 
 
@@ -209,14 +205,9 @@ def read_runs(folders: Sequence[str]) -> list[Run]:
     return runs
 
 
-def _read_rows(file: Path, make: Callable[[dict[str, Any]], Kind], script: str) -> list[Kind]:
+def _read_rows(file: Path, kind: type[Kind], script: str) -> list[Kind]:
     """What `tale.tables.write_rows` has written; nothing where it has not."""
-    if not finished(file):
-        return []
-    try:
-        return [make(row) for row in json.loads(file.read_bytes())]
-    except (ValueError, AttributeError, TypeError) as error:
-        raise UserError(f"{file}: damaged ({error}); {script} writes it anew") from error
+    return read_file(file, list[kind], "a table of figures", f"{script} writes it anew") if finished(file) else []
 
 
 def _read(folder: Path) -> Run:
@@ -224,11 +215,7 @@ def _read(folder: Path) -> Run:
     file = folder / "recipe.yaml"
     if not file.is_file():
         return Run(folder, identity)
-    try:
-        text = file.read_text(encoding="utf-8")
-        keys = yaml.safe_load(text) or {}
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise UserError(f"{file}: cannot be read ({' '.join(str(error).split())})") from error
+    keys, text = read_yaml(file), file.read_text(encoding="utf-8")
     for key, (kind, recipe) in KINDS.items():
         if key in keys:
             if not identity:

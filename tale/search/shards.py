@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
+from omegaconf import DictConfig, OmegaConf
 
 from tale.config import SearchRecipe
 from tale.data.question import Question
 from tale.errors import UserError
-from tale.folder import finished, held, read_run
-from tale.recipes import to_yaml
+from tale.folder import RECIPE, finished, held, read_run
+from tale.recipes import read_yaml, to_yaml
 from tale.records import Record, each_record, write_records
 from tale.runs import finish_run, start_run
 
@@ -115,9 +115,9 @@ def _finished(folder: Path) -> bool:
 
 def _check_settings(recipe: SearchRecipe, folders: Sequence[Path]) -> Any:
     """The model of the parts, whose settings are the recipe's."""
-    wanted = _settings(to_yaml(recipe), folders[0])
+    wanted = _settings(OmegaConf.create(to_yaml(recipe)), folders[0])
     for folder in folders:
-        made = _settings((folder / "recipe.yaml").read_text(encoding="utf-8"), folder)
+        made = _settings(read_yaml(folder / RECIPE), folder)
         for key in sorted({*wanted, *made}):
             if wanted.get(key) != made.get(key):
                 raise UserError(
@@ -127,10 +127,12 @@ def _check_settings(recipe: SearchRecipe, folders: Sequence[Path]) -> Any:
     return wanted["run.base"]
 
 
-def _settings(recipe: str, folder: Path) -> dict[str, Any]:
+def _settings(recipe: DictConfig, folder: Path) -> dict[str, Any]:
     """A recipe's settings by their dotted keys, and the model and code of the run in `folder`."""
     run = read_run(folder)
-    return _flat(yaml.safe_load(recipe)) | {f"run.{name}": run.get(name) for name in ("base", "code")}
+    return _flat(OmegaConf.to_container(recipe, resolve=False)) | {
+        f"run.{name}": run.get(name) for name in ("base", "code")
+    }
 
 
 def _flat(section: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -20,10 +20,11 @@ def address(url: str) -> str:
     return re.sub(VARIABLE, lambda name: quote(_value(name.group()), safe=""), url)
 
 
-def held(url: str) -> list[str]:
-    """What a url takes from the environment, as it is and as it is sent: not to be shown."""
-    values = [os.environ.get(name[1:], "") for name in re.findall(VARIABLE, url)]
-    return [text for value in values for text in (value, quote(value, safe="")) if text]
+def held(config: EndpointConfig) -> list[str]:
+    """What key and url take from the environment, as it is and percent-encoded: not to be shown."""
+    names = [f"${config.key}", *re.findall(VARIABLE, config.url or "")]
+    values = [os.environ.get(name[1:], "").strip() for name in names]
+    return [text for value in values for text in (value, quote(value), quote(value, safe="")) if text]
 
 
 def check_environment(config: EndpointConfig) -> None:

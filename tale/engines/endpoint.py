@@ -262,7 +262,7 @@ class EndpointEngine:
     def _said(self, words: object) -> str:
         """A server's words on one line, shortened, without the key: some echo it."""
         text = " ".join(str(words).split())
-        for secret in filter(None, [_key(self.config), *held(self.config.url or "")]):
+        for secret in held(self.config):
             text = text.replace(secret, "<key>")
         return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
 

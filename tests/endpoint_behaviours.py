@@ -6,6 +6,7 @@ seconds and its memory. Tests run the search itself.
 
 from __future__ import annotations
 
+import atexit
 import gzip
 import json
 import os
@@ -15,7 +16,9 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
+import traceback
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -159,6 +162,7 @@ def coded(status: int, **error: Any) -> Reply:
 AZURE = coded(400, code="content_filter", innererror={"code": "ResponsibleAIPolicyViolation"})
 LONG = "This model's maximum context length is 4096 tokens. However, you requested {} tokens."
 NO_COUNT = "no usage figures to count with, set engine.endpoint.tokenizer: "
+LIMIT = 60  # seconds of a whole command
 NONE = "the reply is no chat completion"
 FOUR = r", and so for every question \(4\)"
 
@@ -260,6 +264,7 @@ def arguments(url: str, folder: Path) -> list[str]:
 
 def each_command(lines: Iterable[str]) -> None:
     """Run each command of a list in a fork, which has all modules; print how it ended, its seconds and its memory."""
+    import tale.engines.client  # noqa: F401  what the engine imports when it is first asked, too
     from tale.cli import run
     from tale.config import SearchRecipe
     from tale.search.run import run_search
@@ -272,11 +277,26 @@ def each_command(lines: Iterable[str]) -> None:
             sys.argv[1:] = given
             os.dup2(os.open(output, os.O_CREAT | os.O_WRONLY | os.O_TRUNC), 1)
             os.dup2(1, 2)
-            run(SearchRecipe, run_search, "")
-            sys.exit(0)
+            end(lambda: run(SearchRecipe, run_search, ""))
         _, status, usage = os.wait4(child, 0)
         ended = os.waitstatus_to_exitcode(status), time.monotonic() - began, usage.ru_maxrss / 1024
         print(json.dumps(ended), flush=True)
+
+
+def end(command: Callable[[], None]) -> None:
+    """Run a command and end as an interpreter does, but for taking down all modules, which takes longer than it all."""
+    code: object = 0
+    try:
+        command()
+    except SystemExit as error:
+        code = error.code
+    except BaseException:
+        traceback.print_exc()
+        code = 1
+    threading._shutdown()
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    os._exit(int(code or 0))
 
 
 def main(names: list[str]) -> int:
@@ -291,7 +311,9 @@ def main(names: list[str]) -> int:
             ends, texts, calls = [], [], []
             for script in (expected.script, healthy):
                 server.script, before = script, len(server.calls)
-                print(json.dumps([arguments(server.url, folder), f"{folder}/out", 20]), file=runner.stdin, flush=True)
+                print(
+                    json.dumps([arguments(server.url, folder), f"{folder}/out", LIMIT]), file=runner.stdin, flush=True
+                )
                 ends.append(json.loads(runner.stdout.readline()))
                 texts.append((folder / "out").read_text())
                 calls.append(len(server.calls) - before)

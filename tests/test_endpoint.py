@@ -502,6 +502,93 @@ def test_a_tokenizer_counts_reasoning_that_the_server_has_cut_off_the_answer(nam
         assert asked(engine, Request("ab")) == [Completion("7", 7, "stop", 21, reasoning_tokens=5)]
 
 
+def test_half_a_character_is_replaced_and_stays_so_in_the_journal(tmp_path: Path) -> None:
+    with served(answer("\ud83d\ude00 \ud83d 7 \ude00", usage=used(5, 2))) as (engine, endpoint):
+        for _ in range(2):
+            journaled = JournaledEngine(engine, tmp_path / "journal.jsonl", {})
+            assert [c.text for c in asked(journaled, Request("a"))] == ["\U0001f600 \ufffd 7 \ufffd"]
+            journaled.close()
+    assert len(endpoint.calls) == 1
+
+
+def test_content_in_parts_is_its_text_and_its_thinking_is_reasoning(chat: Chat) -> None:
+    """Ids are bytes: 7 of reasoning, 3 of text, and the end."""
+    parts = [{"type": "thinking", "thinking": [{"type": "text", "text": "2"}, {"type": "text", "text": " + 5 ="}]}]
+    parts += [{"type": "text", "text": "[7"}, {"type": "text", "text": "]"}]
+    with served(answer(parts), chat=chat) as (engine, _):
+        assert asked(engine, Request("ab")) == [Completion("[7]", 11, "stop", 21, reasoning_tokens=7)]
+
+
+@pytest.mark.parametrize("text", ["", None])
+def test_an_answer_that_stands_in_its_reasoning_alone_is_all_reasoning(
+    text: str | None, chat: Chat, capsys: pytest.CaptureFixture[str]
+) -> None:
+    reply = answer(text, reasoning="So 7", usage=used(21, 9))
+    with served(reply) as (engine, endpoint), served(reply, chat=chat) as (counting, _):
+        assert asked(engine, Request("ab")) == [Completion("", 9, "stop", 21, reasoning_tokens=9)]
+        assert asked(counting, Request("ab")) == [Completion("", 5, "stop", 21, reasoning_tokens=5)]
+    assert capsys.readouterr().out.startswith(f"{endpoint.url}: 1 of 1 answers stand in the reasoning alone")
+
+
+def test_prompts_that_the_servers_context_does_not_hold_are_not_sent(chat: Chat) -> None:
+    """21 ids of the prompt and 12 of the answer, or one more."""
+    with served(FINE, chat=chat, context=33) as (engine, endpoint):
+        fits, not_so = asked(engine, Request("ab"), Request("abc"))
+    assert (fits.finish, not_so.error) == (
+        "stop",
+        "too long: prompt and answer (sampling.max_tokens) need 34 tokens, the model has 33",
+    )
+    assert len(endpoint.calls) == 1
+
+
+def test_questions_that_are_refused_in_different_ways_are_no_fault_of_the_call() -> None:
+    with served([refusal(400, "no"), refusal(413, "large")]) as (engine, _):
+        assert [c.error for c in asked(engine, *map(Request, "ab"))] == ["status 400 (no)", "status 413 (large)"]
+
+
+def test_no_more_than_a_few_questions_are_asked_where_each_is_refused() -> None:
+    with served(lambda _, number: refusal(400, f"request {number}: no")) as (engine, endpoint):
+        error = error_of(engine, *(Request(str(i)) for i in range(20)))
+    assert error == f"{endpoint.url}: status 400 (request 4: no), and so for every question (5){ON}"
+    assert len(endpoint.calls) == 5
+
+
+def test_an_answer_under_way_decides_whether_the_refused_were_at_fault() -> None:
+    """Five are refused while the first still thinks; when it answers the others are asked."""
+    refused = threading.Barrier(2)
+
+    def script(call: dict, _: int) -> Reply:
+        if prompt_of(call) == "0":
+            refused.wait(5)
+            return FINE
+        if prompt_of(call) == "5":
+            refused.wait(5)
+        return refusal(400, "no") if prompt_of(call) in "12345" else FINE
+
+    with served(script, concurrency=2) as (engine, _):
+        finishes = [c.finish for c in asked(engine, *(Request(str(i)) for i in range(8)))]
+    assert finishes == ["stop", *["error"] * 5, "stop", "stop"]
+
+
+def test_what_a_server_forbids_is_left_out_from_then_on_and_said_once(capsys: pytest.CaptureFixture[str]) -> None:
+    def script(call: dict, _: int) -> Reply:
+        return refusal(422, "Extra inputs are not permitted: seed") if "seed" in call else FINE
+
+    with served(script) as (engine, endpoint):
+        assert len(asked(engine, *map(Request, "abc"))) == 3
+    assert ["seed" in call for call in endpoint.calls] == [True, False, False, False]
+    assert capsys.readouterr().out == f"{endpoint.url}: refuses seed, which is left out: the server's default applies\n"
+
+
+def test_prompt_and_key_do_not_follow_a_redirect_to_another_server() -> None:
+    with ScriptedEndpoint(lambda *_: FINE) as other:
+        elsewhere = Reply("", 307, {"Location": f"{other.url}/chat/completions"})
+        with served(elsewhere) as (engine, endpoint):
+            error = error_of(engine, Request("a"))
+    assert error.startswith(f"{endpoint.url}: it redirects to {other.url}/chat/completions, which gets no prompts;")
+    assert other.calls == []
+
+
 # --- Grouped ---------------------------------------------------------------------------------------------------------
 
 SAMPLES = [Request("ab", 2), Request("c", 0), Request("ab", 5), Request("ab", 0)]

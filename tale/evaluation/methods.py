@@ -189,7 +189,8 @@ def _graded(question: Question, completion: Completion) -> dict[str, Any]:
     if question.kind == "text":
         scored = bleu.score(completion.text, question.gold, completion.truncated)
         return {"correct": None, "reference": question.gold, **asdict(scored)}
-    return asdict(grade(completion.text, question, completion.truncated))
+    via = {"via": "reasoning"} if completion.reasoned_alone else {}
+    return asdict(grade(completion.text, question, completion.truncated)) | via
 
 
 def check_methods(methods: Sequence[MethodConfig], questions: Sequence[Question], sampling: Sampling) -> None:

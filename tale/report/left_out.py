@@ -11,6 +11,8 @@ from tale.report.runs import EvaluationRun, Run, SearchRun, TrainRun
 
 COLUMNS = (Column("run", "run"), Column("what", "what"), Column("count", "how many", whole))
 
+ALONE = "answers in the reasoning alone, counted as wrong"
+
 
 def left_out_section(runs: Sequence[Run]) -> Section:
     """Questions without a target, records not trained on, answers cut off or not asked as meant, duplicates."""
@@ -27,8 +29,10 @@ def _left_out(run: Run) -> Iterator[tuple[str, int]]:
         records = run.records or []
         yield from _counted("questions without a target: {}", (r.reason for r in records if not r.target))
         yield from _not_answered("", [r.error for r in records if r.error])
-        answers = (a for r in records for attempt in r.attempts for a in attempt.answers)
-        cut = sum(a.finish not in ("stop", "error") for a in answers)
+        answers = [a for r in records for attempt in (r.vanilla, *r.attempts) for a in attempt.answers]
+        yield ALONE, sum(a.via == "reasoning" for a in answers)
+        budgeted = (a for r in records for attempt in r.attempts for a in attempt.answers)
+        cut = sum(a.finish not in ("stop", "error") for a in budgeted)
         yield "answers under a budget that were cut off, counted as wrong", cut
     if isinstance(run, TrainRun):
         for reason, count in run.identity.get("examples", {}).get("left_out", {}).items():
@@ -41,6 +45,7 @@ def _left_out(run: Run) -> Iterator[tuple[str, int]]:
             yield f"{method}: cut off", sum(r.finish not in ("stop", "error") for r in replies)
             how = "its last number" if replies[0].bleu is None else "the whole reply"
             yield f"{method}: read by {how}, without [[ ]]", sum(r.via == "fallback" for r in replies)
+            yield f"{method}: {ALONE}", sum(r.via == "reasoning" for r in replies)
             yield f"{method}: no answer to be read", sum(r.value is None for r in replies)
 
 

@@ -175,5 +175,5 @@ class _OneSearch:
 def answer(completion: Completion, question: Question) -> Answer:
     """A completion with its grade."""
     verdict = grade(completion.text, question, completion.truncated)
-    graded = verdict.correct, verdict.value, verdict.via
+    graded = verdict.correct, verdict.value, "reasoning" if completion.reasoned_alone else verdict.via
     return Answer(completion.text, completion.tokens, completion.finish, *graded, completion.error, completion.ids)

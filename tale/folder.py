@@ -52,7 +52,7 @@ class Examples(TypedDict, total=False):
 
 
 class RunFile(TypedDict, total=False):
-    """`run.json`; older ones have fewer keys. `outputs` are files with their hashes, None where there is none yet."""
+    """`run.json`; older ones have fewer keys. `outputs`, `inputs`: hashes by path, None where there is none yet."""
 
     kind: str
     command: str
@@ -67,6 +67,7 @@ class RunFile(TypedDict, total=False):
     machine: str
     packages: dict[str, str]
     recipe: str
+    inputs: dict[str, str]
     outputs: dict[str, str | None]
 
 

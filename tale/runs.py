@@ -12,7 +12,7 @@ import platform
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
@@ -57,13 +57,15 @@ def start_run(
     folder: Path | None = None,
     outputs: Sequence[str] = (),
     keep: bool = False,
+    reads: Iterable[str | Path] = (),
     scoring: str = "accuracy",
     **identity: Unpack[Identity],
 ) -> Path:
     """Forget the outputs of an earlier start, and write `recipe.yaml` and `run.json` into the folder, which is held.
 
     `outputs` are the files and folders that this run may come to. With `keep`, finished ones of before stay: they were
-    made by the same recipe. `scoring` is a key of `GRADERS`, `identity` says what the run uses.
+    made by the same recipe. `reads` are results of other runs that go into it, as the recipe names them. `scoring` is a
+    key of `GRADERS`, `identity` says what the run uses.
     """
     folder, resolved = folder or Path(recipe.output), to_yaml(recipe)
     before = read_run(folder).get("outputs", {}) if (folder / RUN).is_file() else {}
@@ -84,6 +86,7 @@ def start_run(
         "machine": f"{platform.system()} {platform.machine()}",
         "packages": {name: metadata.version(name) for name in PACKAGES},
         "recipe": digest(folder / RECIPE),
+        "inputs": {str(path): digest(Path(path)) for path in reads},
         "outputs": {name: stay.get(name) for name in outputs},
     }
     _write(folder, described)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tale.files import write_atomic
+from tale.folder import RUN, digest, held
 from tale.models.base import resolve
 from tale.reading import read_file
 from tale.recipes import load, to_yaml
@@ -38,10 +39,14 @@ class Stage:
 
 @dataclass(frozen=True)
 class Stamp:
-    """What a stage leaves in its folder: the key under which it was begun, and whether it came to its end."""
+    """What a stage leaves in its folder: the key under which it was begun, and the run with which it came to its end.
+
+    The run is known by the hash of its `run.json`: another one once the same command was given there with other
+    settings. Stamps of an earlier version say `true`.
+    """
 
     key: str
-    done: bool
+    done: str | bool = False
 
 
 def run_stages(stages: Sequence[Stage]) -> None:
@@ -50,18 +55,20 @@ def run_stages(stages: Sequence[Stage]) -> None:
     recipes = [load(stage.kind, [f"recipe={stage.recipe}", *stage.overrides]) for stage in stages]
     for number, (stage, recipe) in enumerate(zip(stages, recipes, strict=True), 1):
         keys[stage.recipe] = key = stage.key(recipe, keys)
-        stamp = Path(recipe.output) / STAMP
+        folder = Path(recipe.output)
+        stamp = folder / STAMP
         state = read_file(stamp, Stamp, "a stage's stamp", "delete it") if stamp.is_file() else None
         title = f"[{number}/{len(stages)}] {stage.recipe}"
-        if state == Stamp(key, done=True):
+        if state and state.done and state == Stamp(key, digest(folder / RUN)):
             say(f"{title}: done before, in {recipe.output}")
             continue
         say(f"{title}: {stage.kind.__doc__.splitlines()[0]}")
         if state is None or state.key != key:
-            _forget(stamp.parent)
-            write_atomic(stamp, json.dumps(vars(Stamp(key, done=False))))
+            with held(folder):
+                _forget(folder)
+                write_atomic(stamp, json.dumps(vars(Stamp(key))))
         stage.run(recipe)
-        write_atomic(stamp, json.dumps(vars(Stamp(key, done=True))))
+        write_atomic(stamp, json.dumps(vars(Stamp(key, digest(folder / RUN)))))
 
 
 def _forget(folder: Path) -> None:

@@ -136,7 +136,7 @@ def test_a_disk_that_is_really_full(expected: bytes, tmp_path: Path) -> None:
     run_ = tmp_path / "disk" / "run"
     for name, file in (("journal", "journal"), ("records", "records")):
         assert said[name] == f"error: {run_}/{file}.jsonl: cannot be written (No space left on device). {NO_ROOM}\n"
-    assert said["readonly"] == f"error: {run_}/journal.jsonl: cannot be written (Read-only file system). {NO_ROOM}\n"
+    assert said["readonly"] == f"error: {run_}/records.jsonl: cannot be written (Read-only file system). {NO_ROOM}\n"
 
     journals = {name: (tmp_path / f"run.{name}" / "journal.jsonl").read_bytes() for name in codes if name != "readonly"}
     assert 5_000 < len(journals["journal"]) < 41_000

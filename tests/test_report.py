@@ -243,6 +243,16 @@ def test_where_what_it_took_is_not_known_the_page_says_why(
     assert f"TALE-PT-SFT of runs/eval: {reason}" in page(*given).text
 
 
+def test_a_training_that_made_another_adapter_since_is_not_the_evaluated_ones(runs: tuple[str, ...]) -> None:
+    evaluation, training = (json.loads(Path(run, "run.json").read_text()) for run in (runs[2], runs[1]))
+    made = training["outputs"]["adapter"]
+    for then, counted in ((made, True), ("0123456789abcdef", False)):
+        read = {"runs/sft/adapter": then}
+        Path(runs[2], "run.json").write_text(json.dumps(evaluation | {"inputs": read}))
+        said = "TALE-PT-SFT of runs/eval: its training, or the search that it was trained on, is not among the runs"
+        assert (said not in page(*runs).text) == counted
+
+
 def test_a_search_that_has_lost_its_journal_is_known_by_its_answers_alone(runs: tuple[str, ...]) -> None:
     Path("runs/search/journal.jsonl").unlink()
     seen = page(*runs, hourly=1)

@@ -124,6 +124,15 @@ def test_a_stage_that_is_done_is_not_run_again(stages: Callable[..., list[str]])
     assert stages() == []
 
 
+def test_a_stage_whose_folder_another_command_wrote_since_is_run_again(
+    stages: Callable[..., list[str]], tmp_path: Path
+) -> None:
+    stages()
+    start_run(load(TrainRecipe, ["recipe=tiny/sft", f"output={tmp_path / 'sft'}", "data.records=[others]"]))
+    assert stages() == ["sft", "resumed"]
+    assert stages() == []
+
+
 def test_a_changed_stage_runs_anew_with_all_that_read_it(stages: Callable[..., list[str]]) -> None:
     stages()
     assert stages("sampling.max_tokens=17") == ["search", "sft"]

@@ -42,7 +42,7 @@ def analyse(recipe: AnalyseRecipe) -> None:
     """
     searches = _read(recipe.records)
     with hold(recipe) as folder:
-        start_run(recipe, outputs=OUTPUTS)
+        start_run(recipe, outputs=OUTPUTS, reads=recipe.records)
         if grids := [search for search in searches if search.strategy == "grid"]:
             _elasticity(grids, folder)
         if halved := [search for search in searches if search.strategy != "grid"]:

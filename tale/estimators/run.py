@@ -34,7 +34,8 @@ def run_estimate(recipe: EstimateRecipe) -> list[Score]:
     asked = [found for file in recipe.replies for found in replied(Path(file), questions, card.budget_line).items()]
     with hold(recipe) as folder:
         counted = {"train": stars, "held_out": len(held_out)}
-        start_run(recipe, outputs=(*trained, "scores.csv", "scores.json"), examples=counted)
+        reads = (*recipe.train, *recipe.grid, *recipe.searched, *recipe.replies)
+        start_run(recipe, None, (*trained, "scores.csv", "scores.json"), reads=reads, examples=counted)
         for name, estimator in trained.items():
             save_estimator(estimator, card, folder / name)
         rows = _scored(recipe, trained, held_out, asked)

@@ -62,7 +62,9 @@ def evaluate(recipe: EvaluateRecipe) -> list[Row]:
         answering = deque(zip(adapters, engines(recipe.engine, base, folder, adapters), strict=True))
         counted = {"asked": len(questions), "duplicates": dropped}
         drawing = f"{scored_by}_tokens.png"
-        start_run(recipe, None, (*OUTPUTS, drawing), scoring=scored_by, base=base.identity, questions=counted)
+        reads = {path for m in recipe.methods for path in (m.adapter, m.records, m.estimator) if path}
+        described = {"scoring": scored_by, "base": base.identity, "questions": counted}
+        start_run(recipe, None, (*OUTPUTS, drawing), reads=sorted(reads), **described)
         estimates: dict[str, list[Estimate]] = {}
         while asking:
             place, engine = asking.popleft()

@@ -10,6 +10,7 @@ from tale.files import new_folder
 from tale.folder import LOCK, held
 from tale.models.adapters import check_adapter
 from tale.models.base import resolve
+from tale.runs import start_run
 from tale.text import say
 
 
@@ -29,6 +30,7 @@ def merge(recipe: MergeRecipe) -> Path:
             raise UserError(f"output: {into} exists; give a new folder")
         model, tokenizer = base.merged(adapter), base.chat().tokenizer
         with new_folder(into) as draft:
+            start_run(recipe, draft, reads=[recipe.adapter], base=base.identity)
             model.save_pretrained(draft)
             tokenizer.save_pretrained(draft)
             (into / LOCK).unlink()  # an empty folder is replaced, not one that another process has begun to write

@@ -70,6 +70,12 @@ class Run:
         """Where a path of the recipe is now, seen from this folder, which the run knew as `output`."""
         return Path(os.path.normpath(self.folder.absolute() / os.path.relpath(path, output)))
 
+    def made(self, path: str, output: str, by: Run) -> bool:
+        """Whether the run `by` has made what stood at a path of this run's recipe, and not another thing since."""
+        place, then = self.place(path, output), self.identity.get("inputs", {}).get(path)
+        now = by.identity.get("outputs", {}).get(place.name)
+        return place.parent == by.folder.absolute() and (then == now or None in (then, now))
+
 
 @dataclass(frozen=True)
 class SearchRun(Run):
@@ -102,8 +108,9 @@ class TrainRun(Run):
 
     def searches(self, runs: Iterable[Run]) -> list[SearchRun]:
         """The searches, of those given, that it was trained on."""
-        places = {self.place(path, self.recipe.output).parent for path in self.recipe.data.records}
-        return [run for run in runs if isinstance(run, SearchRun) and run.folder.absolute() in places]
+        read, output = self.recipe.data.records, self.recipe.output
+        searches = [run for run in runs if isinstance(run, SearchRun)]
+        return [run for run in searches if any(self.made(path, output, run) for path in read)]
 
 
 @dataclass(frozen=True)
@@ -139,8 +146,8 @@ class EvaluationRun(Run):
 
     def training(self, method: MethodConfig, runs: Iterable[Run]) -> TrainRun | None:
         """The training, of those given, that made the method's adapter."""
-        place = self.place(method.adapter, self.recipe.output).parent if method.adapter else None
-        return next((run for run in runs if isinstance(run, TrainRun) and run.folder.absolute() == place), None)
+        made = lambda run: method.adapter and self.made(method.adapter, self.recipe.output, run)  # noqa: E731
+        return next((run for run in runs if isinstance(run, TrainRun) and made(run)), None)
 
 
 @dataclass(frozen=True)

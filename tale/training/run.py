@@ -54,7 +54,9 @@ def train(recipe: TrainRecipe) -> Path | None:
             if not start:
                 _forget(output)
             counted = {"train": len(data.train), "left_out": dict(data.left_out), "tokenised_anew": data.tokenised_anew}
-            start_run(recipe, outputs=("adapter",), keep=start is not None, base=base.identity, examples=counted)
+            reads = [*recipe.data.records, *filter(None, [recipe.lora.start])]
+            described = {"base": base.identity, "examples": counted}
+            start_run(recipe, None, ("adapter",), keep=start is not None, reads=reads, **described)
         # Not before: the logger makes files. It hides what was logged from here on before a resumed run was cut off.
         logger = TensorBoardLogger(output.parent, name=output.name, version="", purge_step=checkpoint.step_of(start))
         fabric.loggers.append(logger)

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import pytest
 from scripted_search import QUESTIONS, Drawing, call_of, run
-from transformers import AutoModelForCausalLM
 
 from tale.cli import guarded
 from tale.config import SearchRecipe
@@ -21,6 +20,7 @@ from tale.engines import Sampling
 from tale.errors import UserError
 from tale.files import AppendedJsonl, write_atomic, write_jsonl_atomic
 from tale.folder import held
+from tale.models.base import BaseModel
 from tale.recipes import load
 from tale.records import write_records
 from tale.search.loop import search
@@ -187,9 +187,7 @@ def test_an_error_of_what_makes_the_rows_is_not_taken_for_one_of_the_disk(tmp_pa
 @pytest.fixture
 def unloaded(tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable:
     """`unloaded(output)` searches there, and no weights may be loaded; its one line of error."""
-    monkeypatch.setattr(
-        AutoModelForCausalLM, "from_pretrained", lambda *_, **__: pytest.fail("a model was loaded before the folder")
-    )
+    monkeypatch.setattr(BaseModel, "load", lambda *_, **__: pytest.fail("a model was loaded before the folder"))
 
     def call(output: Path, *given: str) -> str:
         recipe = load(
@@ -278,7 +276,7 @@ def test_half_a_line_stands_until_the_next_is_written(tmp_path: Path) -> None:
     journal = tmp_path / "journal.jsonl"
     journal.write_bytes(b'{"whole": 1}\n{half')
     file = AppendedJsonl(journal)
-    assert [row for _, row in file] == [{"whole": 1}]
+    assert [line for _, line in file] == [b'{"whole": 1}\n']
     assert journal.read_bytes() == b'{"whole": 1}\n{half'
     assert file.read(file.append({"next": 2})) == {"next": 2}
     assert journal.read_bytes() == b'{"whole": 1}\n{"next": 2}\n'

@@ -22,7 +22,7 @@ from tale.estimators.saved import load_estimator
 from tale.evaluation.methods import read_replies
 from tale.files import new_folder
 from tale.folder import check_output, digest, finished, held
-from tale.models.lora import read_card
+from tale.models.adapters import read_card
 from tale.models.merge import merge
 from tale.recipes import load
 from tale.records import read_records, write_records

@@ -278,5 +278,5 @@ def test_half_a_line_stands_until_the_next_is_written(tmp_path: Path) -> None:
     file = AppendedJsonl(journal)
     assert [line for _, line in file] == [b'{"whole": 1}\n']
     assert journal.read_bytes() == b'{"whole": 1}\n{half'
-    assert file.read(file.append({"next": 2})) == {"next": 2}
+    assert file.read(file.append({"next": 2})) == b'{"next": 2}\n'
     assert journal.read_bytes() == b'{"whole": 1}\n{"next": 2}\n'

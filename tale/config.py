@@ -12,20 +12,22 @@ LARGEST = 2**31 - 1  # what every library takes as an integer, and more than any
 
 @dataclass(frozen=True)
 class Bounds:
-    """Where a number lies: from `least` to `most`, or strictly `above` and `below`. NaN lies nowhere."""
+    """Where a number lies: from `least` to `most`, or strictly `above` and `below`, or `at`. NaN lies nowhere."""
 
     least: float = -math.inf
     above: float = -math.inf
     below: float = math.inf
     most: float = LARGEST
+    at: float | None = None
 
     def hold(self, value: float) -> bool:
         """Whether the number lies there."""
-        return self.least <= value <= self.most and self.above < value < self.below
+        return value == self.at or (self.least <= value <= self.most and self.above < value < self.below)
 
     def __str__(self) -> str:
         words = {"at least": self.least, "above": self.above, "below": self.below, "at most": self.most}
-        return ", ".join(f"{word} {bound}" for word, bound in words.items() if math.isfinite(bound))
+        lies = ", ".join(f"{word} {bound}" for word, bound in words.items() if math.isfinite(bound))
+        return lies if self.at is None else f"{self.at}, or {lies}"
 
 
 def opt(
@@ -122,7 +124,7 @@ class BenchmarkConfig:
 @dataclass
 class SamplingConfig:
     max_tokens: int = opt("longest completion; one that reaches it is cut off", 512, least=1)
-    temperature: float = opt("0: greedy decoding", 0.0, least=0)
+    temperature: float = opt("0: greedy decoding", 0.0, at=0, least=0.01)
     seed: int = seed_of("of sampling at a temperature above 0 (A.3: 1024)", 1024)
 
 

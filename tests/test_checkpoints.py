@@ -19,7 +19,7 @@ from tale.errors import UserError
 from tale.models.base import resolve
 from tale.models.modules import CausalLMModule
 from tale.records import write_records
-from tale.training.checkpoint import _hash, check, load, newest, read
+from tale.training.checkpoint import _hash, check, clear, load, newest, read
 from tale.training.checkpoint import trained as trained_parameters
 from tale.training.loop import learning_rate_factor
 from tale.training.run import build, train
@@ -172,3 +172,14 @@ def test_the_newest_is_of_the_highest_step_and_what_is_of_no_step_is_passed_over
     for name in ("step-999999", "step-1000000", "step-best"):
         (tmp_path / f"{name}.ckpt").touch()
     assert newest(tmp_path) == tmp_path / "step-1000000.ckpt"
+
+
+def test_a_file_where_checkpoints_are_to_be_is_found_before_training_and_a_folder_for_one_is_removed(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "run" / "step-000002.ckpt").mkdir(parents=True)
+    clear(tmp_path / "run")
+    assert list((tmp_path / "run").iterdir()) == []
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"file: cannot be written .File exists"):
+        clear(tmp_path / "file")

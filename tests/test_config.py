@@ -424,7 +424,11 @@ def test_the_last_of_two_equal_keys_counts() -> None:
         (TrainRecipe, ["recipe=tiny/sft", "optim.decay=cosin"], "optim.decay=cosin: one of cosine, linear, constant"),
         (TrainRecipe, ["recipe=tiny/sft", "train.batch_size=0"], "train.batch_size=0: must be at least 1"),
         (TrainRecipe, ["recipe=tiny/sft", "data.validation=1.5"], "data.validation=1.5: must be at least 0, below 1"),
-        (SearchRecipe, ["recipe=tiny/search", "sampling.temperature=.nan"], "sampling.temperature=nan: must be at lea"),
+        (
+            SearchRecipe,
+            ["recipe=tiny/search", "sampling.temperature=.nan"],
+            "sampling.temperature=nan: must be 0, or at least 0.01",
+        ),
         (
             SearchRecipe,
             ["recipe=tiny/search", "budget_line=Be brief"],
@@ -506,7 +510,7 @@ NO_NUMBER_OF = {
         "benchmark.held_out": ["0", "1", ".nan"],
         "benchmark.seed": ["-1"],
         "sampling.seed": ["-1"],
-        "sampling.temperature": [".inf", ".nan"],
+        "sampling.temperature": [".inf", ".nan", "-1", "0.001"],
         "sampling.max_tokens": ["1" + "0" * 400],
         "engine.prefix_cache": [".nan"],
         "engine.vllm.memory": ["0"],

@@ -20,7 +20,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from tale.config import TrainRecipe
 from tale.data.datamodule import TaleDataModule
 from tale.errors import UserError
-from tale.files import write_atomic
+from tale.files import explained, remove, write_atomic
 from tale.models.modules import CausalLMModule
 from tale.models.optimizers import make_optimizer
 from tale.models.tensors import difference
@@ -140,9 +140,15 @@ def check(file: Path, identity: dict[str, str]) -> None:
 
 
 def clear(folder: Path) -> None:
-    """Forget an earlier run's checkpoints, when a run starts anew in its folder."""
-    for file in [*_all(folder), *_drafts(folder)]:
-        file.unlink()
+    """Forget an earlier run's checkpoints, when a run starts anew in its folder, which is made.
+
+    Raises:
+        UserError: it cannot be.
+    """
+    with explained(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        for file in [*_all(folder), *_drafts(folder)]:
+            remove(file)
 
 
 def read(file: Path) -> dict[str, Any]:

@@ -147,6 +147,17 @@ def test_in_a_process_of_its_own_too(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_chat_template_that_raises_is_refused_in_its_own_words(
+    refused: Refusal, tiny_model_folder: Path, tmp_path: Path, records: Path
+) -> None:
+    shutil.copytree(tiny_model_folder, tmp_path / "raising")
+    (tmp_path / "raising" / "chat_template.jinja").write_text("{{ raise_exception('system message needed') }}")
+    for script, *given in (("search", "recipe=tiny/search"), ("train", "recipe=tiny/sft", f"data.records=[{records}]")):
+        message = refused(script, *given, "model.source=raising", "output=o")
+        says(r"^model\.template=chat: .* raises TemplateError \(system message needed\)", message)
+    assert not (tmp_path / "o").exists()
+
+
 # --- Data -----------------------------------------------------------------------------------------------------------
 
 

@@ -77,7 +77,7 @@ def test_a_reply_takes_no_more_memory_than_it_may(reply: Reply) -> None:
     with ScriptedEndpoint(lambda *_: reply) as server:
         engine = EndpointEngine("m", EndpointConfig(server.url, retries=0), 1)
         tracemalloc.start()
-        with pytest.raises(UserError, match="larger than 16 MB"):
+        with pytest.raises(UserError, match="larger than 8 MB"):
             list(engine.generate([Request("a")], GREEDY))
         most = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()

@@ -13,7 +13,7 @@ from openai import DefaultAsyncHttpxClient
 
 from tale.engines.reply import NoCompletionError, Reply, status_inside
 
-MOST = 16 * 2**20  # bytes of a reply, unpacked: a hundred times the longest answer there is
+MOST, STEP = 8 * 2**20, 2**18  # bytes of a reply, unpacked: a million tokens and more; and of it at once
 REDIRECTS = 5
 FRAMING = ("content-encoding", "content-length", "transfer-encoding")  # headers of the body as it was sent
 
@@ -83,9 +83,11 @@ async def _content(response: httpx2.Response) -> bytes:
     content = bytearray()
     try:
         async for chunk in response.aiter_raw():
-            content += unpack.decompress(chunk, MOST + 1 - len(content)) if unpack else chunk
-            if len(content) > MOST:
-                raise UselessReplyError(f"the reply is larger than {MOST >> 20} MB")
+            while chunk:
+                content += unpack.decompress(chunk, STEP) if unpack else chunk
+                chunk = unpack.unconsumed_tail if unpack else b""
+                if len(content) > MOST:
+                    raise UselessReplyError(f"the reply is larger than {MOST >> 20} MB")
     except zlib.error as error:
         raise UselessReplyError(f"the reply cannot be unpacked ({error})") from error
     finally:

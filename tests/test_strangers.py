@@ -106,7 +106,7 @@ def test_no_secret_is_kept_or_shown_and_no_name_is_more_than_a_name(
     train_run(adapter)
     settings = (f"methods[2].adapter={adapter}/adapter", "sampling.max_tokens=256")
     adapted = evaluation_run(FOLDER.format("adapted"), *settings, extra=TEXT, trained=EVIL)
-    runs = [str(Path(train).parent), str(Path(grid).parent), budgets, evaluated, analysis, adapter, str(adapted)]
+    runs = [str(Path(train).parent), budgets, evaluated, analysis, adapter, str(adapted)]
     page = report(given(ReportRecipe, listed("runs", *runs), "output=runs/report"))
 
     shown = "".join(capfd.readouterr())
@@ -128,7 +128,7 @@ def test_no_secret_is_kept_or_shown_and_no_name_is_more_than_a_name(
     assert "[/PT] $\\frac{$ </pre><script>alert(1)</script> \\x1b[2J" in taken.text
 
     tables = [file for file in kept if file.suffix == ".csv"]
-    assert len(tables) > 20
+    assert len(tables) > 15
     for file in tables:
         with file.open(newline="", encoding="utf-8") as lines:
             cells = [cell for row in csv.reader(lines) for cell in row]

@@ -38,7 +38,6 @@ from report import publish
 from transformers import GenerationConfig, set_seed
 
 from tale import prompts
-from tale.answers import grade
 from tale.chat import Chat
 from tale.cli import guarded
 from tale.config import EvaluateRecipe, MethodConfig, MethodKind, TrainRecipe
@@ -51,6 +50,7 @@ from tale.engines.base import More, nothing
 from tale.errors import UserError
 from tale.evaluation.methods import Reply, answer, label_of, read_replies
 from tale.evaluation.run import evaluate
+from tale.grading import grade
 from tale.models.base import BaseModel, resolve
 from tale.recipes import load
 from tale.records import Record

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from tale import prompts
-from tale.answers import read
 from tale.config import AskRecipe
 from tale.data.question import Question
 from tale.engines import Completion, Request, Sampling
 from tale.engines.transformers import TransformersEngine, find_device
 from tale.errors import UserError
+from tale.grading import read
 from tale.models.adapters import check_adapter
 from tale.models.base import resolve
 from tale.models.lora import load_adapter
@@ -33,6 +33,6 @@ def ask(recipe: AskRecipe) -> None:
 
 
 def _shown(name: str, completion: Completion) -> str:
-    value = read(completion.text, "number", brackets_only=completion.truncated).value
+    value = read(completion.text, "number", marked_only=completion.truncated).value
     cut = ", cut off" if completion.truncated else ""
     return f"── {name}: {completion.tokens} tokens{cut}, answer {value}\n{completion.text}\n"

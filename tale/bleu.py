@@ -1,6 +1,6 @@
 """BLEU of a reply against a reference text (Table 7), by sacrebleu, on the paper's scale of 0 to 1.
 
-As in `tale.answers`, only the completion is read, and the last `[[…]]` is its answer.
+As in `tale.grading`, only the completion is read, and the last `[[…]]` is its answer.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from sacrebleu.metrics import BLEU
 
-from tale.answers import Via
+from tale.grading import Via
 
 # Of a code block's fence, which belongs to no answer.
 _FENCE = re.compile(r"\A```\w*\n|\n?```\Z")
@@ -35,7 +35,7 @@ def score(reply: str, reference: str, truncated: bool) -> Scored:
     if value is None and truncated:
         return Scored(None, "none", 0.0)
     if value is None:
-        value, via = reply, "fallback"
+        value, via = reply, "whole-reply"
     value = _FENCE.sub("", value.strip())
     return Scored(value, via, sentence_bleu(value, reference))
 

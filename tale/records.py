@@ -18,8 +18,8 @@ from tale.reading import Count, Positive, read_lines
 
 @dataclass(frozen=True)
 class Answer:
-    """A graded completion. `via` says what decided its value: brackets, the last-number fallback, or nothing; or that
-    all of it is reasoning.
+    """A graded completion. `via` says what decided its value, a way of `tale.grading.reading`; or that all of it is
+    reasoning.
 
     With finish "error" there was no answer, and `error` says why. `ids` are the generated ids, the end-of-sequence id
     included; None from an endpoint, and in older records.

@@ -25,8 +25,8 @@ from tale.recipes import to_yaml
 from tale.secrets import veiled
 
 PACKAGES = ("lightning", "torch", "transformers", "peft", "bitsandbytes", "datasets", "omegaconf", "tensorboard")
-# By scoring: the source file that grades, and the library it asks.
-GRADERS = {"accuracy": ("answers.py", "math-verify"), "bleu": ("bleu.py", "sacrebleu")}
+# By scoring: the source that grades, a file or a folder, and the library it asks.
+GRADERS = {"accuracy": ("grading", "mpmath"), "bleu": ("bleu.py", "sacrebleu")}
 
 
 @contextmanager
@@ -132,8 +132,10 @@ def code_hash() -> str:
 
 def grading_hash(scoring: str = "accuracy") -> str:
     """Hash of what decides how good an answer is: the source that reads and compares it, and the library's version."""
-    file, library = GRADERS[scoring]
-    source = (Path(__file__).parent / file).read_bytes()
+    name, library = GRADERS[scoring]
+    place = Path(__file__).parent / name
+    files = sorted(place.rglob("*.py")) if place.is_dir() else [place]
+    source = b"".join(file.name.encode() + file.read_bytes() for file in files)
     return hashlib.sha256(source + metadata.version(library).encode()).hexdigest()[:16]
 
 

@@ -63,8 +63,8 @@ def test_both_are_sacrebleus() -> None:
         ("In the format [[answer]]: first a, so [[b\nc]]. Done.", "b\nc", "brackets"),
         ("[[return [[0]] + x[[1, 2]]]]", "return [[0]] + x[[1, 2]]", "brackets"),
         ("[[\n```python\nx = 1\n```\n]]", "x = 1", "brackets"),
-        ("```\nx[0]\n```", "x[0]", "fallback"),
-        ("a ] [[b", "a ] [[b", "fallback"),
+        ("```\nx[0]\n```", "x[0]", "whole-reply"),
+        ("a ] [[b", "a ] [[b", "whole-reply"),
         ("[[]]", "", "brackets"),
     ],
 )
@@ -120,7 +120,7 @@ def test_an_evaluation_has_bleu_in_place_of_accuracy(
     assert estimated.bleu == pytest.approx((BLEU + 0 + 1) / 3)
     bounds = (estimated.bleu_difference, estimated.bleu_difference_low, estimated.bleu_difference_high)
     assert bounds == pytest.approx(paired_difference([BLEU, 0, 1], [1, 1, 1]))
-    assert (estimated.output_tokens, estimated.in_format, estimated.graded_by_fallback) == (35, 1 / 3, 1 / 3)
+    assert (estimated.output_tokens, estimated.in_format, estimated.by_whole_reply) == (35, 1 / 3, 1 / 3)
     assert estimated.corpus_bleu == corpus_bleu([SAID, None, "one two three four"], [r["code"] for r in ROWS])
     for reply in read_replies(Path("runs/eval/replies.jsonl"))["TALE-EP"]:
         assert (reply.correct, reply.reference) == (None, ROWS[int(reply.question[-1])]["code"])

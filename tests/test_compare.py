@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -56,17 +57,18 @@ def test_the_same_seeds_are_the_same_decoding_however_they_are_given(run: Callab
     check_comparable([run("c", "seeds=[1,2]"), run("d", "seeds=[2,1]")])
 
 
-@pytest.mark.parametrize("changed", ["source", "math-verify"])
+@pytest.mark.parametrize("changed", ["source", "mpmath"])
 def test_another_grading_is_refused(
     run: Callable[..., Path], changed: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     a = run("a")
     if changed == "source":
-        (tmp_path / "tale").mkdir()
-        (tmp_path / "tale" / "answers.py").write_text(Path(runs.__file__).with_name("answers.py").read_text() + "#\n")
+        shutil.copytree(Path(runs.__file__).with_name("grading"), tmp_path / "tale" / "grading")
+        with (tmp_path / "tale" / "grading" / "numbers.py").open("a") as file:
+            file.write("#\n")
         monkeypatch.setattr(runs, "__file__", str(tmp_path / "tale" / "runs.py"))
     else:
-        monkeypatch.setattr(runs.metadata, "version", lambda name: "9.9" if name == "math-verify" else "1")
+        monkeypatch.setattr(runs.metadata, "version", lambda name: "9.9" if name == "mpmath" else "1")
     b = run("b")
     with pytest.raises(UserError, match=rf"^{a} has grading=\w{{16}}, {b} has grading=\w{{16}}: not to be compared"):
         check_comparable([a, b])

@@ -248,7 +248,7 @@ def test_tokens_are_a_mean_over_all_samples_the_wrong_and_the_cut_off_included()
 def test_cut_off_in_format_and_fallback_shares_are_counted() -> None:
     """q/0 and q/2 have brackets; q/1 is read by its last number; q/3 is cut off, so its 7 does not count."""
     (row,) = summary({"Vanilla CoT": answered("vanilla")[0]})
-    assert (row.truncated, row.in_format, row.graded_by_fallback) == (0.25, 0.5, 0.25)
+    assert (row.truncated, row.in_format, row.by_number) == (0.25, 0.5, 0.25)
 
 
 def test_expense_prices_all_input_and_output_in_hundred_thousandths_of_a_dollar() -> None:

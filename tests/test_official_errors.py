@@ -15,7 +15,6 @@ from scripted import GREEDY, ScriptedEngine, questions, right, said, wrong
 from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedTokenizerFast
 
 from tale import prompts
-from tale.answers import grade
 from tale.chat import Chat
 from tale.config import LossConfig, MethodConfig, MethodKind, OptimConfig, PriceConfig
 from tale.data.benchmarks import load
@@ -27,6 +26,7 @@ from tale.engines.base import More, nothing
 from tale.engines.transformers import TransformersEngine
 from tale.evaluation.methods import answer
 from tale.evaluation.summary import summarise
+from tale.grading import grade
 from tale.models.modules import SFTModule
 from tale.records import Answer, Attempt, Record, write_records
 from tale.search.loop import search

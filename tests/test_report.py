@@ -515,7 +515,7 @@ def test_replies_of_an_earlier_start_with_other_methods_are_no_results() -> None
 def test_the_questions_of_untrained_contexts_have_a_table_of_their_own() -> None:
     run = evaluation_run()
     figures = {"accuracy": 0.5, "accuracy_low": 0.1, "accuracy_high": 0.9, "output_tokens": 7, "estimator_tokens": 0}
-    answers = {"truncated": 0, "in_format": 1, "graded_by_fallback": 0, "asked_without_budget": 0}
+    answers = {"truncated": 0, "in_format": 1, "asked_without_budget": 0}
     row = dict.fromkeys(Row.__dataclass_fields__) | {"method": "m", "questions": 3} | figures | answers
     (run / "summary_clean.json").write_text(json.dumps([row]))
     finish_run(run)

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from tale import prompts
-from tale.answers import number, read
 from tale.data.question import Question
 from tale.engines import Completion, Engine, Request, Sampling, complete
 from tale.estimators.base import Estimate
+from tale.grading import number, read
 
 
 @dataclass(frozen=True)
@@ -42,5 +42,5 @@ def estimate_of(reply: Completion) -> Estimate:
 
 def read_estimate(reply: str) -> Fraction | None:
     """β̂ from an estimator's reply, or None where it names no positive number."""
-    estimate = number(read(reply, "number").value or "")
+    estimate = number(read(reply, "number", what="budget").value or "")
     return estimate if estimate and estimate > 0 else None

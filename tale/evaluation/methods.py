@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from tale import bleu, prompts
-from tale.answers import grade
 from tale.config import MethodConfig, MethodKind
 from tale.data.question import Question
 from tale.engines import Completion, Engine, Request, Sampling, complete
@@ -19,6 +18,7 @@ from tale.estimators.base import Constant, Oracle
 from tale.estimators.saved import load_estimator
 from tale.estimators.zero_shot import ZeroShot
 from tale.folder import check_output
+from tale.grading import grade
 from tale.reading import Count, Positive, Share, read_lines
 from tale.records import Record, each_record, read_records
 

@@ -12,6 +12,7 @@ from tale.config import PriceConfig
 from tale.costs import dollars
 from tale.evaluation.methods import Reply, count_seeds
 from tale.evaluation.seeds import by_question, spread
+from tale.grading import UNMARKED
 from tale.statistics import Paired, Verdict, bootstrapped, compared, mean_share, paired_difference
 from tale.tables import interval, show, shown
 
@@ -24,7 +25,8 @@ class Row:
     the reference itself; `tokens_ratio` also where the reference generated nothing. `not_answered` replies count as
     wrong and as no tokens. `expense` is in 10⁻⁵ dollars a sample, as in the paper, None where no price is given.
     `mcnemar_p` is of the difference in accuracy; `within_margin` says whether that is less than `margin` to the worse
-    (`tale.statistics`), and `questions_needed` how many questions would be enough to show it.
+    (`tale.statistics`), and `questions_needed` how many questions would be enough to show it. `in_format` is the share
+    of answers in `[[ ]]`, each `by_…` that of those read in another way (`tale.grading.reading`).
 
     Over open-ended questions there is no accuracy, nor what is derived from it: `bleu` is the mean of the sentences',
     from 0 to 1, and `corpus_bleu` that of all n-grams together.
@@ -49,7 +51,6 @@ class Row:
     tokens_ratio: float | None
     truncated: float
     in_format: float
-    graded_by_fallback: float
     asked_without_budget: int
     expense: float | None
     expense_difference: float | None = None
@@ -66,6 +67,11 @@ class Row:
     bleu_difference_low: float | None = None
     bleu_difference_high: float | None = None
     corpus_bleu: float | None = None
+    by_boxed: float | None = None
+    by_named: float | None = None
+    by_number: float | None = None
+    by_letter: float | None = None
+    by_whole_reply: float | None = None
     seeds: int | None = None
     accuracy_spread: float | None = None
     bleu_spread: float | None = None
@@ -82,6 +88,11 @@ class Row:
 
 # There with several seeds alone, or where a question could not be answered.
 RARE = ("seeds", "accuracy_spread", "bleu_spread", "output_tokens_spread", "not_answered")
+
+
+def field_of(way: str) -> str:
+    """The field of `Row` with the share of the answers that were read in this way, one of `UNMARKED`."""
+    return f"by_{way.replace('-', '_')}"
 
 
 def summarise(
@@ -106,7 +117,7 @@ def _alone(replies: list[Reply], prices: PriceConfig) -> Row:
         fmean(r.output_tokens for r in replies), fmean(r.estimator_tokens for r in replies), *nothing, None,
         truncated=fmean(r.finish == "length" for r in replies),
         in_format=fmean(r.via == "brackets" for r in replies),
-        graded_by_fallback=fmean(r.via == "fallback" for r in replies),
+        **{field_of(way): fmean(r.via == way for r in replies) for way in UNMARKED},
         asked_without_budget=sum(r.fallback is not None for r in replies),
         not_answered=sum(r.finish == "error" for r in replies) or None,
         expense=fmean(_expense(r, prices) for r in replies) if _priced(prices) else None,
@@ -185,9 +196,11 @@ def print_table(rows: Sequence[Row], title: str) -> None:
     within = next((f"within {100 * row.margin:g} points" for row in rows if row.margin), "within the margin")
     headings = ["method", "BLEU [95 %]", "corpus BLEU", "Δ to vanilla"] if scored else [
         "method", "accuracy % [95 %]", "Δ to vanilla", "McNemar p", within]  # fmt: skip
-    headings += ["output tokens", "of which estimator", "× vanilla", "cut off %", "[[ ]] %",
-                 "whole reply %" if scored else "last-number %", "no budget"]  # fmt: skip
-    more = {"expense 10⁻⁵ $": [shown(row.expense, 2) for row in rows]}
+    headings += ["output tokens", "of which estimator", "× vanilla", "cut off %", "[[ ]] %"]  # fmt: skip
+    shares = {way: [getattr(row, field_of(way)) for row in rows] for way in UNMARKED}
+    more = {f"{way} %": [shown(of, factor=100) for of in each] for way, each in shares.items() if any(each)}
+    more["no budget"] = [str(row.asked_without_budget) for row in rows]
+    more["expense 10⁻⁵ $"] = [shown(row.expense, 2) for row in rows]
     more["SD of seeds: BLEU" if scored else "SD of seeds: points"] = [
         shown(row.bleu_spread, 3) if scored else shown(row.accuracy_spread, factor=100) for row in rows]  # fmt: skip
     more["not answered"] = [shown(row.not_answered, 0) for row in rows]
@@ -205,8 +218,6 @@ def _cells(r: Row) -> list[str]:
         shown(r.tokens_ratio, 2),
         shown(r.truncated, factor=100),
         shown(r.in_format, factor=100),
-        shown(r.graded_by_fallback, factor=100),
-        str(r.asked_without_budget),
     ]
 
 

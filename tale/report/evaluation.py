@@ -11,7 +11,8 @@ from matplotlib.ticker import MaxNLocator
 from tale.evaluation.methods import Reply
 from tale.evaluation.plot import draw, front, literal
 from tale.evaluation.run import reference
-from tale.evaluation.summary import Row, summarise, tokens_of
+from tale.evaluation.summary import Row, field_of, summarise, tokens_of
+from tale.grading import UNMARKED
 from tale.report.blocks import (
     Block,
     Column,
@@ -63,7 +64,7 @@ ANSWERS = (
     Column("not_answered", "not answered", whole),
     Column("truncated", "cut off, %", percent),
     Column("in_format", "answer in [[ ]], %", percent),
-    Column("graded_by_fallback", "read without [[ ]], %", percent),
+    *(Column(field_of(way), f"read by {how}, %", percent) for way, how in UNMARKED.items()),
     Column("seconds", "engine's seconds a question", "{:.3g}".format),
 )
 
@@ -146,6 +147,7 @@ def _table(
     cells = [
         {
             **cells_of(row, *INTERVALS),
+            **{field_of(way): getattr(row, field_of(way)) or None for way in UNMARKED},
             "output_tokens": tokens.get(row.method, row.output_tokens),
             "estimator_tokens": row.estimator_tokens or None,
             "asked_without_budget": row.asked_without_budget or None,

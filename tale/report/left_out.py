@@ -6,9 +6,11 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from tale.evaluation.methods import count_seeds
+from tale.grading import UNMARKED
 from tale.report.blocks import Column, Section, Table, Text, whole
 from tale.report.runs import EvaluationRun, Run, SearchRun, TrainRun
 
+OTHERS = ("brackets", "reasoning", "none")
 COLUMNS = (Column("run", "run"), Column("what", "what"), Column("count", "how many", whole))
 
 ALONE = "answers in the reasoning alone, counted as wrong"
@@ -43,8 +45,8 @@ def _left_out(run: Run) -> Iterator[tuple[str, int]]:
             yield from _counted(f"{method}: asked as vanilla CoT, {{}}", (r.fallback for r in replies if r.fallback))
             yield from _not_answered(f"{method}: ", [r.error for r in replies if r.error])
             yield f"{method}: cut off", sum(r.finish not in ("stop", "error") for r in replies)
-            how = "its last number" if replies[0].bleu is None else "the whole reply"
-            yield f"{method}: read by {how}, without [[ ]]", sum(r.via == "fallback" for r in replies)
+            ways = (UNMARKED.get(r.via, f"an earlier version's {r.via}") for r in replies if r.via not in OTHERS)
+            yield from _counted(f"{method}: read by {{}}, without [[ ]]", ways)
             yield f"{method}: {ALONE}", sum(r.via == "reasoning" for r in replies)
             yield f"{method}: no answer to be read", sum(r.value is None for r in replies)
 

@@ -13,9 +13,9 @@ from contextlib import closing
 from itertools import count, islice
 
 from tale import prompts
-from tale.answers import grade
 from tale.data.question import Question
 from tale.engines import Completion, Engine, Request, Sampling
+from tale.grading import grade
 from tale.records import Answer, Attempt, Record
 from tale.search.strategies import Search, greedy
 from tale.statistics import wilson

@@ -11,6 +11,7 @@ from typing import Any
 from tale.data.benchmarks import codesearchnet, empathetic_dialogues, gsm8k, gsm8k_zero, jsonl, mathbench, mbpp
 from tale.data.question import Question
 from tale.errors import UserError, nearest
+from tale.grading import incomparable
 from tale.reading import read_lines
 
 __all__ = ["NAMES", "load"]
@@ -46,12 +47,23 @@ def load(name: str, path: str | None, split: str, count: int | None = None, seed
     questions: list[Question] = []
     for where, row in rows:
         try:
-            questions.append(BENCHMARKS[name].question(row, f"{name}/{group}/{len(questions)}"))
+            questions.append(_gradable(BENCHMARKS[name].question(row, f"{name}/{group}/{len(questions)}")))
         except UserError as error:
             raise UserError(f"{where}: {error}") from error
     if not questions:
         raise UserError(f"{path or name}: no rows")
     return questions
+
+
+def _gradable(question: Question) -> Question:
+    """The question, if its gold can be compared with answers.
+
+    Raises:
+        UserError: it cannot; the caller adds file and line.
+    """
+    if question.kind != "text" and (reason := incomparable(question.gold, question.kind)):
+        raise UserError(f"gold answer {question.gold[:80]!r}: {reason}; write it plainly, or leave the row out")
+    return question
 
 
 def _problems(path: str | None, split: str, count: int | None, seed: int) -> list[Question]:

@@ -14,9 +14,9 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Any
 
-from tale.answers import number
 from tale.data.question import Language, Question
 from tale.errors import UserError
+from tale.grading import number
 
 LETTERS = "ABCDEFGH"
 

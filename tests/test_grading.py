@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import threading
 import time
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tale.answers import Reading, equal, grade, number, read
 from tale.data.benchmarks import NAMES, load
 from tale.data.benchmarks.mathbench import FILES
 from tale.data.question import Question
+from tale.errors import UserError
+from tale.grading import Reading, equal, grade, incomparable, number, read
 
 
 def question(gold: str, kind: str = "number", language: str = "en") -> Question:
@@ -72,7 +75,7 @@ def test_numbers_are_not_cut_at_their_comma() -> None:
     assert not correct("[[12]]", "12.5")
 
 
-def test_a_truncated_reply_is_read_by_brackets_only() -> None:
+def test_a_truncated_reply_is_read_by_marked_only() -> None:
     assert grade("First, 16 - 3 = 13, then 18", question("18"), truncated=True).via == "none"
     assert not grade("First, 16 - 3 = 13, then 18", question("18"), truncated=True).correct
     assert not grade("The answer is B", question("B", "choice"), truncated=True).correct
@@ -148,8 +151,8 @@ def test_number(text: str, value: Fraction | int) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        *["", "answer", "about 18", "5 to 6", "2 hours 30 minutes", "1,2,3", "12,34", "3:4", "1/0"],
-        *["5x", "2ab", "5x^2", "5 - 3", "x >= 3", "10²", "5!", "1e99999", "9" * 5000],
+        *["", "answer", "5 to 6", "3 and a half", "5 pm", "300 K", "三角形", "x = 2 or x = 3", "2 hours 30 minutes"],
+        *["1,2,3", "12,34", "3:4", "1/0", "5x", "2ab", "5x^2", "5 - 3", "x >= 3", "10²", "5!", "1e99999", "9" * 5000],
     ],
 )
 def test_no_number(text: str) -> None:
@@ -208,7 +211,9 @@ def test_every_way_to_write_a_decimal_is_the_same_number(digits: int, places: in
 @given(integers, st.integers(1, 10**9))
 def test_latex_and_plain_fractions_are_the_same_number(top: int, bottom: int) -> None:
     assert number(rf"\frac{{{top}}}{{{bottom}}}") == number(f"{top}/{bottom}") == Fraction(top, bottom)
-    assert read(rf"It is $\frac{{{top}}}{{{bottom}}}$ of it.", "number").value == f"{top}/{bottom}"
+    value = read(rf"It is $\frac{{{top}}}{{{bottom}}}$ of it.", "number").value
+    assert value is not None
+    assert number(value) == Fraction(top, bottom)
 
 
 @given(
@@ -217,70 +222,111 @@ def test_latex_and_plain_fractions_are_the_same_number(top: int, bottom: int) ->
 def test_no_reply_breaks_the_reader(reply: str, kind: str) -> None:
     whole, cut = (grade(reply, question("7", kind), truncated) for truncated in (False, True))
     assert (whole.value is None) == (whole.via == "none")
-    assert cut == whole if whole.via == "brackets" else cut.via == "none"
+    assert cut == whole if whole.via in ("brackets", "boxed") else cut.via == "none"
+
+
+@pytest.mark.parametrize(
+    ("reply", "value"),
+    [
+        ("He drives 60 miles in 1,450,000 seconds.", "1,450,000"),
+        ("so 16-3", "3"),
+        ("so 16 - 3", "3"),
+        ("so it is -3", "-3"),
+        ("so it is –3", "-3"),
+        ("所以一共是1，000个。", "1,000"),
+        ("That is 50% of them", "50%"),
+        ("It made $192 million in all", "192 million"),
+        ("一共3千元", "3千"),
+        ("The area is 24 cm^2.", "24"),
+        ("The area is 24 m²", "24"),
+        ("one of H2O and x1: none but 4", "4"),
+        ("Step 3\n1/2 of it", "1/2"),
+        ("18, I think.", "18"),
+        ("The answer is not 5, it is 6", "6"),
+    ],
+)
+def test_the_last_number_in_prose(reply: str, value: str) -> None:
+    assert read(reply, "number") == Reading(value, "number")
+    assert read(reply, "number", marked_only=True) == Reading(None, "none")
 
 
 @pytest.mark.parametrize(
     ("reply", "value"),
     [
         ("She makes 9 * 2 = $<<9*2=18>>18 every day.\n#### 18", "18"),
-        ("He drives 60 miles in 1,450,000 seconds.", "1,450,000"),
-        ("so 16-3", "3"),
-        ("so 16 - 3", "3"),
-        ("so it is -3", "-3"),
         ("答案是-3元。", "-3"),
-        ("所以一共是1，000个。", "1,000"),
-        ("That is 50% of them", "50%"),
-        ("It made $192 million in all", "192 million"),
-        ("The area is 24 cm^2.", "24"),
-        ("The area is 24 m²", "24"),
+        ("答：一共三千五百元，分3次", "3500"),
         ("The answer is...18", "18"),
-        ("one of H2O and x1: none but 4", "4"),
-        ("Step 3\n1/2 of it", "1/2"),
-        (r"thus \boxed{2\frac{1}{2}}", "2 1/2"),
-        ("18, I think.", "18"),
+        ("The answer is 5. No, wait: the answer is 8, not 9.", "8"),
+        ("The final answer is: $\\frac{1}{2}$ of 3", r"\frac{1}{2}"),
+        ("Answer: 2, 3 and 5.", "2, 3 and 5"),
+        ("The answer is 24, 8 of them red.", "24"),
+        ("The answer is x = 5, for 3 of them.", "x = 5"),
+        ("Answer: 3:45 pm, 2 hours later", "3:45 pm"),
+        ("The answer is May 4, 2021.", "May 4, 2021"),
+        ("The answer to the 2 questions is the number 7, not 8.", "7"),
+        ("The answer is Paris.\n1 of 3", "Paris"),
+        ("Answer: [[18", "18"),
     ],
 )
-def test_the_last_number_in_prose(reply: str, value: str) -> None:
-    assert read(reply, "number") == Reading(value, "fallback")
-    assert read(reply, "number", brackets_only=True) == Reading(None, "none")
+def test_what_is_named_as_the_answer(reply: str, value: str) -> None:
+    found = read(reply, "number")
+    assert found.via == "named"
+    assert found.value == value or number(found.value) == number(value) is not None
+    assert read(reply, "number", marked_only=True) == Reading(None, "none")
+
+
+@pytest.mark.parametrize(
+    ("reply", "value"),
+    [
+        (r"thus \boxed{2\frac{1}{2}}, not 3", r"2\frac{1}{2}"),
+        (r"\boxed{5}, no, \boxed{ 6 }. The answer is 7", "6"),
+        (r"\boxed{\text{\boxed{5}}}", r"\text{\boxed{5}}"),
+        (r"\boxed{5} and \boxed{6", "5"),
+        (r"\boxed{\{2, 3\}}", r"\{2, 3\}"),
+        (r"\boxed{}", ""),
+    ],
+)
+def test_the_last_box_decides_without_brackets_in_a_cut_off_reply_too(reply: str, value: str) -> None:
+    assert read(reply, "number") == read(reply, "number", marked_only=True) == Reading(value, "boxed")
+    assert read(f"{reply} [[1]]", "number") == Reading("1", "brackets")
 
 
 # --- Choices --------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("reply", "language", "letter"),
+    ("reply", "language", "letter", "via"),
     [
-        ("Choice: B", "en", "B"),
-        ("The answer is B", "en", "B"),
-        ("The correct answer is option (B), since A is too small.", "en", "B"),
-        ("Answer:\n\n**B) 12**", "en", "B"),
-        ("I compared all four.\n(B)", "en", "B"),
-        ("Thus **C**.", "en", "C"),
-        (r"Thus \boxed{\text{D}}", "en", "D"),
-        ("B", "en", "B"),
-        ("B. 12", "en", "B"),
-        ("Option A looks good. The answer is C.", "en", "C"),
-        ("Option C is right. Option A is wrong.", "en", "C"),
-        ("The answer is A because 3 < 4", "en", "A"),
-        ("(A) 3 (B) 4 (C) 5 (D) 6. The answer is B", "en", "B"),
-        ("所以答案是B", "zh", "B"),
-        ("答案：（C）", "zh", "C"),
-        ("综上，故选D。", "zh", "D"),
-        ("应该选择B，不选A", "zh", "B"),
-        ("The answer is A number of things", "en", None),
-        ("A good start is to add 3 and 4.", "en", None),
-        ("Choose As many as you like: I would.", "en", None),
-        ("**A key insight** is that both are even.", "en", None),
-        ("The answer is not A", "en", None),
-        ("Let us see. B. Then 4.\nNo idea.", "en", None),
-        ("所以答案是B", "en", None),
-        ("12", "en", None),
+        ("Choice: B", "en", "B", "named"),
+        ("The answer is B", "en", "B", "named"),
+        ("The correct answer is option (B), since A is too small.", "en", "B", "named"),
+        ("Answer:\n\n**B) 12**", "en", "B", "named"),
+        ("I compared all four.\n(B)", "en", "B", "letter"),
+        ("Thus **C**.", "en", "C", "letter"),
+        (r"Thus \boxed{D}", "en", "D", "boxed"),
+        ("B", "en", "B", "whole-reply"),
+        ("B. 12", "en", "B", "whole-reply"),
+        ("Option A looks good. The answer is C.", "en", "C", "named"),
+        ("Option C is right. Option A is wrong.", "en", "C", "named"),
+        ("The answer is A because 3 < 4", "en", "A", "named"),
+        ("(A) 3 (B) 4 (C) 5 (D) 6. The answer is B", "en", "B", "named"),
+        ("所以答案是B", "zh", "B", "named"),
+        ("答案：（C）", "zh", "C", "named"),
+        ("综上，故选D。", "zh", "D", "named"),
+        ("应该选择B，不选A", "zh", "B", "named"),
+        ("The answer is A number of things", "en", None, "none"),
+        ("A good start is to add 3 and 4.", "en", None, "none"),
+        ("Choose As many as you like: I would.", "en", None, "none"),
+        ("**A key insight** is that both are even.", "en", None, "none"),
+        ("The answer is not A", "en", None, "none"),
+        ("Let us see. B. Then 4.\nNo idea.", "en", None, "none"),
+        ("所以答案是B", "en", None, "none"),
+        ("12", "en", None, "none"),
     ],
 )
-def test_the_choice_in_prose(reply: str, language: str, letter: str | None) -> None:
-    assert read(reply, "choice", language) == Reading(letter, "fallback" if letter else "none")
+def test_the_choice_in_prose(reply: str, language: str, letter: str | None, via: str) -> None:
+    assert read(reply, "choice", language) == Reading(letter, via)
 
 
 @pytest.mark.parametrize(
@@ -297,6 +343,54 @@ def test_no_choice(value: str) -> None:
     assert not any(equal(value, letter, "choice") for letter in "ABCDEFGH")
 
 
+# --- Rows of our own ------------------------------------------------------------------------------------------------
+
+
+def rows() -> list[dict[str, Any]]:
+    """What is read and compared how, with both verdicts: gold, reply, the right verdict and why."""
+    return [json.loads(line) for line in Path(__file__).with_name("grading.jsonl").read_text("utf-8").splitlines()]
+
+
+@pytest.mark.parametrize("why", list(dict.fromkeys(row["why"] for row in rows())))
+def test_the_verdict_is_right(why: str) -> None:
+    for row in rows():
+        if row["why"] == why:
+            assert correct(row["reply"], row["gold"]) is row["correct"], row
+
+
+def test_every_gold_of_the_rows_is_comparable_and_equals_itself_in_brackets_and_in_a_box() -> None:
+    for gold in {row["gold"] for row in rows()}:
+        assert incomparable(gold, "number") is None, gold
+        assert correct(f"[[{gold}]]", gold), gold
+        assert correct(rf"\boxed{{{gold}}}", gold), gold
+
+
+@pytest.mark.parametrize(
+    ("gold", "reason"),
+    [
+        ("***", "nothing but punctuation"),
+        ("9" * 201, "longer than 200 characters"),
+        ("9^{9^{9^9}}", "no expression that can be evaluated"),
+        (r"\int_0^1 x dx", "no expression that can be evaluated"),
+        (r"\begin{pmatrix}1\end{pmatrix}", "no expression that can be evaluated"),
+        (r"\frac{1}{0}", "no expression that can be evaluated"),
+        ("x + ", "no expression that can be evaluated"),
+        ("y = x + (", "'x + (' is no expression that can be evaluated"),
+        ("2 hours 30 minutes", "several quantities in one"),
+        ("a [[b]] c", "not to be told from the brackets"),
+    ],
+)
+def test_a_gold_that_cannot_be_compared_says_why(gold: str, reason: str) -> None:
+    assert (incomparable(gold, "number") or "").startswith(reason)
+
+
+def test_such_a_gold_is_refused_with_its_line(tmp_path: Path) -> None:
+    file = tmp_path / "q.jsonl"
+    file.write_text("".join(json.dumps({"question": "?", "answer": gold}) + "\n" for gold in ("1", "2", "9^{9^{9^9}}")))
+    with pytest.raises(UserError, match=rf"^{file}:3: gold answer '9\^.*': no expression .*; write it plainly"):
+        load("jsonl", str(file), "test")
+
+
 # --- Every gold answer ----------------------------------------------------------------------------------------------
 
 GOLDS = {"gsm8k/train": "gsm8k", "gsm8k/test": "gsm8k", "gsm8k_zero/dev": "gsm8k_zero"} | {
@@ -305,20 +399,21 @@ GOLDS = {"gsm8k/train": "gsm8k", "gsm8k/test": "gsm8k", "gsm8k_zero/dev": "gsm8k
 
 
 @pytest.mark.parametrize("file", GOLDS)
-def test_every_gold_answers_itself_and_no_neighbour(file: str, shared_data: Path) -> None:
-    for q in load(GOLDS[file], str(shared_data / f"{file}.jsonl"), "test"):
-        assert grade(f"for example [[50]]. Answer: [[{q.gold}]]", q, truncated=True).correct, q.id
-        if q.kind == "choice":
-            sentences = (f"The answer is {q.gold}.", f"所以答案是{q.gold}。")
-            neighbour = chr(ord(q.gold) + 1)
-        else:
-            sentences = (f"So 3 of them cost ${q.gold} in total.", f"所以答案是{q.gold}元。")
-            value = number(q.gold)
-            assert value is not None, q.id
-            neighbour = str(value + 1)
-        fallback = grade(sentences[q.language == "zh"], q, truncated=False)
-        assert (fallback.correct, fallback.via) == (True, "fallback"), q.id
-        assert not grade(f"[[{q.gold}]] no: [[{neighbour}]]", q, truncated=False).correct, q.id
+def test_every_gold_answers_itself_and_no_other(file: str, shared_data: Path) -> None:
+    """The other is the next gold of the file; every tenth one in other forms too, and against a neighbour."""
+    rows = load(GOLDS[file], str(shared_data / f"{file}.jsonl"), "test")
+    asked = list({q.gold: q for q in rows}.values())
+    for i, (q, other) in enumerate(zip(asked, [*asked[1:], asked[0]], strict=True)):
+        forms, wrong = {"[[{}]]": "brackets"}, {other.gold}
+        if i % 10 == 0:
+            forms |= {r"\boxed{{{}}}": "boxed", "The answer is {}.": "named"}
+            if q.kind == "number":
+                forms |= {"So 3 of them cost ${} in total.": "number", "Thus it is {} apples": "number"}
+            wrong.add(str((number(q.gold) or 0) + 1) if q.kind == "number" else chr(ord(q.gold) + 1))
+        for form, via in forms.items():
+            verdict = grade(form.format(q.gold), q, truncated=False)
+            assert (verdict.correct, verdict.via) == (True, via), (q.id, form)
+            assert not any(grade(form.format(gold), q, truncated=False).correct for gold in wrong), (q.id, form)
 
 
 def test_every_shared_file_is_in_that_test(shared_data: Path) -> None:
@@ -332,7 +427,6 @@ def test_every_shared_file_is_in_that_test(shared_data: Path) -> None:
 
 
 def test_expressions_are_compared_in_any_thread() -> None:
-    """math-verify's own timeouts are signals, which fail outside the main thread."""
     verdicts: list[bool] = []
     thread = threading.Thread(target=lambda: verdicts.append(equal(r"\sqrt{50}", r"5\sqrt{2}", "number")))
     thread.start()
@@ -340,29 +434,38 @@ def test_expressions_are_compared_in_any_thread() -> None:
     assert verdicts == [True]
 
 
-@pytest.mark.parametrize(
-    "value", ["9^{9^{9^9}}", "9^9^9^9", "10000000!", "((9^{99})^{99})^{99}", "(" * 90, r"\ln 9^{10}"]
-)
+HARD = [
+    *["9^{9^{9^9}}", "9^9^9^9", "10000000!", "((9^{99})^{99})^{99}", "(" * 90, r"\ln 9^{10}", "1" + "+x^{99}" * 30],
+    *[r"(1+\sqrt{2}+\sqrt{3}+\sqrt{5}+\sqrt{7}+\sqrt{11})^{99}", r"\sin(10^{399})", "e^{e^{e^{e^9}}}", "1e999^{9999}"],
+]
+
+
+@pytest.mark.parametrize("value", HARD)
 def test_no_expression_stalls(value: str) -> None:
-    started = time.perf_counter()
+    started = time.process_time()
     assert not equal(value, "5", "number")
     assert not equal(value, "x+5", "number")
-    assert time.perf_counter() - started < 5
+    assert time.process_time() - started < 1
 
 
-@pytest.mark.parametrize("unit", ["9", "1,111", "[[", "[[1", "A.", "\n", "answer ", "**A", "1/", "\\frac{", "- ", "选"])
-def test_a_reply_that_repeats_itself_is_read_in_no_time(unit: str) -> None:
-    reply = unit * 10_000
-    started = time.perf_counter()
-    grade(reply, question("5"), truncated=False)
-    grade(reply, question("B", "choice", "zh"), truncated=False)
-    assert time.perf_counter() - started < 2
+REPEATED = ["1,111", "00,", "[[1", "answer is ", "**A", "\\boxed{", "选", "½", " "]
 
 
-def test_math_verify_is_imported_late() -> None:
+@pytest.mark.parametrize("unit", REPEATED)
+def test_a_reply_of_100_kb_that_repeats_itself_is_read_in_no_time(unit: str) -> None:
+    """benchmarks/grading_speed.py has more of them. The second one begins as a box would."""
+    repeated = unit * (100_000 // len(unit.encode()))
+    for reply in (repeated, r"\boxed{" + repeated):
+        for asked in (question("5"), question("B", "choice", "zh")):
+            started = time.process_time()
+            grade(reply, asked, truncated=False)
+            assert time.process_time() - started < 1
+
+
+def test_what_takes_long_to_import_is_imported_late() -> None:
     """And never for words against a number, the common failure of a weak model."""
     code = (
-        "import sys, tale.answers as a; a.equal('18', '18', 'number'); a.equal('the answer', '18', 'number'); "
-        "assert 'sympy' not in sys.modules"
+        "import sys, tale.grading as a; a.equal('18', '18', 'number'); a.equal('the answer', '18', 'number'); "
+        "assert not {'mpmath', 'sympy'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).resolve().parents[1])

@@ -3,35 +3,44 @@
 from __future__ import annotations
 
 import faulthandler
+import os
 import sys
+import traceback
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import Any
 
+import torch
 from transformers.utils import logging as transformers_logging
 
 from tale.errors import UserError
 from tale.hardware import keep_freed_memory
 from tale.recipes import describe, load
+from tale.secrets import veiled
+from tale.text import in_lines, printable
 
 
 def run(kind: type, main: Callable[[Any], None], usage: str) -> None:
-    """Load a recipe of `kind` from `sys.argv` and call `main` with it. Bad input: one message, exit code 2."""
+    """Load a recipe of `kind` from `sys.argv` and call `main` with it, `guarded`."""
     arguments = sys.argv[1:]
     if not arguments or _help_wanted():
-        print(f"{usage}\n\n{describe(kind)}")
+        guarded(lambda: print(f"{usage}\n\n{describe(kind)}"))
         sys.exit(0 if arguments else 2)
     guarded(lambda: main(load(kind, arguments)))
 
 
 def guarded(main: Callable[[], None], usage: str | None = None) -> None:
-    """Call `main`, with a quiet transformers; a `UserError` is printed alone, with exit code 2.
+    """Call `main`, with a quiet transformers, and end the process with one line where it fails.
 
-    Where `usage` is given, `--help` prints it instead.
+    Exit code 2 is for what a person can mend: a `UserError`, a file, no memory. Any other exception is a fault of this
+    code: exit code 1, and its traceback is kept in a file that the line names. Where `usage` is given, `--help` prints
+    it instead.
     """
     if usage and _help_wanted():
-        print(usage.strip())
-        return
+        return guarded(lambda: print(usage.strip()))
     faulthandler.enable(sys.__stderr__)  # a crash in native code says where it was
     keep_freed_memory()
     transformers_logging.set_verbosity_error()
@@ -39,12 +48,44 @@ def guarded(main: Callable[[], None], usage: str | None = None) -> None:
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")
     try:
         main()
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+        return sys.stdout.flush()  # what waits there may not be written either
     except KeyboardInterrupt:
-        print("interrupted; the same command goes on where it stopped (training: with resume=auto)", file=sys.stderr)
-        sys.exit(130)
+        line, code = "interrupted; the same command goes on where it stopped (training: with resume=auto)", 130
+    except BrokenPipeError:
+        line, code = "", 141  # who read the output has ended, as `head` does; a shell's code for it
+    except Exception as error:
+        line, code = _explained(error)
+    _end_output()
+    with suppress(OSError):
+        print(line, end="\n" * bool(line), file=sys.stderr, flush=True)
+    sys.exit(code)
+
+
+def _explained(error: Exception) -> tuple[str, int]:
+    """One line about it, and the exit code."""
+    if isinstance(error, UserError):
+        return f"error: {error}", 2
+    reason = printable(veiled(str(error) or type(error).__name__), 500)
+    if isinstance(error, OSError):
+        where = error.filename or "the output, or a file"
+        return f"error: {printable(where)}: {error.strerror or reason}; what was finished before is kept", 2
+    if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in reason:
+        return f"error: not enough memory ({reason}); lower engine.batch_size, window or train.micro_batch", 2
+    *_, frame = traceback.extract_tb(error.__traceback__)
+    place = f"{Path(frame.filename).name}:{frame.lineno}"
+    with NamedTemporaryFile("w", prefix="tale-", suffix=".traceback", encoding="utf-8", delete=False) as file:
+        file.write(in_lines(veiled("".join(traceback.format_exception(error)))))
+    said = f"unexpected {type(error).__name__} at {place}: {reason}"
+    return f"{said}; this is a fault of the program, whose traceback is in {file.name}", 1
+
+
+def _end_output() -> None:
+    """What could not be written is given up, or Python would try again, and fail, at its end."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        with suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _help_wanted() -> bool:

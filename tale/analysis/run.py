@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tale.analysis.elasticity import Model, Step, model, one_question, steps
-from tale.analysis.paths import iterations, saving
+from tale.analysis.paths import Saving, iterations, saving
 from tale.analysis.plot import plot_elasticity, plot_paths, plot_savings
 from tale.config import AnalyseRecipe
 from tale.errors import UserError
@@ -43,11 +43,16 @@ def analyse(recipe: AnalyseRecipe) -> None:
     searches = _read(recipe.records)
     with hold(recipe) as folder:
         start_run(recipe, outputs=OUTPUTS, reads=recipe.records)
-        if grids := [search for search in searches if search.strategy == "grid"]:
-            _elasticity(grids, folder)
-        if halved := [search for search in searches if search.strategy != "grid"]:
-            _paths(halved, folder)
+        grids = [search for search in searches if search.strategy == "grid"]
+        halved = [search for search in searches if search.strategy != "grid"]
+        curve, models = _elasticity(grids, folder) if grids else ([], [])
+        savings = _paths(halved, folder) if halved else []
         finish_run(folder)
+    if grids:
+        _show_curve(curve)
+        _show_models(models)
+    if halved:
+        _show_savings(savings)
     say(f"tables and plots: {folder}")
 
 
@@ -77,7 +82,7 @@ def _read(files: Sequence[str]) -> list[Searched]:
     return searches
 
 
-def _elasticity(searches: Sequence[Searched], folder: Path) -> None:
+def _elasticity(searches: Sequence[Searched], folder: Path) -> tuple[list[Step], list[Model]]:
     curves = [steps(search.label, search.records, search.shares) for search in searches]
     each = [[one_question(search.label, record) for record in search.records] for search in searches]
     models = [
@@ -89,8 +94,7 @@ def _elasticity(searches: Sequence[Searched], folder: Path) -> None:
     write_rows([one for of in each for one in of], folder, "questions")
     write_rows(models, folder, "models")
     plot_elasticity(flat, folder / "elasticity.png")
-    _show_curve(flat)
-    _show_models(models)
+    return flat, models
 
 
 def _show_curve(rows: Sequence[Step]) -> None:
@@ -141,16 +145,21 @@ def _show_models(rows: Sequence[Model]) -> None:
     show("Token elasticity and monotonicity (§3, Table 2)", headings, cells)
 
 
-def _paths(searches: Sequence[Searched], folder: Path) -> None:
+def _paths(searches: Sequence[Searched], folder: Path) -> list[Saving]:
     rows = [row for search in searches for record in search.records for row in iterations(search.label, record)]
     write_rows(rows, folder, "iterations")
     plot_paths(rows, folder / "iterations.png")
     savings = [found for search in searches if (found := saving(search.label, search.records))]
+    if savings:
+        write_rows(savings, folder, "savings")
+        plot_savings(savings, folder / "savings.png")
+    return savings
+
+
+def _show_savings(savings: Sequence[Saving]) -> None:
     if not savings:
         say("no question has a target: nothing was saved")
         return
-    write_rows(savings, folder, "savings")
-    plot_savings(savings, folder / "savings.png")
     cells = [
         [
             s.records,

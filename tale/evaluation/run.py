@@ -77,15 +77,17 @@ def evaluate(recipe: EvaluateRecipe) -> list[Row]:
                 label = label_of(method)
                 replies[label] = answer(method, asked, engine, sampling, estimates.get(label), seeds)
         write_jsonl_atomic(folder / "replies.jsonl", (reply.line for rows in replies.values() for reply in rows))
-        rows = _report(recipe, replies, title, folder, "summary")
-        if not clean:
-            say("no table of clean questions: every question's context was trained on")
-        elif len(clean) < len(questions):
+        rows, cleaner = _written(recipe, replies, folder, "summary"), []
+        if 0 < len(clean) < len(questions):
             subset = {method: [r for r in rows if r.question in clean] for method, rows in replies.items()}
-            about = f"{title}; the {len(clean)} whose context was never trained on"
-            _report(recipe, subset, about, folder, "summary_clean")
+            cleaner = _written(recipe, subset, folder, "summary_clean")
         plot(rows, title, folder / drawing)
         finish_run(folder)
+    print_table(rows, title)
+    if cleaner:
+        print_table(cleaner, f"{title}; the {len(clean)} whose context was never trained on")
+    elif not clean:
+        say("no table of clean questions: every question's context was trained on")
     say(f"replies: {folder / 'replies.jsonl'}", f"plot: {folder / drawing}")
     return rows
 
@@ -95,9 +97,8 @@ def _place(model: AnyModel) -> str:
     return f"estimator-{hashlib.sha256(repr(sorted(model.identity.items())).encode()).hexdigest()[:8]}"
 
 
-def _report(recipe: EvaluateRecipe, replies: dict[str, list[Reply]], title: str, folder: Path, name: str) -> list[Row]:
+def _written(recipe: EvaluateRecipe, replies: dict[str, list[Reply]], folder: Path, name: str) -> list[Row]:
     rows = summarise(replies, reference(recipe.methods), recipe.prices, recipe.margin / 100)
-    print_table(rows, title)
     write_rows(rows, folder, name, RARE)
     return rows
 

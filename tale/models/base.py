@@ -30,6 +30,7 @@ from transformers import (
 from tale.chat import Chat, read_chat
 from tale.config import Dtype, ModelConfig
 from tale.errors import UserError
+from tale.files import explained
 from tale.folder import check_output
 from tale.hardware import fast_dtype
 from tale.models.adapters import adapter_fingerprint, check_adapter
@@ -232,8 +233,9 @@ def _convert_gguf(package: str) -> Path:
 def write_once(folder: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
     """Write a plain model into the cache: the folder appears whole; another process that was first has the say."""
     draft = folder.with_name(f".{folder.name}-{os.getpid()}")
-    model.save_pretrained(draft)
-    tokenizer.save_pretrained(draft)
+    with explained(draft):
+        model.save_pretrained(draft)
+        tokenizer.save_pretrained(draft)
     try:
         draft.rename(folder)
     except OSError:

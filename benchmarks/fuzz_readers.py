@@ -30,7 +30,6 @@ import torch
 from safetensors.torch import save_file
 from words import only
 
-from tale.answers import equal
 from tale.cli import guarded
 from tale.config import SearchRecipe
 from tale.data.benchmarks import load as load_benchmark
@@ -45,12 +44,14 @@ from tale.evaluation.methods import Reply, read_replies
 from tale.evaluation.summary import Row
 from tale.files import write_atomic, write_jsonl_atomic
 from tale.folder import read_run
+from tale.grading.compare import equal
 from tale.models.adapters import CARD, AdapterCard, PlainLora, read_card
 from tale.models.tensors import hash_tensors, places
 from tale.reading import read_file
 from tale.recipes import load, to_yaml
 from tale.records import Answer, Attempt, Record, read_records
 from tale.stages import Stamp
+from tale.text import printable
 
 SECONDS = 2
 NUMBERS = [0, -1, 1, 2**31, 2**63, -(2**63), 10**400, 0.5, -0.5, 1e308, 1e-320, float("nan"), float("inf")]
@@ -271,7 +272,7 @@ def tried(path: Path, read: Callable[[Path], Any], content: bytes) -> str:
             sound(value)
     except UserError as error:
         line = str(error)
-        return "refused" if line.isprintable() and path.stem in line else f"refused without its file: {line!r}"
+        return "refused" if printable(line) == line and path.stem in line else f"refused without its file: {line!r}"
     except Exception:
         return traceback.format_exc()
     return "read"

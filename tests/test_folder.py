@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import races
 from handmade import pairs
 from handmade import recipe as training
 from handmade_runs import evaluation_run, search_run, train_run
@@ -97,6 +98,38 @@ def test_a_folder_has_one_kind_of_run(kind: type, given: list[str], said: str | 
     with pytest.raises(UserError, match=said), hold(recipe):
         pass
     assert state(run) == before
+
+
+@pytest.fixture(scope="module")
+def commands(tmp_path_factory: pytest.TempPathFactory) -> dict[str, races.Command]:
+    """Every command that writes a folder, with two recipes each."""
+    made = tmp_path_factory.mktemp("made")
+    races.prepare(made)
+    return races.commands(made)
+
+
+@pytest.mark.parametrize("first", ["search", "train", "evaluate", "estimate", "merge"])
+def test_a_command_that_comes_second_is_refused_and_changes_no_byte(
+    first: str, commands: dict[str, races.Command], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every other command, and the same with another recipe, begun when the first has just written its run.json."""
+    replace, refused = files.os.replace, []
+
+    def then_the_others(draft: Path, file: Path) -> None:
+        replace(draft, file)
+        if file.name != "run.json" or refused:
+            return
+        refused.append(file)
+        before = state(Path())
+        for name, command in commands.items():
+            with pytest.raises(UserError, match=r"^run: another process is writing there; wait for its end, or choose"):
+                command(1)
+            assert state(Path()) == before, name
+
+    monkeypatch.setattr(files.os, "replace", then_the_others)
+    commands[first](0)
+    assert len(refused) == 1
+    assert not [*Path().rglob(".*")]
 
 
 # --- Killed at any write --------------------------------------------------------------------------------------------

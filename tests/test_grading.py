@@ -216,6 +216,82 @@ def test_latex_and_plain_fractions_are_the_same_number(top: int, bottom: int) ->
     assert number(value) == Fraction(top, bottom)
 
 
+PIECES = [
+    *[
+        "1",
+        "10",
+        ".5",
+        "1,000",
+        "x",
+        "y",
+        r"\pi",
+        r"\frac",
+        "{",
+        "}",
+        "(",
+        ")",
+        "[",
+        "]",
+        "+",
+        "-",
+        "*",
+        "/",
+        "^",
+        "=",
+        "<",
+    ],
+    *[
+        "|",
+        r"\sqrt",
+        r"\log",
+        "_2",
+        ",",
+        " ",
+        "and",
+        r"\pm",
+        r"\cup",
+        "一",
+        "百",
+        "点",
+        "分之",
+        "负",
+        "%",
+        "°",
+        "K",
+        "million",
+    ],
+    *[
+        "cm",
+        "May",
+        "pm",
+        ":",
+        "–",
+        "½",
+        "²",
+        "e5",
+        r"\text{",
+        "answer is",
+        "####",
+        r"\boxed{",
+        "[[",
+        "]]",
+        "**",
+        "\n",
+        "~",
+        "!",
+    ],
+]
+
+
+@given(st.lists(st.sampled_from(PIECES), max_size=20).map("".join), st.lists(st.sampled_from(PIECES), max_size=6))
+def test_no_reply_and_no_gold_break_the_comparison(reply: str, gold: list[str]) -> None:
+    text = "".join(gold)
+    for read_from in (reply, f"[[{reply}]]"):
+        assert isinstance(grade(read_from, question(text), truncated=False).correct, bool)
+    if incomparable(text, "number") is None:
+        assert correct(f"[[{text}]]", text)
+
+
 @given(
     st.text(alphabet="0123456789.,-/%$^*=+()[]{}\\ \n¼×abxAB万frac", max_size=60), st.sampled_from(["number", "choice"])
 )

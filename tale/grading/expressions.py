@@ -210,6 +210,8 @@ class _Parser:
     def _digit(self) -> Value:
         """What is in braces, or the next digit or name alone: \\frac12 is 1/2."""
         kind, token = self.tokens[self.place] if self.place < len(self.tokens) else ("", "")
+        if kind == "number" and not token.isdigit():
+            raise Unsupported(token)
         if kind == "number" and len(token) > 1:
             split = (kind, token[0]), (kind, token[1:])
             self.tokens = (*self.tokens[: self.place], *split, *self.tokens[self.place + 1 :])

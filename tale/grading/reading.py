@@ -121,7 +121,7 @@ def _leading(rest: str) -> str | None:
         end = time.end() if time else found.end()
         value = _balanced(sentence[:end].rstrip(" ,(-+*/="))
         if sentence[end:].strip(" ,)]}*") and number(value) is None:  # "24, 8 of them red" is no list
-            value = parts(value)[0]
+            value = next(iter(parts(value)), "")
         if re.search(r"\d|[\\=]", value) or value == sentence or _CHINESE.fullmatch(value):
             return value
     return _last_number(sentence, first=True) or sentence or None

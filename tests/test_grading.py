@@ -511,6 +511,7 @@ def test_expressions_are_compared_in_any_thread() -> None:
 
 
 HARD = [
+    *["5" + " am" * 30 + "0", "5 " + "ab½" * 30 + "=", "5 (a)" * 30],
     *["9^{9^{9^9}}", "9^9^9^9", "10000000!", "((9^{99})^{99})^{99}", "(" * 90, r"\ln 9^{10}", "1" + "+x^{99}" * 30],
     *[r"(1+\sqrt{2}+\sqrt{3}+\sqrt{5}+\sqrt{7}+\sqrt{11})^{99}", r"\sin(10^{399})", "e^{e^{e^{e^9}}}", "1e999^{9999}"],
 ]
@@ -529,7 +530,7 @@ REPEATED = ["1,111", "00,", "[[1", "answer is ", "**A", "\\boxed{", "选", "½",
 
 @pytest.mark.parametrize("unit", REPEATED)
 def test_a_reply_of_100_kb_that_repeats_itself_is_read_in_no_time(unit: str) -> None:
-    """benchmarks/grading_speed.py has more of them. The second one begins as a box would."""
+    """The second one begins as a box would."""
     repeated = unit * (100_000 // len(unit.encode()))
     for reply in (repeated, r"\boxed{" + repeated):
         for asked in (question("5"), question("B", "choice", "zh")):

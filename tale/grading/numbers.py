@@ -38,7 +38,7 @@ _NO_UNIT = (
 )
 _UNIT = (
     r"(?: ?(?:%|° ?[CFK](?![A-Za-z])|°)| ?\([^()\d]*\)"
-    rf"|{_NO_UNIT}(?={_WORD}|{_PER})(?:[^\d=+*^\\<>]|\^ ?\{{? ?-?[1-3] ?\}}?(?!\d))+)*"
+    rf"|{_NO_UNIT}(?={_WORD}|{_PER})(?:[^\d=+*^\\<>]|\^ ?\{{? ?-?[1-3] ?\}}?(?!\d))++)*+"
 )
 # "Answer:", "x is", "x = ", "x ~", and all of "16 - 3 = 13" before its last "=".
 LABEL = re.compile(

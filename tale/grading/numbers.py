@@ -42,7 +42,7 @@ _UNIT = (
 )
 # "Answer:", "x is", "x = ", "x ~", and all of "16 - 3 = 13" before its last "=".
 LABEL = re.compile(
-    r"^(?:(?:(?! (?:and|or) )[^,;<>!~])*[=~]|[^\d,;:]*(?::|\b(?:is|are)\b)"
+    r"^(?:(?:(?! (?:and|or) )(?:[^,;<>!~]|(?<=\d),(?=\d{3})))*[=~]|[^\d,;:]*(?::|\b(?:is|are)\b)"
     r"|(?i:about|approximately|approx\.?|around|roughly|约|大约)(?= ?\d))\s*"
 )
 _WHOLE = re.compile(rf"(?P<sign>[-+]?) ?(?P<value>{QUOTIENT})(?P<scale>{SCALE}?){_UNIT}")

@@ -8,6 +8,7 @@ from tale import prompts
 from tale.config import AskRecipe
 from tale.data.question import Question
 from tale.engines import Completion, Request, Sampling
+from tale.engines.build import check_engine
 from tale.engines.transformers import TransformersEngine, find_device
 from tale.errors import UserError
 from tale.grading import read
@@ -21,6 +22,7 @@ def ask(recipe: AskRecipe) -> None:
     """Print the vanilla answer and the adapter's, each with its tokens; both are asked without a budget."""
     base, adapter = resolve(recipe.model), Path(recipe.adapter)
     check_adapter(adapter, base)
+    check_engine(recipe.engine, base)
     request = Request(prompts.vanilla(Question("asked", recipe.question, gold="")))
     sampling, device = Sampling(**vars(recipe.sampling)), find_device(recipe.engine.device)
     for name, model in (("vanilla CoT", base.load(device)), (str(adapter), load_adapter(base.load(device), adapter))):

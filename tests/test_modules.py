@@ -13,10 +13,8 @@ from peft import PeftModel
 from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoModelForCausalLM
 
-from tale.config import LoraConfig, LossConfig, OptimConfig
+from tale.config import LossConfig, OptimConfig
 from tale.data.examples import Batch, Example, pack
-from tale.errors import UserError
-from tale.models.lora import add_lora
 from tale.models.modules import CausalLMModule, DPOModule, SFTModule
 
 SINGLES, PAIRS = examples(6), examples(5, sides=2)
@@ -106,28 +104,6 @@ def test_gradient_checkpointing_changes_nothing(tiny_model_folder: Path) -> None
             module.model.get_base_model().enable_input_require_grads()
         results.append(gradients(module, [pack(PAIRS)]))
     torch.testing.assert_close(*results, rtol=0, atol=0)
-
-
-@pytest.mark.parametrize(
-    ("change", "named"),
-    [
-        ({"final_logit_softcapping": 30.0}, "final_logit_softcapping"),
-        ({"logits_scaling": 8.0}, "logits_scaling"),
-        ({"sliding_window": 64}, "sliding_window=64"),
-    ],
-)
-def test_a_model_that_computes_more_than_training_knows_is_refused(model: PeftModel, change: dict, named: str) -> None:
-    model.get_base_model().config.update(change)
-    with pytest.raises(UserError, match=rf"model\.source: llama has {named}, which training does not know"):
-        SFTModule(model, LossConfig(), OptimConfig())
-
-
-def test_an_adapted_head_is_refused(tiny_model_folder: Path) -> None:
-    """It is applied in chunks, without its adapter."""
-    base = AutoModelForCausalLM.from_pretrained(tiny_model_folder)
-    model = add_lora(base, LoraConfig(modules=["q_proj", "lm_head"]), "tiny-llama")
-    with pytest.raises(UserError, match="has an output head that is no plain product, or adapted"):
-        SFTModule(model, LossConfig(), OptimConfig())
 
 
 def test_the_token_mean_is_transformers_own_loss(model: PeftModel, plain: PeftModel) -> None:

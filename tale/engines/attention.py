@@ -29,7 +29,7 @@ def grouped_sdpa(
     dropout: float = 0.0,
     **_: object,
 ) -> tuple[Tensor, None]:
-    """Attention of `query` [B, H, L, D] over `key` and `value` [B, K, T, D], K dividing H, as [B, L, H, D]."""
+    """Attention of `query` [B, H, L, D] over `key` [B, K, T, D] and `value` [B, K, T, E], as [B, L, H, E], K in H."""
     batch, heads, length, width = query.shape
     groups = heads // key.shape[1]
     if attention_mask is None and length > 1:
@@ -46,7 +46,7 @@ def grouped_sdpa(
                 for part in _without_padding(rows, key, value, attention_mask)
             ]
         )
-    return attended.reshape(batch, heads, length, width).transpose(1, 2).contiguous(), None
+    return attended.reshape(batch, heads, length, value.shape[-1]).transpose(1, 2).contiguous(), None
 
 
 def _without_padding(

@@ -12,6 +12,7 @@ from tale.engines.address import check_environment
 from tale.engines.base import Answers, Engine, More, Request, Sampling, nothing
 from tale.engines.endpoint import EndpointEngine, RemoteModel
 from tale.engines.journal import JournaledEngine
+from tale.engines.probe import prove_generation
 from tale.engines.transformers import TransformersEngine, find_device
 from tale.engines.vllm import VllmEngine
 from tale.errors import UserError
@@ -88,6 +89,16 @@ def engines(
         yield journaled
 
 
+def check_engine(config: EngineConfig, model: AnyModel) -> None:
+    """Refuse an architecture on which the engine would answer otherwise than the model does.
+
+    Raises:
+        UserError: it would, or it cannot be known.
+    """
+    if isinstance(model, BaseModel) and config.kind == "transformers":
+        prove_generation(model.architecture(), on_cpu=find_device(config.device).type == "cpu")
+
+
 class OnDemand:
     """An engine of weights on this machine that is made when it is first asked."""
 
@@ -101,6 +112,7 @@ class OnDemand:
 
 def _transformers(config: EngineConfig, base: BaseModel, adapters: Sequence[Path | None]) -> Iterator[OnDemand]:
     device, chat = find_device(config.device), base.chat()
+    check_engine(config, base)
 
     def make(adapter: Path | None) -> Engine:
         model = base.load(device)

@@ -27,7 +27,9 @@ class Prefix:
         return self.keys_HWD[0].shape[1] if self.keys_HWD else 0
 
     def first(self, columns: int) -> Prefix:
-        """Its first columns."""
+        """Its first columns; none of them is the empty prefix."""
+        if columns <= 0:
+            return Prefix()
         return Prefix(tuple(k[:, :columns] for k in self.keys_HWD), tuple(v[:, :columns] for v in self.values_HWD))
 
     @property

@@ -79,15 +79,17 @@ class Rows:
         return len(self.ids_RW)
 
     @classmethod
-    def of(cls, rests: Sequence[Sequence[int]], prefixes: Sequence[Prefix], device: torch.device) -> Rows:
-        """Rows of prompts: a prefix, whose keys and values are known, and the rest of the ids, at least one."""
+    def of(cls, prompts: Sequence[Sequence[int]], prefixes: Sequence[Prefix], device: torch.device) -> Rows:
+        """Rows of prompts, each with a prefix whose keys and values are known; at least one id is not in its.
+
+        All that have a prefix leave as many ids to compute, the others no more: padding between a prefix and the rest
+        would fill a sliding window, which counts columns.
+        """
         before = max(map(len, prefixes))
-        width = max(1 if before else 2, *map(len, rests))  # so that the cache holds something
-        ids = [[0] * (before + width - len(rest)) + list(rest) for rest in rests]
-        mask = [
-            [0] * (before - len(prefix)) + [1] * len(prefix) + [0] * (width - len(rest)) + [1] * len(rest)
-            for prefix, rest in zip(prefixes, rests, strict=True)
-        ]
+        rest = max(len(prompt) - len(prefix) for prompt, prefix in zip(prompts, prefixes, strict=True))
+        width = before + max(1 if before else 2, rest)  # so that the cache holds something
+        ids = [[0] * (width - len(prompt)) + list(prompt) for prompt in prompts]
+        mask = [[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts]
         cache = Cache(layer_class_to_replicate=RoomyLayer)
         layers = max(len(prefix.keys_HWD) for prefix in prefixes)
         for layer in range(layers):

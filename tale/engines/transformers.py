@@ -32,7 +32,8 @@ class TransformersEngine:
     """Left-padded batches, greedy or sampled; a row whose answer has ended makes room for the next prompt.
 
     A sampled token depends on (seed, prompt, sample, position) alone, so neither the batch nor its order changes it
-    beyond the rounding of the model's own arithmetic.
+    beyond the rounding of the model's own arithmetic. `own_layers`: attention and linear layers that are made for a
+    CPU, by default on one.
     """
 
     def __init__(
@@ -43,10 +44,11 @@ class TransformersEngine:
         device: str = "auto",
         tokenizer: str = "the model's own",
         prefix_cache: float = 2.0,
+        own_layers: bool | None = None,
     ):
         self.tokenizer = tokenizer
         self.model = model.to(find_device(device)).eval()
-        if model.device.type == "cpu":
+        if model.device.type == "cpu" if own_layers is None else own_layers:
             model.set_attn_implementation(attention.NAME)
             for_few_rows(model)
         self.chat = chat
@@ -106,9 +108,9 @@ class TransformersEngine:
         """Rows of these prompts, all but the last token of each in the cache; equal prompts are computed once."""
         unique = list(dict.fromkeys(prompt.ids for prompt in prompts))
         known = [self.prefixes.find(prompt) for prompt in unique]
-        rows = Rows.of(
-            [prompt[len(prefix) :] for prompt, prefix in zip(unique, known, strict=True)], known, self.model.device
-        )
+        width = max(len(prompt) - len(prefix) for prompt, prefix in zip(unique, known, strict=True))
+        used = [prefix.first(len(prompt) - width) for prompt, prefix in zip(unique, known, strict=True)]
+        rows = Rows.of(unique, used, self.model.device)
         before = rows.cache.get_seq_length()
         if rows.ids_RW.shape[1] - before > 1:
             self.model(

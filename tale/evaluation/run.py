@@ -10,7 +10,7 @@ from pathlib import Path
 from tale.config import EvaluateRecipe, MethodConfig, MethodKind
 from tale.data.selection import scoring, select
 from tale.data.splits import Seen, unseen
-from tale.engines.build import AnyModel, engines, find_model
+from tale.engines.build import AnyModel, check_engine, engines, find_model
 from tale.engines.endpoint import RemoteModel
 from tale.engines.room import check_room
 from tale.errors import UserError
@@ -48,6 +48,8 @@ def evaluate(recipe: EvaluateRecipe) -> list[Row]:
     cards: list[Seen | None] = [check_adapter(Path(folder), base) for folder in adapters if folder]
     cards += [load_estimator(Path(method.estimator))[1] for method in recipe.methods if method.estimator]
     others = {label_of(m): find_model(m.estimator_model, recipe.engine) for m in recipe.methods if m.estimator_model}
+    for model in (base, *others.values()):
+        check_engine(recipe.engine, model)
     cards += [read_card(model.merge) for model in (base, *others.values()) if model.merge]
     clean = unseen(questions, cards)
     longest = {q.id: [prompt for m in recipe.methods for prompt in longest_prompts(m, q, sampling)] for q in questions}

@@ -60,15 +60,20 @@ def packed_attention(
     value_1HTD: Tensor,
     attention_mask: None,
     *,
-    layout: Layout,
+    layout: Layout | None = None,
     scaling: float | None = None,
     **_: object,
 ) -> tuple[Tensor, None]:
     """Causal attention within each sequence of `layout`, as [1, T, H, D]; keys and values may have fewer heads.
 
     transformers calls it under the name `NAME`, for which it makes no mask.
+
+    Raises:
+        ValueError: it is called without a layout.
     """
     assert attention_mask is None
+    if layout is None:
+        raise ValueError("the model's layers do not pass the rows' layout on to attention")
     heads = (query_1HTD, key_1HTD, value_1HTD)
     if layout.order_S is not None:
         heads = tuple(tensor.index_select(2, layout.order_S) for tensor in heads)
@@ -103,7 +108,7 @@ def _by_products(query: Tensor, key: Tensor, value: Tensor, scaling: float | Non
     later = torch.full((length, length), -torch.inf, dtype=query.dtype, device=query.device).triu(1)
     mask = later.repeat(rows.shape[1] // length, 1)
     scores = torch.baddbmm(mask, rows, key[0].transpose(1, 2), alpha=width**-0.5 if scaling is None else scaling)
-    return torch.bmm(scores.softmax(dim=-1), value[0]).view_as(query)
+    return torch.bmm(scores.softmax(dim=-1), value[0]).view(*query.shape[:-1], -1)
 
 
 def _varlen(query: Tensor, key: Tensor, value: Tensor, lengths: tuple[int, ...], scaling: float | None) -> Tensor:

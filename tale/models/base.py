@@ -87,12 +87,16 @@ class BaseModel:
     @cached_property
     def context(self) -> int | None:
         """The longest prompt and answer together, in tokens."""
-        return context_of(AutoConfig.from_pretrained(self.folder))
+        return context_of(self.architecture())
+
+    def architecture(self) -> PreTrainedConfig:
+        """What its config says."""
+        return AutoConfig.from_pretrained(self.folder)
 
     def outline(self) -> PreTrainedModel:
         """The architecture on the meta device, without weights."""
         with torch.device("meta"):
-            return AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(self.folder))
+            return AutoModelForCausalLM.from_config(self.architecture())
 
     def load(self, device: torch.device | str = "cpu") -> PreTrainedModel:
         """The weights: in `dtype` on the CPU, `merge` folded in, or quantised on `device`."""

@@ -17,14 +17,13 @@ from tale.errors import UserError
 from tale.files import new_folder, remove
 from tale.models.adapters import CARD, AdapterCard, PlainLora, adapter_fingerprint, check_adapter
 from tale.models.base import BaseModel
-from tale.models.modules import check_architecture
 
 
 def add_lora(model: PreTrainedModel, config: LoraConfig, base_name: str) -> PeftModel:
     """Freeze `model` and put adapters (float32) on its `config.modules`, fresh or with the weights of `config.start`.
 
     Raises:
-        UserError: the model has no module of such a name.
+        UserError: the model has no module of such a name, or PEFT has no adapter for it.
     """
     kinds = {name.rpartition(".")[2] for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)}
     if unknown := sorted(set(config.modules) - kinds):
@@ -38,7 +37,10 @@ def add_lora(model: PreTrainedModel, config: LoraConfig, base_name: str) -> Peft
         lora_dropout=config.dropout,
         target_modules=list(config.modules),
     )
-    adapted = get_peft_model(model, peft_config)
+    try:
+        adapted = get_peft_model(model, peft_config)
+    except ValueError as error:
+        raise UserError(f"lora.modules: PEFT cannot adapt these: {str(error).splitlines()[0]}") from error
     # PEFT notes the path that the model was loaded from; an adapter belongs to a model, not to a folder.
     peft_config.base_model_name_or_path = base_name
     peft_config.target_modules = sorted(config.modules)  # PEFT's is a set: the same run would write another file
@@ -67,12 +69,11 @@ def check_lora(config: LoraConfig, base: BaseModel) -> AdapterCard | None:
     """Refuse what the recipe's adapters cannot be, before any weights are loaded; the card of `config.start`.
 
     Raises:
-        UserError: training does not know this kind of model, it has no such layers, or the adapter to go on from is of
-            another base, rank, scale or other layers, or its file is damaged.
+        UserError: the model has no such layers, or the adapter to go on from is of another base, rank, scale or other
+            layers, or its file is damaged.
     """
     with torch.device("meta"):
         fresh = add_lora(base.outline(), replace(config, start=None), base.name)
-    check_architecture(fresh.get_base_model())
     if config.start is None:
         return None
     folder = Path(config.start)

@@ -11,25 +11,14 @@ import torch
 from lightning import LightningModule
 from peft import PeftModel
 from torch import Tensor
-from transformers import PreTrainedModel
 
 from tale.config import LossConfig, OptimConfig
 from tale.data.examples import Batch
-from tale.errors import UserError
 from tale.losses import dpo_margin, preference_loss, sft_loss, target_logprobs
 from tale.models import attention
 from tale.models.optimizers import make_optimizer
 
 SATURATED_NATS = 10.0
-# What some models (Gemma, Granite, Cohere, Falcon-H1) do to their logits, by the names in their configs.
-SCALED_LOGITS = (
-    "final_logit_softcapping",
-    "attn_logit_softcapping",
-    "logits_scaling",
-    "logit_scale",
-    "lm_head_multiplier",
-    "output_multiplier",
-)
 
 
 class CausalLMModule(LightningModule):
@@ -37,7 +26,6 @@ class CausalLMModule(LightningModule):
 
     def __init__(self, model: PeftModel, loss: LossConfig, optim: OptimConfig):
         super().__init__()
-        check_architecture(model.get_base_model())
         model.get_base_model().set_attn_implementation(attention.NAME)
         self.model, self.loss, self.optim = model, loss, optim
 
@@ -114,19 +102,3 @@ class DPOModule(CausalLMModule):
         with torch.no_grad(), self.model.disable_adapter():
             chosen, rejected = self.logprobs(batch).chunk(2)
         return chosen, rejected
-
-
-def check_architecture(model: PreTrainedModel) -> None:
-    """Refuse a model that does more between hidden states and logits, or other attention, than training computes.
-
-    Raises:
-        UserError: it does.
-    """
-    config, head = model.config.get_text_config(), model.get_output_embeddings()
-    unknown = [name for name in SCALED_LOGITS if getattr(config, name, None) not in (None, 1)]
-    if sliding := getattr(config, "sliding_window", None):
-        unknown.append(f"sliding_window={sliding}")
-    if not isinstance(head, torch.nn.Linear) or head.bias is not None:
-        unknown.append("an output head that is no plain product, or adapted")
-    if unknown:
-        raise UserError(f"model.source: {config.model_type} has {', '.join(unknown)}, which training does not know")

@@ -20,6 +20,7 @@ from tale.errors import UserError
 from tale.hardware import GB, Device, named
 from tale.models.architectures import read_architecture
 from tale.models.attention import kernels_alone
+from tale.models.probe import prove_training
 from tale.planner.measure import PROMPT, Measured, measure
 from tale.text import printable
 from tale.training.throughput import peak_memory
@@ -116,8 +117,14 @@ def _assumed(recipe: TrainRecipe, micro_batch: int, devices: int) -> str:
 
 
 def show(recipe: TrainRecipe) -> None:
-    """Print the plan as a table, and whether it fits."""
-    made = plan(recipe)
+    """Print the plan as a table, and whether it fits.
+
+    Raises:
+        UserError: as `plan`, or training does not know the architecture.
+    """
+    architecture = read_architecture(recipe.model)
+    prove_training(architecture, recipe.lora, recipe.data.max_length)
+    made = plan(recipe, architecture)
     console = Console(highlight=False, markup=False, emoji=False)
     table = Table("part", "GB", "what", title_justify="left")
     table.title = printable(f"memory of one device: {Path(recipe.output).name}")

@@ -17,6 +17,7 @@ from tale.models.adapters import AdapterCard, read_card
 from tale.models.base import BaseModel, resolve
 from tale.models.lora import add_lora, check_lora, save_adapter
 from tale.models.modules import CausalLMModule, DPOModule, SFTModule
+from tale.models.probe import prove_training
 from tale.runs import finish_run, hold, start_run
 from tale.text import printable
 from tale.training import checkpoint
@@ -39,6 +40,7 @@ def train(recipe: TrainRecipe) -> Path | None:
     fabric = _fabric(recipe)
     base = resolve(recipe.model)
     cards = [read_card(base.merge) if base.merge else None, check_lora(recipe.lora, base)]
+    prove_training(base.architecture(), recipe.lora, recipe.data.max_length)
     data = TaleDataModule(recipe, base.chat())
     data.setup()
     if (shared := min(recipe.train.batch_size, len(data.train))) < fabric.world_size:

@@ -98,7 +98,7 @@ def ours(
         batches = deal(examples, recipe.train.micro_batch)
         metrics = train_step(fabric, model, optimizer, batches, recipe.optim.clip)
         seconds = time.perf_counter() - began
-        share = throughput.step(batches, metrics["target_tokens"], seconds)["share_of_peak"]
+        share = throughput.step(batches, metrics["tokens"], metrics["target_tokens"], seconds)["share_of_peak"]
         results = {name: metrics[name] for name in RESULTS if name in metrics}
         yield {"seconds": seconds, "share_of_peak": share, **results}
 

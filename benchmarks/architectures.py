@@ -99,9 +99,10 @@ def linear(config: PreTrainedConfig) -> list[str]:
     except Exception:
         return []
     modules = {name.rpartition(".")[2]: module for name, module in model.named_modules()}
-    out = {"out_proj"} if "conv1d" in modules else set()  # which PEFT does not adapt in Mamba's layers
+    out = {"router"}  # some of them return more than one tensor
+    out |= {"out_proj"} if "conv1d" in modules else set()  # which PEFT does not adapt in Mamba's layers
     head = model.get_output_embeddings()
-    return sorted({name for name, m in modules.items() if type(m) is nn.Linear and m is not head} - out)
+    return sorted({name for name, m in modules.items() if isinstance(m, nn.Linear) and m is not head} - out)
 
 
 if __name__ == "__main__":

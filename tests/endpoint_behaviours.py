@@ -216,6 +216,10 @@ BEHAVIOURS: dict[str, Behaviour] = {
     "a finish_reason that is none": Behaviour(on(changed(_finish_reason={"a": [1]})), 3, "unknown finish_reason"),
     "reasoning alone": Behaviour(on(changed(content=None, reasoning_content="It is [[1]]")), 3,
                                  "1 of 4 answers stand in the reasoning alone", later=3),
+    "500 on one": Behaviour(on(refusal(500, "oops")), 3, r"without: not answered[\s\S]*status 500 \(oops\), after 1 r"),
+    "500 on the first": Behaviour(on(refusal(500, "oops"), "0"), 3, r"status 500 \(oops\)"),
+    "no choice on one": Behaviour(on(Reply({"choices": []})), 3, rf"not answered[\s\S]*{NONE}"),
+    "no answer to one": Behaviour(on(Reply(hang=True)), 3, "no answer within .* s, after 1 retries"),
     # The run ends.
     **{f"status {code}": Behaviour(always(refusal(code, f"no {KEY}")), 0, rf"status {code} \(no <key>\)", ends=True)
        for code in (401, 402, 403, 404, 405, 500, 429)},

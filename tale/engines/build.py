@@ -85,7 +85,7 @@ def engines(
             name = f"journal-{settings['adapter']}.jsonl"
         journaled = JournaledEngine(engine, folder / name, settings)
         if isinstance(engine, EndpointEngine) and journaled.places:
-            engine.refusals.answered = True
+            engine.unanswered.answered = True
         yield journaled
 
 

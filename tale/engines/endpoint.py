@@ -16,7 +16,7 @@ from tale.config import EndpointConfig
 from tale.engines.address import address, held
 from tale.engines.background import in_background
 from tale.engines.base import Answers, Completion, More, Request, Sampling, nothing
-from tale.engines.refusals import OF_QUESTION, Refusals, asked_otherwise, filtered
+from tale.engines.refusals import Unanswered, asked_otherwise, filtered, passing, refused
 from tale.engines.reply import Reply
 from tale.engines.room import too_long
 from tale.errors import UserError
@@ -63,7 +63,8 @@ class EndpointEngine:
     Tokens are what the endpoint's usage says, or with `chat` what its tokenizer counts: the prompt in its template,
     and the answer's text, its end token if it ended, and its reasoning (reported, or else in the reply). An endpoint
     gets a temperature and a seed, unless it forbids them; what else its server applies by default (top-p, penalties) is
-    set there. A call that is refused for its question's sake is no answer (`Refusals`); any other failure ends the run.
+    set there. A question whose call fails is left unanswered, unless that is the server's fault, which ends the run
+    (`Unanswered`).
 
     Raises:
         UserError: the client is not installed, the url is none, the key is missing, or `grouped` lacks a tokenizer.
@@ -91,14 +92,14 @@ class EndpointEngine:
         # Every server knows max_tokens, and several ignore its successor; OpenAI's newer models refuse it (`_post`).
         self.limit = "max_completion_tokens" if config.url is None else "max_tokens"
         self.forbidden: set[str] = set()  # options that this server wants left out
-        self.refusals = Refusals()
+        self.unanswered = Unanswered()
 
     def generate(self, requests: Sequence[Request], sampling: Sampling, more: More = nothing) -> Answers:
         """Yield `(index, completion)` as soon as its call is done; calls go on while the consumer is busy.
 
         Raises:
-            UserError: a call failed for good, or every question is refused. By then no further call has been made, and
-                every answer under way has been waited for and yielded.
+            UserError: the server cannot be used, or no longer. By then no further call has been made, and every answer
+                under way has been waited for and yielded.
         """
         answers: SimpleQueue[tuple[int, Completion] | None] = SimpleQueue()
         silent = 0
@@ -126,27 +127,25 @@ class EndpointEngine:
         errors: list[UserError] = []
 
         async def work() -> None:
-            while calls and not errors and not self.refusals.hopeless:
+            while calls and not errors and not self.unanswered.hopeless:
                 call = calls.popleft()
-                asked = [requests[i] for i in call]
                 try:
-                    completions = await self._ask(client, asked, sampling)
+                    completions = await self._ask(client, [requests[i] for i in call], sampling)
                 except UserError as error:
                     errors.append(error)
                     return
-                self.refusals.note(asked[0].prompt, completions)
                 for answer in zip(call, completions, strict=True):
                     put(answer)
 
         async with self._client() as client:
-            while calls and not errors and not self.refusals.hopeless:
+            while calls and not errors and not self.unanswered.hopeless:
                 async with anyio.create_task_group() as workers:
                     for _ in range(min(self.concurrency, len(calls))):
                         workers.start_soon(work)
         if errors:
             raise errors[0]
-        if self.refusals.alike:
-            raise self._error(f"{self.refusals.said}, and so for every question ({len(self.refusals.ways)})")
+        if verdict := self.unanswered.verdict:
+            raise self._error(verdict)
 
     def _calls(self, requests: Sequence[Request]) -> list[list[int]]:
         """Indices of the requests that share a call: one each, or with `grouped` all of a prompt and seed."""
@@ -157,7 +156,7 @@ class EndpointEngine:
 
     async def _ask(self, client: AsyncOpenAI, requests: list[Request], sampling: Sampling) -> list[Completion]:
         """One call, for requests of the same prompt and seed."""
-        from openai import APIStatusError, OpenAIError
+        from openai import OpenAIError
 
         first = requests[0]
         options = {
@@ -170,20 +169,20 @@ class EndpointEngine:
         }
         if self.chat and (why := too_long(len(self.chat.prompt_ids(first.prompt)), sampling.max_tokens, self.context)):
             return [Completion.refused(why)] * len(requests)
+        failed: OpenAIError | None = None
         try:
             body = await self._post(client, {name: of for name, of in options.items() if name not in self.forbidden})
             completions = Reply.read(body).completions(requests, sampling.max_tokens, self.chat)
-        except APIStatusError as error:
-            if filtered(error):
-                return [Completion("", 0, "content_filter", 0)] * len(requests)
-            if error.status_code not in OF_QUESTION:
-                raise self._failure(error) from None  # the cause may repeat the key
-            return [Completion.refused(self._status(error))] * len(requests)
         except OpenAIError as error:
-            raise self._failure(error) from None
+            if not (filtered(error) or refused(error) or passing(error)):
+                raise self._error(self._failure(error)) from None  # the cause may repeat the key
+            failed, lacking = error, Completion.refused(self._failure(error))
+            completions = [Completion("", 0, "content_filter", 0) if filtered(error) else lacking] * len(requests)
         except UserError as error:
             raise self._error(self._said(error)) from None
-        return [replace(c, error=self._said(c.error)) if c.error else c for c in completions]
+        completions = [replace(c, error=self._said(c.error)) if c.error else c for c in completions]
+        self.unanswered.note(first.prompt, completions, failed is not None and passing(failed))
+        return completions
 
     async def _post(self, client: AsyncOpenAI, options: dict) -> str:
         """The reply's body. A server that wants to be asked otherwise is asked so from then on, where that helps."""
@@ -224,28 +223,26 @@ class EndpointEngine:
             http_client=BoundedClient(self.config.timeout),
         )
 
-    def _failure(self, error: OpenAIError) -> UserError:
-        """What happened, in the server's words where there are some, and the mend."""
+    def _failure(self, error: OpenAIError) -> str:
+        """What happened, in the server's words where there are some, and the remedy."""
         from openai import APIConnectionError, APIStatusError, APITimeoutError
 
         from tale.engines.client import UselessReplyError
 
         if not isinstance(error, APIConnectionError | APIStatusError):
-            return self._error(self._said(error))
+            return self._said(error)
         tries = f"after {error.request.headers.get('x-stainless-retry-count', 0)} retries"
         if isinstance(error, APITimeoutError):
             mend = "lower engine.batch_size or raise engine.endpoint.timeout"
-            return self._error(f"no answer within {self.config.timeout:g} s, {tries}; {mend}")
+            return f"no answer within {self.config.timeout:g} s, {tries}; {mend}"
         if isinstance(error.__cause__, UselessReplyError):
-            return self._error(f"{self._said(error.__cause__)}, {tries}")
+            return f"{self._said(error.__cause__)}, {tries}"
         if isinstance(error, APIConnectionError):
             why = self._said(error.__cause__)
-            return self._error(f"the connection failed ({why}), {tries}; check engine.endpoint.url and the server")
+            return f"the connection failed ({why}), {tries}; check engine.endpoint.url and the server"
         if onward := error.response.headers.get("location"):
             onward = self._said(public(onward))
-            return self._error(
-                f"it redirects to {onward}, which gets no prompts; is that what engine.endpoint.url should be?"
-            )
+            return f"it redirects to {onward}, which gets no prompts; is that what engine.endpoint.url should be?"
         key = f"; check the key in the environment variable {self.config.key}"
         mend = {
             401: key,
@@ -253,7 +250,7 @@ class EndpointEngine:
             404: "; check model.source, and engine.endpoint.url, which ends in /v1",
             429: f", {tries}; lower engine.batch_size",
         }.get(error.status_code, f", {tries}" if error.status_code >= 500 else "")
-        return self._error(f"{self._status(error)}{mend}")
+        return f"{self._status(error)}{mend}"
 
     def _status(self, error: APIStatusError) -> str:
         said = error.body.get("message", error.body) if isinstance(error.body, dict) else error.body

@@ -11,9 +11,10 @@ import pytest
 from fuzz_readers import files, fuzz
 from test_records import FOUND
 
+from tale.config import SearchRecipe
 from tale.errors import UserError
 from tale.reading import Count, Share, parse, read_file, read_lines
-from tale.recipes import read_yaml
+from tale.recipes import load, read_yaml
 from tale.records import Record
 
 
@@ -105,6 +106,14 @@ def test_a_recipe_that_is_no_yaml_of_keys_and_values_is_named(content: str, tmp_
     (tmp_path / "mine.yaml").write_text(content)
     with pytest.raises(UserError, match=r"mine\.yaml: "):
         read_yaml(tmp_path / "mine.yaml")
+
+
+@pytest.mark.parametrize("value", ["[[0.5]]", "[{a: 0.5}]"])
+def test_a_list_of_values_holds_no_lists_and_no_sections(value: str, tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text(f"output: o\ngrid: {value}\n")
+    for given in ([f"recipe={tmp_path / 'mine.yaml'}"], ["recipe=tiny/search", f"grid={value}"]):
+        with pytest.raises(UserError, match=r"grid\[0\] must be one value, not a list or a section"):
+            load(SearchRecipe, given)
 
 
 def test_no_damage_ends_otherwise_than_in_a_refusal_or_in_a_whole_value(tmp_path: Path, monkeypatch) -> None:

@@ -35,7 +35,7 @@ def run(kind: type, main: Callable[[Any], None], usage: str) -> None:
 def guarded(main: Callable[[], None], usage: str | None = None) -> None:
     """Call `main`, with a quiet transformers, and end the process with one line where it fails.
 
-    Exit code 2 is for what a person can mend: a `UserError`, a file, no memory. Any other exception is a fault of this
+    Exit code 2 is for what a person can fix: a `UserError`, a file, no memory. Any other exception is a fault of this
     code: exit code 1, and its traceback is kept in a file that the line names. Where `usage` is given, `--help` prints
     it instead.
     """

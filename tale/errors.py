@@ -10,7 +10,7 @@ from tale.text import printable
 
 
 class UserError(ValueError):
-    """Bad input. The message names the file, line or key, and how to mend it: one line, printable, without secrets."""
+    """Bad input. The message names the file, line or key, and the remedy: one line, printable, without secrets."""
 
     def __init__(self, message: object):
         super().__init__(printable(veiled(str(message))))

@@ -47,7 +47,7 @@ class Examples(TypedDict, total=False):
 
     train: Count
     left_out: dict[str, Count]
-    tokenised_anew: Count
+    retokenised: Count
     held_out: Count
 
 

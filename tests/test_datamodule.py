@@ -65,7 +65,7 @@ def test_a_batch_has_these_ids_and_masks(module) -> None:
     assert batch.sources.tolist() == [*range(first, first + 6), second, second + 1]
 
 
-def test_generated_ids_are_trained_on_as_they_are_and_others_tokenised_anew(module, tiny_tokenizer) -> None:
+def test_generated_ids_are_trained_on_as_they_are_and_others_are_retokenised(module, tiny_tokenizer) -> None:
     """A special token inside, half of a character, and a cut-off answer; then the same records of another tokenizer."""
     chat = Chat(tiny_tokenizer)
     chosen, rejected = [256, *b"3", 0xF0, 0x9F, *b"[[3]]", END_ID], [*b"Ann ", 0xF0]
@@ -76,14 +76,12 @@ def test_generated_ids_are_trained_on_as_they_are_and_others_tokenised_anew(modu
     made = replace(record("q/1", CATS, *sides), tokenizer_hash=chat.fingerprint)
     same = module("dpo", [made])
     assert same.train[0].answers == (chosen, rejected)
-    assert (same.tokenised_anew, "anew" in same.summary()) == (0, False)
+    assert (same.retokenised, "retokenised" in same.summary()) == (0, False)
 
     half = [*"\N{REPLACEMENT CHARACTER}".encode()]
     other = module("dpo", [replace(made, tokenizer_hash="another"), record("q/2", DOGS, "4")])
     assert other.train[0].answers == ([256, *b"3", *half, *b"[[3]]", END_ID], [*b"Ann ", *half])
-    assert other.summary().endswith(
-        "; 4 answers tokenised anew: their records have no ids of this tokenizer and template"
-    )
+    assert other.summary().endswith("; 4 answers retokenised: their records have no ids of this tokenizer and template")
 
 
 def test_a_rejected_answer_that_was_cut_off_teaches_no_end(module) -> None:
@@ -105,7 +103,7 @@ def test_records_without_a_target_are_left_out_and_counted(module) -> None:
     assert data.left_out == {"no feasible budget": 2, "vanilla answer wrong": 1}
     assert data.summary() == (
         "1 examples to train on, 0 held out for validation; 2 left out: no feasible budget; "
-        "1 left out: vanilla answer wrong; 1 answers tokenised anew: their records have no ids of this tokenizer and "
+        "1 left out: vanilla answer wrong; 1 answers retokenised: their records have no ids of this tokenizer and "
         "template"
     )
 

@@ -103,9 +103,9 @@ class TaleDataModule(LightningDataModule):
             raise UserError(f"{self._source()}: no example to train on; left out: {reasons or 'nothing'}")
 
     @property
-    def tokenised_anew(self) -> int:
+    def retokenised(self) -> int:
         """Answers of records whose generated ids are not known, or of another tokenizer or template."""
-        return sum(example.anew for example in (*self.train, *self.validation))
+        return sum(example.retokenised for example in (*self.train, *self.validation))
 
     def train_dataloader(self, first_step: int = 0, rank: int = 0, world_size: int = 1) -> DataLoader:
         """One item an optimizer step: this rank's share of it as a list of micro-batches."""
@@ -121,8 +121,8 @@ class TaleDataModule(LightningDataModule):
     def summary(self) -> str:
         """How many examples are used, and why the others are not."""
         reasons = "".join(f"; {count} left out: {reason}" for reason, count in self.left_out.most_common())
-        if count := self.tokenised_anew:
-            reasons += f"; {count} answers tokenised anew: their records have no ids of this tokenizer and template"
+        if count := self.retokenised:
+            reasons += f"; {count} answers retokenised: their records have no ids of this tokenizer and template"
         story = f"; {self.preamble}" if self.preamble else ""
         return f"{len(self.train)} examples to train on, {len(self.validation)} held out for validation{reasons}{story}"
 

@@ -15,13 +15,13 @@ from tale.models.attention import Layout
 class Example:
     """A prompt with one answer (SFT), or two (DPO: the chosen, then the rejected one), as token ids.
 
-    `anew` counts the answers that are no generated ids: their text was tokenised.
+    `retokenised` counts the answers without generated ids: their text was tokenised.
     """
 
     id: str
     prompt: list[int]
     answers: tuple[list[int], ...]
-    anew: int = 0
+    retokenised: int = 0
 
     @property
     def length(self) -> int:

@@ -91,7 +91,7 @@ def check_hashes(card: Seen, file: Path, remedy: str) -> None:
     """Refuse a card whose hashes this code does not make: no question would be found in it.
 
     Raises:
-        UserError: it is of another version; `remedy` says how the file is made anew.
+        UserError: it is of another version; `remedy` says how to make a new one.
     """
     if card.hashes != HASHES:
         raise UserError(

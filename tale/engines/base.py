@@ -100,7 +100,7 @@ class Engine(Protocol):
         """Yield `(index into requests, completion)` in whatever order they are done.
 
         An engine that has room may call `more` for further requests, whose indices go on from the last; it need not.
-        Closing the generator ends what is under way; whoever takes from it closes it (`contextlib.closing`).
+        Closing the generator cancels the calls in flight; whoever takes from it closes it (`contextlib.closing`).
         """
         ...
 

@@ -99,7 +99,7 @@ class EndpointEngine:
 
         Raises:
             UserError: the server cannot be used, or no longer. By then no further call has been made, and every answer
-                under way has been waited for and yielded.
+                in flight has been waited for and yielded.
         """
         answers: SimpleQueue[tuple[int, Completion] | None] = SimpleQueue()
         silent = 0
@@ -119,7 +119,7 @@ class EndpointEngine:
     ) -> None:
         """`concurrency` workers take the next call as they get free, until there is none or one has failed.
 
-        Where the first questions are all refused, what is under way decides whether others are asked.
+        Where the first questions are all refused, the calls in flight decide whether others are asked.
         """
         import anyio
 

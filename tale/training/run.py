@@ -55,7 +55,7 @@ def train(recipe: TrainRecipe) -> Path | None:
         if fabric.is_global_zero:
             if not start:
                 _forget(output)
-            counted = {"train": len(data.train), "left_out": dict(data.left_out), "tokenised_anew": data.tokenised_anew}
+            counted = {"train": len(data.train), "left_out": dict(data.left_out), "retokenised": data.retokenised}
             reads = [*recipe.data.records, *filter(None, [recipe.lora.start])]
             described = {"base": base.identity, "examples": counted}
             start_run(recipe, None, ("adapter",), keep=start is not None, reads=reads, **described)

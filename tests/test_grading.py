@@ -172,6 +172,24 @@ def test_no_number(text: str) -> None:
         ("50%", "0.5", False),
         ("0.5", "50%", False),
         ("18 dollars", "18 cents", True),  # units do not count
+        *[
+            (f"5 {unit}", "5", True)
+            for unit in ("oranges", "tons", "toys", "marbles", "decks", "total", "times", "a day")
+        ],
+        *[(f"5 {unit}", "5", True) for unit in ("J", "N", "N·m", "kg·m/s", "quarters", "overcoats")],
+        *[
+            (f"5 {more}", "5", False)
+            for more in ("or 6", "times x", "and a half", "squared", "pi", "sqrt x", "March", "pm")
+        ],
+        ("5¢", "5", True),
+        ("negative 7", "-7", True),
+        ("minus 7", "-7", True),
+        ("10 minus 3", "-3", False),
+        ("2 and 1/2 hours", "2.5", True),
+        ("2 and 1/2", "2, 1/2", True),
+        ("03:30 PM", "3:30 pm", True),
+        ("12:05", "12:5", False),
+        ("2021-5-4", "2021-05-04", True),
         ("5x", "5", False),
         ("5", "5x", False),
         (r"2\sqrt{3}", r"\sqrt{12}", True),
@@ -319,6 +337,8 @@ def test_no_reply_breaks_the_reader(reply: str, kind: str) -> None:
         ("Step 3\n1/2 of it", "1/2"),
         ("18, I think.", "18"),
         ("The answer is not 5, it is 6", "6"),
+        ("The train arrives at 12:45.", "12:45"),
+        ("They meet at 3:45 pm.", "3:45 pm"),
     ],
 )
 def test_the_last_number_in_prose(reply: str, value: str) -> None:
@@ -343,6 +363,9 @@ def test_the_last_number_in_prose(reply: str, value: str) -> None:
         ("The answer to the 2 questions is the number 7, not 8.", "7"),
         ("The answer is Paris.\n1 of 3", "Paris"),
         ("Answer: [[18", "18"),
+        ("Final answer:\n- 18", "18"),
+        (r"\text{Answer: } 18", "18"),
+        ("The answer is <b>18</b>.", "18"),
     ],
 )
 def test_what_is_named_as_the_answer(reply: str, value: str) -> None:
@@ -387,7 +410,14 @@ def test_the_last_box_decides_without_brackets_in_a_cut_off_reply_too(reply: str
         ("Option C is right. Option A is wrong.", "en", "C", "named"),
         ("The answer is A because 3 < 4", "en", "A", "named"),
         ("(A) 3 (B) 4 (C) 5 (D) 6. The answer is B", "en", "B", "named"),
+        ("The correct answer is B) 12. Option D is close, but does not fit.", "en", "B", "named"),
+        ("Option A is 3, and option C is 5, so B is the right answer.", "en", "B", "named"),
+        ("If B is correct, 3 is 4. So the answer is therefore A.", "en", "A", "named"),
+        ("We choose B.", "en", "B", "named"),
+        (r"The answer is $\textbf{(B)}$ 12.", "en", "B", "named"),
         ("所以答案是B", "zh", "B", "named"),
+        ("A选项错误；C选项正确；选项D也错。", "zh", "C", "named"),
+        ("正确选项是C，选项D不对。", "zh", "C", "named"),
         ("答案：（C）", "zh", "C", "named"),
         ("综上，故选D。", "zh", "D", "named"),
         ("应该选择B，不选A", "zh", "B", "named"),

@@ -12,11 +12,25 @@ _LONE = (
     r"([A-H])(?![A-Za-z0-9_'’])(?!\s?(?:is\s|are\s)?(?:not|wrong|incorrect|false)\b)(?!\s?是?(?:错|不))"
     r"(?!(?<=A) (?!(?:is|because|since|as|for|with)\b)[a-z])"
 )
-_CUE_EN = r"\b(?i:answer|choice|option)(?: (?:is|would be|must be))?:?\s?(?i:(?:option|choice) ?)?"
-_CUE_ZH = r"(?<!不)(?:答案|选项|选择|选)(?:应该|应)?(?:是|为|选)?:?\s?(?:选项)?"
+_RIGHT = r"(?:the )?(?:correct|right|best)\b(?! (?:way|order|form))"
+_SAID = (
+    r"(?:\b(?i:answer|choice|option)"
+    r"(?: (?i:is|would be|must be|should be)\b(?: (?i:therefore|thus|hence|clearly|indeed))?:?|:)"
+    r"|\b(?:I|[Ww]e)(?:'d| would| will)? (?:choose|pick|select|go with))\s?(?i:(?:the )?(?:option|choice) ?)?"
+)
+_SAID_ZH = r"(?<!不)(?:(?:答案|选项)(?:应该|应)?(?:是|为|选|:)|选(?!项)择?(?:是|为|:)?):?\s?(?:选项)?"
+_OPTION = {"en": r"\b(?i:answer|choice|option)\s?", "zh": r"(?:答案|选项)\s?"}
+_GAP = r"[^\w.。]{0,6}"
+# An answer that is said ("the answer is B", "B is correct") decides before an option that is only spoken of.
+SAID: dict[Language, re.Pattern[str]] = {
+    "en": re.compile(rf"{_SAID}{_GAP}{_LONE}|(?<![A-Za-z0-9_'’]){_LONE}\W{{0,4}}\s(?:is|must be) {_RIGHT}"),
+    "zh": re.compile(
+        rf"(?:{_SAID}|{_SAID_ZH}){_GAP}{_LONE}|(?<![A-Za-z0-9_]){_LONE}\W{{0,4}}(?:选?项)?\s?是?(?:正确|对)"
+    ),
+}
 NAMED: dict[Language, re.Pattern[str]] = {
-    "en": re.compile(rf"{_CUE_EN}[^\w.]{{0,6}}{_LONE}"),
-    "zh": re.compile(rf"(?:{_CUE_EN}|{_CUE_ZH})[^\w.。]{{0,6}}{_LONE}"),
+    "en": re.compile(rf"{_OPTION['en']}{_GAP}{_LONE}"),
+    "zh": re.compile(rf"(?:{_OPTION['en']}|{_OPTION['zh']}){_GAP}{_LONE}"),
 }
 SET_APART = re.compile(r"\(([A-H])\)|\*\*\(?([A-H])(?:[.):][^*\n]{0,80})?\*\*")
 # One letter, perhaps with a label before it and the option's text after it; no second letter ("A) or B)").

@@ -12,7 +12,7 @@ from tale.grading.choices import letter
 from tale.grading.expressions import is_expression, same, same_equation
 from tale.grading.numbers import LABEL, number_of
 from tale.grading.reading import bracketed
-from tale.grading.text import LONGEST, fold, parts, tidy
+from tale.grading.text import LONGEST, MONTH, fold, parts, tidy
 
 
 def equal(value: str, gold: str, kind: Kind) -> bool:
@@ -51,8 +51,14 @@ def _equal(value: str, gold: str) -> bool:
     return same(_bare(value), _bare(gold)) or _words(value) == _words(gold)
 
 
+_MIXED = re.compile(r"(\d) and (?:an? )?(\d+ ?/|\\frac)")
+
+
 def _evaluates(value: str, gold: str) -> bool:
     """Whether an expression has the value of a number; "16-3" without spaces is a score or a range."""
+    value = _MIXED.sub(r"\1 \2", value)
+    if number_of(value) is not None:
+        return number_of(value) == number_of(gold)
     tight = literal(value) is not None and not re.search(r"\d - \d", value)
     return not tight and items(value) is None and same(_bare(value), f"({number_of(gold)})")
 
@@ -71,7 +77,7 @@ def _words(text: str) -> str:
 # --- Texts of digits ------------------------------------------------------------------------------------------------
 
 _N = r"\d[\d,]*(?:\.\d+)?%?"
-_MONTH = r"(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*\.?"
+_MONTH = rf"{MONTH}\b\.?"
 _LITERAL = re.compile(
     rf"(?P<text>{_N}(?: ?- ?{_N})+|{_N} ?to ?{_N}|\d+(?:/\d+){{2,}}|\d+(?:\.\d+){{2,}}"
     r"|\d+(?: ?: ?\d+(?:\.\d+)?)+(?: ?[ap]\.?m\.?)?|\d+ ?[ap]\.?m\.?"
@@ -91,6 +97,7 @@ def literal(text: str) -> str | None:
     if not found or number_of(text) is not None:
         return None
     text = re.sub(r"(?<=\d) ?to ?(?=\d)", "-", found["text"].casefold())
+    text = re.sub(r"(?<![\d:.])0(?=\d\b)", "", text)  # 03:30, 2021-05-04
     text = re.sub(r"(?<=\d)(?:st|nd|rd|th)\b|(?<=\d),(?=\d{3})|\bof\b|%|\.(?!\d)|(?<=[ap])\.(?=m)", "", text)
     return re.sub(r" ?([-:/]) ?|(?<=\d) (?=[ap]m)", r"\1", text.replace(",", " ")).replace("  ", " ")
 

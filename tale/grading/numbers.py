@@ -6,7 +6,7 @@ import re
 from fractions import Fraction
 from functools import lru_cache
 
-from tale.grading.text import LONGEST, tidy
+from tale.grading.text import LONGEST, MONTH, tidy
 
 # Groups are counted: without an end each start of a long run would be tried to its end.
 _GROUPED = r"(?:\d{1,3}(?:,\d{3}){1,60}(?![\d,]\d)|\d{1,2}(?:,\d{2}){1,60},\d{3}(?!\d)|\d+)"
@@ -28,17 +28,19 @@ SCALE = (
 
 # A unit's word follows after a space, or touches the number if it is long or well known: 5x and 2ab are products.
 _WORD = (
-    r" (?:[A-Za-z]{2}|[mglhsL](?![A-Za-z]))|[A-Za-z]{3}|(?i:[ckm]m|[km]g|ml|ft|lb|oz|hr|st|nd|rd|th)"
+    r" (?:[A-Za-z]{2}|[mglhsLJNWVA](?![A-Za-z])|a (?=[a-z]{2}))|[A-Za-z]{3}"
+    r"|(?i:[ckm]m|[km]g|ml|ft|lb|oz|hr|st|nd|rd|th)"
     r"| ?[^\W\d_A-Za-z]"
 )
 _PER = r" ?/ ?(?:[A-Za-z]{2}|[mghsL](?![A-Za-z]))"
+# Whole words: 5 oranges and 5 marbles have units, "5 or" and 5 March have none.
 _NO_UNIT = (
-    r"(?! ?(?i:and|or|to|plus|minus|times|divided|multiplied|over|squared|cubed|out|through|until|half|quarter"
-    r"|[ap]\.?m\b|jan|feb|mar|apr|may|june?|july?|aug|sept?|oct|nov|dec)(?:[a-z]*\b) ?)"
+    r"(?! ?(?i:and|or|to|plus|minus|times(?= [b-z]\b)|divided|multiplied|over|squared|cubed|out|through|until|half"
+    rf"|quarter|pi|sqrt|sin|cos|tan|log|ln|exp|[ap]\.?m|{MONTH})\b ?)"
 )
 _UNIT = (
-    r"(?: ?(?:%|° ?[CFK](?![A-Za-z])|°)| ?\([^()\d]*\)"
-    rf"|{_NO_UNIT}(?={_WORD}|{_PER})(?:[^\d=+*^\\<>]|\^ ?\{{? ?-?[1-3] ?\}}?(?!\d))++)*+"
+    r"(?: ?(?:%|¢|° ?[CFK](?![A-Za-z])|°)| ?\([^()\d]*\)"
+    rf"|{_NO_UNIT}(?={_WORD}|{_PER})(?:[^\d=+*^\\<>]|\\cdot (?=[A-Za-z])|\^ ?\{{? ?-?[1-3] ?\}}?(?!\d))++)*+"
 )
 # "Answer:", "x is", "x = ", "x ~", and all of "16 - 3 = 13" before its last "=".
 LABEL = re.compile(

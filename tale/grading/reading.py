@@ -9,7 +9,7 @@ from typing import Literal
 from tale.data.question import Kind, Language
 from tale.grading import choices
 from tale.grading.numbers import CHINESE, QUOTIENT, SCALE, number
-from tale.grading.text import LONGEST, boxed, fold, parts, plain
+from tale.grading.text import LONGEST, MONTH, boxed, fold, parts, plain
 
 Via = Literal["brackets", "boxed", "named", "number", "letter", "whole-reply", "none"]
 # What decides without `[[ ]]`, in a report's words.
@@ -36,8 +36,8 @@ def read(reply: str, kind: Kind, language: Language = "en", marked_only: bool = 
     The last whole `[[…]]` decides, even if it is empty or no number. Without one the last `\boxed{…}`; then, unless
     `marked_only`, what is named as the answer ("#### 18", "Answer: 18", "the answer is 18" and such in Chinese;
     `what` is the word that names it), then the last number, with any fraction, percent sign or scale word. Of a choice
-    it is the letter A to H that is last named ("answer is B"), else last set apart ("(B)", "**B**"), else the whole
-    reply ("B. 12").
+    it is the letter A to H that is last said to be right ("answer is B", "B is correct"), else of the option last named
+    ("option B"), else last set apart ("(B)", "**B**"), else the whole reply ("B. 12").
     """
     reply = fold(reply)
     for via, find in (("brackets", bracketed), ("boxed", boxed)):
@@ -45,12 +45,12 @@ def read(reply: str, kind: Kind, language: Language = "en", marked_only: bool = 
             return Reading(value.strip(), via)  # type: ignore[arg-type]
     if marked_only:
         return Reading(None, "none")
-    found = _choice(reply, language) if kind == "choice" else _number(reply, what)
+    found = _choice(plain(reply), language) if kind == "choice" else _number(reply, what)
     return next((Reading(value, via) for via, value in found if value is not None), Reading(None, "none"))  # type: ignore
 
 
 def _choice(reply: str, language: Language):
-    yield "named", choices.last(choices.NAMED[language], reply)
+    yield "named", choices.last(choices.SAID[language], reply) or choices.last(choices.NAMED[language], reply)
     yield "letter", choices.last(choices.SET_APART, reply)
     yield "whole-reply", choices.letter(reply)
 
@@ -87,7 +87,7 @@ def _cues(what: str) -> re.Pattern[str]:
 
 
 _CUES = {what: _cues(what) for what in ("answer", "budget")}
-_REST = re.compile(r"(?:[\s*_:`>~\"']|\[\[|\.\.\.){0,20}")
+_REST = re.compile(r"(?:\n[-•] |[\s*_:`>~}\"']|\[\[|\.\.\.){0,20}")
 _SENTENCE = re.compile(r"[.!?](?=\s|$|\*)|[。！？\n;]")
 _INLINE = re.compile(r"\$([^$]{1,200})\$|\\\(([^\n]{1,200}?)\\\)")
 _ITEM = (
@@ -96,7 +96,7 @@ _ITEM = (
     r"|[:/,-](?=\d)|,(?= ?[-\d(\[{\\])|(?:and|or) (?=-?\d))"
 )
 _MATHEMATICS = re.compile(rf"{_ITEM}(?: ?{_ITEM})*")
-_MONTH = re.compile(r"(?i:\d{0,2} ?(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]* \d)")
+_DATE = re.compile(rf"(?i:\d{{0,2}} ?{MONTH}\.? \d)")
 _TIME = re.compile(r" ?[ap]\.?m\b\.?", re.IGNORECASE)
 
 
@@ -114,7 +114,7 @@ def _leading(rest: str) -> str | None:
     if inline := _INLINE.match(rest):
         return inline[1] or inline[2]
     sentence = _SENTENCE.split(plain(rest), maxsplit=1)[0].strip(" *_,:`\"'")
-    if _MONTH.match(sentence):
+    if _DATE.match(sentence):
         return sentence
     if found := _MATHEMATICS.match(sentence):
         time = _TIME.match(sentence, found.end())
@@ -141,7 +141,8 @@ _CHINESE = re.compile(CHINESE)
 # In prose a minus belongs to the number only if it touches it and nothing it could subtract from stands before it;
 # an exponent (24 cm^2) is not the answer.
 _IN_PROSE = re.compile(
-    rf"(?<!\^)(?<!\^\{{)(?<!\^\{{-)(?:(?<![A-Za-z0-9)\]}}])-)?(?<![A-Za-z0-9_])(?<!\d\.){QUOTIENT}{SCALE}?(?: ?%)?"
+    rf"(?<!\^)(?<!\^\{{)(?<!\^\{{-)(?:(?<![A-Za-z0-9)\]}}])-)?(?<![A-Za-z0-9_])(?<!\d\.)"
+    rf"(?:\d+(?::\d+)+(?: ?[ap]m\b)?|{QUOTIENT}{SCALE}?(?: ?%)?)"
 )
 
 

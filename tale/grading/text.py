@@ -11,6 +11,11 @@ import unicodedata
 # Longer ones are repetition, not an answer, and Python refuses to parse 4,300 digits.
 LONGEST = 200
 
+MONTH = (  # ignoring case
+    r"(?:jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|aug(?:ust)?|sept?(?:ember)?|oct(?:ober)?"
+    r"|nov(?:ember)?|dec(?:ember)?)"
+)
+
 _SUPERSCRIPTS = dict(zip("⁰¹²³⁴⁵⁶⁷⁸⁹⁻", "0123456789-", strict=True))
 _COMMANDS = {"×": "times", "√": "sqrt", "÷": "div", "π": "pi", "∞": "infty", "±": "pm", "∪": "cup"}
 _SYMBOLS = {
@@ -56,6 +61,8 @@ _LATEX = [
         (rf"([{_MONEY}] ?\d[\d.,]*) ?([kKmMbB])\b", lambda found: found[1] + found[2].upper()),
         (rf"(?:US|HK|[ACNS])?\\?[{_MONEY}]", ""),
         (rf"(?<![A-Za-z]){_CODES} ?(?=-?[\d.])", ""),
+        (r"</?(?:b|strong|em|i|u|p|br|span|answer)>", " "),
+        (r"(?i:\bnegative |^minus )(?=\.?\d)", "-"),
         (r"\\([%#&_])", r"\1"),
         (r"\\(?:leq?|leqslant)(?![A-Za-z])", "<="),
         (r"\\(?:geq?|geqslant)(?![A-Za-z])", ">="),

@@ -79,6 +79,8 @@ def recounted(folder: Path) -> dict:
     recipe = load(EvaluateRecipe, [f"recipe={folder / 'recipe.yaml'}"])
     questions = {question.id: question for question in select(recipe.benchmark)[0]}
     replies = read_replies(folder / "replies.jsonl")
+    if any(reply.correct is None for of in replies.values() for reply in of):
+        raise UserError(f"{folder}: its questions are open-ended; give an evaluation of questions with a right answer")
     if missing := {reply.question for of in replies.values() for reply in of} - questions.keys():
         raise UserError(f"{folder}: its benchmark has no {min(missing)} any more; give it the file it was run on")
     return {"run": folder.name, "methods": {method: _moved(of, questions) for method, of in replies.items()}}
@@ -192,7 +194,7 @@ class Penalised:
                 output = self.model.generate(prompt, attention_mask=torch.ones_like(prompt), generation_config=config)
             ids = output[0, prompt.shape[1] :].tolist()
             finish = "stop" if ids[-1] == end else "length"
-            yield i, Completion(self.chat.decode(ids), len(ids), finish, prompt.shape[1])
+            yield i, Completion(self.chat.decode(ids), len(ids), finish, prompt.shape[1], ids=tuple(ids))
 
 
 def penalised(recipe: EvaluateRecipe) -> dict:

@@ -41,7 +41,7 @@ class Plain:
                 ids = row[: row.index(end) + 1] if end in row else row
                 self.tokens += len(ids)
                 finish = "stop" if end in row else "length"
-                yield start + i, Completion(self.chat.decode(ids), len(ids), finish, len(prompts[i]))
+                yield start + i, Completion(self.chat.decode(ids), len(ids), finish, len(prompts[i]), ids=tuple(ids))
 
 
 def warm_up(engine: Engine) -> None:

@@ -24,6 +24,7 @@ import time
 
 import torch
 from report import publish
+from words import options
 
 from tale.cli import guarded
 from tale.config import TrainRecipe
@@ -39,16 +40,16 @@ from tale.training.run import build
 from tale.training.throughput import peak_memory
 
 
-def main(arguments: list[str]) -> None:
-    layers = [int(a.removeprefix("layers=")) for a in arguments if a.startswith("layers=")]
-    recipe = load(TrainRecipe, [a for a in arguments if not a.startswith("layers=") and a != "planned"])
+def main() -> None:
+    own, words = options({"layers": "", "planned": "false"})
+    recipe = load(TrainRecipe, words)
     architecture = read_architecture(recipe.model)
-    if layers:
-        architecture.num_hidden_layers = layers[0]
-    if "planned" in arguments:
+    if own["layers"]:
+        architecture.num_hidden_layers = int(own["layers"])
+    if own["planned"] == "true":
         print(json.dumps({line.part: line.bytes for line in plan(recipe, architecture).lines}))
         return
-    done = subprocess.run([sys.executable, __file__, "planned", *arguments], stdout=subprocess.PIPE, check=True)
+    done = subprocess.run([sys.executable, *sys.argv, "planned=true"], stdout=subprocess.PIPE, check=True)
     planned = json.loads(done.stdout.splitlines()[-1])
     figures = step(recipe, architecture)
     total = sum(planned.values())
@@ -56,7 +57,7 @@ def main(arguments: list[str]) -> None:
         "plan, GB": round(total / GB, 3),
         "error of the plan, %": round(100 * (total / GB / figures["peak, GB"] - 1), 1),
         "the plan's parts, GB": {part: round(size / GB, 3) for part, size in planned.items()},
-        "arguments": arguments,
+        "arguments": sys.argv[1:],
     }
     print(publish(f"step_memory_{recipe.objective.value}", figures))
 
@@ -96,4 +97,4 @@ def scrambled(example: Example, vocabulary: int) -> Example:
 
 
 if __name__ == "__main__":
-    guarded(lambda: main(sys.argv[1:]), __doc__)
+    guarded(main, __doc__)

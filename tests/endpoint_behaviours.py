@@ -185,7 +185,7 @@ BEHAVIOURS: dict[str, Behaviour] = {
     "a compressed reply": Behaviour(packed),
     "a redirect within the server": Behaviour(there),
     **{f"finish_reason {word}": Behaviour(changed(_finish_reason=word))
-       for word in ("eos", "eos_token", "end_turn", "stop_sequence", "STOP", None)},
+       for word in ("eos", "eos_token", "end_turn", "end_of_turn", "stop_sequence", "STOP", "", None)},
     "no finish_reason": Behaviour(changed(_finish_reason=...)),
     "no index": Behaviour(changed(_index=...)),
     "content in parts": Behaviour(changed(content=lambda gold: [
@@ -194,6 +194,8 @@ BEHAVIOURS: dict[str, Behaviour] = {
     "reasoning beside the answer": Behaviour(changed(reasoning_content="hm [[99]]")),
     "half a character": Behaviour(changed(content=lambda gold: f"\ud83d [[{gold}]]")),
     "control characters": Behaviour(changed(content=lambda gold: f"\0\x1b[2J\u202e [[{gold}]]")),
+    "a mark before the document": Behaviour(lambda *call: Reply(f"\ufeff{json.dumps(healthy(*call).body)}")),
+    "another character set": Behaviour(lambda *call: Reply(json.dumps(healthy(*call).body).encode("utf-16"))),
     "no details": Behaviour(figures(prompt_tokens_details=None, completion_tokens_details=None)),
     "no seed": Behaviour(forbids(422, "Extra inputs are not permitted: {}", "seed"), said="refuses seed,"),
     "no temperature": Behaviour(forbids(400, "'{}' does not support 0", "temperature"), said="refuses temperature,"),
@@ -235,6 +237,7 @@ BEHAVIOURS: dict[str, Behaviour] = {
     "an odd compression": Behaviour(always(compressed(b"x", "br")), 0, "compressed by br", ends=True),
     "a redirect elsewhere": Behaviour(always(redirect(307, "http://localhost:9/v1?key=1")), 0,
                                       r"redirects to http://localhost:9/v1, which gets no prompts", ends=True),
+    "a redirect to nowhere": Behaviour(always(redirect(307, "http://[::1")), 0, "to an invalid url", ends=True),
     "a redirect in a circle": Behaviour(always(redirect(308, "/v1/chat/completions")), 0, "redirects to", ends=True),
     "a redirect that loses the prompt": Behaviour(always(redirect(302, "/v1/x")), 0, "redirects to", ends=True),
     "an error in a 200": Behaviour(always(coded(200)), 0, r"status 500 \(no\), after 1 retries", ends=True),
@@ -248,6 +251,9 @@ BEHAVIOURS: dict[str, Behaviour] = {
     **{f"{value!r} tokens": Behaviour(figures(completion_tokens=value), 0, NO_COUNT, ends=True)
        for value in (0, -1, float("nan"), float("inf"), "12", 12.5, True, [12], "huge")},
     "-1 tokens of prompt": Behaviour(figures(prompt_tokens=-1), 0, NO_COUNT, ends=True),
+    "more cached than prompt": Behaviour(figures(prompt_tokens_details={"cached_tokens": 99}), 0, NO_COUNT, ends=True),
+    "more reasoning than answer": Behaviour(figures(completion_tokens_details={"reasoning_tokens": 99}), 0, NO_COUNT,
+                                            ends=True),
     "cached tokens of text": Behaviour(figures(prompt_tokens_details={"cached_tokens": "1"}), 0, NO_COUNT, ends=True),
 }  # fmt: skip
 

@@ -77,9 +77,9 @@ def _same_server(one: httpx2.URL, other: httpx2.URL) -> bool:
 async def _content(response: httpx2.Response) -> bytes:
     """The body, unpacked, of which no more is taken than is allowed."""
     encoding = response.headers.get("content-encoding", "identity").strip().lower()
-    if encoding not in ("identity", "gzip", "deflate"):
+    if encoding not in ("", "identity", "gzip", "x-gzip", "deflate"):
         raise UselessReplyError(f"the reply is compressed by {encoding}, which was not asked for")
-    unpack = None if encoding == "identity" else zlib.decompressobj(zlib.MAX_WBITS | 32)
+    unpack = None if encoding in ("", "identity") else zlib.decompressobj(zlib.MAX_WBITS | 32)
     content = bytearray()
     try:
         async for chunk in response.aiter_raw():

@@ -184,7 +184,7 @@ class EndpointEngine:
         self.unanswered.note(first.prompt, completions, failed is not None and passing(failed))
         return completions
 
-    async def _post(self, client: AsyncOpenAI, options: dict) -> str:
+    async def _post(self, client: AsyncOpenAI, options: dict) -> bytes:
         """The reply's body. A server that wants to be asked otherwise is asked so from then on, where that helps."""
         from openai import APIStatusError
 
@@ -199,7 +199,7 @@ class EndpointEngine:
                 asked = other
             else:
                 self._learn(options.keys() - asked.keys())
-                return reply.text
+                return reply.content
 
     def _learn(self, unwanted: set[str]) -> None:
         if "max_tokens" in unwanted:
@@ -282,6 +282,9 @@ def _is_address(url: str) -> bool:
 
 def public(url: str | None) -> str:
     """What may be shown and kept of an endpoint's url: no user, password, query or fragment."""
-    parts = urlsplit(url or OPENAI)
+    try:
+        parts = urlsplit(url or OPENAI)
+    except ValueError:  # a server's own
+        return "an invalid url"
     host = parts.netloc.rpartition("@")[2]
     return parts._replace(netloc=host, path=parts.path.rstrip("/"), query="", fragment="").geturl()

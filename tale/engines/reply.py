@@ -15,7 +15,8 @@ from tale.errors import UserError
 # How servers say that an answer has ended, in small letters and with "_" for "-": OpenAI; Together, TGI, watsonx,
 # Cohere, Anthropic and Gemini behind gateways; Mistral.
 ENDS = {
-    "stop": "stop eos eos_token end_turn stop_sequence stop_token complete completed end_of_text",
+    "stop": "stop eos eos_token end_turn end_of_turn end_of_message end_of_text stop_sequence stop_token complete "
+    "completed",
     "length": "length max_tokens max_length max_output_tokens model_length token_limit",
     "content_filter": "content_filter content_filtered safety",
 }
@@ -71,7 +72,7 @@ class Reply:
     usage: Usage
 
     @classmethod
-    def read(cls, body: bytes | str) -> Reply:
+    def read(cls, body: bytes) -> Reply:
         """Take what is needed from a JSON body; servers differ in the rest.
 
         Raises:
@@ -118,6 +119,9 @@ class Reply:
         prompt, answer, cached, reasoning = (
             counts.get(name, 0) for name in ("prompt", "answer", "cached", "reasoning")
         )
+        if cached > prompt or reasoning > answer:
+            what = f"{cached} cached of {prompt}, {reasoning} reasoning of {answer}"
+            raise UserError(f"no usage figures to count with, set engine.endpoint.tokenizer: {what}")
         return _completion(choice, _finish(choice, answer, limit), answer, prompt, cached, reasoning)
 
     def _counted(self, i: int, prompt: str, limit: int, chat: Chat) -> Completion:
@@ -126,7 +130,8 @@ class Reply:
         reasoning = _count(self.usage.reasoning) or chat.count(choice.reasoning, ended=False)
         finish = _finish(choice, reasoning + chat.count(choice.text, ended=False), limit)
         tokens = reasoning + chat.count(choice.text, ended=finish == "stop")
-        prompt_tokens, cached = (len(chat.prompt_ids(prompt)), _count(self.usage.cached) or 0) if i == 0 else (0, 0)
+        prompt_tokens = len(chat.prompt_ids(prompt)) if i == 0 else 0
+        cached = min(_count(self.usage.cached) or 0, prompt_tokens)
         return _completion(choice, finish, tokens, prompt_tokens, cached, reasoning)
 
 
@@ -155,7 +160,7 @@ def _completion(choice: Choice, finish: Any, tokens: int, prompt: int, cached: i
 
 def _finish(choice: Choice, tokens: int, limit: int) -> Any:
     """How an answer ended; where the server leaves that open, its length tells. None: in another way."""
-    if choice.finish is None:
+    if choice.finish in (None, ""):
         return "length" if tokens >= limit else "stop"
     return FINISHES.get(str(choice.finish).lower().replace("-", "_"))
 

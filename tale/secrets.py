@@ -5,10 +5,14 @@ from __future__ import annotations
 import os
 import re
 
-# Keys of Hugging Face, OpenAI and others; all have digits.
-TOKEN = re.compile(r"\b(hf_|sk-|gsk_|xai-|nvapi-|ghp_|github_pat_|glpat-|AKIA|AIza)(?=[\w-]*\d)[\w-]{12,}")
+# Keys of Hugging Face, OpenAI and others, and signed tokens of three parts; all have digits.
+TOKEN = re.compile(
+    r"(?<![A-Za-z0-9])(hf_|c?sk-|gsk_|xai-|nvapi-|pplx-|r8_|tgp_v1_|gh[opsu]_|github_pat_|glpat-|xox[abp]-|A[KS]IA|AIza|eyJ)"
+    r"(?=[\w-]*\d)[\w-]{12,}(?:\.[\w-]{12,})*"
+)
 # What a variable of such a name holds is one, where it is long and has a digit: a placeholder such as EMPTY is none.
-NAMED, LONG = re.compile(r"(KEY|TOKEN|SECRET|PASSWORD)$", re.IGNORECASE), re.compile(r"(?=.*\d)\S{8,}")
+NAMED = re.compile(r"(KEY|TOKEN|SECRET|PASSWORD|(^|_)(PASS|PASSWD|PW))(_?\d+)?$", re.IGNORECASE)
+LONG = re.compile(r"(?=.*\d)\S{8,}")
 VARIABLE = r"\$[A-Z_][A-Z0-9_]*"
 URL = re.compile(r"\b([a-z][a-z0-9+.-]*://)(\S*@)?([^\s?#]*)([?#]\S*)?", re.IGNORECASE)
 USER = re.compile(rf"(?:{VARIABLE}|[\w.%+-]+(?=:))(?::{VARIABLE})?@")

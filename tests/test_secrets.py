@@ -41,6 +41,12 @@ def test_what_holds_no_secret_stays_as_it_is(text: str) -> None:
         (f"see HTTPS://me:{SECRET}@host, twice http://a?b={SECRET}", "see HTTPS://…@host, twice http://a?b=…"),
         (f"key hf_{SECRET}0123", "key hf_…"),
         (f"sk-proj-{SECRET}", "sk-…"),
+        *[
+            (f"run_{start}{SECRET}0123", f"run_{start}…")
+            for start in ("csk-", "pplx-", "r8_", "tgp_v1_", "gho_", "xoxb-")
+        ],
+        ("eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.dozjgNryP4J3jVmNHl0", "eyJ…"),
+        ("and 1another-7654321, too", "and …, too"),
         ("MY_TOKEN is 0123456789", "MY_TOKEN is …"),
     ],
 )
@@ -48,6 +54,7 @@ def test_a_secret_is_refused_and_veiled_and_never_repeated(
     text: str, shown: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MY_TOKEN", "0123456789")
+    monkeypatch.setenv("DB_PASS_2", "1another-7654321")
     monkeypatch.setenv("OTHER_KEY", "EMPTY")
     reason = secret_in(text)
     assert reason

@@ -81,7 +81,18 @@ def test_generated_ids_are_trained_on_as_they_are_and_others_are_retokenised(mod
     half = [*"\N{REPLACEMENT CHARACTER}".encode()]
     other = module("dpo", [replace(made, tokenizer_hash="another"), record("q/2", DOGS, "4")])
     assert other.train[0].answers == ([256, *b"3", *half, *b"[[3]]", END_ID], [*b"Ann ", *half])
-    assert other.summary().endswith("; 4 answers retokenised: their records have no ids of this tokenizer and template")
+    assert other.summary().endswith(
+        "; 4 answers retokenised: their records have no ids of this tokenizer, template and text"
+    )
+
+
+def test_an_answer_whose_text_was_edited_is_trained_on_as_it_reads(module, tiny_tokenizer) -> None:
+    """Ids of another text, and such as the vocabulary does not have."""
+    chat = Chat(tiny_tokenizer)
+    for ids in ([*b"[[4]]", END_ID], [10**6, *b"[[3]]", 10**6]):
+        edited = Answer("so [[3]]", len(ids), "stop", True, "3", "brackets", ids=tuple(ids))
+        data = module("sft", [replace(record("q/1", CATS, edited), tokenizer_hash=chat.fingerprint)])
+        assert (data.train[0].answers, data.retokenised) == (([*b"so [[3]]", END_ID],), 1)
 
 
 def test_a_rejected_answer_that_was_cut_off_teaches_no_end(module) -> None:
@@ -103,8 +114,8 @@ def test_records_without_a_target_are_left_out_and_counted(module) -> None:
     assert data.left_out == {"no feasible budget": 2, "vanilla answer wrong": 1}
     assert data.summary() == (
         "1 examples to train on, 0 held out for validation; 2 left out: no feasible budget; "
-        "1 left out: vanilla answer wrong; 1 answers retokenised: their records have no ids of this tokenizer and "
-        "template"
+        "1 left out: vanilla answer wrong; 1 answers retokenised: their records have no ids of this tokenizer, "
+        "template and text"
     )
 
 

@@ -19,7 +19,7 @@ from tale.data.question import Question
 from tale.data.splits import by_context, contexts, deduplicate, preamble
 from tale.data.warmup import warmup_examples
 from tale.errors import UserError
-from tale.records import Record, read_records
+from tale.records import Answer, Record, read_records
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ class TaleDataModule(LightningDataModule):
 
     @property
     def retokenised(self) -> int:
-        """Answers of records whose generated ids are not known, or of another tokenizer or template."""
+        """Answers whose generated ids are not known, of another tokenizer or template, or of another text."""
         return sum(example.retokenised for example in (*self.train, *self.validation))
 
     def train_dataloader(self, first_step: int = 0, rank: int = 0, world_size: int = 1) -> DataLoader:
@@ -122,7 +122,7 @@ class TaleDataModule(LightningDataModule):
         """How many examples are used, and why the others are not."""
         reasons = "".join(f"; {count} left out: {reason}" for reason, count in self.left_out.most_common())
         if count := self.retokenised:
-            reasons += f"; {count} answers retokenised: their records have no ids of this tokenizer and template"
+            reasons += f"; {count} answers retokenised: their records have no ids of this tokenizer, template and text"
         story = f"; {self.preamble}" if self.preamble else ""
         return f"{len(self.train)} examples to train on, {len(self.validation)} held out for validation{reasons}{story}"
 
@@ -153,17 +153,23 @@ class TaleDataModule(LightningDataModule):
     def _example(self, record: Record) -> Example:
         """The prompt has no budget: the trained model is to be brief by itself (§5.3, and evaluation's same prompt).
 
-        An answer is the ids that were generated, where they are ids of the same tokenizer and template.
+        An answer is the ids that were generated, where they are of the same tokenizer and template, and of its text:
+        somebody may have edited that.
         """
         assert record.target is not None
         sides = [record.target]
         if self.recipe.objective is Objective.dpo:
             sides.append(record.vanilla.best)
         same = record.tokenizer_hash == self.chat.fingerprint
-        generated = [side.ids if same else None for side in sides]
+        generated = [list(side.ids) if same and side.ids and self._unchanged(side) else None for side in sides]
         answers = tuple(
-            list(ids) if ids else self.chat.target_ids(side.text, ended=side.finish == "stop")
+            ids or self.chat.target_ids(side.text, ended=side.finish == "stop")
             for side, ids in zip(sides, generated, strict=True)
         )
         prompt = self.chat.prompt_ids(prompts.vanilla(record.question))
         return Example(record.question.id, prompt, answers, generated.count(None))
+
+    def _unchanged(self, answer: Answer) -> bool:
+        """Whether an answer's ids are those of its text."""
+        ids = answer.ids or ()
+        return self.chat.decode(ids, ids[-1:] if answer.finish == "stop" else ()) == answer.text

@@ -179,9 +179,11 @@ def test_no_number(text: str) -> None:
         *[(f"5 {unit}", "5", True) for unit in ("J", "N", "N·m", "kg·m/s", "quarters", "overcoats")],
         *[
             (f"5 {more}", "5", False)
-            for more in ("or 6", "times x", "and a half", "squared", "pi", "sqrt x", "March", "pm")
+            for more in ("or 6", "times x", "and a half", "squared", "tenths", "pi", "sqrt x", "March", "pm")
         ],
         ("5¢", "5", True),
+        ("exactly 5", "5", True),
+        ("一共5个", "5", True),
         ("negative 7", "-7", True),
         ("minus 7", "-7", True),
         ("10 minus 3", "-3", False),
@@ -357,6 +359,7 @@ def test_the_last_number_in_prose(reply: str, value: str) -> None:
         ("The final answer is: $\\frac{1}{2}$ of 3", r"\frac{1}{2}"),
         ("Answer: 2, 3 and 5.", "2, 3 and 5"),
         ("The answer is 24, 8 of them red.", "24"),
+        ("The answer is 3, 5, and 7.", "3, 5, and 7"),
         ("The answer is x = 5, for 3 of them.", "x = 5"),
         ("Answer: 3:45 pm, 2 hours later", "3:45 pm"),
         ("The answer is May 4, 2021.", "May 4, 2021"),

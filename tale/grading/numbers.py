@@ -36,6 +36,7 @@ _PER = r" ?/ ?(?:[A-Za-z]{2}|[mghsL](?![A-Za-z]))"
 # Whole words: 5 oranges and 5 marbles have units, "5 or" and 5 March have none.
 _NO_UNIT = (
     r"(?! ?(?i:and|or|to|plus|minus|times(?= [b-z]\b)|divided|multiplied|over|squared|cubed|out|through|until|half"
+    r"|thirds?|(?:four|fif|six|seven|eigh|nin|ten|hundred|thousand)ths?"
     rf"|quarter|pi|sqrt|sin|cos|tan|log|ln|exp|[ap]\.?m|{MONTH})\b ?)"
 )
 _UNIT = (
@@ -45,7 +46,7 @@ _UNIT = (
 # "Answer:", "x is", "x = ", "x ~", and all of "16 - 3 = 13" before its last "=".
 LABEL = re.compile(
     r"^(?:(?:(?! (?:and|or) )(?:[^,;<>!~]|(?<=\d),(?=\d{3})))*[=~]|[^\d,;:]*(?::|\b(?:is|are)\b)"
-    r"|(?i:about|approximately|approx\.?|around|roughly|约|大约)(?= ?\d))\s*"
+    r"|(?i:about|approximately|approx\.?|around|roughly|exactly|only|just|大?约|一共|总共|共)(?= ?\d))\s*"
 )
 _WHOLE = re.compile(rf"(?P<sign>[-+]?) ?(?P<value>{QUOTIENT})(?P<scale>{SCALE}?){_UNIT}")
 _SPACED = re.compile(r"(?<![\d.,/])\d{1,3}(?: \d{3})+(?![\d/]| ?/| \d)")

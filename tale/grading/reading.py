@@ -93,7 +93,7 @@ _INLINE = re.compile(r"\$([^$]{1,200})\$|\\\(([^\n]{1,200}?)\\\)")
 _ITEM = (
     rf"(?:[-+]? ?(?:{QUOTIENT})(?:{SCALE})?|{CHINESE}"
     r"|\\[A-Za-z]+|[A-Za-z](?![A-Za-z'])|pi\b|sqrt\b|[-+*/^_(){}\[\]=<>!|°%]"
-    r"|[:/,-](?=\d)|,(?= ?[-\d(\[{\\])|(?:and|or) (?=-?\d))"
+    r"|[:/,-](?=\d)|,(?= ?(?:and |or )?[-\d(\[{\\])|(?:and|or) (?=-?\d))"
 )
 _MATHEMATICS = re.compile(rf"{_ITEM}(?: ?{_ITEM})*")
 _DATE = re.compile(rf"(?i:\d{{0,2}} ?{MONTH}\.? \d)")

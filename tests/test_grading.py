@@ -421,6 +421,7 @@ def test_the_last_box_decides_without_brackets_in_a_cut_off_reply_too(reply: str
         ("所以答案是B", "zh", "B", "named"),
         ("A选项错误；C选项正确；选项D也错。", "zh", "C", "named"),
         ("正确选项是C，选项D不对。", "zh", "C", "named"),
+        ("故选B（A对应3）。", "zh", "B", "named"),
         ("答案：（C）", "zh", "C", "named"),
         ("综上，故选D。", "zh", "D", "named"),
         ("应该选择B，不选A", "zh", "B", "named"),

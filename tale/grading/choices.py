@@ -25,7 +25,7 @@ _GAP = r"[^\w.。]{0,6}"
 SAID: dict[Language, re.Pattern[str]] = {
     "en": re.compile(rf"{_SAID}{_GAP}{_LONE}|(?<![A-Za-z0-9_'’]){_LONE}\W{{0,4}}\s(?:is|must be) {_RIGHT}"),
     "zh": re.compile(
-        rf"(?:{_SAID}|{_SAID_ZH}){_GAP}{_LONE}|(?<![A-Za-z0-9_]){_LONE}\W{{0,4}}(?:选?项)?\s?是?(?:正确|对)"
+        rf"(?:{_SAID}|{_SAID_ZH}){_GAP}{_LONE}|(?<![A-Za-z0-9_]){_LONE}\W{{0,4}}(?:选?项)?\s?是?(?:正确|对的)"
     ),
 }
 NAMED: dict[Language, re.Pattern[str]] = {

@@ -42,7 +42,8 @@ def score(reply: str, reference: str, truncated: bool) -> Scored:
 
 def sentence_bleu(value: str, reference: str) -> float:
     """BLEU of one answer, smoothed, and over the n-grams that a text of its length has ("effective order")."""
-    return BLEU(effective_order=True).sentence_score(value, [reference]).score / 100
+    score = BLEU(effective_order=True).sentence_score(value, [reference]).score
+    return min(score / 100, 1.0)  # sacrebleu rounds above 100
 
 
 def corpus_bleu(values: Sequence[str | None], references: Sequence[str]) -> float:

@@ -105,7 +105,8 @@ def evaluation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], 
     given = ["benchmark={name: mbpp, path: mbpp.jsonl, count: 3}", "methods=[{kind: vanilla}, {kind: estimated}]"]
     recipe = load(EvaluateRecipe, ["recipe=tiny/eval", *given, "output=runs/eval"])
     engine = ScriptedEngine(select(recipe.benchmark)[0], reply)
-    base = SimpleNamespace(name="m", identity={"name": "m", "weights": "01"}, merge=None)
+    known = {"name": "m", "identity": {"name": "m", "weights": "01"}, "merge": None}
+    base = SimpleNamespace(**known, chat=lambda: None, context=None)
     monkeypatch.setattr(run, "find_model", lambda *_: base)
     monkeypatch.setattr(run, "engines", lambda *_: [engine])
     return lambda: run.evaluate(recipe)

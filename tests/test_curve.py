@@ -112,5 +112,5 @@ def test_a_records_points_are_its_attempts_by_budget_with_their_mean_tokens() ->
         return Attempt(budget, tuple(answers), feasible)
 
     rows = (attempt(50, [86], True), attempt(10, [150, 160], True), attempt(4, [9], False))
-    record = Record(Question("q", "t", "1"), attempt(0, [258], True), rows, 50, None, None, Sampling(512), "m")
+    record = Record(Question("q", "t", "1"), attempt(0, [258], True), rows, 50, rows[0].best, None, Sampling(512), "m")
     assert points(record) == [Point(4, 9, False), Point(10, 155, True), Point(50, 86, True)]

@@ -80,7 +80,7 @@ def chat(tiny_tokenizer: PreTrainedTokenizerFast) -> Chat:
 
 @pytest.fixture(scope="module")
 def adapter(folder: Path) -> Path:
-    save_adapter(adapted(folder), AdapterCard({}, [], []), folder / "adapter")
+    save_adapter(adapted(folder), AdapterCard(resolve(ModelConfig(str(folder))).identity, [], []), folder / "adapter")
     return folder / "adapter"
 
 

@@ -417,6 +417,8 @@ def test_the_last_box_decides_without_brackets_in_a_cut_off_reply_too(reply: str
         ("Option A is 3, and option C is 5, so B is the right answer.", "en", "B", "named"),
         ("If B is correct, 3 is 4. So the answer is therefore A.", "en", "A", "named"),
         ("We choose B.", "en", "B", "named"),
+        ("So D is the answer, and A is not the answer.", "en", "D", "named"),
+        ("The answer has to be B.", "en", "B", "named"),
         (r"The answer is $\textbf{(B)}$ 12.", "en", "B", "named"),
         ("所以答案是B", "zh", "B", "named"),
         ("A选项错误；C选项正确；选项D也错。", "zh", "C", "named"),

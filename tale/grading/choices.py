@@ -12,13 +12,13 @@ _LONE = (
     r"([A-H])(?![A-Za-z0-9_'’])(?!\s?(?:is\s|are\s)?(?:not|wrong|incorrect|false)\b)(?!\s?是?(?:错|不))"
     r"(?!(?<=A) (?!(?:is|because|since|as|for|with)\b)[a-z])"
 )
-_RIGHT = r"(?:the )?(?:correct|right|best)\b(?! (?:way|order|form))"
+_RIGHT = r"(?:the )?(?:correct|right|best|answer)\b(?! (?:way|order|form))"
 _SAID = (
     r"(?:\b(?i:answer|choice|option)"
-    r"(?: (?i:is|would be|must be|should be)\b(?: (?i:therefore|thus|hence|clearly|indeed))?:?|:)"
-    r"|\b(?:I|[Ww]e)(?:'d| would| will)? (?:choose|pick|select|go with))\s?(?i:(?:the )?(?:option|choice) ?)?"
+    r"(?: (?i:is|(?:would|must|should|has to|seems to) be)\b(?: (?i:therefore|thus|hence|clearly|indeed))?:?|:)"
+    r"|\b(?:I|[Ww]e)(?:'d| would| will)? (?:choose|pick|select|go with))\s?(?i:(?:the )?(?:option|choice|letter) ?)?"
 )
-_SAID_ZH = r"(?<!不)(?:(?:答案|选项)(?:应该|应)?(?:是|为|选|:)|选(?!项)择?(?:是|为|:)?):?\s?(?:选项)?"
+_SAID_ZH = r"(?<!不)(?:(?:答案|选项)(?:应该|应|就|便)?(?:是|为|选|:)|选(?!项)择?(?:是|为|:)?):?\s?(?:选项)?"
 _OPTION = {"en": r"\b(?i:answer|choice|option)\s?", "zh": r"(?:答案|选项)\s?"}
 _GAP = r"[^\w.。]{0,6}"
 # An answer that is said ("the answer is B", "B is correct") decides before an option that is only spoken of.

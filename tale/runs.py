@@ -15,6 +15,7 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib import metadata
+from os.path import realpath
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
@@ -34,9 +35,12 @@ def hold(recipe: Any, folder: Path | None = None) -> Iterator[Path]:
     """Keep other processes from the run's folder (default: its output), and the run from another command's.
 
     Raises:
-        UserError: another process is writing there, it holds what another command has made, or it cannot be written.
+        UserError: another process is writing there, it holds what another command has made, it is itself a result of
+            another run (an adapter, say), or it cannot be written.
     """
     folder = folder or Path(recipe.output)
+    if _is_output(Path(realpath(folder))):
+        raise UserError(f"{folder}: is a result of the run in {folder.parent}; choose another output")
     with held(folder):
         kind = read_run(folder).get("kind") if (folder / RUN).is_file() else None
         if kind not in (None, _kind(recipe)):
@@ -104,6 +108,13 @@ def finish_run(folder: Path) -> None:
     run = read_run(folder)
     run["outputs"] = {name: digest(folder / name) if (folder / name).exists() else None for name in run["outputs"]}
     _write(folder, run)
+
+
+def _is_output(folder: Path) -> bool:
+    try:
+        return folder.name in read_run(folder.parent).get("outputs", {})
+    except UserError:
+        return False  # no run is there
 
 
 def _kind(recipe: Any) -> str:

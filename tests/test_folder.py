@@ -100,6 +100,26 @@ def test_a_folder_has_one_kind_of_run(kind: type, given: list[str], said: str | 
     assert state(run) == before
 
 
+def test_a_run_is_not_written_into_a_result_of_another() -> None:
+    run = train_run()
+    Path("link").symlink_to(run / "adapter")
+    before = state(run)
+    for folder in (run / "adapter", Path("link")):
+        recipe = load(ReportRecipe, ["runs=[runs/search]", f"output={folder}"])
+        with pytest.raises(UserError, match=rf"^{folder}: is a result of the run in "), hold(recipe):
+            pass
+    assert state(run) == before
+
+
+@pytest.mark.parametrize("key", ["lora.start", "model.merge"])
+def test_a_training_does_not_write_over_the_adapter_that_it_starts_from(key: str) -> None:
+    run = train_run()
+    before, given = state(run), f"{run}/../sft/adapter"
+    with pytest.raises(UserError, match=rf"^{key}={given}: is what this run would write over; choose another output"):
+        training_run.train(load(TrainRecipe, ["recipe=tiny/sft", f"output={run}", f"{key}={given}"]))
+    assert state(run) == before
+
+
 @pytest.fixture(scope="module")
 def commands(tmp_path_factory: pytest.TempPathFactory) -> dict[str, races.Command]:
     """Every command that writes a folder, with two recipes each."""
@@ -261,12 +281,18 @@ def test_a_folder_of_an_earlier_version_is_read_with_a_warning(capsys: pytest.Ca
     assert capsys.readouterr().out == said
 
 
-def test_a_run_is_reported_only_with_its_run_json() -> None:
+@pytest.mark.parametrize(("missing", "there"), [("run.json", "recipe.yaml"), ("recipe.yaml", "run.json")])
+def test_a_run_is_reported_only_with_its_run_json_and_its_recipe(missing: str, there: str) -> None:
     run = search_run()
-    (run / "run.json").unlink()
-    with pytest.raises(
-        UserError, match=r"^runs/search: has recipe.yaml but no run.json; copy the whole folder, or run"
-    ):
+    (run / missing).unlink()
+    with pytest.raises(UserError, match=rf"^runs/search: has {there} but no {missing}; copy the whole folder, or run"):
+        report(load(ReportRecipe, [f"runs=[{run}]", "output=report"]))
+
+
+def test_a_run_whose_recipe_was_emptied_is_not_reported_as_something_else() -> None:
+    run = search_run()
+    (run / "recipe.yaml").write_text("")
+    with pytest.raises(UserError, match=r"^runs/search/recipe.yaml: not the recipe of this run"):
         report(load(ReportRecipe, [f"runs=[{run}]", "output=report"]))
 
 

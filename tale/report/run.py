@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from os.path import realpath
 from pathlib import Path
 
 from tale.config import ReportRecipe
@@ -44,7 +45,7 @@ def report(recipe: ReportRecipe) -> Path:
             is written then.
     """
     runs, output = read_runs(recipe.runs), Path(recipe.output)
-    if any(output.resolve() == run.folder.resolve() for run in runs):
+    if any(realpath(output) == realpath(run.folder) for run in runs):
         raise UserError(f"output={recipe.output}: is one of the runs; give the report a folder of its own")
     evaluations = [(run, rows_of(run)) for run in runs if isinstance(run, EvaluationRun)]
     check_comparable([run.folder for run, rows in evaluations if rows])

@@ -21,7 +21,7 @@ from tale.estimators.score import Score
 from tale.evaluation.methods import Reply, label_of, read_replies
 from tale.evaluation.seeds import seeds_of
 from tale.evaluation.summary import Row
-from tale.folder import check_recipe, finished, read_run
+from tale.folder import check_recipe, finished
 from tale.reading import read_file
 from tale.recipes import load, read_yaml
 from tale.records import Record, read_records
@@ -203,7 +203,7 @@ def read_runs(folders: Sequence[str]) -> list[Run]:
     for folder in folders:
         if not Path(folder).is_dir():
             raise UserError(f"runs: no folder {folder}; give the output folders of runs")
-    places = {Path(folder).resolve(): Path(os.path.normpath(folder)) for folder in reversed(folders)}
+    places = {os.path.realpath(folder): Path(os.path.normpath(folder)) for folder in reversed(folders)}
     runs = [_read(folder) for folder in reversed(places.values())]
     named: dict[str, Run] = {}
     for run in runs:
@@ -218,8 +218,7 @@ def _read_rows(file: Path, kind: type[Kind], script: str) -> list[Kind]:
 
 
 def _read(folder: Path) -> Run:
-    identity = read_run(folder) if (folder / "run.json").is_file() else {}
-    file = folder / "recipe.yaml"
+    identity, file = check_recipe(folder), folder / "recipe.yaml"
     if not file.is_file():
         return Run(folder, identity)
     keys, text = read_yaml(file), file.read_text(encoding="utf-8")
@@ -227,6 +226,5 @@ def _read(folder: Path) -> Run:
         if key in keys:
             if not identity:
                 raise UserError(f"{folder}: has recipe.yaml but no run.json; copy the whole folder, or run it again")
-            check_recipe(folder)
             return kind(folder, identity, text, recipe=load(recipe, [f"recipe={file}"]))
     return Run(folder, identity, text)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from os.path import realpath
 from pathlib import Path
 
 from lightning import Fabric
@@ -172,5 +173,8 @@ def _check(recipe: TrainRecipe) -> None:
         )
     if recipe.loss.mean == "token" and recipe.loss.length_normalised:
         raise UserError("loss.mean=token, loss.length_normalised=true: both divide by tokens; leave out one")
+    for key, adapter in (("lora.start", recipe.lora.start), ("model.merge", recipe.model.merge)):
+        if adapter and realpath(adapter) == realpath(Path(recipe.output, "adapter")):
+            raise UserError(f"{key}={adapter}: is what this run would write over; choose another output")
     if not recipe.lora.modules:
         raise UserError("lora.modules: none given; the official code's are [q_proj, v_proj]")

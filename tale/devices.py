@@ -26,7 +26,7 @@ def make_fabric(config: DevicesConfig, accelerator: str, **settings: Any) -> Fab
     devices = int(config.devices) if config.devices.lstrip("-").isdigit() else config.devices
     try:
         fabric = Fabric(accelerator=accelerator, devices=devices, num_nodes=config.num_nodes, **settings)
-    except (ValueError, TypeError, MisconfigurationException) as error:
+    except (ValueError, TypeError, RuntimeError, ImportError, MisconfigurationException) as error:
         raise UserError(f"fabric: {str(error).strip().splitlines()[0]}") from error
     # Otherwise each process would take itself for the only one, and all would write into one folder.
     if (started := _started()) not in (None, fabric.world_size):

@@ -237,6 +237,8 @@ def _check_keys(kind: type, hint: Any, node: Any, where: str, path: str = "") ->
             _check_keys(kind, element, node._get_node(i), where, f"{path}[{i}]")
             if not dataclasses.is_dataclass(element) and OmegaConf.is_config(node._get_node(i)):  # OmegaConf takes it
                 raise UserError(f"{where}{path}[{i}] must be one value, not a list or a section")
+    if element and OmegaConf.is_dict(node):
+        raise UserError(f"{where}{path} must be a list, such as [a, b]")
     if not dataclasses.is_dataclass(hint) or node is None or (hint is not kind and node._is_none()):
         return
     if not OmegaConf.is_dict(node):

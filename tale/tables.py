@@ -21,6 +21,14 @@ WIDTH = 180  # where the output is no terminal
 FORMULA = re.compile(r"\s*[=+\-@＝＋－＠]|[\t\n]")  # how a text begins that a spreadsheet would work out
 
 
+class Terminal(Console):
+    """rich's, which leaves it to the command's handler to end the process where nobody reads the output."""
+
+    def on_broken_pipe(self) -> None:
+        """Fail as `print` does."""
+        raise BrokenPipeError
+
+
 def show(title: str, headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """The table on the terminal; the first column is text, the others are figures."""
     table = Table(title=printable(title), title_justify="left")
@@ -28,8 +36,8 @@ def show(title: str, headings: Sequence[str], rows: Sequence[Sequence[str]]) -> 
         table.add_column(heading, justify="right" if i else "left")
     for row in rows:
         table.add_row(*map(printable, row))
-    width = None if Console().is_terminal else WIDTH
-    Console(width=width, markup=False, emoji=False).print(table)  # names are no markup
+    width = None if Terminal().is_terminal else WIDTH
+    Terminal(width=width, markup=False, emoji=False).print(table)  # names are no markup
 
 
 def write_rows(rows: Sequence[Any], folder: Path, name: str, optional: Sequence[str] = ()) -> None:

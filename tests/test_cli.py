@@ -15,6 +15,7 @@ import torch
 
 from tale.cli import guarded
 from tale.errors import UserError
+from tale.tables import show
 
 
 @pytest.fixture(autouse=True)
@@ -61,18 +62,24 @@ def test_a_faults_traceback_is_in_the_file_that_its_line_names(capsys: pytest.Ca
     assert "    raise error\nZeroDivisionError: division by zero\n" in file.read_text()
 
 
+@pytest.mark.parametrize("work", [lambda: print("figures"), lambda: show("figures", ["a"], [["b"]])])
 @pytest.mark.parametrize(
     ("output", "code", "line"),
     [("full", 2, "error: the output, or a file: No space left on device"), ("unread", 141, "")],
 )
 def test_an_output_that_cannot_be_written_ends_the_command_and_one_that_nobody_reads_quietly(
-    output: str, code: int, line: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    output: str,
+    code: int,
+    line: str,
+    work: Callable[[], None],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     reader, writer = os.pipe()
     os.close(reader)
     with open("/dev/full" if output == "full" else writer, "w") as stdout:
         monkeypatch.setattr(sys, "stdout", stdout)
         with pytest.raises(SystemExit) as end:
-            guarded(lambda: print("figures"))
+            guarded(work)
     assert end.value.code == code
     assert capsys.readouterr().err.partition(";")[0] == line

@@ -229,6 +229,12 @@ def test_the_script_starts_two_processes_by_itself(folder: Path, wide_model_fold
     torch.testing.assert_close(adapter(folder / "script"), adapter(folder / "sft"), rtol=0, atol=CLOSE)
 
 
+@pytest.mark.parametrize("accelerator", ["tpu", "meta"])
+def test_an_accelerator_that_is_not_here_is_refused(accelerator: str) -> None:
+    with pytest.raises(UserError, match=r"^fabric: "):
+        make_fabric(DevicesConfig(), accelerator)
+
+
 def test_torchrun_with_another_number_of_processes_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """Otherwise each would take itself for the only one."""
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "1")

@@ -30,7 +30,7 @@ def merge(recipe: MergeRecipe) -> Path:
         if any(file.name != LOCK for file in into.iterdir()):
             raise UserError(f"output: {into} exists; give a new folder")
         model, tokenizer = base.merged(adapter), base.chat().tokenizer
-        with new_folder(Path(realpath(into))) as draft:  # a link to an empty folder stays one
+        with new_folder(Path(realpath(into)) if into.is_symlink() else into) as draft:
             start_run(recipe, draft, reads=[recipe.adapter], base=base.identity)
             model.save_pretrained(draft)
             tokenizer.save_pretrained(draft)

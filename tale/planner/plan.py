@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from rich.console import Console
 from rich.table import Table
 from torch import nn
 from transformers import PreTrainedConfig
@@ -22,6 +21,7 @@ from tale.models.architectures import read_architecture
 from tale.models.attention import kernels_alone
 from tale.models.probe import prove_training
 from tale.planner.measure import PROMPT, Measured, measure
+from tale.tables import Terminal
 from tale.text import printable
 from tale.training.throughput import peak_memory
 
@@ -125,7 +125,7 @@ def show(recipe: TrainRecipe) -> None:
     architecture = read_architecture(recipe.model)
     prove_training(architecture, recipe.lora, recipe.data.max_length)
     made = plan(recipe, architecture)
-    console = Console(highlight=False, markup=False, emoji=False)
+    console = Terminal(highlight=False, markup=False, emoji=False)
     table = Table("part", "GB", "what", title_justify="left")
     table.title = printable(f"memory of one device: {Path(recipe.output).name}")
     table.columns[1].justify = "right"

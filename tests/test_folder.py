@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import resource
 import shutil
@@ -30,6 +31,7 @@ from tale.records import read_records, write_records
 from tale.report.run import report
 from tale.runs import finish_run, hold, start_run
 from tale.training import run as training_run
+from tale.training.loop import _log
 
 
 def state(folder: Path) -> dict[str, bytes]:
@@ -365,6 +367,18 @@ def test_a_merge_for_which_there_is_no_room_leaves_nothing(
         pass
     with pytest.raises(UserError, match=r"^output: .*merged exists; give a new folder"):
         merge(load(MergeRecipe, given))
+
+
+def test_a_log_for_which_there_is_no_room_names_the_runs_folder() -> None:
+    class Full:
+        def log_dict(self, *_: object, **__: object) -> None:
+            try:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            except OSError as error:  # as Lightning does
+                raise ValueError("you tried to log 1.0 which is currently not supported") from error
+
+    with pytest.raises(UserError, match=r"^runs/sft: cannot be written \(No space left on device\)"):
+        _log(Full(), Path("runs/sft"), {"loss": 1.0}, step=0)
 
 
 def test_a_new_folder_appears_whole_or_not_at_all(tmp_path: Path) -> None:

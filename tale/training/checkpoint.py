@@ -77,7 +77,8 @@ def save(
     }
     if fabric.is_global_zero:
         for logger in fabric.loggers:
-            logger.experiment.flush()
+            with explained(folder.parent):
+                logger.experiment.flush()
         stream = io.BytesIO()
         torch.save(content, stream)
         write_atomic(folder / f"step-{step:06d}.ckpt", _hash(stream.getvalue()) + stream.getvalue())

@@ -20,6 +20,7 @@ from tqdm import tqdm
 from tale.config import OptimConfig, TrainRecipe
 from tale.data.datamodule import TaleDataModule
 from tale.data.examples import Batch
+from tale.files import explained
 from tale.models.modules import CausalLMModule
 from tale.text import SHOWN, printable
 from tale.training import checkpoint
@@ -56,7 +57,7 @@ def fit(
     loader = data.train_dataloader(first, fabric.global_rank, fabric.world_size)
     held_out = data.validation_batches(fabric.global_rank, fabric.world_size)
     # Also where a run is resumed: what was logged at its first step is hidden with all that came after it.
-    fabric.log_dict(_named("val", validate(fabric, model, held_out)), step=first)
+    _log(fabric, folder.parent, _named("val", validate(fabric, model, held_out)), step=first)
     name = printable(Path(recipe.output).name, SHOWN)
     bar = tqdm(total=total, initial=first, unit="step", desc=name, disable=not fabric.is_global_zero)
     throughput = Throughput(fabric, recipe, module)
@@ -69,18 +70,26 @@ def fit(
         tokens, targets = metrics["tokens"], metrics.pop("target_tokens")
         metrics |= throughput.step(micro_batches, tokens, targets, time.perf_counter() - began)
         scheduler.step()
-        fabric.log_dict(_named("train", metrics), step=step)
+        _log(fabric, folder.parent, _named("train", metrics), step=step)
         if step == 0:
             report_start(fabric, metrics)
         bar.set_postfix(loss=f"{metrics['loss']:.3f}", refresh=False)
         bar.update()
         done = step + 1
         if done % t.validate_every == 0 or done == total:
-            fabric.log_dict(_named("val", validate(fabric, model, held_out)), step=done)
+            _log(fabric, folder.parent, _named("val", validate(fabric, model, held_out)), step=done)
         if done % t.checkpoint_every == 0 or done == total:
             checkpoint.save(fabric, folder, done, identity, *state)
     bar.close()
     fabric.print(throughput.summary())
+
+
+def _log(fabric: Fabric, folder: Path, metrics: dict[str, float], step: int) -> None:
+    with explained(folder):
+        try:
+            fabric.log_dict(metrics, step=step)
+        except ValueError as error:  # Lightning's, whatever the logger fails at
+            raise error.__cause__ or error from None
 
 
 def train_step(

@@ -5,11 +5,14 @@ from __future__ import annotations
 import hashlib
 from collections import deque
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from tale.config import EvaluateRecipe, MethodConfig, MethodKind
+from tale.data.question import Question
 from tale.data.selection import scoring, select
 from tale.data.splits import Seen, unseen
+from tale.engines import Sampling
 from tale.engines.build import AnyModel, check_engine, engines, find_model
 from tale.engines.endpoint import RemoteModel
 from tale.engines.room import check_room
@@ -30,17 +33,54 @@ from tale.text import say
 OUTPUTS = ("replies.jsonl", *(f"summary{which}.{kind}" for which in ("", "_clean") for kind in ("csv", "json")))
 
 
+@dataclass(frozen=True)
+class _Checked:
+    """What an evaluation works with: `others` estimate, by method; contexts of `clean` questions are untrained."""
+
+    base: AnyModel
+    others: dict[str, AnyModel]
+    adapters: list[str | None]
+    questions: list[Question]
+    dropped: int
+    clean: set[str]
+    sampling: Sampling  # the same for every method that is compared
+
+
 def evaluate(recipe: EvaluateRecipe) -> list[Row]:
     """Run an evaluation recipe; the summary's rows.
 
     Raises:
         UserError: bad input, or questions that a model was trained on, before any weights are loaded.
     """
+    given = _check(recipe)
+    several = f" under {len(recipe.seeds)} seeds" * (len(recipe.seeds) > 1)
+    title = f"{recipe.benchmark.name}: {given.base.name}, {len(given.questions)} questions{several}"
+    drawing = f"{scoring(given.questions)}_tokens.png"
+    with hold(recipe) as folder:
+        replies = _answered(recipe, given, folder, drawing)
+        write_jsonl_atomic(folder / "replies.jsonl", (reply.line for rows in replies.values() for reply in rows))
+        rows, cleaner = _written(recipe, replies, folder, "summary"), []
+        if 0 < len(given.clean) < len(given.questions):
+            subset = {method: [r for r in of if r.question in given.clean] for method, of in replies.items()}
+            cleaner = _written(recipe, subset, folder, "summary_clean")
+        plot(rows, title, folder / drawing)
+        finish_run(folder)
+    print_table(rows, title)
+    if cleaner:
+        print_table(cleaner, f"{title}; the {len(given.clean)} whose context was never trained on")
+    elif not given.clean:
+        say("no table of clean questions: every question's context was trained on")
+    say(f"replies: {folder / 'replies.jsonl'}", f"plot: {folder / drawing}")
+    return rows
+
+
+def _check(recipe: EvaluateRecipe) -> _Checked:
+    """Check the whole recipe, before anything is written."""
     check_seeds(recipe)
     base = find_model(recipe.model, recipe.engine)
     questions, dropped = select(recipe.benchmark)
-    scored_by = scoring(questions)
-    sampling = sampling_of(recipe)  # the same for every method that is compared
+    scoring(questions)
+    sampling = sampling_of(recipe)
     check_methods(recipe.methods, questions, sampling)
     adapters = list(dict.fromkeys(method.adapter for method in recipe.methods))
     if isinstance(base, RemoteModel) and any(adapters):
@@ -54,44 +94,35 @@ def evaluate(recipe: EvaluateRecipe) -> list[Row]:
     clean = unseen(questions, cards)
     longest = {q.id: [prompt for m in recipe.methods for prompt in longest_prompts(m, q, sampling)] for q in questions}
     check_room(longest, sampling, base.chat(), base.context)
-    asked, seeds = each_seed(questions, recipe)
-    several = f" under {len(recipe.seeds)} seeds" * (len(recipe.seeds) > 1)
-    title = f"{recipe.benchmark.name}: {base.name}, {len(questions)} questions{several}"
-    with hold(recipe) as folder:
-        # All are opened, and so checked, before anything is changed; each is let go of before the next loads weights.
-        models = {_place(model): model for model in others.values()}
-        asking = deque((place, *engines(recipe.engine, model, folder / place)) for place, model in models.items())
-        answering = deque(zip(adapters, engines(recipe.engine, base, folder, adapters), strict=True))
-        counted = {"asked": len(questions), "duplicates": dropped}
-        drawing = f"{scored_by}_tokens.png"
-        reads = {path for m in recipe.methods for path in (m.adapter, m.records, m.estimator) if path}
-        described = {"scoring": scored_by, "base": base.identity, "questions": counted}
-        start_run(recipe, None, (*OUTPUTS, drawing), reads=sorted(reads), **described)
-        estimates: dict[str, list[Estimate]] = {}
-        while asking:
-            place, engine = asking.popleft()
-            for label in (label for label, model in others.items() if _place(model) == place):
-                estimates[label] = ZeroShot(engine, sampling, label, seeds).estimate(asked)
-        replies: dict[str, list[Reply]] = {label_of(method): [] for method in recipe.methods}
-        while answering:
-            adapter, engine = answering.popleft()
-            for method in (m for m in recipe.methods if m.adapter == adapter):
-                label = label_of(method)
-                replies[label] = answer(method, asked, engine, sampling, estimates.get(label), seeds)
-        write_jsonl_atomic(folder / "replies.jsonl", (reply.line for rows in replies.values() for reply in rows))
-        rows, cleaner = _written(recipe, replies, folder, "summary"), []
-        if 0 < len(clean) < len(questions):
-            subset = {method: [r for r in rows if r.question in clean] for method, rows in replies.items()}
-            cleaner = _written(recipe, subset, folder, "summary_clean")
-        plot(rows, title, folder / drawing)
-        finish_run(folder)
-    print_table(rows, title)
-    if cleaner:
-        print_table(cleaner, f"{title}; the {len(clean)} whose context was never trained on")
-    elif not clean:
-        say("no table of clean questions: every question's context was trained on")
-    say(f"replies: {folder / 'replies.jsonl'}", f"plot: {folder / drawing}")
-    return rows
+    return _Checked(base, others, adapters, questions, dropped, clean, sampling)
+
+
+def _answered(recipe: EvaluateRecipe, given: _Checked, folder: Path, drawing: str) -> dict[str, list[Reply]]:
+    """Every method's replies, from the folder's journals and the models; the run starts in between.
+
+    All journals are opened, and so checked, before anything is changed; each engine is freed before the next one loads
+    weights.
+    """
+    models = {_place(model): model for model in given.others.values()}
+    asking = deque((place, *engines(recipe.engine, model, folder / place)) for place, model in models.items())
+    answering = deque(zip(given.adapters, engines(recipe.engine, given.base, folder, given.adapters), strict=True))
+    reads = {path for m in recipe.methods for path in (m.adapter, m.records, m.estimator) if path}
+    counted = {"asked": len(given.questions), "duplicates": given.dropped}
+    described = {"scoring": scoring(given.questions), "base": given.base.identity, "questions": counted}
+    start_run(recipe, None, (*OUTPUTS, drawing), reads=sorted(reads), **described)
+    asked, seeds = each_seed(given.questions, recipe)
+    estimates: dict[str, list[Estimate]] = {}
+    while asking:
+        place, engine = asking.popleft()
+        for label in (label for label, model in given.others.items() if _place(model) == place):
+            estimates[label] = ZeroShot(engine, given.sampling, label, seeds).estimate(asked)
+    replies: dict[str, list[Reply]] = {label_of(method): [] for method in recipe.methods}
+    while answering:
+        adapter, engine = answering.popleft()
+        for method in (m for m in recipe.methods if m.adapter == adapter):
+            label = label_of(method)
+            replies[label] = answer(method, asked, engine, given.sampling, estimates.get(label), seeds)
+    return replies
 
 
 def _place(model: AnyModel) -> str:

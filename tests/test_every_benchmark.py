@@ -25,6 +25,8 @@ import search_scale
 import training_steps
 import trl_steps
 from handmade import pairs
+from tiny_llama import saved, tiny_llama
+from transformers import PreTrainedTokenizerFast
 
 from tale import prompts
 from tale.config import EvaluateRecipe, TrainRecipe
@@ -124,10 +126,17 @@ def trained(model: list[str], tmp_path: Path) -> list[str]:
 
 @pytest.mark.parametrize("peer", ["none", pytest.param("vllm", marks=pytest.mark.vllm)])
 def test_generation_speed_counts_equal_answers(
-    run: Run, asked: list[str], peer: str, monkeypatch: pytest.MonkeyPatch
+    run: Run,
+    asked: list[str],
+    peer: str,
+    monkeypatch: pytest.MonkeyPatch,
+    tiny_tokenizer: PreTrainedTokenizerFast,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
     if peer == "vllm":
         pytest.importorskip("vllm", reason="vLLM is in the environment that `make vllm` makes")
+        wide = tiny_llama(hidden_size=128, head_dim=64)  # the least that vLLM takes on a CPU
+        asked = [*asked, f"model.source={saved(wide, tiny_tokenizer, tmp_path_factory)}"]
     else:
         monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
     run("generation_speed", *asked)

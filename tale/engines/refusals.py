@@ -75,8 +75,10 @@ class Unanswered:
             self.failed.clear()
         if errors:
             self.said = errors[0]
-            self.ways[prompt] = re.sub(r"\d+", "#", self.said)
-            self.failed |= {prompt} if passing else set()
+            if not self.answered:
+                self.ways[prompt] = re.sub(r"\d+", "#", self.said)
+            if passing:
+                self.failed.add(prompt)
 
     @property
     def all(self) -> bool:

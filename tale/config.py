@@ -214,6 +214,11 @@ class SearchRecipe:
         [0.03125, 0.0625, 0.25, 1.0],
         above=0,
     )
+    search_wrong: bool = opt(
+        "search questions that vanilla CoT answers wrong, too (Algorithm 1 does, the official code does not); an "
+        "answer under a budget has to be right and cheaper than the vanilla answer all the same",
+        False,
+    )
     budget_line: str | None = opt(
         "last line of a prompt with a budget, {budget} standing for it; default: the paper's (Table 1)",
         None,

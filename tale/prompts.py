@@ -7,6 +7,8 @@ Training and evaluation of a post-trained model both use `vanilla`, without a bu
 
 from __future__ import annotations
 
+import re
+
 from tale.data.question import Question
 
 NUMBER_FORMAT = "Please Give the response by strictly following this format: [[answer]], for example: Answer: [[50]]."
@@ -20,21 +22,22 @@ BUDGET_LINES = {
 }
 
 
+# A prompt is its layout filled in; a layout without `{question}` is the last line of this one, Table 1's.
+LAYOUT = "{{question}}\n{{format}}\n{line}\n"
+PLACES = re.compile(r"\{(question|format|budget)\}")
+
+
 def direct(question: Question) -> str:
     """The answer without any reasoning (Table 3's "directly answering")."""
-    body = _body(question)
     if question.language == "zh":
         lead = "请直接回答下面的问题并直接给出答案。"
-        return f"{lead}{CHOICE_FORMAT_ZH}\n{body}" if question.kind == "choice" else f"{lead}\nQ: {body}"
-    if question.kind == "choice":
-        return (
-            "Please answer the following question directly and give the answer directly without any reasoning "
-            f"process. {CHOICE_FORMAT}\n{body}"
+    else:
+        directly = " directly" if question.kind == "choice" else ""
+        lead = (
+            f"Please answer the following question{directly} and give the answer directly without any reasoning "
+            "process. "
         )
-    return (
-        "Please answer the following question and give the answer directly without any reasoning process. "
-        f"{_format(question)}\nQ: {body}"
-    )
+    return f"{lead}{_format(question)}\n{_asked(question)}"
 
 
 def vanilla(question: Question) -> str:
@@ -43,13 +46,17 @@ def vanilla(question: Question) -> str:
         line = "让我们一步一步思考：" if question.kind == "choice" else "让我们一步一步思考来回答这个问题："
     else:
         line = "Let's think step by step:"
-    return _step_by_step(question, line)
+    return _filled(question, LAYOUT.format(line=line))
 
 
 def budgeted(question: Question, budget: int, line: str | None = None) -> str:
-    """Chain of thought under a token budget: by the paper's line (Table 1), or by another that has `{budget}` in it."""
+    """Chain of thought under a token budget: by the paper's line (Table 1), or by another that has `{budget}` in it.
+
+    A `line` that has `{question}` in it is the whole prompt, and `{format}` in it the answer format, a line of its own:
+    so a budget can stand before the question, and the format behind the budget or nowhere.
+    """
     line = line or BUDGET_LINES[question.language]
-    return _step_by_step(question, line.replace("{budget}", str(budget)))
+    return _filled(question, line if "{question}" in line else LAYOUT.format(line=line), budget)
 
 
 def chain_of_thought(question: Question, budget: int | None, line: str | None = None) -> str:
@@ -66,17 +73,24 @@ def estimate(question: Question) -> str:
     )
 
 
-def _step_by_step(question: Question, line: str) -> str:
-    body = _body(question)
-    if question.language == "zh":
-        return f"{body}\n{CHOICE_FORMAT_ZH}\n{line}\n" if question.kind == "choice" else f"Q: {body}\n{line}\n"
-    if question.kind == "choice":
-        return f"{body}\n{CHOICE_FORMAT}\n{line}\n"
-    return f"Q: {body}\n{_format(question)}\n{line}\n"
+def _filled(question: Question, layout: str, budget: int | None = None) -> str:
+    """The layout with everything in its place; where there is no format (Chinese numbers), there is no line for it."""
+    filled = {"question": _asked(question), "format": _format(question), "budget": str(budget)}
+    if not filled["format"]:
+        layout = layout.replace("{format}\n", "")
+    return PLACES.sub(lambda place: filled[place[1]], layout)
 
 
 def _format(question: Question) -> str:
+    if question.kind == "choice":
+        return CHOICE_FORMAT_ZH if question.language == "zh" else CHOICE_FORMAT
+    if question.language == "zh":
+        return ""
     return TEXT_FORMAT if question.kind == "text" else NUMBER_FORMAT
+
+
+def _asked(question: Question) -> str:
+    return _body(question) if question.kind == "choice" else f"Q: {_body(question)}"
 
 
 def _body(question: Question) -> str:

@@ -69,6 +69,7 @@ class Record:
 
     `sampling` is how every answer was drawn, `tokenizer` what counted its tokens, `budget_line` how a budget was asked
     for (None: as in the paper). `tokenizer_hash` is the `Chat.fingerprint` that the answers' ids are of.
+    `vanilla_wrong`: budgets were asked although the vanilla answer does not count as right (`search_wrong`).
     """
 
     question: Question
@@ -81,6 +82,7 @@ class Record:
     tokenizer: str
     budget_line: str | None = None  # older records have the paper's alone, and do not say so
     tokenizer_hash: str | None = None
+    vanilla_wrong: bool = False
 
     def __post_init__(self) -> None:
         if (self.target is None) == (self.reason is None):

@@ -119,6 +119,16 @@ def test_records_without_a_target_are_left_out_and_counted(module) -> None:
     )
 
 
+def test_targets_after_a_wrong_vanilla_answer_are_trained_on_and_counted(module) -> None:
+    """In a pair the rejected answer is then the wrong one."""
+    wrong = replace(answer("no [[9]]"), correct=False)
+    records = [record("q/1", CATS, "[[3]]"), replace(record("q/2", DOGS, "[[4]]", wrong), vanilla_wrong=True)]
+    data = module("dpo", records)
+    assert [e.answers[1][:-1] for e in data.train] == [list(b"long"), list(b"no [[9]]")]
+    assert data.vanilla_wrong == 1
+    assert "; 1 of those to train on were answered wrong by vanilla CoT; " in data.summary()
+
+
 def test_a_question_in_two_files_is_learnt_once(module) -> None:
     data = module(
         "sft", [record("a/1", CATS, "first")], [record("b/1", f" {CATS}\n", "second"), record("b/2", DOGS, "4")]

@@ -21,12 +21,12 @@ from tale.search.run import summary
 Curve = dict[int | None, Completion]
 
 
-def searched(*curves: Curve, samples: int = 1) -> tuple[list[Record], list[Asked]]:
+def searched(*curves: Curve, samples: int = 1, search_wrong: bool = False) -> tuple[list[Record], list[Asked]]:
     """One question a curve, {budget: completion}, None for vanilla; the records, and what was asked."""
     asked = questions(len(curves))
     curve_of = dict(zip((q.id for q in asked), curves, strict=True))
     engine = ScriptedEngine(asked, lambda a: curve_of[a.question.id][a.budget])
-    return [*search(asked, engine, GREEDY, samples)], engine.calls
+    return [*search(asked, engine, GREEDY, samples, search_wrong=search_wrong)], engine.calls
 
 
 def one(curve: Curve) -> Record:
@@ -116,6 +116,34 @@ def test_a_question_whose_vanilla_answer_does_not_count_is_not_searched(vanilla:
     ((record,), calls) = searched({None: vanilla})
     assert [a.way for a in calls] == ["vanilla"]
     assert (record.attempts, record.budget, record.target, record.reason) == ((), None, None, reason)
+
+
+@pytest.mark.parametrize(
+    ("vanilla", "reason"),
+    [
+        (wrong(90), "vanilla answer wrong, no feasible budget"),
+        (said("on and on", 90, "length"), "vanilla answer cut off, no feasible budget"),
+    ],
+)
+def test_a_wrong_vanilla_answer_still_bounds_the_cost(vanilla: Completion, reason: str) -> None:
+    """45 and 22 are answered right and ever cheaper, 11 costs as much as 22; 90 tokens under 45 save nothing."""
+    saved = {None: vanilla, 45: right(40), 22: right(20), 11: right(20)}
+    ((found, none), _) = searched(saved, {None: vanilla, 45: right(90)}, search_wrong=True)
+    assert path(found) == [(45, 40, True), (22, 20, True), (11, 20, False)]
+    assert (found.budget, found.reason, found.vanilla_wrong) == (22, None, True)
+    assert (path(none), none.target, none.reason, none.vanilla_wrong) == ([(45, 90, False)], None, reason, True)
+
+
+def test_a_filtered_vanilla_answer_is_never_searched() -> None:
+    ((record,), calls) = searched({None: said("", 9, "content_filter")}, search_wrong=True)
+    assert (len(calls), record.reason, record.vanilla_wrong) == (1, "vanilla answer filtered", False)
+
+
+def test_questions_that_vanilla_answers_right_are_searched_the_same_with_and_without_the_wrong_ones() -> None:
+    curves = [{25: wrong(9), 256: wrong(9)} | curve for curve in MIXED]
+    (off, _), (on, _) = searched(*curves), searched(*curves, search_wrong=True)
+    assert [b if b.vanilla_wrong else a for a, b in zip(off, on, strict=True)] == on
+    assert [record.vanilla_wrong for record in on] == [not r.attempts for r in off]
 
 
 def test_a_cut_off_answer_is_never_feasible_and_never_a_target() -> None:
@@ -290,6 +318,16 @@ def test_the_summary_counts_targets_their_tokens_and_the_reasons() -> None:
         "1 without: no feasible budget",
         "1 without: vanilla answer cut off",
         "1 without: vanilla answer wrong",
+    ]
+
+
+def test_the_summary_shows_targets_after_a_wrong_vanilla_answer_apart() -> None:
+    """100 → 30 after a right answer, 200 → 10 after a wrong one: means 150 and 20."""
+    curves = {None: right(100), 50: right(30), 25: wrong(9)}, {None: wrong(200), 100: right(10), 50: wrong(9)}
+    assert summary(searched(*curves, search_wrong=True)[0]).splitlines() == [
+        "2 questions, 2 with a target",
+        "their mean tokens: vanilla 150.0, target 20.0, 86.7% saved",
+        "of these where vanilla CoT is wrong: 1, mean tokens: vanilla 200.0, target 10.0, 95.0% saved",
     ]
 
 

@@ -1,6 +1,6 @@
 """Accuracy and tokens against the budget, over all questions of a grid search: Table 8, and what a model's curve says.
 
-Only questions whose vanilla answer is right are searched, so vanilla's accuracy is 1 and others' is a share of it.
+Only questions whose vanilla answer is right are counted, so vanilla's accuracy is 1 and others' is a share of it.
 """
 
 from __future__ import annotations
@@ -89,6 +89,11 @@ class Model:
     monotone_high: float | None
     threshold_share: float | None
     budget_line: str = PAPERS
+
+
+def kept_right(records: Sequence[Record]) -> list[Record]:
+    """The searched questions that vanilla CoT answers right."""
+    return [record for record in records if record.attempts and not record.vanilla_wrong]
 
 
 def steps(label: str, records: Sequence[Record], shares: Sequence[float]) -> list[Step]:

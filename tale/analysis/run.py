@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tale.analysis.elasticity import Model, Step, model, one_question, steps
+from tale.analysis.elasticity import Model, Step, kept_right, model, one_question, steps
 from tale.analysis.paths import Saving, iterations, saving
 from tale.analysis.plot import plot_elasticity, plot_paths, plot_savings
 from tale.config import AnalyseRecipe
@@ -25,7 +25,10 @@ OUTPUTS = (*(f"{table}.{kind}" for table in TABLES for kind in ("csv", "json")),
 
 @dataclass(frozen=True)
 class Searched:
-    """A search: its records, and how it says it was run. `records` leaves out what was not searched."""
+    """A search: its records, and how it says it was run.
+
+    `records` leaves out what was not searched, and what vanilla CoT answers wrong.
+    """
 
     label: str
     records: list[Record]
@@ -75,7 +78,7 @@ def _read(files: Sequence[str]) -> list[Searched]:
         if "strategy" not in settings:
             raise UserError(f"{folder / 'recipe.yaml'}: not of a search; records are what scripts/search.py writes")
         records = read_records(Path(file))
-        searched = [record for record in records if record.attempts]
+        searched = kept_right(records)
         if not searched:
             raise UserError(f"{file}: none of its {len(records)} questions was searched: no vanilla answer was right")
         searches.append(Searched(label, searched, len(records), settings["strategy"], settings["grid"]))

@@ -74,6 +74,7 @@ class TaleDataModule(LightningDataModule):
         self.validation: list[Example] = []
         self.questions: list[Question] = []
         self.contexts: set[str] = set()
+        self._wrong: set[str] = set()  # question hashes
         self.preamble: str | None = None
 
     def setup(self, stage: str | None = None) -> None:
@@ -118,9 +119,16 @@ class TaleDataModule(LightningDataModule):
         share = self.validation[rank::world_size] if len(self.validation) >= world_size else self.validation
         return self._micro_batches(share)
 
+    @property
+    def vanilla_wrong(self) -> int:
+        """Questions trained on whose vanilla answer is wrong."""
+        return sum(question.question_hash in self._wrong for question in self.questions)
+
     def summary(self) -> str:
         """How many examples are used, and why the others are not."""
         reasons = "".join(f"; {count} left out: {reason}" for reason, count in self.left_out.most_common())
+        if count := self.vanilla_wrong:
+            reasons += f"; {count} of those to train on were answered wrong by vanilla CoT"
         if count := self.retokenised:
             reasons += f"; {count} answers retokenised: their records have no ids of this tokenizer, template and text"
         story = f"; {self.preamble}" if self.preamble else ""
@@ -143,6 +151,7 @@ class TaleDataModule(LightningDataModule):
                 raise UserError("objective=dpo needs data.records: generated problems have no negatives")
             return warmup_examples(data.warmup, data.seed, self.chat)
         records = [record for file in data.records for record in read_records(Path(file))]
+        self._wrong = {record.question.question_hash for record in records if record.vanilla_wrong}
         return [(r.question, self._example(r)) for r in records if self._usable(r)]
 
     def _usable(self, record: Record) -> bool:

@@ -10,13 +10,15 @@ import numpy
 from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import MaxNLocator
 
-from tale.analysis.elasticity import steps
+from tale.analysis.elasticity import kept_right, steps
 from tale.errors import UserError
 from tale.records import Record
 from tale.report.blocks import Block, Column, Figure, Section, Table, Text, percent, whole
 from tale.report.elasticity import elasticity_figure, elasticity_tables
 from tale.report.figures import COLOURS, figure
 from tale.report.runs import SearchRun
+
+AFTER_WRONG = ", vanilla CoT wrong"
 
 
 def search_section(run: SearchRun) -> Section:
@@ -34,7 +36,7 @@ def search_section(run: SearchRun) -> Section:
     blocks: list[Block] = [about, _summary(run, records, found)]
     if found:
         blocks += [_tokens(run, found), _budgets(run, found)]
-    if run.recipe.strategy == "grid" and (searched := [record for record in records if record.attempts]):
+    if run.recipe.strategy == "grid" and (searched := kept_right(records)):
         blocks += _elasticity(run, searched)
     return Section(anchor, title, blocks)
 
@@ -44,7 +46,9 @@ def _missing(text: str) -> Text:
 
 
 def _summary(run: SearchRun, records: Sequence[Record], found: Sequence[Record]) -> Table:
-    rows: list[tuple[str, float, float]] = [("with a target", len(found), len(found) / len(records))]
+    kinds = {f"with a target{AFTER_WRONG}": [r for r in found if r.vanilla_wrong]}
+    kinds = {"with a target": [r for r in found if not r.vanilla_wrong]} | {k: of for k, of in kinds.items() if of}
+    rows: list[tuple[str, float, float]] = [(kind, len(of), len(of) / len(records)) for kind, of in kinds.items()]
     reasons = Counter(str(record.reason) for record in records if not record.target)
     rows += [(f"without: {reason}", count, count / len(records)) for reason, count in reasons.most_common()]
     attempts = [attempt for record in records for attempt in record.attempts]
@@ -66,9 +70,15 @@ def _tokens(run: SearchRun, found: Sequence[Record]) -> Figure:
 
     def drawn(canvas: Canvas) -> None:
         axes = canvas.subplots()
-        vanilla, target = zip(*((r.vanilla.best.tokens, r.target.tokens) for r in found if r.target), strict=True)
-        axes.scatter(vanilla, target, s=14, alpha=0.5, color=COLOURS[0], linewidths=0)
-        axes.plot([0, max(vanilla)], [0, max(vanilla)], "--", lw=1, color="gray")
+        for wrong, colour in ((False, COLOURS[0]), (True, COLOURS[1])):
+            of = [(r.vanilla.best.tokens, r.target.tokens) for r in found if r.target and r.vanilla_wrong is wrong]
+            label = "vanilla CoT wrong" if wrong else "vanilla CoT right"
+            if of:
+                axes.scatter(*zip(*of, strict=True), s=14, alpha=0.5, color=colour, linewidths=0, label=label)
+        most = max(r.vanilla.best.tokens for r in found)
+        axes.plot([0, most], [0, most], "--", lw=1, color="gray")
+        if any(r.vanilla_wrong for r in found):
+            axes.legend(frameon=False)
         axes.set(xlabel="tokens of the vanilla answer", ylabel="tokens under β*", xlim=(0, None), ylim=(0, None))
         axes.grid(alpha=0.3)
 

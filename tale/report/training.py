@@ -14,6 +14,7 @@ from tale.report.runs import TrainRun
 CURVES = {"loss": "loss", "margin": "margin of target over vanilla answer, nats"}
 COLUMNS = (
     Column("examples", "examples", whole),
+    Column("vanilla_wrong", "of these vanilla CoT wrong", whole),
     Column("steps", "steps", whole),
     Column("tokens", "tokens trained on", whole),
     Column("seconds", "wall time", duration),
@@ -43,8 +44,16 @@ def training_section(run: TrainRun) -> Section:
 def _summary(run: TrainRun) -> Table:
     curves = run.curves
     losses = [_ends(curves.points.get(f"{part}/loss", ())) for part in ("train", "val")]
-    examples = run.identity.get("examples", {}).get("train")
-    values = [examples, curves.steps, curves.tokens, curves.seconds, *losses[0], *losses[1]]
+    examples = run.identity.get("examples", {})
+    values = [
+        examples.get("train"),
+        examples.get("vanilla_wrong"),
+        curves.steps,
+        curves.tokens,
+        curves.seconds,
+        *losses[0],
+        *losses[1],
+    ]
     used = [(column, value) for column, value in zip(COLUMNS, values, strict=True) if value is not None]
     recipe = run.recipe
     caption = f"{recipe.train.epochs} epochs, {recipe.train.batch_size} examples a step, LoRA rank {recipe.lora.rank}"

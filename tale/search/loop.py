@@ -35,6 +35,7 @@ def search(
     samples: int = 1,
     strategy: Callable[[Attempt], Search] = greedy,
     rule: str = "shortest",
+    search_wrong: bool = False,
     window: int = 256,
     budget_line: str | None = None,
     tokenizer_hash: str | None = None,
@@ -46,8 +47,8 @@ def search(
     when it has room; a question that is done makes room for the next. After each completion `answered` is told how many
     questions are done, which are more than have been given back where an earlier one goes on.
 
-    A question whose vanilla answer is wrong or cut off is not searched. Where an answer cannot be had, the question's
-    search ends without a target.
+    A question whose vanilla answer is wrong or cut off is searched with `search_wrong` alone, one whose answer was
+    filtered never. Where an answer cannot be had, the question's search ends without a target.
     """
     waiting = iter(questions)
     begun: deque[_OneSearch] = deque()  # in order, until they are given back
@@ -59,7 +60,7 @@ def search(
 
     def begin(how_many: int) -> None:
         for question in islice(waiting, how_many):
-            begun.append(_OneSearch(question, samples, strategy, rule, budget_line))
+            begun.append(_OneSearch(question, samples, strategy, rule, search_wrong, budget_line))
             ask(begun[-1])
 
     def taken() -> list[Request]:
@@ -93,10 +94,16 @@ class _OneSearch:
     """
 
     def __init__(
-        self, question: Question, samples: int, strategy: Callable[[Attempt], Search], rule: str, line: str | None
+        self,
+        question: Question,
+        samples: int,
+        strategy: Callable[[Attempt], Search],
+        rule: str,
+        search_wrong: bool,
+        line: str | None,
     ):
         self.question, self.samples, self.strategy, self.right = question, samples, strategy, RULES[rule]
-        self.line = line
+        self.search_wrong, self.line = search_wrong, line
         self.answers: dict[int, Answer] = {}
         self.vanilla: Attempt | None = None
         self.attempts: list[Attempt] = []
@@ -122,7 +129,7 @@ class _OneSearch:
     def _advance(self, attempt: Attempt) -> None:
         if self.vanilla is None:
             self.vanilla = attempt
-            self.done = bool(attempt.error) or not self._counts(attempt)
+            self.done = bool(attempt.error) or not (self._counts(attempt) or self._searched_though_wrong(attempt))
             if not self.done:
                 self.steps = self.strategy(attempt)
                 self._go_on(None)
@@ -150,10 +157,14 @@ class _OneSearch:
             tokenizer=tokenizer,
             budget_line=self.line,
             tokenizer_hash=tokenizer_hash,
+            vanilla_wrong=bool(self.attempts) and not self._counts(self.vanilla),
         )
 
     def _counts(self, attempt: Attempt) -> bool:
         return self.right(sum(answer.usable for answer in attempt.answers), len(attempt.answers))
+
+    def _searched_though_wrong(self, vanilla: Attempt) -> bool:
+        return self.search_wrong and vanilla.best.finish != "content_filter"
 
     def _go_on(self, attempt: Attempt | None) -> None:
         try:
@@ -164,12 +175,12 @@ class _OneSearch:
     def _reason(self, vanilla: Attempt) -> str:
         if any(attempt.error for attempt in (vanilla, *self.attempts)):
             return "not answered"
+        missing = "no feasible budget" if self.found is None else "the searched budget failed"
         if self._counts(vanilla):
-            return "no feasible budget" if self.found is None else "the searched budget failed"
-        finish = vanilla.best.finish
-        return {"length": "vanilla answer cut off", "content_filter": "vanilla answer filtered"}.get(
-            finish, "vanilla answer wrong"
-        )
+            return missing
+        cut = {"length": "vanilla answer cut off", "content_filter": "vanilla answer filtered"}
+        reason = cut.get(vanilla.best.finish, "vanilla answer wrong")
+        return f"{reason}, {missing}" if self.attempts else reason
 
 
 def answer(completion: Completion, question: Question) -> Answer:

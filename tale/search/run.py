@@ -107,6 +107,7 @@ def _searched(recipe: SearchRecipe, questions: Sequence[Question], engine: Journ
             recipe.samples,
             _strategy(recipe),
             recipe.rule,
+            recipe.search_wrong,
             window=recipe.window,
             budget_line=recipe.budget_line,
             tokenizer_hash=engine.settings.get("tokenizer_hash"),
@@ -196,20 +197,29 @@ def most_work(recipe: SearchRecipe, questions: Sequence[Question], chat: Chat | 
 def summary(records: Iterable[Record]) -> str:
     """How many have a target, their mean tokens before and after, the share saved, and why the rest has none.
 
-    Of those that could not be answered the first is named.
+    Targets of questions that vanilla CoT answers wrong are also shown apart. Of the questions that could not be
+    answered the first is named.
     """
     tokens: list[tuple[int, int]] = []  # of vanilla and target
+    wrong: list[tuple[int, int]] = []  # those of them whose vanilla answer is wrong
     reasons: Counter[str] = Counter()
     error = ""
     for record in records:
         if record.target:
             tokens.append((record.vanilla.best.tokens, record.target.tokens))
+            wrong += tokens[-1:] if record.vanilla_wrong else []
         else:
             reasons[str(record.reason)] += 1
             error = error or (f"{record.question.id}: {record.error}" if record.error else "")
     lines = [f"{len(tokens) + reasons.total()} questions, {len(tokens)} with a target"]
     if tokens:
-        before, after = (sum(side) / len(tokens) for side in zip(*tokens, strict=True))
-        lines.append(f"their mean tokens: vanilla {before:.1f}, target {after:.1f}, {1 - after / before:.1%} saved")
+        lines.append(f"their mean tokens: {_saved(tokens)}")
+    if wrong:
+        lines.append(f"of these where vanilla CoT is wrong: {len(wrong)}, mean tokens: {_saved(wrong)}")
     lines += [f"{count} without: {reason}" for reason, count in sorted(reasons.items())]
     return "\n".join([*lines, *([f"the first not answered, {error}"] if error else [])])
+
+
+def _saved(tokens: Sequence[tuple[int, int]]) -> str:
+    before, after = (sum(side) / len(tokens) for side in zip(*tokens, strict=True))
+    return f"vanilla {before:.1f}, target {after:.1f}, {1 - after / before:.1%} saved"

@@ -57,6 +57,7 @@ def train(recipe: TrainRecipe) -> Path | None:
             if not start:
                 _forget(output)
             counted = {"train": len(data.train), "left_out": dict(data.left_out), "retokenised": data.retokenised}
+            counted["vanilla_wrong"] = data.vanilla_wrong
             reads = [*recipe.data.records, *filter(None, [recipe.lora.start])]
             described = {"base": base.identity, "examples": counted}
             start_run(recipe, None, ("adapter",), keep=start is not None, reads=reads, **described)

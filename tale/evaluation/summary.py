@@ -11,6 +11,7 @@ from tale.bleu import corpus_bleu
 from tale.config import PriceConfig
 from tale.costs import dollars
 from tale.evaluation.methods import Reply, count_seeds
+from tale.evaluation.repetition import repetition
 from tale.evaluation.seeds import by_question, spread
 from tale.grading import UNMARKED
 from tale.statistics import Paired, Verdict, bootstrapped, compared, mean_share, paired_difference
@@ -30,6 +31,8 @@ class Row:
 
     Over open-ended questions there is no accuracy, nor what is derived from it: `bleu` is the mean of the sentences',
     from 0 to 1, and `corpus_bleu` that of all n-grams together.
+
+    `repetition` is the mean of the answers' repeated shares (`tale.evaluation.repetition`).
 
     With several seeds all is over every seed's replies, intervals are over questions, and `seeds` is their number; each
     `…_spread` is the standard deviation of the seeds' means.
@@ -77,6 +80,10 @@ class Row:
     bleu_spread: float | None = None
     output_tokens_spread: float | None = None
     not_answered: int | None = None
+    repetition: float | None = None
+    repetition_difference: float | None = None
+    repetition_difference_low: float | None = None
+    repetition_difference_high: float | None = None
 
     @property
     def score(self) -> tuple[Any, Any, Any]:
@@ -120,6 +127,7 @@ def _alone(replies: list[Reply], prices: PriceConfig) -> Row:
         **{field_of(way): fmean(r.via == way for r in replies) for way in UNMARKED},
         asked_without_budget=sum(r.fallback is not None for r in replies),
         not_answered=sum(r.finish == "error" for r in replies) or None,
+        repetition=fmean(_repeated(replies)),
         expense=fmean(_expense(r, prices) for r in replies) if _priced(prices) else None,
         **(_bounds("bleu", bootstrapped(scores)) if scores else {}),
         **(_spreads(replies, seeds) if seeds > 1 else {}),
@@ -146,6 +154,11 @@ def _bleu(replies: list[Reply]) -> list[float]:
     return by_question(scores, count_seeds(replies)) if scores else []
 
 
+def _repeated(replies: list[Reply]) -> list[float]:
+    """Each question's share of repeated 4-grams."""
+    return by_question([repetition(r.text) for r in replies], count_seeds(replies))
+
+
 def tokens_of(replies: list[Reply]) -> list[float]:
     """Each question's output tokens."""
     return by_question([r.output_tokens for r in replies], count_seeds(replies))
@@ -154,6 +167,7 @@ def tokens_of(replies: list[Reply]) -> list[float]:
 def _compared(row: Row, ours: list[Reply], theirs: list[Reply], prices: PriceConfig, margin: float) -> Row:
     """The row with its differences to the reference, `theirs`."""
     differences = _bounds("tokens_difference", paired_difference(tokens_of(ours), tokens_of(theirs)))
+    differences |= _bounds("repetition_difference", paired_difference(_repeated(ours), _repeated(theirs)))
     if scores := _bleu(ours):
         differences |= _bounds("bleu_difference", paired_difference(scores, _bleu(theirs)))
     else:
@@ -199,6 +213,8 @@ def print_table(rows: Sequence[Row], title: str) -> None:
     headings += ["output tokens", "of which estimator", "× vanilla", "cut off %", "[[ ]] %"]  # fmt: skip
     shares = {way: [getattr(row, field_of(way)) for row in rows] for way in UNMARKED}
     more = {f"{way} %": [shown(of, factor=100) for of in each] for way, each in shares.items() if any(each)}
+    if any(row.repetition for row in rows):
+        more["repeated %"] = [shown(row.repetition, factor=100) for row in rows]
     more["no budget"] = [str(row.asked_without_budget) for row in rows]
     more["expense 10⁻⁵ $"] = [shown(row.expense, 2) for row in rows]
     more["SD of seeds: BLEU" if scored else "SD of seeds: points"] = [

@@ -57,6 +57,7 @@ RESULTS = (
     Column("within_margin", "no worse, within the margin"),
 )
 INTERVALS = ("accuracy", "accuracy_difference", "bleu", "bleu_difference", "tokens_difference")
+INTERVALS += ("repetition_difference",)
 ANSWERS = (
     Column("method", "method"),
     Column("estimator_tokens", "estimator's tokens", number),
@@ -65,12 +66,16 @@ ANSWERS = (
     Column("truncated", "cut off, %", percent),
     Column("in_format", "answer in [[ ]], %", percent),
     *(Column(field_of(way), f"read by {how}, %", percent) for way, how in UNMARKED.items()),
+    Column("repetition", "repeated 4-grams, %", percent),
+    Column("repetition_difference", "Δ to vanilla, points", points),
     Column("seconds", "engine's seconds a question", "{:.3g}".format),
 )
 
 
-def evaluation_section(run: EvaluationRun, rows: Sequence[Row], how_many: int) -> Section:
-    """All about one evaluation; `rows` are its methods', none where it has no results."""
+def evaluation_section(
+    run: EvaluationRun, rows: Sequence[Row], how_many: int, over_seeds: Sequence[Table] = ()
+) -> Section:
+    """All about one evaluation; `rows` are its methods', none where it has no results, `over_seeds` goes below them."""
     title, anchor = f"Evaluation: {run.name}", f"evaluation-{run.slug}"
     about = Text(f"{run.model} on {run.recipe.benchmark.name}. {_decoding(run)}.")
     if not rows:
@@ -81,7 +86,7 @@ def evaluation_section(run: EvaluationRun, rows: Sequence[Row], how_many: int) -
         anchor, f"{rows[0].questions} questions; in brackets 95 % intervals", RESULTS, rows, tokens, seconds
     )
     answers = _table(f"{anchor}-answers", "How the answers came about", ANSWERS, rows, tokens, seconds)
-    blocks: list[Block] = [about, Points(headlines(rows)), results, *_clean(run, anchor), answers]
+    blocks: list[Block] = [about, Points(headlines(rows)), results, *over_seeds, *_clean(run, anchor), answers]
     blocks += [_notes(run, rows, seconds), _scatter(run, rows, tokens), _histograms(run)]
     return Section(anchor, title, blocks, [Section(f"{anchor}-examples", "Side by side", examples(run, how_many))])
 

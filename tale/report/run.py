@@ -15,6 +15,7 @@ from tale.report.blocks import Block, Column, Folded, Section, Table, Text
 from tale.report.costs import costs_section
 from tale.report.estimators import estimators_section
 from tale.report.evaluation import evaluation_section, rows_of
+from tale.report.kept import kept_section, over_seeds
 from tale.report.left_out import left_out_section
 from tale.report.page import outputs_of, write_page
 from tale.report.paper import paper_section
@@ -49,10 +50,10 @@ def report(recipe: ReportRecipe) -> Path:
         raise UserError(f"output={recipe.output}: is one of the runs; give the report a folder of its own")
     evaluations = [(run, rows_of(run)) for run in runs if isinstance(run, EvaluationRun)]
     check_comparable([run.folder for run, rows in evaluations if rows])
-    paper = paper_section(evaluations, runs)
+    joint = (kept_section(evaluations), paper_section(evaluations, runs))
     sections = [
-        *(evaluation_section(run, rows, recipe.examples) for run, rows in evaluations),
-        *([paper] if paper else []),
+        *(evaluation_section(run, rows, recipe.examples, over_seeds(run, runs)) for run, rows in evaluations),
+        *(section for section in joint if section),
         costs_section(runs, recipe.hourly),
         *(search_section(run) for run in runs if isinstance(run, SearchRun)),
         *(analysis_section(run) for run in runs if isinstance(run, AnalysisRun)),

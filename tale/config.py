@@ -56,6 +56,15 @@ def seed_of(what: str, default: Any) -> Any:
     return opt(what, default, least=0, most=2**32 - 1)
 
 
+def budget_line(whose: str = "") -> Any:
+    """A field for how a budget is asked for (`tale.prompts.budgeted`)."""
+    meaning = (
+        f"{whose}last line of a prompt with a budget, {{budget}} standing for it; with {{question}} in it the whole "
+        "prompt, {format} standing for its answer format; default: the paper's (Table 1)"
+    )
+    return opt(meaning, None, holds="{budget}")
+
+
 def group(kind: type) -> Any:
     """A nested section of a recipe."""
     return field(default_factory=kind)
@@ -110,11 +119,14 @@ class ModelConfig:
 @dataclass
 class BenchmarkConfig:
     name: str = opt(
-        "gsm8k, gsm8k_zero, mathbench_<level>_<en|cn>, jsonl, or problems (embedded, no file); scored by BLEU: "
-        "codesearchnet, empathetic_dialogues, mbpp"
+        "gsm8k, gsm8k_zero, mathbench_<level>_<en|cn>, jsonl, or generated: problems, "
+        "reasoning_gym_<syllogism|aiw|letter_counting>; scored by BLEU: codesearchnet, empathetic_dialogues, mbpp"
     )
     path: str | None = opt("local JSONL file; default: downloaded from where it is published", None)
-    split: str = opt("split where it is published; for problems: warmup, train, test or test_new", "test")
+    split: str = opt(
+        "split where it is published; of reasoning_gym: train or test; for problems: warmup, train, test or test_new",
+        "test",
+    )
     part: Part = opt("all, or one side of the split by context: train or test", Part.all)
     held_out: float = opt("share of contexts on the test side", 0.3, above=0, below=1)
     count: int | None = opt("questions drawn at random, after splitting; default: all", None, least=1)
@@ -219,11 +231,7 @@ class SearchRecipe:
         "answer under a budget has to be right and cheaper than the vanilla answer all the same",
         False,
     )
-    budget_line: str | None = opt(
-        "last line of a prompt with a budget, {budget} standing for it; default: the paper's (Table 1)",
-        None,
-        holds="{budget}",
-    )
+    budget_line: str | None = budget_line()
     window: int = opt("questions searched at the same time; one that is done makes room for the next", 256, least=1)
     shard: str | None = opt(
         "2/8: the second of eight parts of the questions alone, into a folder of its own; join: put all parts together",
@@ -347,11 +355,7 @@ class MethodConfig:
         "for kind estimated, zero-shot: another model than the evaluated one, on the same engine", None
     )
     alpha: float = opt("for kind estimated: factor on the estimate (A.8)", 1.0, above=0)
-    budget_line: str | None = opt(
-        "for kinds with a budget: last line of the prompt, {budget} standing for it; default: the paper's (Table 1)",
-        None,
-        holds="{budget}",
-    )
+    budget_line: str | None = budget_line("for kinds with a budget: ")
 
 
 @dataclass

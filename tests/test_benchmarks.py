@@ -11,11 +11,12 @@ from typing import Any
 
 import pytest
 
-from tale.data.benchmarks import NAMES, load
+from tale.data.benchmarks import GENERATED, NAMES, load, reasoning_gym
 from tale.data.benchmarks.mathbench import FILES
 from tale.data.question import Question
 from tale.errors import UserError
 from tale.files import write_atomic, write_jsonl_atomic
+from tale.grading import grade
 from tale.reading import read_lines
 
 
@@ -250,7 +251,7 @@ def test_mathbench_comes_from_its_archive(
     assert [q.id for q in load(name, None, "test")] == [f"{name}/test/0"]
 
 
-@pytest.mark.parametrize("name", sorted(set(NAMES) - {"jsonl", "problems"}))
+@pytest.mark.parametrize("name", sorted(set(NAMES) - {"jsonl", *GENERATED}))
 def test_no_network_is_one_clear_error(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: Any, **__: Any) -> None:
         raise ConnectionError("Couldn't reach the hub\nand a long trace")
@@ -292,6 +293,51 @@ def test_problems_are_passed_through(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "tale.data.problems", stand_in)
     monkeypatch.setattr(tale.data, "problems", stand_in, raising=False)
     assert load("problems", None, "warmup", 3, 9) == [("warmup", 3, 9)]
+
+
+# --- Generated questions --------------------------------------------------------------------------------------------
+
+SYLLOGISM = "1. All adults are fish\n2. No fish are cats\n\nDoes it logically follow that:\nNo adults are cats?"
+
+
+def test_reasoning_gyms_yes_or_no_is_a_choice_and_its_numbers_are_numbers() -> None:
+    asked = {"question": f"{SYLLOGISM}\n(Answer Yes or No)", "answer": "No"}
+    expected = Question("i", SYLLOGISM, "B", "choice", options=("Yes", "No"))
+    assert reasoning_gym.question(asked, "i") == expected
+    row = {"question": "How many sisters does Bob have?", "answer": "5", "metadata": {}}
+    assert reasoning_gym.question(row, "i") == Question("i", "How many sisters does Bob have?", "5")
+    with pytest.raises(UserError, match="'answer' is 'blue', which is no number"):
+        reasoning_gym.question({"question": "Which colour?", "answer": "blue"}, "i")
+
+
+def test_reasoning_gyms_splits_share_no_question_and_a_longer_list_starts_with_the_shorter_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def create_dataset(name: str, size: int, seed: int) -> list[dict]:
+        assert (name, seed) == ("aiw", 3 << 32)
+        return [{"question": f"How many of {i % 50}?", "answer": str(i % 50)} for i in range(size)]
+
+    monkeypatch.setitem(sys.modules, "reasoning_gym", SimpleNamespace(create_dataset=create_dataset))
+    sides = {split: load("reasoning_gym_aiw", None, split, 10, 3) for split in ("train", "test")}
+    assert [q.id for q in sides["test"]] == [f"reasoning_gym_aiw/test-s3/{i}" for i in range(10)]
+    assert len({q.text for of in sides.values() for q in of}) == 20
+    assert load("reasoning_gym_aiw", None, "test", 5, 3) == sides["test"][:5]
+    with pytest.raises(UserError, match=r"^benchmark.count=51: reasoning_gym_aiw gives only .* different questions"):
+        load("reasoning_gym_aiw", None, "train", 51, 3)
+    with pytest.raises(UserError, match=r"^benchmark.split=dev: reasoning_gym_aiw has train and test"):
+        load("reasoning_gym_aiw", None, "dev", 1, 3)
+    monkeypatch.setitem(sys.modules, "reasoning_gym", None)
+    with pytest.raises(UserError, match=r"the package reasoning-gym is not installed; pip install .*reasoning"):
+        load("reasoning_gym_aiw", None, "test", 1, 3)
+
+
+@pytest.mark.parametrize("name", reasoning_gym.NAMES)
+def test_reasoning_gyms_own_rows_can_be_graded(name: str) -> None:
+    pytest.importorskip("reasoning_gym")
+    questions = load(name, None, "test", 8, 0)
+    assert len({q.text for q in questions}) == 8
+    assert not any("Answer Yes or No" in q.text for q in questions)
+    assert all(grade(f"[[{q.gold}]]", q, truncated=False).correct for q in questions)
 
 
 # --- Files ----------------------------------------------------------------------------------------------------------

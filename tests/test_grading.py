@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tale.data.benchmarks import NAMES, load
+from tale.data.benchmarks import GENERATED, NAMES, load
 from tale.data.benchmarks.mathbench import FILES
 from tale.data.question import Question
 from tale.errors import UserError
@@ -532,7 +532,7 @@ def test_every_shared_file_is_in_that_test(shared_data: Path) -> None:
     files = {str(file.relative_to(shared_data).with_suffix("")) for file in shared_data.rglob("*.jsonl")}
     assert files == set(GOLDS)
     by_bleu = {"codesearchnet", "empathetic_dialogues", "mbpp"}
-    assert set(GOLDS.values()) == set(NAMES) - by_bleu - {"jsonl", "problems"}
+    assert set(GOLDS.values()) == set(NAMES) - by_bleu - {"jsonl", *GENERATED}
 
 
 # --- How it is done -------------------------------------------------------------------------------------------------

@@ -68,6 +68,23 @@ def test_a_line_of_ones_own_asks_for_the_budget_in_every_language_and_changes_no
         assert prompts.chain_of_thought(question, None, "In {budget} tokens") == prompts.vanilla(question)
 
 
+PAPERS = "{question}\n{format}\nLet's think step by step and use less than {budget} tokens:\n"
+
+
+@pytest.mark.parametrize("question", [NUMBER, CHOICE])
+def test_the_papers_line_as_a_layout_is_the_papers_prompt(question: Question) -> None:
+    assert prompts.budgeted(question, 86, PAPERS) == prompts.budgeted(question, 86) == EXPECTED["budgeted"][question.id]
+
+
+def test_a_layout_puts_budget_question_and_format_anywhere_and_reads_none_of_them_again() -> None:
+    odd = Question("o", "What are {budget}, {format} and {question}?", "7")
+    layout = "In {budget} tokens, {no} more.\n{question}\n{format}\nThe {budget}:"
+    said = "In 9 tokens, {no} more.\nQ: What are {budget}, {format} and {question}?\n"
+    assert prompts.budgeted(odd, 9, layout) == f"{said}{prompts.NUMBER_FORMAT}\nThe 9:"
+    assert prompts.budgeted(NUMBER, 9, "{question}\n{budget}\n") == f"Q: {NUMBER.text}\n9\n"
+    assert prompts.budgeted(CLOZE_ZH, 9, layout) == f"In 9 tokens, {{no}} more.\nQ: {CLOZE_ZH.text}\nThe 9:"
+
+
 def test_an_open_ended_question_is_asked_for_no_number() -> None:
     """Ours: the paper's number format, without its example."""
     question = Question("t", "Say what f does.", "It adds one.", "text")

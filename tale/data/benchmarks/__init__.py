@@ -5,10 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tale.data.benchmarks import codesearchnet, empathetic_dialogues, gsm8k, gsm8k_zero, jsonl, mathbench, mbpp
+from tale.data.benchmarks import (
+    codesearchnet,
+    empathetic_dialogues,
+    gsm8k,
+    gsm8k_zero,
+    jsonl,
+    mathbench,
+    mbpp,
+    reasoning_gym,
+)
 from tale.data.question import Question
 from tale.errors import UserError, nearest
 from tale.grading import incomparable
@@ -31,15 +41,15 @@ class Benchmark:
 
 
 def load(name: str, path: str | None, split: str, count: int | None = None, seed: int = 0) -> list[Question]:
-    """All questions of a benchmark, in its order; `count` and `seed` say only which `problems` are generated.
+    """All questions of a benchmark, in its order; `count` and `seed` say only which are generated.
 
     With a `path` the rows are that file's, whatever the split. Ids are "<name>/<split or file stem>/<row from 0>".
 
     Raises:
         UserError: unknown benchmark or split, no such file, a row that is none of this benchmark, or no network.
     """
-    if name == "problems":
-        return _problems(path, split, count, seed)
+    if name in GENERATED:
+        return _generated(name, path, split, count, seed)
     if name not in BENCHMARKS:
         raise UserError(f"benchmark.name={name}: unknown.{nearest(name, NAMES)} Known: {', '.join(NAMES)}")
     rows = _published(name, split) if path is None else _file(Path(path))
@@ -66,11 +76,15 @@ def _gradable(question: Question) -> Question:
     return question
 
 
-def _problems(path: str | None, split: str, count: int | None, seed: int) -> list[Question]:
+def _generated(name: str, path: str | None, split: str, count: int | None, seed: int) -> list[Question]:
     if path is not None:
-        raise UserError(f"benchmark.path={path}: problems are generated, not read; for a file use benchmark.name=jsonl")
+        raise UserError(f"benchmark.path={path}: {name} are generated, not read; for a file use benchmark.name=jsonl")
     if count is None:
-        raise UserError("benchmark.count: say how many problems to generate")
+        raise UserError(f"benchmark.count: say how many questions of {name} to generate")
+    return GENERATED[name](split, count, seed)
+
+
+def _problems(split: str, count: int, seed: int) -> list[Question]:
     from tale.data import problems
 
     return problems.load(split, count, seed)
@@ -118,4 +132,8 @@ BENCHMARKS = {
     name: Benchmark(mathbench.converter(name), mathbench.SPLITS, lambda _, name=name: _file(mathbench.download(name)))
     for name in mathbench.FILES
 }
-NAMES = (*BENCHMARKS, "problems")
+# By split, count and seed; no rows of their own.
+GENERATED: dict[str, Callable[[str, int, int], list[Question]]] = {"problems": _problems} | {
+    name: partial(reasoning_gym.generate, name) for name in reasoning_gym.NAMES
+}
+NAMES = (*BENCHMARKS, *GENERATED)

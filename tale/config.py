@@ -104,7 +104,7 @@ class MethodKind(Enum):
 class ModelConfig:
     source: str = opt("hub id, local folder, or embedded:<name>, a model in installed packages")
     name: str | None = opt("name kept in runs and adapters; default: the last part of source", None)
-    merge: str | None = opt("adapter folder folded into the weights on loading (a warm start)", None)
+    merge: str | None = opt("adapter folder folded into the weights on loading, of an earlier training", None)
     template: Template = opt("chat: the tokenizer's chat template; plain: the bare prompt", Template.chat)
     dtype: Dtype = opt(
         "of the frozen weights, or of their arithmetic where they are quantised; auto: bfloat16 where the device "
@@ -124,8 +124,7 @@ class BenchmarkConfig:
     )
     path: str | None = opt("local JSONL file; default: downloaded from where it is published", None)
     split: str = opt(
-        "split where it is published; of reasoning_gym: train or test; for problems: warmup, train, test or test_new",
-        "test",
+        "split where it is published; of reasoning_gym: train or test; of problems: train, test or test_new", "test"
     )
     part: Part = opt("all, or one side of the split by context: train or test", Part.all)
     held_out: float = opt("share of contexts on the test side", 0.3, above=0, below=1)
@@ -245,12 +244,11 @@ class SearchRecipe:
 @dataclass
 class DataConfig:
     records: list[str] = opt("records.jsonl files that searches wrote", [])
-    warmup: int = opt("generated problems to train on instead of records: the warm start of a weak base", 0, least=0)
     max_length: int = opt(
         "longest example, prompt and answer, in tokens; longer ones are left out and counted", 1024, least=1
     )
     validation: float = opt("share of contexts held out for the validation loss", 0.1, least=0, below=1)
-    seed: int = seed_of("of the validation split and of generated problems", 0)
+    seed: int = seed_of("of the validation split", 0)
 
 
 MEANS = ("example", "token")

@@ -193,18 +193,8 @@ def test_examples_that_are_all_too_long_are_explained(refused: Refusal, tiny: st
     says("no example to train on; left out: .*longer than data.max_length=9': 6", message)
 
 
-def test_records_and_warmup_exclude_each_other_and_one_is_needed(refused: Refusal, tiny: str, records: Path) -> None:
-    both = refused("train", "recipe=tiny/sft", tiny, f"data.records=[{records.name}]", "data.warmup=5")
-    neither = refused("train", "recipe=tiny/sft", tiny, "data.records=[]")
-    assert both == neither
-    says("^data.records, data.warmup: give one of them", both)
-
-
-def test_dpo_without_negatives_is_refused(refused: Refusal, tiny: str) -> None:
-    says(
-        "^objective=dpo needs data.records: .*no negatives",
-        refused("train", "recipe=tiny/dpo", tiny, "data.records=[]", "data.warmup=8"),
-    )
+def test_training_without_records_is_refused(refused: Refusal, tiny: str) -> None:
+    says("^data.records: none given; name the records", refused("train", "recipe=tiny/dpo", tiny, "data.records=[]"))
 
 
 @pytest.mark.parametrize(
@@ -215,7 +205,7 @@ def test_dpo_without_negatives_is_refused(refused: Refusal, tiny: str) -> None:
         (["benchmark.name=gsm8k", "benchmark.path=gone.jsonl"], r"^gone\.jsonl: cannot be read"),
         (["benchmark.name=gsm8k", "benchmark.path=zero.jsonl"], r"^zero\.jsonl:2: "),
         (["benchmark.name=gsm8k", "benchmark.split=tset"], "^benchmark.split=tset: gsm8k has train and test"),
-        (["benchmark.split=dev"], "no split 'dev' of the problems: use warmup, train, test"),
+        (["benchmark.split=dev"], "no split 'dev' of the problems: use train, test, test_new"),
         (["benchmark.name=jsonl", "benchmark.path=ok.jsonl", "benchmark.count=3"], "^benchmark.count=3: only 1 q"),
         (["benchmark.count=null"], "^benchmark.count: say how many"),
         (["samples=3"], "^samples=3: .*set sampling.temperature"),
@@ -423,9 +413,9 @@ def test_an_adapter_whose_tensors_are_of_another_shape_or_cut_off_is_refused_whe
     says(r"^made/adapter/adapter_model\.safetensors: damaged", refused(script, *given))
 
 
-def test_a_missing_warm_start_is_named(refused: Refusal, tiny: str) -> None:
+def test_a_missing_adapter_to_merge_is_named(refused: Refusal, tiny: str) -> None:
     message = refused("search", "recipe=tiny/search", tiny, "model.merge=gone")
-    says(r"^model.merge: no adapter_model\.safetensors in gone; `make warmup`", message)
+    says(r"^model.merge: no adapter_model\.safetensors in gone; name the folder", message)
 
 
 def test_merging_into_a_folder_that_exists_is_refused(adapter: Callable[..., Path], refused: Refusal) -> None:

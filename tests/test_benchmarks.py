@@ -292,7 +292,7 @@ def test_problems_are_passed_through(monkeypatch: pytest.MonkeyPatch) -> None:
     stand_in = SimpleNamespace(load=lambda split, count, seed: [(split, count, seed)])
     monkeypatch.setitem(sys.modules, "tale.data.problems", stand_in)
     monkeypatch.setattr(tale.data, "problems", stand_in, raising=False)
-    assert load("problems", None, "warmup", 3, 9) == [("warmup", 3, 9)]
+    assert load("problems", None, "train", 3, 9) == [("train", 3, 9)]
 
 
 # --- Generated questions --------------------------------------------------------------------------------------------

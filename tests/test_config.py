@@ -34,7 +34,7 @@ from tale.errors import UserError
 from tale.recipes import Recipe, load, recipe_names, to_yaml
 
 ROOT = Path(__file__).resolve().parents[1]
-KINDS = {"search": SearchRecipe, "sft": TrainRecipe, "dpo": TrainRecipe, "warmup": TrainRecipe, "eval": EvaluateRecipe}
+KINDS = {"search": SearchRecipe, "sft": TrainRecipe, "dpo": TrainRecipe, "eval": EvaluateRecipe}
 SCRIPTS = {
     "search": SearchRecipe,
     "train": TrainRecipe,

@@ -195,22 +195,9 @@ def test_a_missing_file_is_named(module, tmp_path: Path) -> None:
         module("sft", records=[str(tmp_path / "nowhere.jsonl")])
 
 
-def test_records_or_generated_problems_but_not_both(module) -> None:
-    for records, warmup in (([], 0), (["a"], 5)):
-        with pytest.raises(UserError, match="give one of them"):
-            module("sft", records=records, warmup=warmup)
-    with pytest.raises(UserError, match="generated problems have no negatives"):
-        module("dpo", records=[], warmup=5)
-
-
-def test_the_warm_start_trains_on_generated_problems_with_an_end(module) -> None:
-    data = module("sft", records=[], warmup=40, max_length=4096, validation=0.2)
-    assert len(data.train) + len(data.validation) == 40
-    assert data.validation
-    assert all(e.answers[0][-1] == END_ID and e.answers[0].count(END_ID) == 1 for e in data.train)
-    # Under budgets too: the model is to learn what a budget means.
-    budgeted = [e for e in data.train if b"use less than" in bytes(i for i in e.prompt if i < 256)]
-    assert len(data.train) / 3 < len(budgeted) < len(data.train) * 0.8
+def test_without_records_there_is_nothing_to_train_on(module) -> None:
+    with pytest.raises(UserError, match=r"^data\.records: none given"):
+        module("sft", records=[])
 
 
 # --- which examples a step takes ---------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""From search records (or generated problems) to the batches of one training run."""
+"""From search records to the batches of one training run."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from tale.config import Objective, TrainRecipe
 from tale.data.examples import Batch, Example, micro_batches
 from tale.data.question import Question
 from tale.data.splits import by_context, contexts, deduplicate, preamble
-from tale.data.warmup import warmup_examples
 from tale.errors import UserError
 from tale.records import Answer, Record, read_records
 
@@ -101,7 +100,7 @@ class TaleDataModule(LightningDataModule):
             reasons = dict(self.left_out)
             if self.validation:
                 reasons[f"held out by data.validation={data.validation}"] = len(self.validation)
-            raise UserError(f"{self._source()}: no example to train on; left out: {reasons or 'nothing'}")
+            raise UserError(f"{', '.join(data.records)}: no example to train on; left out: {reasons or 'nothing'}")
 
     @property
     def retokenised(self) -> int:
@@ -137,20 +136,11 @@ class TaleDataModule(LightningDataModule):
     def _micro_batches(self, examples: list[Example]) -> list[Batch]:
         return micro_batches(examples, self.recipe.train.micro_batch)
 
-    def _source(self) -> str:
-        return ", ".join(self.recipe.data.records) or "data.warmup"
-
     def _pairs(self) -> list[tuple[Question, Example]]:
-        data = self.recipe.data
-        if bool(data.records) == bool(data.warmup):
-            raise UserError(
-                "data.records, data.warmup: give one of them, the records of a search or a number of problems"
-            )
-        if data.warmup:
-            if self.recipe.objective is Objective.dpo:
-                raise UserError("objective=dpo needs data.records: generated problems have no negatives")
-            return warmup_examples(data.warmup, data.seed, self.chat)
-        records = [record for file in data.records for record in read_records(Path(file))]
+        files = self.recipe.data.records
+        if not files:
+            raise UserError("data.records: none given; name the records.jsonl of a search")
+        records = [record for file in files for record in read_records(Path(file))]
         self._wrong = {record.question.question_hash for record in records if record.vanilla_wrong}
         return [(r.question, self._example(r)) for r in records if self._usable(r)]
 

@@ -124,7 +124,7 @@ class BaseModel:
     def _quantised(self, device: torch.device | str) -> PreTrainedModel:
         """The linear layers but the head in 4 bits (NF4, its scales quantised too); the rest, and the sums, in `dtype`.
 
-        The library quantises while it reads a checkpoint, so a merged warm start is first written as one.
+        The library quantises while it reads a checkpoint, so a merged base is first written as one.
         """
         if torch.device(device).type == "cpu":
             check_blocks(self.outline())
@@ -152,7 +152,7 @@ def resolve(config: ModelConfig) -> BaseModel:
         _loaded(folder, device_map="meta")  # no bytes are read
     merge = Path(config.merge) if config.merge else None
     if merge and not (merge / "adapter_model.safetensors").is_file():
-        raise UserError(f"model.merge: no adapter_model.safetensors in {merge}; `make warmup` makes the shipped one")
+        raise UserError(f"model.merge: no adapter_model.safetensors in {merge}; name the folder of a trained adapter")
     if merge:
         check_output(merge)
     base = BaseModel(

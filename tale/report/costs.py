@@ -36,7 +36,7 @@ NOTE = (
     "Search and evaluation: every call in the runs' journals, by the engine's wall time. Methods: each as if it were "
     "asked alone, so that calls which methods share count for each of them. Training: prompt and answer tokens of all "
     "steps, wall time from the first event to the last. Prices: by the token where a run's recipe gives them, else by "
-    "the hour (hourly=…). A warm start is not counted."
+    "the hour (hourly=…). What model.merge folds in is not counted."
 )
 BREAK_EVEN = (
     "After so many queries, what the search and the training took equals what the trained method has saved against "

@@ -152,7 +152,7 @@ def break_even(run: EvaluationRun, label: str, runs: Sequence[Run], hourly: floa
     }
     rows = []
     for unit, (before, trained, of) in units.items():
-        search = (_total(before) if before else 0) if whole else None  # 0: trained on generated problems
+        search = _total(before) if whole else None
         rows.append(_break_even(label, unit, search, trained, [of(q) for q in theirs], [of(q) for q in ours], seeds))
     return rows
 

@@ -46,6 +46,7 @@ class Examples(TypedDict, total=False):
     """What a training, or an estimator's, was on."""
 
     train: Count
+    vanilla_wrong: Count
     left_out: dict[str, Count]
     retokenised: Count
     held_out: Count

@@ -108,8 +108,8 @@ class AppendedJsonl:
 
 
 @contextmanager
-def explained(path: Path) -> Iterator[None]:
-    """What is written here, to `path`: an error of the system becomes one that names it.
+def explained(path: Path, remedy: str = "choose another output") -> Iterator[None]:
+    """What is written here, to `path`: an error of the system becomes one that names it, and what else than room helps.
 
     Raises:
         UserError: it cannot be written.
@@ -119,20 +119,20 @@ def explained(path: Path) -> Iterator[None]:
     except (OSError, SafetensorError) as error:
         reason = getattr(error, "strerror", None) or error
         raise UserError(
-            f"{path}: cannot be written ({reason}). Nothing written before is lost: make room, or choose another "
-            "output, and give the same command again"
+            f"{path}: cannot be written ({reason}). Nothing written before is lost: make room, or {remedy}, and "
+            "give the same command again"
         ) from error
 
 
 @contextmanager
-def new_folder(path: Path) -> Iterator[Path]:
+def new_folder(path: Path, remedy: str = "choose another output") -> Iterator[Path]:
     """A draft to be filled, which then becomes the folder `path`: whole, or not at all.
 
     Raises:
         UserError: it cannot be written.
     """
     draft = path.with_name(f".{path.name}.draft")
-    with explained(path):
+    with explained(path, remedy):
         remove(draft)
         draft.mkdir(parents=True)
         try:

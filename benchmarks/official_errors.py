@@ -3,7 +3,7 @@
 Each is made here, on purpose and in this file alone. Errors 3, 6 and 7 are of counting and grading, so an evaluation's
 own replies are counted and graded again, the questions being the same:
 
-    python benchmarks/official_errors.py run=runs/eval_smollm2
+    python benchmarks/official_errors.py run=runs/eval_qwen
 
 - 3: mean tokens are divided by the number of right answers.
 - 6: a gold answer ends where its digits do: "2,125" is "2", 12.5 is 12.
@@ -11,8 +11,8 @@ own replies are counted and graded again, the questions being the same:
 
 Errors 1 and 4 are of training and decoding, so a small model runs for minutes, with the recipes named:
 
-    python benchmarks/official_errors.py error=1 sft=sft_smollm2 recipe=eval_smollm2 [padding=512]
-    python benchmarks/official_errors.py error=4 recipe=eval_smollm2 [benchmark.count=50]
+    python benchmarks/official_errors.py error=1 sft=sft_qwen recipe=eval_qwen [padding=512]
+    python benchmarks/official_errors.py error=4 recipe=eval_qwen [benchmark.count=50]
 
 - 1: an adapter is trained as there, on prompt, answer and padding alike, with no end behind the answer and no chat
   template, on the same records with the same steps, and evaluated beside the sft recipe's own adapter, which must be
@@ -133,7 +133,7 @@ def anywhere(reply: Reply, question: Question) -> bool:
 def trained(recipe: EvaluateRecipe, sft: str | None, padding: int) -> dict:
     """Vanilla CoT, the sft recipe's adapter, and one trained as the official code does it, on the same questions."""
     if sft is None:
-        raise UserError("error=1 needs sft=<the recipe of the adapter to compare with>, such as sft_smollm2")
+        raise UserError("error=1 needs sft=<the recipe of the adapter to compare with>, such as sft_qwen")
     ours = load(TrainRecipe, [f"recipe={sft}"])
     if not (Path(ours.output) / "adapter").is_dir():
         raise UserError(f"{ours.output}/adapter: not there; python scripts/train.py recipe={sft}")

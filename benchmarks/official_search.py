@@ -23,7 +23,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from plain import Plain, warm_up
+from plain import Plain, first_call
 from report import publish
 from search_speed import RECIPE, calls, one_by_one, tokens
 from tqdm import tqdm
@@ -92,7 +92,7 @@ def main() -> None:
     OUTPUT.parent.mkdir(parents=True, exist_ok=True)
     questions, _ = select(recipe.benchmark)
     engine = Plain(base.load(), base.chat(), batch_size=1)
-    warm_up(engine)
+    first_call(engine)
 
     model, began = Local(engine, sampling), time.monotonic()
     theirs = their_search(module, questions, model)

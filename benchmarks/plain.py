@@ -44,8 +44,8 @@ class Plain:
                 yield start + i, Completion(self.chat.decode(ids), len(ids), finish, len(prompts[i]), ids=tuple(ids))
 
 
-def warm_up(engine: Engine) -> None:
+def first_call(engine: Engine) -> None:
     """Have done what only an engine's first call does, and not counted."""
-    list(engine.generate([Request("Warm up.")], Sampling(4)))
+    list(engine.generate([Request("Hello.")], Sampling(4)))
     if isinstance(engine, Plain):
         engine.seconds, engine.tokens = 0.0, 0

@@ -18,7 +18,7 @@ import sys
 import time
 from collections.abc import Sequence
 
-from plain import Plain, warm_up
+from plain import Plain, first_call
 from report import publish
 from tqdm import tqdm
 
@@ -33,7 +33,7 @@ from tale.recipes import load
 from tale.records import Record
 from tale.search.loop import search
 
-RECIPE = ["recipe=gsm8k_zero/search_smollm2", "benchmark.count=128", "engine.batch_size=128"]
+RECIPE = ["recipe=gsm8k_zero/search_qwen", "benchmark.count=128", "engine.batch_size=128"]
 
 
 def main() -> None:
@@ -43,8 +43,8 @@ def main() -> None:
     sampling, chat = Sampling(**vars(recipe.sampling)), base.chat()
     engine = TransformersEngine(base.load(), chat, recipe.engine.batch_size, prefix_cache=recipe.engine.prefix_cache)
     alone = Plain(base.load(), chat, batch_size=1)
-    warm_up(engine)
-    warm_up(alone)
+    first_call(engine)
+    first_call(alone)
 
     began = time.monotonic()
     batched = list(tqdm(search(questions, engine, sampling), total=len(questions), desc="batched"))

@@ -151,7 +151,7 @@ def one_side(side: str, case: str, steps: str, *words: str) -> None:
         print(json.dumps(measure(lambda: train(recipe, module, data, count))))
         return
     made = train(recipe, module, data, count)
-    next(made)  # the first step warms up
+    next(made)  # the first step takes longer
     print(json.dumps({kind: round(share, 3) for kind, share in shares(lambda: next(made)).items()}))
 
 

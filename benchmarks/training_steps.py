@@ -33,9 +33,9 @@ from tale.training.run import build
 from tale.training.throughput import Throughput, peak_memory
 
 CASES = {
-    "sft": ["recipe=gsm8k_zero/sft_smollm2", "loss.mean=token"],
-    "dpo": ["recipe=gsm8k_zero/dpo_smollm2"],
-    "dpo_reference": ["recipe=gsm8k_zero/dpo_smollm2", "loss.reference=true", "loss.beta=0.1"],
+    "sft": ["recipe=gsm8k_zero/sft_qwen", "loss.mean=token"],
+    "dpo": ["recipe=gsm8k_zero/dpo_qwen"],
+    "dpo_reference": ["recipe=gsm8k_zero/dpo_qwen", "loss.reference=true", "loss.beta=0.1"],
 }
 NO_MEMORY = "no memory"  # in place of figures that the machine has not the memory for
 # Epochs without end: a few examples are enough for any number of steps.

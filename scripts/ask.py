@@ -1,4 +1,4 @@
-"""Vanilla and trained answer, one under the other: python scripts/ask.py adapter=runs/sft_smollm2/adapter "Q…" """
+"""Vanilla and trained answer, one under the other: python scripts/ask.py adapter=runs/sft_qwen/adapter "Q…" """
 
 import re
 import sys

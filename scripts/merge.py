@@ -1,4 +1,4 @@
-"""Fold an adapter into its base: python scripts/merge.py adapter=runs/sft_smollm2/adapter output=my_model"""
+"""Fold an adapter into its base: python scripts/merge.py adapter=runs/sft_qwen/adapter output=my_model"""
 
 from tale.cli import run
 from tale.config import MergeRecipe

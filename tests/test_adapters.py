@@ -201,18 +201,18 @@ def test_an_adapter_of_another_base_is_not_merged(trained: Trained, tmp_path: Pa
     assert not (tmp_path / "merged").exists()
 
 
-def test_a_warm_start_goes_on_from_the_merged_adapter(trained: Trained, tiny_model_folder: Path, tmp_path) -> None:
+def test_training_goes_on_from_the_merged_adapter(trained: Trained, tiny_model_folder: Path, tmp_path) -> None:
     write_records(tmp_path / "records.jsonl", [r for i, r in enumerate(pairs(40)) if i >= 30])
-    warm = recipe(tiny_model_folder, tmp_path / "run", tmp_path / "records.jsonl", "sft", "train.max_steps=1")
-    warm.model.merge = str(trained.adapter)
-    base = resolve(warm.model)
+    second = recipe(tiny_model_folder, tmp_path / "run", tmp_path / "records.jsonl", "sft", "train.max_steps=1")
+    second.model.merge = str(trained.adapter)
+    base = resolve(second.model)
     torch.testing.assert_close(logits(base.load()), logits(trained.model), rtol=0, atol=1e-4)
 
-    card, first = read_card(run.train(warm)), read_card(trained.adapter)
+    card, first = read_card(run.train(second)), read_card(trained.adapter)
     assert card is not None
     assert first is not None
     assert card.base == {"name": "tiny-llama", "weights": base.fingerprint} != first.base
-    # Everything that the warm start has seen counts as seen.
+    # Everything that the merged adapter has seen counts as seen.
     assert set(first.questions) < set(card.questions)
     assert set(first.contexts) < set(card.contexts)
     with pytest.raises(UserError, match="this adapter was trained on"):

@@ -349,10 +349,10 @@ def test_auto_is_the_type_that_the_processor_multiplies_in_hardware(monkeypatch,
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: has)
-    made = load(TrainRecipe, ["recipe=sft_smollm2"])
+    made = load(TrainRecipe, ["recipe=sft_qwen"])
     assert (made.model.dtype.value, made.fabric.precision) == (dtype, precision)
     assert f"dtype: {dtype}" in recipes.to_yaml(made)
-    named = load(TrainRecipe, ["recipe=sft_smollm2", "model.dtype=bfloat16", "fabric.precision=32-true"])
+    named = load(TrainRecipe, ["recipe=sft_qwen", "model.dtype=bfloat16", "fabric.precision=32-true"])
     assert (named.model.dtype.value, named.fabric.precision) == ("bfloat16", "32-true")
 
 

@@ -148,10 +148,10 @@ def test_an_adapter_that_was_changed_after_its_training_is_refused(
     assert adapter_fingerprint(adapter) != before
 
 
-def test_a_merged_warm_start_belongs_to_its_base_whatever_the_two_are_called(
+def test_a_merged_adapter_belongs_to_its_base_whatever_the_two_are_called(
     adapter: Path, tiny_model_folder: Path, tmp_path: Path
 ) -> None:
-    named = ModelConfig(str(tiny_model_folder), "tiny-warm", merge=str(adapter))
+    named = ModelConfig(str(tiny_model_folder), "tiny-merged", merge=str(adapter))
     before = resolve(named).fingerprint
     tensors(lambda t: t[UP].mul_(2), BASE)(Path(shutil.copytree(tiny_model_folder, tmp_path / "other")))
     with pytest.raises(UserError, match="this adapter was trained on"):

@@ -593,7 +593,7 @@ def test_prompt_and_key_do_not_follow_a_redirect_to_another_server() -> None:
 # --- Grouped ---------------------------------------------------------------------------------------------------------
 
 SAMPLES = [Request("ab", 2), Request("c", 0), Request("ab", 5), Request("ab", 0)]
-WARM = Sampling(12, 1.0)
+RANDOM = Sampling(12, 1.0)
 
 
 def test_samples_of_a_prompt_share_a_call_and_its_prompt_is_paid_once(chat: Chat) -> None:
@@ -605,40 +605,40 @@ def test_samples_of_a_prompt_share_a_call_and_its_prompt_is_paid_once(chat: Chat
         return reply
 
     with served(script, chat=chat, grouped=True) as (engine, endpoint):
-        assert asked(engine, *SAMPLES, sampling=WARM) == [
+        assert asked(engine, *SAMPLES, sampling=RANDOM) == [
             Completion("1", 2, "stop", 21, cached_tokens=16),
             Completion("one", 4, "stop", 20),
             Completion("22", 3, "stop", 0),
             Completion("333", 4, "stop", 0),
         ]
     assert [(prompt_of(call), call.get("n")) for call in endpoint.calls] == [("ab", 3), ("c", None)]
-    assert [call["seed"] for call in endpoint.calls] == [r.seed(WARM) % 2**31 for r in SAMPLES[:2]]
+    assert [call["seed"] for call in endpoint.calls] == [r.seed(RANDOM) % 2**31 for r in SAMPLES[:2]]
 
 
 def test_each_seed_of_a_prompt_has_a_call_of_its_own(chat: Chat) -> None:
     seeded = [Request("ab", own_seed=seed) for seed in (3, 4)]
     with served(FINE, chat=chat, grouped=True) as (engine, endpoint):
-        asked(engine, *seeded, sampling=WARM)
-    assert [call["seed"] for call in endpoint.calls] == [r.seed(WARM) % 2**31 for r in seeded]
+        asked(engine, *seeded, sampling=RANDOM)
+    assert [call["seed"] for call in endpoint.calls] == [r.seed(RANDOM) % 2**31 for r in seeded]
 
 
 def test_ungrouped_samples_are_calls_of_their_own(chat: Chat) -> None:
     with served(FINE, chat=chat) as (engine, endpoint):
-        asked(engine, *SAMPLES, sampling=WARM)
-    assert [call["seed"] for call in endpoint.calls] == [r.seed(WARM) % 2**31 for r in SAMPLES]
+        asked(engine, *SAMPLES, sampling=RANDOM)
+    assert [call["seed"] for call in endpoint.calls] == [r.seed(RANDOM) % 2**31 for r in SAMPLES]
     assert len({call["seed"] for call in endpoint.calls}) == 4
     assert not any("n" in call for call in endpoint.calls)
 
 
 def test_fewer_choices_than_asked_for_are_refused(chat: Chat) -> None:
     with served(answer("1", "2"), chat=chat, grouped=True) as (engine, _):
-        error = error_of(engine, Request("ab"), Request("ab", 1), Request("ab", 2), sampling=WARM)
+        error = error_of(engine, Request("ab"), Request("ab", 1), Request("ab", 2), sampling=RANDOM)
     assert f": 2 of 3 choices came; set engine.endpoint.grouped=false{ON}" in error
 
 
 def test_reasoning_tokens_of_all_choices_together_are_refused(chat: Chat) -> None:
     with served(answer("1", "2", usage=used(21, 40, reasoning=36)), chat=chat, grouped=True) as (engine, _):
-        error = error_of(engine, Request("ab"), Request("ab", 1), sampling=WARM)
+        error = error_of(engine, Request("ab"), Request("ab", 1), sampling=RANDOM)
     assert f": the reasoning tokens are of all choices together; set engine.endpoint.grouped=false{ON}" in error
 
 

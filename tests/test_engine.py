@@ -210,22 +210,22 @@ def test_an_adapter_answers_as_its_merged_model_does(
 
 # --- Sampling -------------------------------------------------------------------------------------------------------
 
-WARM = Sampling(max_tokens=12, temperature=1.0, seed=5)
+RANDOM = Sampling(max_tokens=12, temperature=1.0, seed=5)
 
 
 def test_samples_are_the_same_each_time_in_any_batch_and_order(tiny_model_folder: Path, chat: Chat) -> None:
     requests = [Request(text, sample) for text in TEXTS for sample in range(3)]
-    together = generated(TransformersEngine(fresh(tiny_model_folder), chat, batch_size=18), WARM, requests)
+    together = generated(TransformersEngine(fresh(tiny_model_folder), chat, batch_size=18), RANDOM, requests)
     pairs = TransformersEngine(fresh(tiny_model_folder), chat, batch_size=2)
-    assert generated(pairs, WARM, requests) == together
-    assert generated(pairs, WARM, requests[::-1]) == together[::-1]
-    assert generated(pairs, WARM, [requests[7]]) == [together[7]]
+    assert generated(pairs, RANDOM, requests) == together
+    assert generated(pairs, RANDOM, requests[::-1]) == together[::-1]
+    assert generated(pairs, RANDOM, [requests[7]]) == [together[7]]
     assert len({c.text for c in together}) == len(requests)
 
 
 def test_another_seed_draws_anew_and_greedy_has_no_seed(engine: TransformersEngine) -> None:
     other = Sampling(max_tokens=12, temperature=1.0, seed=6)
-    assert all(a.text != b.text for a, b in zip(generated(engine, WARM), generated(engine, other), strict=True))
+    assert all(a.text != b.text for a, b in zip(generated(engine, RANDOM), generated(engine, other), strict=True))
     assert generated(engine, Sampling(12, seed=1)) == generated(engine, Sampling(12, seed=2))
 
 

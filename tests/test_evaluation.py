@@ -443,10 +443,10 @@ def test_where_every_story_was_trained_on_there_is_no_clean_table(
     assert "every question's context was trained on" in capsys.readouterr().out
 
 
-def test_what_the_warm_start_was_trained_on_is_refused_too(
+def test_what_a_merged_adapter_was_trained_on_is_refused_too(
     recipe: EvaluateRecipe, no_model: list[Question], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    base = SimpleNamespace(name="m", identity={}, merge=Path("warmup/m"))
+    base = SimpleNamespace(name="m", identity={}, merge=Path("merged/m"))
     monkeypatch.setattr(run, "find_model", lambda *_: base)
     monkeypatch.setattr(run, "read_card", lambda folder: card(no_model) if folder == base.merge else None)
     with pytest.raises(UserError, match="4 of these questions were trained on"):

@@ -265,5 +265,5 @@ def test_an_architecture_is_found_by_folder_source_or_name(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("name", ["sft", "dpo"])
 def test_every_shipped_training_recipe_has_an_architecture(name: str) -> None:
-    for recipe in (f"{name}_llama8b", f"{name}_smollm2", f"gsm8k_zero/{name}_smollm2"):
+    for recipe in (f"{name}_llama8b", f"{name}_qwen", f"gsm8k_zero/{name}_qwen"):
         assert read_architecture(load(TrainRecipe, [f"recipe={recipe}"]).model).vocab_size > 0

@@ -61,13 +61,13 @@ def run(wide_model_folder: Path, records: Path, tmp_path_factory: pytest.TempPat
     return folder
 
 
-@pytest.mark.parametrize("warm", [False, True], ids=["plain", "merged"])
+@pytest.mark.parametrize("merged", [False, True], ids=["plain", "merged"])
 def test_linear_layers_are_nf4_with_quantised_scales_and_the_rest_is_not(
-    wide_model_folder: Path, run: Path, tmp_path: Path, monkeypatch, warm: bool
+    wide_model_folder: Path, run: Path, tmp_path: Path, monkeypatch, merged: bool
 ) -> None:
-    """A warm start is folded in first, in float32."""
+    """An adapter to merge is folded in first, in float32."""
     monkeypatch.setenv("TALE_CACHE", str(tmp_path))
-    base = resolve(quantised(wide_model_folder, **({"merge": str(run / "adapter")} if warm else {})))
+    base = resolve(quantised(wide_model_folder, **({"merge": str(run / "adapter")} if merged else {})))
     plain, held = base.merged(), base.load()
     layers = {name: layer for name, layer in held.named_modules() if isinstance(layer, Linear4bit)}
     assert len(layers) == 2 * 7

@@ -674,10 +674,10 @@ def test_any_label_can_stand_in_a_figure(label: str, drawn: None) -> None:
 def test_the_demo_ends_with_the_report_of_its_runs(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
-    search_run("runs/search_smollm2")
+    search_run("runs/search_qwen")
     for objective in ("sft", "dpo"):
-        train_run(f"runs/{objective}_smollm2", "runs/search_smollm2/records.jsonl")
-    evaluation_run("runs/eval_smollm2")
+        train_run(f"runs/{objective}_qwen", "runs/search_qwen/records.jsonl")
+    evaluation_run("runs/eval_qwen")
     ran: list[Stage] = []
     monkeypatch.setattr("tale.stages.run_stages", ran.extend)
     runpy.run_path(str(ROOT / "scripts" / "demo.py"), run_name="__main__")

@@ -32,11 +32,10 @@ from tale.models.lora import load_adapter, save_adapter
 from tale.records import write_records
 
 ROOT = Path(__file__).resolve().parents[1]
-WARMUP = ROOT / "warmup" / "smollm2"
 TEXTS = ["2 + 2?", "", "Tom has 3 pens, Ann has 4.", "三加四等于几？", "A", "How many legs do 6 spiders have? " * 8]
 REQUESTS = [Request(text) for text in TEXTS]
 GREEDY = Sampling(max_tokens=20)
-WARM = Sampling(max_tokens=20, temperature=1.0, seed=5)
+RANDOM = Sampling(max_tokens=20, temperature=1.0, seed=5)
 STRATEGIES = {
     "one process": [],
     "ddp": ["fabric.strategy=ddp", "fabric.devices=2"],
@@ -154,7 +153,7 @@ def test_each_training_strategys_adapter_answers_as_in_transformers(
 def test_neither_the_order_nor_what_runs_beside_changes_an_answer(engine: VllmEngine, ahead: int) -> None:
     requests = [Request(text, sample) for text in TEXTS for sample in range(2)]
     other = changed(engine, ahead=ahead)
-    for sampling in (GREEDY, WARM):
+    for sampling in (GREEDY, RANDOM):
         expected = said(generated(engine, sampling, requests))
         assert said(generated(other, sampling, requests[::-1])) == expected[::-1]
 
@@ -257,19 +256,18 @@ def test_two_copies_of_a_merged_model_answer_as_transformers_does(
 
 
 @pytest.mark.vllm
-@pytest.mark.parametrize("warm", [False, True], ids=["base", "adapter"])
+@pytest.mark.parametrize("adapter", [False, True], ids=["base", "adapter"])
 @torch.no_grad()
 def test_each_word_of_a_real_model_is_transformers_likeliest_within_bfloat16s_rounding(
-    warm: bool, smollm2: VllmEngine
+    adapter: bool, smollm2: VllmEngine, smollm2_adapter: Path
 ) -> None:
     """Logits here are about 16, where bfloat16 steps by an eighth; sums in another order move them by a few steps."""
     base = resolve(ModelConfig("embedded:smollm2-135m-instruct"))
-    model = load_adapter(base.load(), WARMUP) if warm else base.load()
+    model = load_adapter(base.load(), smollm2_adapter) if adapter else base.load()
     requests = [Request(prompts.vanilla(question)) for question in problems.load("test", 12, seed=0)]
     short = 0.0
-    for request, answer in zip(
-        requests, generated(smollm2.with_adapter(WARMUP if warm else None), Sampling(48), requests), strict=True
-    ):
+    engine = smollm2.with_adapter(smollm2_adapter if adapter else None)
+    for request, answer in zip(requests, generated(engine, Sampling(48), requests), strict=True):
         prompt, ids = smollm2.chat.prompt_ids(request.prompt), [int(i) for i in answer.text.split()]
         assert (answer.prompt_tokens, answer.tokens) == (len(prompt), len(ids))
         assert (answer.finish == "stop") == (ids[-1] in smollm2.stops)
@@ -281,11 +279,20 @@ def test_each_word_of_a_real_model_is_transformers_likeliest_within_bfloat16s_ro
 
 
 @pytest.fixture(scope="module")
-def smollm2() -> Iterator[VllmEngine]:
+def smollm2_adapter(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    require_vllm()
+    base, folder = resolve(ModelConfig("embedded:smollm2-135m-instruct")), tmp_path_factory.mktemp("smollm2")
+    save_adapter(adapted(base.folder, spread=0.05), AdapterCard(base.identity, [], []), folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def smollm2(smollm2_adapter: Path) -> Iterator[VllmEngine]:
     require_vllm()
     base = resolve(ModelConfig("embedded:smollm2-135m-instruct"))
     chat = Ids(base.chat().tokenizer)
-    engine = VllmEngine(base.folder, chat, base.name, base.dtype, VllmConfig(), batch_size=12, adapters=[WARMUP])
+    adapters = [smollm2_adapter]
+    engine = VllmEngine(base.folder, chat, base.name, base.dtype, VllmConfig(), batch_size=12, adapters=adapters)
     yield engine
     engine.close()
 
@@ -318,7 +325,7 @@ def test_the_second_environment_has_a_vllm_of_the_extras_range_and_the_first_one
     assert own.keys() & shared.keys() == {"fastapi"}  # vLLM wants an older one
 
 
-def test_a_plain_model_is_served_from_its_own_folder_and_a_warm_start_is_merged_once(
+def test_a_plain_model_is_served_from_its_own_folder_and_a_merged_one_is_written_once(
     folder: Path, adapter: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TALE_CACHE", str(tmp_path))
@@ -332,4 +339,4 @@ def test_a_plain_model_is_served_from_its_own_folder_and_a_warm_start_is_merged_
     written = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
     assert base.plain_folder() == served[dtype]
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == written
-    assert sorted(tmp_path.iterdir()) == sorted(served.values())
+    assert sorted(tmp_path.glob("[!.]*")) == sorted(served.values())

@@ -671,8 +671,9 @@ def test_any_label_can_stand_in_a_figure(label: str, drawn: None) -> None:
     assert html.escape(label, quote=False) in "".join(re.findall(r"<text[^>]*>([^<]*)</text>", text))
 
 
-def test_the_demo_ends_with_the_report_of_its_runs(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+@pytest.mark.parametrize(("dtype", "counts"), [("bfloat16", [128, 100]), ("float32", [64, 50])])
+def test_the_demo_halves_its_questions_without_bfloat16_and_ends_with_the_report_of_its_runs(
+    dtype: str, counts: list[int], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     search_run("runs/search_qwen")
     for objective in ("sft", "dpo"):
@@ -680,8 +681,11 @@ def test_the_demo_ends_with_the_report_of_its_runs(
     evaluation_run("runs/eval_qwen")
     ran: list[Stage] = []
     monkeypatch.setattr("tale.stages.run_stages", ran.extend)
+    monkeypatch.setattr("tale.hardware.fast_dtype", lambda: dtype)
     runpy.run_path(str(ROOT / "scripts" / "demo.py"), run_name="__main__")
-    assert [load(s.kind, [f"recipe={s.recipe}"]).output for s in ran] == [f"runs/{s.recipe}" for s in ran]
+    recipes = [load(s.kind, [f"recipe={s.recipe}", *s.overrides]) for s in ran]
+    assert [recipe.output for recipe in recipes] == [f"runs/{s.recipe}" for s in ran]
+    assert [recipe.benchmark.count for recipe in recipes if hasattr(recipe, "benchmark")] == counts
     assert "report: runs/report/report.html\n" in capsys.readouterr().out
     assert [row[0] for row in Page(Path("runs/report/report.html")).tables["Runs"][1:]] == [
         f"runs/{s.recipe}" for s in ran

@@ -49,7 +49,7 @@ from tale.models.adapters import CARD, AdapterCard, PlainLora, read_card
 from tale.models.tensors import hash_tensors, places
 from tale.reading import read_file
 from tale.recipes import load, to_yaml
-from tale.records import Answer, Attempt, Record, read_records
+from tale.records import Again, Answer, Attempt, Record, read_records
 from tale.stages import Stamp
 from tale.text import printable
 
@@ -220,7 +220,7 @@ def _records() -> list[Record]:
     answer = Answer("2 + 2 is [[4]]", 3, "stop", True, "4", "brackets", ids=(1, 2, 3))
     vanilla, budgeted = Attempt(None, (answer,), False), Attempt(4, (answer,), True)
     question, reason = Question("q/0", "What is 2 + 2? 二加二", "4"), "no feasible budget"
-    found = Record(question, vanilla, (budgeted,), 4, answer, None, Sampling(512, 0.1), "m")
+    found = Record(question, vanilla, (budgeted,), 4, answer, None, Sampling(512, 0.1), "m", again=Again(1, 8, 0.7))
     return [found, Record(question, vanilla, (), None, None, reason, Sampling(9), "m")]
 
 

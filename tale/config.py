@@ -230,6 +230,13 @@ class SearchRecipe:
         "answer under a budget has to be right and cheaper than the vanilla answer all the same",
         False,
     )
+    confirm: int = opt(
+        "times that each target's own prompt is asked again; a target is lucky where fewer than half of these answers "
+        "are right",
+        0,
+        least=0,
+    )
+    confirm_temperature: float = opt("of these answers", 0.7, least=0.01)
     budget_line: str | None = budget_line()
     window: int = opt("questions searched at the same time; one that is done makes room for the next", 256, least=1)
     shard: str | None = opt(
@@ -244,6 +251,14 @@ class SearchRecipe:
 @dataclass
 class DataConfig:
     records: list[str] = opt("records.jsonl files that searches wrote", [])
+    confirmed: float = opt(
+        "least share right of the answers when a target was asked again (the search's confirm); others are left out as "
+        "lucky",
+        0.0,
+        least=0,
+        most=1,
+    )
+    count: int | None = opt("targets drawn at random, validation included; default: all", None, least=1)
     max_length: int = opt(
         "longest example, prompt and answer, in tokens; longer ones are left out and counted", 1024, least=1
     )

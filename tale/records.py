@@ -64,12 +64,36 @@ class Attempt:
 
 
 @dataclass(frozen=True)
+class Again:
+    """A target's own prompt asked again at a temperature: of the answers those that were right and not cut off."""
+
+    right: Count
+    answered: Positive
+    temperature: Annotated[float, Meta(gt=0)]
+
+    def __post_init__(self) -> None:
+        if self.right > self.answered:
+            raise ValueError("no more answers are right than there are")
+
+    @property
+    def share(self) -> float:
+        """Of the answers those that are right."""
+        return self.right / self.answered
+
+    @property
+    def lucky(self) -> bool:
+        """Whether fewer than half of the answers are right: the target was right by luck."""
+        return self.share < 0.5
+
+
+@dataclass(frozen=True)
 class Record:
     """A searched question. `budget` is β* and `target` the answer under it; without one, `reason` says why.
 
     `sampling` is how every answer was drawn, `tokenizer` what counted its tokens, `budget_line` how a budget was asked
     for (None: as in the paper). `tokenizer_hash` is the `Chat.fingerprint` that the answers' ids are of.
     `vanilla_wrong`: budgets were asked although the vanilla answer does not count as right (`search_wrong`).
+    `again`: how often the target's prompt was answered right when it was asked again (`confirm`).
     """
 
     question: Question
@@ -83,6 +107,7 @@ class Record:
     budget_line: str | None = None  # older records have the paper's alone, and do not say so
     tokenizer_hash: str | None = None
     vanilla_wrong: bool = False
+    again: Again | None = None
 
     def __post_init__(self) -> None:
         if (self.target is None) == (self.reason is None):

@@ -16,7 +16,7 @@ from transformers import PreTrainedTokenizerFast
 from tale.chat import Chat
 from tale.data.datamodule import StepSampler, TaleDataModule
 from tale.errors import UserError
-from tale.records import Answer, Record, write_records
+from tale.records import Again, Answer, Record, write_records
 
 CATS, DOGS = "Ann has 3 cats. How many?", "Bob has 4 dogs. How many?"
 
@@ -193,6 +193,26 @@ def test_nothing_to_train_on_is_an_error_that_says_why(module) -> None:
 def test_a_missing_file_is_named(module, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"nowhere\.jsonl: cannot be read"):
         module("sft", records=[str(tmp_path / "nowhere.jsonl")])
+
+
+def test_lucky_targets_are_left_out_and_counted_where_the_recipe_says_so(module) -> None:
+    """Right in 3, 4 and 8 of 8 answers: the first is under a half."""
+    records = [replace(r, again=Again(n, 8, 0.7)) for r, n in zip(pairs(3), (3, 4, 8), strict=True)]
+    assert [e.id for e in module("sft", records).train] == ["q/0", "q/1", "q/2"]
+    data = module("sft", records, confirmed=0.5)
+    assert [e.id for e in data.train] == ["q/1", "q/2"]
+    assert data.left_out == {"lucky: under data.confirmed=0.5 right when asked again": 1}
+    with pytest.raises(UserError, match=r"data.confirmed=0.5: the target of q/0 was not asked again; .*confirm=8"):
+        module("sft", pairs(2), confirmed=0.5)
+
+
+def test_a_count_of_targets_is_drawn_at_random_and_a_larger_draw_contains_a_smaller_one(module) -> None:
+    drawn = [{e.id for e in module("sft", pairs(20), count=count).train} for count in (5, 10)]
+    assert ([len(ids) for ids in drawn], drawn[0] < drawn[1]) == ([5, 10], True)
+    assert drawn[0] != {e.id for e in module("sft", pairs(20), count=5, seed=1).train}
+    assert module("sft", pairs(20), count=5).left_out == {"not drawn by data.count=5": 15}
+    with pytest.raises(UserError, match=r"data.count=21: only 20 examples are there"):
+        module("sft", pairs(20), count=21)
 
 
 def test_without_records_there_is_nothing_to_train_on(module) -> None:

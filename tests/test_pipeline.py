@@ -210,4 +210,6 @@ def test_a_dry_run_says_what_a_search_can_take_and_writes_nothing(tiny_model_fol
     said = capsys.readouterr().out
     assert f"at most {QUESTIONS} questions × 1 samples × (vanilla + 7 budgets) = 64 calls" in said
     assert "8,192 output tokens" in said
+    run_search(load(SearchRecipe, [*given, "sampling.max_tokens=128", "dry_run=true", "confirm=2"]))
+    assert "samples × (vanilla + 7 budgets) + 2 again = 80 calls, 10,240 output tokens" in capsys.readouterr().out
     assert not (tmp_path / "search").exists()

@@ -11,7 +11,7 @@ import pytest
 from tale.data.question import Question
 from tale.engines import Sampling
 from tale.errors import UserError
-from tale.records import Answer, Attempt, Record, read_records, write_records
+from tale.records import Again, Answer, Attempt, Record, read_records, write_records
 
 LONG = Answer("Because 3 + 4 = 7 …\u2028 [[7]]", 90, "stop", True, "7", "brackets")
 SHORT = Answer("[[7]]", 3, "stop", True, "7", "brackets", ids=(27, 7, 2))
@@ -29,6 +29,7 @@ FOUND = Record(
     "m",
     "In {budget} tokens:",
     "0123456789abcdef",
+    again=Again(3, 8, 0.7),
 )
 MISSED = Record(
     Question("q/1", "?", "1"), Attempt(None, (BAD,), False), (), None, None, "vanilla answer wrong", Sampling(9), "m"
@@ -90,8 +91,9 @@ def test_the_best_answer_is_the_shortest_that_is_right_and_whole() -> None:
         asdict(MISSED) | {"attempts": [{"budget": 3}]},
         asdict(FOUND) | {"target": {"text": "7"}},
         asdict(FOUND) | {"target": asdict(SHORT) | {"ids": [27, 7]}},
+        asdict(FOUND) | {"again": {"right": 9, "answered": 8, "temperature": 0.7}},
     ],
-    ids=["a benchmark's row", "empty", "no options", "no vanilla", "half an attempt", "half a target", "an id is gone"],
+    ids=["foreign", "empty", "options", "vanilla", "attempt", "target", "ids", "again"],
 )
 def test_a_foreign_line_is_refused_by_file_and_line(row: dict, tmp_path: Path) -> None:
     file = tmp_path / "r.jsonl"

@@ -9,6 +9,7 @@ import json
 import re
 import runpy
 import shutil
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -24,7 +25,7 @@ from tale.evaluation.plot import front
 from tale.evaluation.summary import Row
 from tale.folder import digest
 from tale.recipes import load
-from tale.records import Answer, Attempt, read_records, write_records
+from tale.records import Again, Answer, Attempt, read_records, write_records
 from tale.report.blocks import Column, Interval, Table, duration
 from tale.report.run import report
 from tale.runs import finish_run, start_run
@@ -315,6 +316,20 @@ def test_a_search_shows_its_targets_and_the_reasons_for_none(runs: tuple[str, ..
         ["without: vanilla answer wrong", "1", "33.3"],
         ["without: no feasible budget", "1", "33.3"],
     ]
+
+
+def test_a_search_shows_how_many_of_its_targets_were_lucky() -> None:
+    """One target of two questions, right in 3 of 8: Wilson's interval of 1 of 1 is 20.7 to 100 %."""
+    run = search_run("runs/search", "confirm=8")
+    found, *others = read_records(run / "records.jsonl")
+    write_records(run / "records.jsonl", [replace(found, again=Again(3, 8, 0.7), vanilla_wrong=True), *others])
+    finish_run(run)
+    captions = {caption: table for caption, table in page("runs/search").tables.items() if "asked again" in caption}
+    (caption,) = captions
+    assert caption.startswith("Targets asked again 8 times at temperature 0.7; lucky: right in fewer than half")
+    assert captions[caption][1][:4] == ["vanilla CoT wrong", "1", "1", "100.0 [20.7, 100.0]"]
+    assert [row[0] for row in captions[caption]] == ["question", "vanilla CoT wrong", "all"]
+    assert float(rows("lucky-runs-search.csv")[0]["right"]) == 3 / 8
 
 
 def test_a_grid_shows_tokens_and_accuracy_by_share_of_the_vanilla_budget() -> None:

@@ -14,7 +14,8 @@ from scripted import BRIEFLY, GREEDY, Asked, ScriptedEngine, questions, right, s
 
 from tale.engines import Completion
 from tale.engines.journal import JournaledEngine
-from tale.records import Record, read_records, write_records
+from tale.records import Again, Record, read_records, write_records
+from tale.search.confirm import confirmed
 from tale.search.loop import search
 from tale.search.run import summary
 
@@ -274,6 +275,44 @@ def test_samples_do_not_mix_between_questions() -> None:
     records = [*search(asked, engine, GREEDY, samples=2)]
     assert [[a.tokens for a in r.vanilla.answers] for r in records] == [[10, 11], [20, 21], [30, 31]]
     assert all(answer.correct for r in records for answer in r.vanilla.answers)
+
+
+# --- Targets asked again ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dies_after", [5, 11])
+def test_targets_are_asked_again_with_draws_of_their_own_and_a_killed_confirmation_goes_on(
+    dies_after: int, tmp_path: Path
+) -> None:
+    """Two targets of three: 4 answers each at a temperature, numbered from 1, as the search has drawn number 0."""
+    script = {None: right(9), 4: right(3), 2: wrong(2)}
+    asked = questions(3)
+
+    def reply(a: Asked) -> Completion:
+        if a.sample:
+            return right(5) if a.question.id == "q/0" or a.sample == 3 else wrong(5)
+        return wrong(3) if a.question.id == "q/1" and a.budget else script[a.budget]
+
+    def run(engine: ScriptedEngine) -> list[Record]:
+        kept = JournaledEngine(engine, tmp_path / "journal.jsonl", {"name": "m"})
+        return [*confirmed(search(asked, kept, GREEDY), kept, replace(GREEDY, temperature=0.7), 4, first=1)]
+
+    engines = ScriptedEngine(asked, reply, dies_after=dies_after), ScriptedEngine(asked, reply)
+    with pytest.raises(KeyboardInterrupt):
+        run(engines[0])
+    records = run(engines[1])
+    assert [record.again for record in records] == [Again(4, 4, 0.7), None, Again(1, 4, 0.7)]
+    assert [record.again.lucky for record in records if record.again] == [False, True]
+    confirmations = [a for engine in engines for a in engine.calls if a.sample]
+    assert sorted((a.question.id, a.budget, a.sample) for a in confirmations) == [
+        (name, 4, sample) for name in ("q/0", "q/2") for sample in (1, 2, 3, 4)
+    ]
+    assert sum(len(engine.calls) for engine in engines) == 8 + 8
+    assert summary(records).splitlines()[2:] == [
+        "asked again, vanilla CoT right: 1 of 2 targets lucky",
+        "asked again, all: 1 of 2 targets lucky",
+        "1 without: no feasible budget",
+    ]
 
 
 # --- On disk --------------------------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from tale.chat import Chat
 from tale.config import Objective, TrainRecipe
 from tale.data.examples import Batch, Example, micro_batches
 from tale.data.question import Question
+from tale.data.selection import drawn
 from tale.data.splits import by_context, contexts, deduplicate, preamble
 from tale.errors import UserError
 from tale.records import Answer, Record, read_records
@@ -89,6 +90,11 @@ class TaleDataModule(LightningDataModule):
         questions, duplicates = deduplicate([question for question, _ in fitting])
         if duplicates:
             self.left_out["duplicate question"] += duplicates
+        if data.count is not None:
+            if data.count > len(questions):
+                raise UserError(f"data.count={data.count}: only {len(questions)} examples are there")
+            self.left_out[f"not drawn by data.count={data.count}"] += len(questions) - data.count
+            questions = drawn(questions, data.count, data.seed)
         sides = {
             part: by_context(questions, part, data.validation, data.seed, "validation") for part in ("train", "test")
         }
@@ -145,9 +151,22 @@ class TaleDataModule(LightningDataModule):
         return [(r.question, self._example(r)) for r in records if self._usable(r)]
 
     def _usable(self, record: Record) -> bool:
+        """Whether there is a target, and no lucky one; what is not is counted.
+
+        Raises:
+            UserError: it is not known how lucky the target is.
+        """
+        least = self.recipe.data.confirmed
         if record.target is None:
             self.left_out[record.reason or "no target"] += 1
-        return record.target is not None
+        elif least and record.again is None:
+            where = f"data.confirmed={least}: the target of {record.question.id} was not asked again"
+            raise UserError(f"{where}; give its search's command with confirm=8, which asks nothing else again")
+        elif least and record.again.share < least:
+            self.left_out[f"lucky: under data.confirmed={least} right when asked again"] += 1
+        else:
+            return True
+        return False
 
     def _example(self, record: Record) -> Example:
         """The prompt has no budget: the trained model is to be brief by itself (§5.3, and evaluation's same prompt).

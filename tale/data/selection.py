@@ -36,10 +36,15 @@ def select(config: BenchmarkConfig) -> tuple[list[Question], int]:
     if config.count is not None:
         if config.count > len(questions):
             raise UserError(f"benchmark.count={config.count}: only {len(questions)} questions are there")
-        order = list(range(len(questions)))
-        random.Random(config.seed).shuffle(order)
-        questions = [questions[i] for i in sorted(order[: config.count])]
+        questions = drawn(questions, config.count, config.seed)
     return questions, dropped
+
+
+def drawn(questions: Sequence[Question], count: int, seed: int) -> list[Question]:
+    """`count` questions at random, in their order; a larger draw contains every smaller one."""
+    order = list(range(len(questions)))
+    random.Random(seed).shuffle(order)
+    return [questions[i] for i in sorted(order[:count])]
 
 
 def _one_sided(config: BenchmarkConfig, questions: Sequence[Question]) -> str:

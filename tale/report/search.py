@@ -13,11 +13,19 @@ from matplotlib.ticker import MaxNLocator
 from tale.analysis.elasticity import kept_right, steps
 from tale.errors import UserError
 from tale.records import Record
-from tale.report.blocks import Block, Column, Figure, Section, Table, Text, percent, whole
+from tale.report.blocks import Block, Column, Figure, Section, Table, Text, cells_of, percent, table_of, whole
 from tale.report.elasticity import elasticity_figure, elasticity_tables
 from tale.report.figures import COLOURS, figure
 from tale.report.runs import SearchRun
+from tale.search.confirm import Luck, luck
 
+LUCK = (
+    Column("kind", "question"),
+    Column("targets", "targets", whole),
+    Column("lucky", "lucky", whole),
+    Column("lucky_share", "lucky, %", percent),
+    Column("right", "right when asked again, %", percent),
+)
 AFTER_WRONG = ", vanilla CoT wrong"
 
 
@@ -34,6 +42,8 @@ def search_section(run: SearchRun) -> Section:
         return Section(anchor, title, [about, _missing("records.jsonl is empty.")])
     found = [record for record in records if record.target]
     blocks: list[Block] = [about, _summary(run, records, found)]
+    if rows := luck([(record.vanilla_wrong, record.again) for record in found if record.again]):
+        blocks.append(_luck(run, rows))
     if found:
         blocks += [_tokens(run, found), _budgets(run, found)]
     if run.recipe.strategy == "grid" and (searched := kept_right(records)):
@@ -58,6 +68,12 @@ def _summary(run: SearchRun, records: Sequence[Record], found: Sequence[Record])
         caption += f" With a target: vanilla {before:,.1f} tokens, target {after:,.1f}, {1 - after / before:.1%} saved."
     columns = [Column("outcome", "outcome"), Column("questions", "questions", whole), Column("share", "%", percent)]
     return Table(f"search-{run.slug}", caption, columns, rows)
+
+
+def _luck(run: SearchRun, rows: Sequence[Luck]) -> Table:
+    how = f"{run.recipe.confirm} times at temperature {run.recipe.confirm_temperature:g}"
+    caption = f"Targets asked again {how}; lucky: right in fewer than half of the answers; in brackets 95 % intervals"
+    return table_of(f"lucky-{run.slug}", caption, LUCK, [cells_of(row, "lucky_share", "right") for row in rows])
 
 
 def _means(found: Sequence[Record]) -> tuple[float, float]:

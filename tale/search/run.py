@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing, nullcontext
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -25,8 +26,9 @@ from tale.engines.build import check_model, engines, find_chat, find_model
 from tale.engines.journal import JournaledEngine
 from tale.engines.room import check_room
 from tale.errors import UserError
-from tale.records import Attempt, Record, each_record, write_records
+from tale.records import Again, Attempt, Record, each_record, write_records
 from tale.runs import finish_run, hold, start_run
+from tale.search.confirm import confirmed, luck
 from tale.search.loop import search
 from tale.search.shards import OUTPUTS, join, parse
 from tale.search.strategies import STRATEGIES, Search, most_calls
@@ -114,8 +116,16 @@ def _searched(recipe: SearchRecipe, questions: Sequence[Question], engine: Journ
             answered=answered,
         )
         with closing(records):
-            write_records(folder / "records.jsonl", records)
+            write_records(folder / "records.jsonl", _confirmed(recipe, records, engine))
     say(f"{engine.cost.shown(recipe.prices)}, {engine.cost.seconds:,.0f} s of the engine")
+
+
+def _confirmed(recipe: SearchRecipe, records: Iterable[Record], engine: JournaledEngine) -> Iterable[Record]:
+    """The records, with the targets asked again if the recipe wants that, at its own temperature."""
+    if not recipe.confirm:
+        return records
+    sampling = replace(Sampling(**vars(recipe.sampling)), temperature=recipe.confirm_temperature)
+    return confirmed(records, engine, sampling, recipe.confirm, first=recipe.samples)
 
 
 def _finished(folder: Path) -> Path:
@@ -179,17 +189,18 @@ def most_work(recipe: SearchRecipe, questions: Sequence[Question], chat: Chat | 
     """
     limit, each = recipe.sampling.max_tokens, recipe.samples
     budgets = most_calls(_strategy(recipe), limit)
-    calls = len(questions) * each * (1 + budgets)
+    calls = len(questions) * (each * (1 + budgets) + recipe.confirm)
+    again = f" + {recipe.confirm} again" if recipe.confirm else ""
     text = (
-        f"at most {len(questions)} questions × {each} samples × (vanilla + {budgets} budgets) = {calls:,} calls, "
-        f"{calls * limit:,} output tokens"
+        f"at most {len(questions)} questions × {each} samples × (vanilla + {budgets} budgets){again} = {calls:,} "
+        f"calls, {calls * limit:,} output tokens"
     )
     if chat is None:
         paid = dollars(recipe.prices, 0, calls * limit)
         return f"{text}{f', ${paid:,.2f} for these' if paid else ''}; the prompts' tokens are left open: {unknown}"
     vanilla = sum(len(chat.prompt_ids(prompts.vanilla(q))) for q in questions)
     budgeted = sum(len(chat.prompt_ids(prompts.budgeted(q, limit, recipe.budget_line))) for q in questions)
-    prompt_tokens = each * (vanilla + budgets * budgeted)
+    prompt_tokens = each * vanilla + (each * budgets + recipe.confirm) * budgeted
     paid = dollars(recipe.prices, prompt_tokens, calls * limit)
     return f"{text}, {prompt_tokens:,} prompt tokens" + (f", ${paid:,.2f}" if paid else "")
 
@@ -197,17 +208,20 @@ def most_work(recipe: SearchRecipe, questions: Sequence[Question], chat: Chat | 
 def summary(records: Iterable[Record]) -> str:
     """How many have a target, their mean tokens before and after, the share saved, and why the rest has none.
 
-    Targets of questions that vanilla CoT answers wrong are also shown apart. Of the questions that could not be
+    Targets of questions that vanilla CoT answers wrong are also shown apart, and how many of the targets that were
+    asked again were lucky. Of the questions that could not be
     answered the first is named.
     """
     tokens: list[tuple[int, int]] = []  # of vanilla and target
     wrong: list[tuple[int, int]] = []  # those of them whose vanilla answer is wrong
+    again: list[tuple[bool, Again]] = []
     reasons: Counter[str] = Counter()
     error = ""
     for record in records:
         if record.target:
             tokens.append((record.vanilla.best.tokens, record.target.tokens))
             wrong += tokens[-1:] if record.vanilla_wrong else []
+            again += [(record.vanilla_wrong, record.again)] if record.again else []
         else:
             reasons[str(record.reason)] += 1
             error = error or (f"{record.question.id}: {record.error}" if record.error else "")
@@ -216,6 +230,7 @@ def summary(records: Iterable[Record]) -> str:
         lines.append(f"their mean tokens: {_saved(tokens)}")
     if wrong:
         lines.append(f"of these where vanilla CoT is wrong: {len(wrong)}, mean tokens: {_saved(wrong)}")
+    lines += [f"asked again, {row.kind}: {row.lucky} of {row.targets} targets lucky" for row in luck(again)]
     lines += [f"{count} without: {reason}" for reason, count in sorted(reasons.items())]
     return "\n".join([*lines, *([f"the first not answered, {error}"] if error else [])])
 

@@ -389,6 +389,29 @@ class EvaluateRecipe:
 
 
 @dataclass
+class WordingConfig:
+    label: str = opt("name in tables and figures")
+    budget_line: str | None = budget_line()
+
+
+@dataclass
+class WordingsRecipe:
+    """Ways to ask for a budget, over budgets, models and tasks: where it is obeyed, ignored or overdone (§3)."""
+
+    output: str = opt("run folder")
+    models: list[ModelConfig] = opt("each is loaded once, and asked every task")
+    tasks: list[BenchmarkConfig] = opt("each has a figure, and a best wording for each model")
+    wordings: list[WordingConfig] = opt("ways to ask for a budget; one without a budget_line is the paper's")
+    budgets: list[int] = opt("tokens that every wording asks for; two or more", [10, 30, 90, 270], least=1)
+    sampling: SamplingConfig = group(SamplingConfig)
+    engine: EngineConfig = group(EngineConfig)
+    share: float = opt("most tokens of a best wording, as a share of vanilla CoT's", 0.5, above=0, most=1)
+    seed: int = seed_of("of the split into questions that the best is chosen on and those that confirm it", 0)
+    prices: PriceConfig = group(PriceConfig)
+    dry_run: bool = opt("say how many calls and tokens each task takes, and load no weights", False)
+
+
+@dataclass
 class AnalyseRecipe:
     """What searches tell: token elasticity, ideal budgets, monotonicity (§3, A.1, A.2); the searches' paths (Fig 2, 3).
 
@@ -448,6 +471,8 @@ class ReportRecipe:
     """One self-contained page about runs: tables, figures, examples, and what it all cost."""
 
     output: str = opt("folder for report.html, its tables as CSV and its figures as PNG")
-    runs: list[str] = opt("run folders of searches, trainings, evaluations, analyses and estimators, finished or not")
+    runs: list[str] = opt(
+        "run folders of searches, trainings, evaluations, wordings, analyses and estimators, finished or not"
+    )
     examples: int = opt("questions whose answers are shown side by side, for each trained method", 8, least=0)
     hourly: float = opt("dollars an hour of the machine: prices what has no price a token, as training", 0.0, least=0)

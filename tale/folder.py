@@ -58,6 +58,7 @@ class RunFile(TypedDict, total=False):
     kind: str
     command: str
     base: dict[str, str]
+    models: list[dict[str, str]]
     questions: dict[str, Count]
     examples: Examples
     commit: str

@@ -30,6 +30,7 @@ from tale.config import (
     ReportRecipe,
     SearchRecipe,
     TrainRecipe,
+    WordingsRecipe,
 )
 from tale.errors import UserError, nearest
 from tale.folder import check_output
@@ -49,6 +50,7 @@ Recipe = TypeVar(
     SearchRecipe,
     TrainRecipe,
     EvaluateRecipe,
+    WordingsRecipe,
     AnalyseRecipe,
     EstimateRecipe,
     ReportRecipe,
@@ -120,8 +122,9 @@ def read_yaml(file: Path) -> DictConfig:
 def _settle(recipe: Any) -> None:
     """Put in place of `auto` what it means on this machine, so that a run's own recipe says what it was."""
     model, fabric = getattr(recipe, "model", None), getattr(recipe, "fabric", None)
-    if model and model.dtype is Dtype.auto:
-        model.dtype = Dtype(fast_dtype())
+    for each in [model] if model else getattr(recipe, "models", []):
+        if each.dtype is Dtype.auto:
+            each.dtype = Dtype(fast_dtype())
     if getattr(fabric, "precision", None) == "auto":
         fabric.precision = "bf16-mixed" if model.dtype is Dtype.bfloat16 else "32-true"
 

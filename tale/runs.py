@@ -49,9 +49,10 @@ def hold(recipe: Any, folder: Path | None = None) -> Iterator[Path]:
 
 
 class Identity(TypedDict, total=False):
-    """What a run uses: the base model, and how many questions or examples."""
+    """What a run uses: the base model or several models, and how many questions or examples."""
 
     base: dict[str, str]
+    models: list[dict[str, str]]
     questions: dict[str, int]
     examples: Examples
 

@@ -29,16 +29,19 @@ from tale.config import (
     ReportRecipe,
     SearchRecipe,
     TrainRecipe,
+    WordingsRecipe,
 )
 from tale.errors import UserError
 from tale.recipes import Recipe, load, recipe_names, to_yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 KINDS = {"search": SearchRecipe, "sft": TrainRecipe, "dpo": TrainRecipe, "eval": EvaluateRecipe}
+KINDS |= {"wordings": WordingsRecipe}
 SCRIPTS = {
     "search": SearchRecipe,
     "train": TrainRecipe,
     "evaluate": EvaluateRecipe,
+    "wordings": WordingsRecipe,
     "analyse": AnalyseRecipe,
     "estimate": EstimateRecipe,
     "merge": MergeRecipe,

@@ -583,7 +583,7 @@ def test_a_folder_that_is_no_run_and_a_run_of_another_kind_are_said_to_be_that(p
     (place / "other").mkdir()
     (place / "other" / "recipe.yaml").write_text("temperature: 0\n")
     text = page("nothing", "other").text
-    kinds = "a search, a training, an evaluation, an analysis or estimators"
+    kinds = "a search, a training, an evaluation, wordings, an analysis or estimators"
     assert f"nothing is not {kinds}: it has no recipe.yaml." in text
     assert f"other is not {kinds}: its recipe.yaml is none of them." in text
 

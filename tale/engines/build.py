@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache, partial
 from pathlib import Path
@@ -87,6 +88,11 @@ def engines(
         if isinstance(engine, EndpointEngine) and journaled.places:
             engine.unanswered.answered = True
         yield journaled
+
+
+def place_of(model: AnyModel, what: str) -> str:
+    """The folder, in a run's own, of the journal of one of several models."""
+    return f"{what}-{hashlib.sha256(repr(sorted(model.identity.items())).encode()).hexdigest()[:8]}"
 
 
 def check_engine(config: EngineConfig, model: AnyModel) -> None:

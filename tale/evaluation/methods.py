@@ -118,7 +118,7 @@ def answer(
         asked = [prompts.chain_of_thought(*row, method.budget_line) for row in zip(questions, budgets, strict=True)]
     requests = [Request(prompt, own_seed=seed) for prompt, seed in zip(asked, seeds, strict=True)]
     completions = complete(engine, requests, sampling, label)
-    return [_reply(label, *row) for row in zip(questions, requests, completions, budgets, estimates, strict=True)]
+    return [reply_of(label, *row) for row in zip(questions, requests, completions, budgets, estimates, strict=True)]
 
 
 def longest_prompts(method: MethodConfig, question: Question, sampling: Sampling) -> list[str]:
@@ -161,9 +161,10 @@ def searched_budgets(records: Iterable[Record]) -> dict[str, int | None]:
     return {record.question.question_hash: record.budget for record in records}
 
 
-def _reply(
+def reply_of(
     label: str, question: Question, request: Request, completion: Completion, budget: int | None, estimate: Estimate
 ) -> Reply:
+    """A completion graded, with how it was asked for."""
     estimator = estimate.completion
     return Reply(
         method=label,

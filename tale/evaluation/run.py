@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from tale.data.question import Question
 from tale.data.selection import scoring, select
 from tale.data.splits import Seen, unseen
 from tale.engines import Sampling
-from tale.engines.build import AnyModel, check_engine, engines, find_model
+from tale.engines.build import AnyModel, check_engine, engines, find_model, place_of
 from tale.engines.endpoint import RemoteModel
 from tale.engines.room import check_room
 from tale.errors import UserError
@@ -103,7 +102,7 @@ def _answered(recipe: EvaluateRecipe, given: _Checked, folder: Path, drawing: st
     All journals are opened, and so checked, before anything is changed; each engine is freed before the next one loads
     weights.
     """
-    models = {_place(model): model for model in given.others.values()}
+    models = {place_of(model, "estimator"): model for model in given.others.values()}
     asking = deque((place, *engines(recipe.engine, model, folder / place)) for place, model in models.items())
     answering = deque(zip(given.adapters, engines(recipe.engine, given.base, folder, given.adapters), strict=True))
     reads = {path for m in recipe.methods for path in (m.adapter, m.records, m.estimator) if path}
@@ -114,7 +113,7 @@ def _answered(recipe: EvaluateRecipe, given: _Checked, folder: Path, drawing: st
     estimates: dict[str, list[Estimate]] = {}
     while asking:
         place, engine = asking.popleft()
-        for label in (label for label, model in given.others.items() if _place(model) == place):
+        for label in (label for label, model in given.others.items() if place_of(model, "estimator") == place):
             estimates[label] = ZeroShot(engine, given.sampling, label, seeds).estimate(asked)
     replies: dict[str, list[Reply]] = {label_of(method): [] for method in recipe.methods}
     while answering:
@@ -123,11 +122,6 @@ def _answered(recipe: EvaluateRecipe, given: _Checked, folder: Path, drawing: st
             label = label_of(method)
             replies[label] = answer(method, asked, engine, given.sampling, estimates.get(label), seeds)
     return replies
-
-
-def _place(model: AnyModel) -> str:
-    """The folder, in the run's, of the journal of another model than the evaluated one."""
-    return f"estimator-{hashlib.sha256(repr(sorted(model.identity.items())).encode()).hexdigest()[:8]}"
 
 
 def _written(recipe: EvaluateRecipe, replies: dict[str, list[Reply]], folder: Path, name: str) -> list[Row]:

@@ -9,12 +9,12 @@ from tale.report.ledger import (
     BreakEven,
     Spent,
     break_even,
-    spent_on_evaluation,
+    spent_on_answers,
     spent_on_method,
     spent_on_search,
     spent_on_training,
 )
-from tale.report.runs import EvaluationRun, Run, SearchRun, TrainRun
+from tale.report.runs import EvaluationRun, Run, SearchRun, TrainRun, WordingsRun
 
 LEDGER = (
     Column("run", "run"),
@@ -65,7 +65,9 @@ def _spent(run: Run, hourly: float) -> list[Spent]:
         spent = [spent_on_training(run, hourly)]
     elif isinstance(run, EvaluationRun):
         methods = [spent for label in run.replies or {} for spent in spent_on_method(run, label, hourly)]
-        spent = [spent_on_evaluation(run, hourly), *methods]
+        spent = [spent_on_answers(run, hourly), *methods]
+    elif isinstance(run, WordingsRun):
+        spent = [spent_on_answers(run, hourly)]
     else:
         spent = []
     return [s for s in spent if s.calls or s.trained or s.seconds]

@@ -15,7 +15,7 @@ from tale.evaluation.methods import Reply, count_seeds
 from tale.evaluation.run import reference
 from tale.evaluation.seeds import by_question, sampling_of
 from tale.report.blocks import Interval
-from tale.report.runs import EvaluationRun, Run, SearchRun, TrainRun
+from tale.report.runs import EvaluationRun, Run, SearchRun, TrainRun, WordingsRun
 from tale.statistics import paired_difference
 
 
@@ -55,9 +55,10 @@ def spent_on_training(run: TrainRun, hourly: float) -> Spent:
     return Spent(what, trained=run.curves.tokens, seconds=seconds, dollars=_by_the_hour(seconds, hourly))
 
 
-def spent_on_evaluation(run: EvaluationRun, hourly: float) -> Spent:
+def spent_on_answers(run: EvaluationRun | WordingsRun, hourly: float) -> Spent:
     """All calls in its journals: what methods share is there once."""
-    return _journaled("evaluation", run.journals, run.recipe.prices, hourly)
+    what = "evaluation" if isinstance(run, EvaluationRun) else "wordings"
+    return _journaled(what, run.journals, run.recipe.prices, hourly)
 
 
 @dataclass(frozen=True)

@@ -19,15 +19,25 @@ from tale.report.kept import kept_section, over_seeds
 from tale.report.left_out import left_out_section
 from tale.report.page import outputs_of, write_page
 from tale.report.paper import paper_section
-from tale.report.runs import AnalysisRun, EstimateRun, EvaluationRun, Run, SearchRun, TrainRun, read_runs
+from tale.report.runs import (
+    AnalysisRun,
+    EstimateRun,
+    EvaluationRun,
+    Run,
+    SearchRun,
+    TrainRun,
+    WordingsRun,
+    read_runs,
+)
 from tale.report.search import search_section
 from tale.report.training import training_section
+from tale.report.wordings import wordings_section
 from tale.runs import finish_run, hold, start_run
 from tale.secrets import veiled
 from tale.text import say
 
 KINDS = {SearchRun: "search", TrainRun: "training", EvaluationRun: "evaluation"}
-KINDS |= {AnalysisRun: "analysis", EstimateRun: "estimators"}
+KINDS |= {AnalysisRun: "analysis", EstimateRun: "estimators", WordingsRun: "wordings"}
 COLUMNS = (
     Column("run", "run"),
     Column("kind", "kind"),
@@ -56,6 +66,7 @@ def report(recipe: ReportRecipe) -> Path:
         *(section for section in joint if section),
         costs_section(runs, recipe.hourly),
         *(search_section(run) for run in runs if isinstance(run, SearchRun)),
+        *(wordings_section(run) for run in runs if isinstance(run, WordingsRun)),
         *(analysis_section(run) for run in runs if isinstance(run, AnalysisRun)),
         *(estimators_section(run) for run in runs if isinstance(run, EstimateRun)),
         *(training_section(run) for run in runs if isinstance(run, TrainRun)),
@@ -87,7 +98,7 @@ def what_was_run(runs: Sequence[Run]) -> Section:
     for run in runs:
         if type(run) is Run:
             what = "its recipe.yaml is none of them" if run.yaml else "it has no recipe.yaml"
-            known = "a search, a training, an evaluation, an analysis or estimators"
+            known = "a search, a training, an evaluation, wordings, an analysis or estimators"
             blocks.append(Text(f"{run.name} is not {known}: {what}.", warning=True))
         if run.yaml:
             blocks.append(Folded(f"{run.name}: resolved recipe", veiled(run.yaml)))

@@ -14,7 +14,15 @@ from typing import Any, TypeVar
 from tale.analysis.elasticity import Model, OneQuestion, Step
 from tale.analysis.paths import Iteration, Saving
 from tale.analysis.run import labels_of
-from tale.config import AnalyseRecipe, EstimateRecipe, EvaluateRecipe, MethodConfig, SearchRecipe, TrainRecipe
+from tale.config import (
+    AnalyseRecipe,
+    EstimateRecipe,
+    EvaluateRecipe,
+    MethodConfig,
+    SearchRecipe,
+    TrainRecipe,
+    WordingsRecipe,
+)
 from tale.engines.journal import Journal, read_journal
 from tale.errors import UserError
 from tale.estimators.score import Score
@@ -26,11 +34,15 @@ from tale.reading import read_file
 from tale.recipes import load, read_yaml
 from tale.records import Record, read_records
 from tale.report.events import Curves, read_curves
+from tale.wordings.regions import Best, Cell, Line
 
 Kind = TypeVar("Kind")
 LONGEST = 150  # bytes of a run in a file's name, which has 255 at most
 # The tables of an analysis, by what their rows are.
 TABLES = {Step: "elasticity", OneQuestion: "questions", Model: "models", Iteration: "iterations", Saving: "savings"}
+
+# The tables of a run of wordings.
+WORDINGS = {Cell: "cells", Line: "lines", Best: "best"}
 
 
 @dataclass(frozen=True)
@@ -62,8 +74,8 @@ class Run:
 
     @cached_property
     def journals(self) -> list[Journal]:
-        """Every journal of the run, those of its shards included."""
-        files = [file for place in (".", "shard-*") for file in self.folder.glob(f"{place}/journal*.jsonl")]
+        """Every journal of the run, those of its shards or models included."""
+        files = [file for place in (".", "shard-*", "model-*") for file in self.folder.glob(f"{place}/journal*.jsonl")]
         return [read_journal(file) for file in sorted(files)]
 
     def place(self, path: str, output: str) -> Path:
@@ -186,9 +198,20 @@ class EstimateRun(Run):
         return [row for row in rows if row.questions == self.identity.get("examples", {}).get("held_out")]
 
 
+@dataclass(frozen=True)
+class WordingsRun(Run):
+    """A grid of wordings, budgets, models and tasks."""
+
+    recipe: WordingsRecipe = field(kw_only=True)
+
+    def rows(self, kind: type[Kind]) -> list[Kind]:
+        """A table's rows as they were saved; none where the run was not finished, or found none."""
+        return _read_rows(self.folder / f"{WORDINGS[kind]}.json", kind, "scripts/wordings.py")
+
+
 # A key that recipes of one kind alone have.
 KINDS = {"objective": (TrainRun, TrainRecipe), "methods": (EvaluationRun, EvaluateRecipe)}
-KINDS |= {"strategy": (SearchRun, SearchRecipe)}
+KINDS |= {"strategy": (SearchRun, SearchRecipe), "wordings": (WordingsRun, WordingsRecipe)}
 KINDS |= {"records": (AnalysisRun, AnalyseRecipe), "coverage": (EstimateRun, EstimateRecipe)}
 
 

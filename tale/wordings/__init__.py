@@ -1,0 +1,1 @@
+"""Wording × budget × model × task: where a budget is obeyed, ignored or overdone."""

@@ -1,0 +1,227 @@
+"""What a wording does under each budget: its region, whether answers follow the number, and which wording is best."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from statistics import fmean, median
+from typing import Literal
+
+import numpy
+
+from tale.evaluation.methods import Reply
+from tale.statistics import bootstrapped, compared, mean_share, paired_difference
+
+Region = Literal["obeyed", "ignored", "overdone"]
+VANILLA = "Vanilla CoT"
+RISES = 0.1  # under ten times the budget answers are at least a quarter longer
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One wording under one budget (None: vanilla CoT), of one model on one task.
+
+    `used` is the mean of the answers' tokens, `median` what the region goes by; `within` is the share of answers no
+    longer than the budget. Intervals are 95 %.
+    """
+
+    model: str
+    task: str
+    wording: str
+    budget: int | None
+    questions: int
+    accuracy: float
+    accuracy_low: float
+    accuracy_high: float
+    used: float
+    used_low: float
+    used_high: float
+    median: float
+    within: float | None
+    in_format: float
+    cut_off: float
+    region: Region | None
+
+
+@dataclass(frozen=True)
+class Line:
+    """A wording over all budgets: the slope of log tokens on log budget with its 95 % interval, budgets by region.
+
+    A slope of 1 is an answer twice as long under twice the budget, 0 one that does not depend on it.
+    """
+
+    model: str
+    task: str
+    wording: str
+    slope: float
+    slope_low: float
+    slope_high: float
+    obeyed: str
+    ignored: str
+    overdone: str
+
+
+@dataclass(frozen=True)
+class Best:
+    """The best wording and budget of a model on a task, `chosen_on` so many questions, as the others answer it.
+
+    Differences are paired, to vanilla CoT and to the paper's line under its own best budget, `paper_budget`, chosen in
+    the same way; None where none of its budgets is cheap enough, or the best is the paper's.
+    """
+
+    model: str
+    task: str
+    wording: str
+    budget: int
+    chosen_on: int
+    questions: int
+    accuracy: float
+    accuracy_low: float
+    accuracy_high: float
+    used: float
+    used_ratio: float
+    to_vanilla: float
+    to_vanilla_low: float
+    to_vanilla_high: float
+    paper_budget: int | None
+    to_paper: float | None
+    to_paper_low: float | None
+    to_paper_high: float | None
+    tokens_to_paper: float | None
+    tokens_to_paper_low: float | None
+    tokens_to_paper_high: float | None
+
+
+@dataclass(frozen=True)
+class Grid:
+    """All answers of one model to one task: to the same questions in the same order by wording and budget."""
+
+    model: str
+    task: str
+    vanilla: list[Reply]
+    answers: dict[str, dict[int, list[Reply]]]
+
+    @property
+    def replies(self) -> Iterator[Reply]:
+        """All answers, vanilla CoT's first."""
+        yield from self.vanilla
+        for of in self.answers.values():
+            for replies in of.values():
+                yield from replies
+
+    def of(self, questions: Collection[str]) -> Grid:
+        """The same of some questions alone."""
+        kept = lambda replies: [r for r in replies if r.question in questions]  # noqa: E731
+        answers = {w: {b: kept(replies) for b, replies in of.items()} for w, of in self.answers.items()}
+        return Grid(self.model, self.task, kept(self.vanilla), answers)
+
+
+def region(budget: int, used: float, vanilla: float, rises: bool) -> Region:
+    """What an answer of `used` tokens makes of a budget, the vanilla answer having `vanilla` (medians over questions).
+
+    - overdone: it takes less than half of what was left to it, the budget or vanilla's tokens, whichever are fewer;
+    - else obeyed: it is no longer than the budget, and `rises`: under this wording answers grow with the budget (the
+      whole interval of `Line.slope` lies above `RISES`);
+    - else ignored: it is longer than asked for, or as long as under any other budget.
+    """
+    if used < min(budget, vanilla) / 2:
+        return "overdone"
+    return "obeyed" if used <= budget and rises else "ignored"
+
+
+def cells(grid: Grid) -> list[Cell]:
+    """Vanilla CoT first, then each wording under each budget."""
+    rows = [_cell(grid, VANILLA, None, grid.vanilla, None)]
+    for wording, answers in grid.answers.items():
+        rises = slope(answers)[1] > RISES
+        for budget, replies in answers.items():
+            found = region(budget, median(_tokens(replies)), rows[0].median, rises)
+            rows.append(_cell(grid, wording, budget, replies, found))
+    return rows
+
+
+def lines(grid: Grid, cells: Sequence[Cell]) -> list[Line]:
+    """A row for each wording, from its cells."""
+    rows = []
+    for wording, answers in grid.answers.items():
+        budgets: dict[Region, list[str]] = {"obeyed": [], "ignored": [], "overdone": []}
+        for cell in cells:
+            if cell.wording == wording and cell.region:
+                budgets[cell.region].append(str(cell.budget))
+        named = {name: ", ".join(of) for name, of in budgets.items()}
+        rows.append(Line(grid.model, grid.task, wording, *slope(answers), **named))
+    return rows
+
+
+def slope(answers: dict[int, list[Reply]]) -> tuple[float, float, float]:
+    """The least squares slope of log tokens on log budget, a question's mean, with its bootstrap interval."""
+    asked = numpy.log(list(answers))
+    used_BQ = numpy.log([[max(1, r.tokens) for r in replies] for replies in answers.values()])
+    return bootstrapped(numpy.polyfit(asked, used_BQ, 1)[0])
+
+
+def best_of(cells: Sequence[Cell], most: float) -> Cell | None:
+    """The cell with the highest accuracy of those that use at most `most` tokens; of equals the one with the fewest."""
+    return max((c for c in cells if c.used <= most), key=lambda c: (c.accuracy, -c.used), default=None)
+
+
+def confirmed(grid: Grid, choosing: Collection[str], paper: str | None, share: float) -> Best | None:
+    """The best wording and budget on the questions `choosing`, as the other questions answer it.
+
+    Cheap enough is at most `share` of vanilla CoT's tokens; None where no cell is. `paper` is the paper's line's label.
+    """
+    chosen, held = grid.of(choosing), grid.of({r.question for r in grid.vanilla} - set(choosing))
+    vanilla, *rest = cells(chosen)
+    best = best_of(rest, share * vanilla.used)
+    if best is None:
+        return None
+    theirs = best_of([cell for cell in rest if cell.wording == paper], share * vanilla.used)
+    other = theirs is not None and theirs != best
+    ours, papers = (held.answers[c.wording][c.budget or 0] if c else [] for c in (best, theirs))
+    return Best(
+        grid.model,
+        grid.task,
+        best.wording,
+        best.budget or 0,
+        best.questions,
+        len(ours),
+        *mean_share(_right(ours)),
+        fmean(_tokens(ours)),
+        fmean(_tokens(ours)) / fmean(_tokens(held.vanilla)),
+        *_gained(ours, held.vanilla),
+        theirs and theirs.budget,
+        *(_gained(ours, papers) if other else (None,) * 3),
+        *(paired_difference(_tokens(ours), _tokens(papers)) if other else (None,) * 3),
+    )
+
+
+def _cell(grid: Grid, wording: str, budget: int | None, replies: list[Reply], found: Region | None) -> Cell:
+    tokens = _tokens(replies)
+    return Cell(
+        grid.model,
+        grid.task,
+        wording,
+        budget,
+        len(replies),
+        *mean_share(_right(replies)),
+        *bootstrapped(tokens),
+        median(tokens),
+        fmean(count <= budget for count in tokens) if budget else None,
+        fmean(r.via == "brackets" for r in replies),
+        fmean(r.finish == "length" for r in replies),
+        found,
+    )
+
+
+def _gained(ours: Sequence[Reply], theirs: Sequence[Reply]) -> tuple[float, float, float]:
+    """The difference in accuracy, with its interval."""
+    paired = compared(_right(ours), _right(theirs))
+    return paired.difference, *paired.interval()
+
+
+def _right(replies: Sequence[Reply]) -> list[float]:
+    return [float(r.correct is True) for r in replies]
+
+
+def _tokens(replies: Sequence[Reply]) -> list[int]:
+    return [r.tokens for r in replies]

@@ -1,0 +1,153 @@
+"""A whole run of wordings: every model asked every task, in every wording under every budget; tables and figures."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+
+from tale import prompts
+from tale.config import WordingsRecipe
+from tale.data.question import Question
+from tale.data.selection import scoring, select
+from tale.data.splits import by_context, unseen
+from tale.engines import Request, Sampling, complete
+from tale.engines.build import AnyModel, check_engine, engines, find_model, place_of
+from tale.engines.journal import JournaledEngine
+from tale.engines.room import check_room
+from tale.errors import UserError
+from tale.estimators import Estimate
+from tale.evaluation.methods import Reply, reply_of
+from tale.files import write_jsonl_atomic
+from tale.models.adapters import read_card
+from tale.runs import finish_run, hold, start_run
+from tale.tables import write_rows
+from tale.text import say
+from tale.wordings.plot import plot
+from tale.wordings.regions import VANILLA, Best, Cell, Grid, Line, cells, confirmed, lines
+from tale.wordings.terminal import show_results, show_work
+
+TABLES = ("cells", "lines", "best")
+
+
+@dataclass(frozen=True)
+class Task:
+    """A task's questions; a best wording is chosen on those whose ids are in `choosing`."""
+
+    name: str
+    questions: list[Question]
+    choosing: set[str]
+    dropped: int
+
+
+def run_wordings(recipe: WordingsRecipe) -> None:
+    """Run a recipe of wordings: tables on the terminal, and as CSV and JSON with a figure a task in the output folder.
+
+    Raises:
+        UserError: bad input, or questions that a model was trained on, before any weights are loaded.
+    """
+    _check(recipe)
+    tasks = [_task(recipe, i) for i in range(len(recipe.tasks))]
+    if recipe.dry_run:
+        show_work(recipe, {task.name: task.questions for task in tasks})
+        return
+    models = _models(recipe, tasks)
+    figures = {task.name: f"{task.name}.png" for task in tasks}
+    outputs = ["replies.jsonl", *(f"{table}.{kind}" for table in TABLES for kind in ("csv", "json")), *figures.values()]
+    counted = {"asked": sum(len(t.questions) for t in tasks), "duplicates": sum(t.dropped for t in tasks)}
+    with hold(recipe) as folder:
+        asking = deque((m.name, *engines(recipe.engine, m, folder / place_of(m, "model"))) for m in models)
+        start_run(recipe, outputs=outputs, models=[model.identity for model in models], questions=counted)
+        grids: list[Grid] = []
+        while asking:  # each engine is freed before the next one loads weights
+            name, engine = asking.popleft()
+            with closing(engine):
+                grids += _asked(recipe, tasks, name, engine)
+                say(f"{name}: {engine.cost.shown(recipe.prices)}, {engine.cost.seconds:,.0f} s of the engine")
+        found = _written(recipe, tasks, grids, folder)
+        for task, file in figures.items():
+            plot([cell for cell in found[0] if cell.task == task], task, folder / file)
+        finish_run(folder)
+    show_results(*found)
+    say(f"tables and figures: {folder}")
+
+
+def _check(recipe: WordingsRecipe) -> None:
+    for key, names in (
+        ("models", [model.name or model.source for model in recipe.models]),
+        ("tasks", [task.name for task in recipe.tasks]),
+        ("wordings", [wording.label for wording in recipe.wordings]),
+        ("budgets", recipe.budgets),
+    ):
+        if not names:
+            raise UserError(f"{key}: none given; see recipes/wordings_qwen.yaml")
+        if len(set(names)) < len(names):
+            raise UserError(f"{key}: {', '.join(map(str, names))}: one stands there twice")
+    if VANILLA in (wording.label for wording in recipe.wordings):
+        raise UserError(f"wordings: {VANILLA!r} is the name of the answers without a budget; choose another label")
+    if len(recipe.budgets) < 2:
+        raise UserError("budgets: one alone does not show whether answers follow it; give two or more")
+
+
+def _task(recipe: WordingsRecipe, number: int) -> Task:
+    config = recipe.tasks[number]
+    questions, dropped = select(config)
+    if scoring(questions) == "bleu":
+        raise UserError(f"tasks[{number}]: {config.name} has no right and wrong answers, which a best wording needs")
+    choosing = {q.id for q in by_context(questions, "train", 0.5, recipe.seed, "wordings")}
+    if not 0 < len(choosing) < len(questions):
+        raise UserError(f"tasks[{number}]: {len(questions)} questions give no two halves; take more, or another seed")
+    return Task(config.name, questions, choosing, dropped)
+
+
+def _models(recipe: WordingsRecipe, tasks: Sequence[Task]) -> list[AnyModel]:
+    """The models, all checked: engine, training, room."""
+    models = [find_model(model, recipe.engine) for model in recipe.models]
+    if len({model.name for model in models}) < len(models):
+        raise UserError("models: two have one name; give each a name of its own")
+    sampling, most = Sampling(**vars(recipe.sampling)), max(recipe.budgets)
+    lines = [wording.budget_line for wording in recipe.wordings]
+    asked = [q for task in tasks for q in task.questions]
+    longest = {q.id: [prompts.vanilla(q), *(prompts.budgeted(q, most, line) for line in lines)] for q in asked}
+    for model in models:
+        check_engine(recipe.engine, model)
+        unseen(asked, [read_card(model.merge)] if model.merge else [], "tasks")
+        check_room(longest, sampling, model.chat(), model.context)
+    return models
+
+
+def _asked(recipe: WordingsRecipe, tasks: Sequence[Task], model: str, engine: JournaledEngine) -> list[Grid]:
+    """All of a model's answers, generated in one pass."""
+    lines = {wording.label: wording.budget_line for wording in recipe.wordings}
+    cells = [(VANILLA, None), *product(lines, recipe.budgets)]
+    asked = [(task, *cell, question) for task in tasks for cell in cells for question in task.questions]
+    requests = [Request(prompts.chain_of_thought(q, budget, lines.get(label))) for _, label, budget, q in asked]
+    completions = complete(engine, requests, Sampling(**vars(recipe.sampling)), model)
+    answers: dict[str, dict[str, dict[int | None, list[Reply]]]] = {}
+    for (task, label, budget, question), *answered in zip(asked, requests, completions, strict=True):
+        reply = reply_of(label, question, *answered, budget, Estimate(budget))
+        answers.setdefault(task.name, {}).setdefault(label, {}).setdefault(budget, []).append(reply)
+    return [Grid(model, task, of.pop(VANILLA)[None], of) for task, of in answers.items()]  # type: ignore[arg-type]
+
+
+def _written(
+    recipe: WordingsRecipe, tasks: Sequence[Task], grids: Sequence[Grid], folder: Path
+) -> tuple[list[Cell], list[Line], list[Best]]:
+    choosing = {task.name: task.choosing for task in tasks}
+    papers = next((wording.label for wording in recipe.wordings if not wording.budget_line), None)
+    write_jsonl_atomic(folder / "replies.jsonl", (_line(grid, reply) for grid in grids for reply in grid.replies))
+    each = [cells(grid) for grid in grids]
+    slopes = [line for grid, of in zip(grids, each, strict=True) for line in lines(grid, of)]
+    best = [row for grid in grids if (row := confirmed(grid, choosing[grid.task], papers, recipe.share))]
+    flat = [cell for of in each for cell in of]
+    for name, rows in zip(TABLES, (flat, slopes, best), strict=True):
+        if rows:
+            write_rows(rows, folder, name)
+    return flat, slopes, best
+
+
+def _line(grid: Grid, reply: Reply) -> dict[str, object]:
+    return {"model": grid.model, "task": grid.task, **reply.line}

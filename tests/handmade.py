@@ -86,12 +86,13 @@ def arguments(source: Path, output: Path, records: Path, objective: str = "sft",
     return [f"recipe=tiny/{objective}", *given]
 
 
-def adapted(source: Path, spread: float = 0.3, dropout: float = 0.0) -> PeftModel:
-    """The tiny Llama with adapters of some size on it (`spread=0`: fresh ones), always the same."""
+def adapted(
+    source: Path, spread: float = 0.3, dropout: float = 0.0, modules: Collection[str] = ("q_proj", "v_proj")
+) -> PeftModel:
+    """A tiny model with adapters of some size on it (`spread=0`: fresh ones), always the same."""
     torch.manual_seed(1)
-    model = add_lora(
-        AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32), LoraConfig(2, 4, dropout), "tiny-llama"
-    )
+    lora = LoraConfig(2, 4, dropout, modules=list(modules))
+    model = add_lora(AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32), lora, "tiny-llama")
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if "lora_B" in name:

@@ -95,6 +95,15 @@ def test_an_answer_whose_text_was_edited_is_trained_on_as_it_reads(module, tiny_
         assert (data.train[0].answers, data.retokenised) == (([*b"so [[3]]", END_ID],), 1)
 
 
+def test_an_answer_that_another_of_the_checkpoints_ends_ended_is_trained_on_with_the_templates(
+    module, tiny_tokenizer
+) -> None:
+    """Here 256, which its generation config may name as well."""
+    ended = Answer("[[3]]", 6, "stop", True, "3", "brackets", ids=(*b"[[3]]", 256))
+    data = module("sft", [replace(record("q/1", CATS, ended), tokenizer_hash=Chat(tiny_tokenizer).fingerprint)])
+    assert (data.train[0].answers, data.retokenised) == (([*b"[[3]]", END_ID],), 0)
+
+
 def test_a_rejected_answer_that_was_cut_off_teaches_no_end(module) -> None:
     (example,) = module("dpo", [record("q/1", CATS, "[[3]]", vanilla=answer("Ann ha", finish="length"))]).train
     assert example.answers[1] == list(b"Ann ha")

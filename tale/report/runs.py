@@ -34,7 +34,7 @@ from tale.reading import read_file
 from tale.recipes import load, read_yaml
 from tale.records import Record, read_records
 from tale.report.events import Curves, read_curves
-from tale.wordings.regions import Best, Cell, Line
+from tale.wordings.regions import Best, Cell, Curve
 
 Kind = TypeVar("Kind")
 LONGEST = 150  # bytes of a run in a file's name, which has 255 at most
@@ -42,7 +42,7 @@ LONGEST = 150  # bytes of a run in a file's name, which has 255 at most
 TABLES = {Step: "elasticity", OneQuestion: "questions", Model: "models", Iteration: "iterations", Saving: "savings"}
 
 # The tables of a run of wordings.
-WORDINGS = {Cell: "cells", Line: "lines", Best: "best"}
+WORDINGS = {Cell: "cells", Curve: "curves", Best: "best"}
 
 
 @dataclass(frozen=True)

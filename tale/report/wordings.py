@@ -28,7 +28,7 @@ from tale.report.blocks import (
 from tale.report.figures import figure
 from tale.report.runs import WordingsRun
 from tale.wordings.plot import draw, key, wordings_of
-from tale.wordings.regions import Best, Cell, Line
+from tale.wordings.regions import Best, Cell, Curve
 
 BEST = (
     Column("wording", "wording"),
@@ -60,10 +60,10 @@ def wordings_section(run: WordingsRun) -> Section:
     if not cells:
         text = "No results: the run was not finished; its command makes them, from where it stopped."
         return Section(anchor, title, [Text(text, warning=True)])
-    lines = {(line.model, line.task, line.wording): line for line in run.rows(Line)}
+    curves = {(curve.model, curve.task, curve.wording): curve for curve in run.rows(Curve)}
     whose = lambda cell: (cell.task, cell.model)  # noqa: E731
     each = [list(of) for _, of in groupby(sorted(cells, key=whose), key=whose)]
-    blocks: list[Block] = [_regions(f"{anchor}-{i}", of, lines) for i, of in enumerate(each, 1)]
+    blocks: list[Block] = [_regions(f"{anchor}-{i}", of, curves) for i, of in enumerate(each, 1)]
     if best := run.rows(Best):
         intervals = ("accuracy", "to_vanilla", "to_paper", "tokens_to_paper")
         caption = "The best wordings, confirmed on the other half of the questions"
@@ -73,7 +73,7 @@ def wordings_section(run: WordingsRun) -> Section:
     return Section(anchor, title, blocks)
 
 
-def _regions(name: str, cells: Sequence[Cell], lines: dict[tuple[str, str, str], Line]) -> Table:
+def _regions(name: str, cells: Sequence[Cell], curves: dict[tuple[str, str, str], Curve]) -> Table:
     """A row a wording of one model on one task; for each budget accuracy, tokens and region."""
     (vanilla,) = (cell for cell in cells if cell.budget is None)
     columns = [Column("wording", "wording"), Column("slope", "slope", signed)]
@@ -81,8 +81,8 @@ def _regions(name: str, cells: Sequence[Cell], lines: dict[tuple[str, str, str],
     for cell in cells:
         group = "" if cell.budget is None else f"{cell.budget} tokens"
         row = rows.setdefault(cell.wording, {"wording": cell.wording})
-        if line := lines.get((cell.model, cell.task, cell.wording)):
-            row["slope"] = interval_of(line, "slope")
+        if curve := curves.get((cell.model, cell.task, cell.wording)):
+            row["slope"] = interval_of(curve, "slope")
         row |= {f"accuracy_{cell.budget}": cell.accuracy, f"used_{cell.budget}": cell.used}
         row[f"region_{cell.budget}"] = cell.region
         columns += [

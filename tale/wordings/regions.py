@@ -44,7 +44,7 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Line:
+class Curve:
     """A wording over all budgets: the slope of log tokens on log budget with its 95 % interval, budgets by region.
 
     A slope of 1 is an answer twice as long under twice the budget, 0 one that does not depend on it.
@@ -121,7 +121,7 @@ def region(budget: int, used: float, vanilla: float, rises: bool) -> Region:
 
     - overdone: it takes less than half of what was left to it, the budget or vanilla's tokens, whichever are fewer;
     - else obeyed: it is no longer than the budget, and `rises`: under this wording answers grow with the budget (the
-      whole interval of `Line.slope` lies above `RISES`);
+      whole interval of `Curve.slope` lies above `RISES`);
     - else ignored: it is longer than asked for, or as long as under any other budget.
     """
     if used < min(budget, vanilla) / 2:
@@ -140,7 +140,7 @@ def cells(grid: Grid) -> list[Cell]:
     return rows
 
 
-def lines(grid: Grid, cells: Sequence[Cell]) -> list[Line]:
+def curves(grid: Grid, cells: Sequence[Cell]) -> list[Curve]:
     """A row for each wording, from its cells."""
     rows = []
     for wording, answers in grid.answers.items():
@@ -149,7 +149,7 @@ def lines(grid: Grid, cells: Sequence[Cell]) -> list[Line]:
             if cell.wording == wording and cell.region:
                 budgets[cell.region].append(str(cell.budget))
         named = {name: ", ".join(of) for name, of in budgets.items()}
-        rows.append(Line(grid.model, grid.task, wording, *slope(answers), **named))
+        rows.append(Curve(grid.model, grid.task, wording, *slope(answers), **named))
     return rows
 
 

@@ -27,10 +27,10 @@ from tale.runs import finish_run, hold, start_run
 from tale.tables import write_rows
 from tale.text import say
 from tale.wordings.plot import plot
-from tale.wordings.regions import VANILLA, Best, Cell, Grid, Line, cells, confirmed, lines
+from tale.wordings.regions import VANILLA, Best, Cell, Curve, Grid, cells, confirmed, curves
 from tale.wordings.terminal import show_results, show_work
 
-TABLES = ("cells", "lines", "best")
+TABLES = ("cells", "curves", "best")
 
 
 @dataclass(frozen=True)
@@ -135,18 +135,18 @@ def _asked(recipe: WordingsRecipe, tasks: Sequence[Task], model: str, engine: Jo
 
 def _written(
     recipe: WordingsRecipe, tasks: Sequence[Task], grids: Sequence[Grid], folder: Path
-) -> tuple[list[Cell], list[Line], list[Best]]:
+) -> tuple[list[Cell], list[Curve], list[Best]]:
     choosing = {task.name: task.choosing for task in tasks}
     papers = next((wording.label for wording in recipe.wordings if not wording.budget_line), None)
     write_jsonl_atomic(folder / "replies.jsonl", (_line(grid, reply) for grid in grids for reply in grid.replies))
     each = [cells(grid) for grid in grids]
-    slopes = [line for grid, of in zip(grids, each, strict=True) for line in lines(grid, of)]
+    followed = [curve for grid, of in zip(grids, each, strict=True) for curve in curves(grid, of)]
     best = [row for grid in grids if (row := confirmed(grid, choosing[grid.task], papers, recipe.share))]
     flat = [cell for of in each for cell in of]
-    for name, rows in zip(TABLES, (flat, slopes, best), strict=True):
+    for name, rows in zip(TABLES, (flat, followed, best), strict=True):
         if rows:
             write_rows(rows, folder, name)
-    return flat, slopes, best
+    return flat, followed, best
 
 
 def _line(grid: Grid, reply: Reply) -> dict[str, object]:

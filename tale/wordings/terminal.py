@@ -13,7 +13,7 @@ from tale.data.question import Question
 from tale.engines.build import find_chat
 from tale.tables import interval, show, shown
 from tale.text import say
-from tale.wordings.regions import Best, Cell, Line
+from tale.wordings.regions import Best, Cell, Curve
 
 
 def show_work(recipe: WordingsRecipe, tasks: Mapping[str, Sequence[Question]]) -> None:
@@ -31,7 +31,7 @@ def show_work(recipe: WordingsRecipe, tasks: Mapping[str, Sequence[Question]]) -
             say(f"at most ${paid:,.2f}")
 
 
-def show_results(cells: Sequence[Cell], lines: Sequence[Line], best: Sequence[Best]) -> None:
+def show_results(cells: Sequence[Cell], curves: Sequence[Curve], best: Sequence[Best]) -> None:
     """Print a table for each model and task, a line a wording, and the best ones."""
     for vanilla in (cell for cell in cells if cell.budget is None):
         whose = (vanilla.model, vanilla.task)
@@ -39,7 +39,7 @@ def show_results(cells: Sequence[Cell], lines: Sequence[Line], best: Sequence[Be
         budgets = sorted({budget for _, budget in of if budget is not None})
         rows = [
             [w.wording, interval(w.slope, w.slope_low, w.slope_high, 2), *(_cell(of[w.wording, b]) for b in budgets)]
-            for w in lines
+            for w in curves
             if (w.model, w.task) == whose
         ]
         said = f"{vanilla.questions} questions, right % / tokens by budget; vanilla CoT {_cell(vanilla)}"

@@ -25,7 +25,7 @@ from tale.engines import Completion, Request, Sampling
 from tale.engines.attention import NAME, grouped_sdpa
 from tale.engines.build import engines
 from tale.engines.journal import JournaledEngine
-from tale.engines.linear import few_rows
+from tale.engines.linear import reorder
 from tale.engines.transformers import SeededGumbel, TransformersEngine
 from tale.errors import UserError
 from tale.models.adapters import AdapterCard
@@ -318,15 +318,23 @@ def test_grouped_attention_gives_a_model_the_logits_of_sdpa(padded: bool, tiny_m
     torch.testing.assert_close(logits[NAME], logits["sdpa"], rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("shape", [(1, 1), (2, 1), (3, 7), (600, 1)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("shape", [(1, 1), (2, 1), (3, 7), (600, 1), (0, 1)])
 @pytest.mark.parametrize("bias", [True, False])
-def test_few_rows_give_what_a_linear_layer_gives(shape: tuple[int, int], bias: bool) -> None:
-    layer = torch.nn.Linear(24, 40, bias=bias)
-    given = torch.randn(*shape, 24)
-    expected = (given.double() @ layer.weight.double().T + (layer.bias if bias else 0)).float()
-    result = few_rows(layer, given)
-    torch.testing.assert_close(result, expected)
-    assert result.is_contiguous()
+def test_a_reordered_linear_layer_gives_what_it_gave(shape: tuple[int, int], bias: bool, dtype: torch.dtype) -> None:
+    layer = torch.nn.Linear(24, 40, bias=bias, dtype=dtype)
+    given = torch.randn(*shape, 24, dtype=dtype)
+    expected = given.double() @ layer.weight.double().T + (layer.bias.double() if bias else 0)
+    reorder(layer)
+    torch.testing.assert_close(layer(given), expected.to(dtype))
+
+
+def test_a_tied_head_is_reordered_and_the_embeddings_are_not() -> None:
+    embeddings, head = torch.nn.Embedding(40, 24), torch.nn.Linear(24, 40, bias=False)
+    head.weight = embeddings.weight
+    reorder(torch.nn.ModuleList([embeddings, head]))
+    assert embeddings.weight.layout is torch.strided
+    torch.testing.assert_close(head(embeddings(torch.tensor([3]))), embeddings.weight[3:4] @ embeddings.weight.T)
 
 
 def test_the_engine_uses_grouped_attention_on_a_cpu(engine: TransformersEngine) -> None:

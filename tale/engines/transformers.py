@@ -11,7 +11,7 @@ from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList,
 from tale.chat import Chat
 from tale.engines import attention
 from tale.engines.base import Answers, Completion, More, Request, Sampling, nothing
-from tale.engines.linear import for_few_rows
+from tale.engines.linear import reorder
 from tale.engines.prefixes import Prefixes
 from tale.engines.room import too_long
 from tale.engines.rows import Prompt, Rows
@@ -26,6 +26,7 @@ PREFILL = 2048
 REFILL = 0.125
 # As indices, for the head to see the last column alone: given as a number, it copies its weight once for each row.
 LAST = torch.tensor([-1])
+NONE = LAST[:0]
 
 
 class TransformersEngine:
@@ -50,7 +51,7 @@ class TransformersEngine:
         self.model = model.to(find_device(device)).eval()
         if model.device.type == "cpu" if own_layers is None else own_layers:
             model.set_attn_implementation(attention.NAME)
-            for_few_rows(model)
+            reorder(model)
         self.chat = chat
         self.batch_size = batch_size
         self.prefixes = Prefixes(prefix_cache * 1e9)
@@ -118,7 +119,7 @@ class TransformersEngine:
                 attention_mask=rows.mask_RW[:, :-1],
                 position_ids=(rows.mask_RW.cumsum(1) - 1).clamp(min=0)[:, before:-1],
                 past_key_values=rows.cache,
-                logits_to_keep=LAST,
+                logits_to_keep=NONE,
             )
         for row, (prompt, prefix) in enumerate(zip(unique, known, strict=True)):
             self.prefixes.keep(prompt, len(prefix), partial(rows.columns, row))

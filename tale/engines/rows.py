@@ -41,10 +41,16 @@ class RoomyLayer(DynamicLayer):
         self.keys, self.values = self.room_keys_RHWD[:, :, :after], self.room_values_RHWD[:, :, :after]
         return self.keys, self.values
 
-    def replace(self, keys: Tensor, values: Tensor) -> None:
-        """Hold these instead."""
-        self.keys, self.values = keys, values
-        self.room_keys_RHWD = self.room_values_RHWD = None
+    def replace(self, keys: Tensor, values: Tensor, spare: int = 0) -> None:
+        """Hold these instead, whose last `spare` columns are room."""
+        self.room_keys_RHWD, self.room_values_RHWD = keys, values
+        columns = keys.shape[-2] - spare
+        self.keys, self.values = keys[:, :, :columns], values[:, :, :columns]
+
+    def select(self, rows: Tensor, first: int) -> None:
+        """Hold these rows alone, from a column on, with their room."""
+        spare = self.room_keys_RHWD.shape[-2] - self.keys.shape[-2]
+        self.replace(self.room_keys_RHWD[rows, :, first:], self.room_values_RHWD[rows, :, first:], spare)
 
 
 def _roomy(held: Tensor, new: Tensor, columns: int) -> Tensor:
@@ -128,7 +134,7 @@ class Rows:
         index = torch.tensor(rows, device=self.ids_RW.device)
         first = int(self.mask_RW[index].argmax(dim=1).min())
         for layer in self.cache.layers:
-            layer.replace(layer.keys[index, :, first:], layer.values[index, :, first:])
+            layer.select(index, first)
         return Rows(
             [self.prompts[row] for row in rows],
             [self.answers[row] for row in rows],
@@ -145,20 +151,20 @@ class Rows:
             return parts[0]
         width = max(part.ids_RW.shape[1] for part in parts)
 
-        def together(tensors: Iterable[Tensor], columns: int, dim: int = -1) -> Tensor:
-            return torch.cat([_widen(tensor, columns, dim) for tensor in tensors])
+        def widened(tensors: Iterable[Tensor]) -> Tensor:
+            return torch.cat([functional.pad(tensor, (width - tensor.shape[1], 0)) for tensor in tensors])
 
         for layer, *others in zip(*(part.cache.layers for part in parts), strict=True):
             keys, values = ([getattr(one, name) for one in (layer, *others)] for name in ("keys", "values"))
-            layer.replace(together(keys, width - 1, -2), together(values, width - 1, -2))
+            layer.replace(_together(keys, width - 1), _together(values, width - 1), ROOM)
             for other in others:  # let go layer by layer: two whole caches would be twice the memory
                 other.replace(layer.keys[:0].clone(), layer.values[:0].clone())
         return cls(
             [prompt for part in parts for prompt in part.prompts],
             [answer for part in parts for answer in part.answers],
             [generator for part in parts for generator in part.generators],
-            together((part.ids_RW for part in parts), width),
-            together((part.mask_RW for part in parts), width),
+            widened(part.ids_RW for part in parts),
+            widened(part.mask_RW for part in parts),
             parts[0].cache,
         )
 
@@ -173,7 +179,12 @@ def _stack(parts_HWD: Sequence[Tensor | None], width: int) -> Tensor:
     return stacked_RHWD
 
 
-def _widen(tensor: Tensor, width: int, dim: int) -> Tensor:
-    """Zeros put before `tensor` along `dim`."""
-    missing = width - tensor.shape[dim]
-    return functional.pad(tensor, (0, 0) * (-1 - dim) + (missing, 0)) if missing else tensor
+def _together(parts_RHWD: Sequence[Tensor], width: int) -> Tensor:
+    """The rows of all parts [R, H, W + ROOM, D], the narrower ones with zeros on their left."""
+    _, heads, _, size = parts_RHWD[0].shape
+    made_RHWD = parts_RHWD[0].new_empty(sum(map(len, parts_RHWD)), heads, width + ROOM, size)
+    for rows, part in zip(made_RHWD.split([*map(len, parts_RHWD)]), parts_RHWD, strict=True):
+        before = width - part.shape[2]
+        rows[:, :, :before] = 0
+        rows[:, :, before:width] = part
+    return made_RHWD

@@ -19,7 +19,7 @@ from tale.errors import UserError
 from tale.models.base import context_of
 
 # Tokens between two looks at which rows have ended: a look costs little, an ended row costs a share of every step.
-CHUNK = 16
+CHUNK = 8
 # Positions, padding included, that prompts are computed in at once: alike in length they need little padding.
 PREFILL = 2048
 # Share of a batch that has to be free before others are begun: joining copies the keys and values of all rows.

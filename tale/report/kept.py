@@ -14,8 +14,8 @@ from tale.report.blocks import Column, Section, Table, Text, cells_of, table_of,
 from tale.report.evaluation import ANSWERS, INTERVALS, RESULTS
 from tale.report.runs import EvaluationRun, Run
 
-FIGURES = ("accuracy", "accuracy_difference", "bleu", "bleu_difference", "output_tokens", "tokens_difference")
-FIGURES += ("tokens_ratio", "repetition", "repetition_difference")
+FIGURES = ("accuracy", "accuracy_difference", "bleu", "bleu_difference", "output_tokens", "tokens_ratio")
+FIGURES += ("repetition", "repetition_difference")
 COLUMNS = (
     Column("method", "method"),
     Column("benchmark", "benchmark"),
@@ -24,7 +24,10 @@ COLUMNS = (
     Column("questions", "questions", whole),
     *(column for column in (*RESULTS, *ANSWERS) if column.name in FIGURES),
 )
-NOTE = "Each row is paired with vanilla CoT of its own run, question by question; intervals as in the runs' own tables."
+NOTE = (
+    "Each row is paired with vanilla CoT of its own run, question by question; intervals as in the runs' own tables, "
+    "which also have those of the tokens. Repeated 4-grams: the mean over answers of the share that stood there before."
+)
 
 
 def kept_section(evaluations: Sequence[tuple[EvaluationRun, Sequence[Row]]]) -> Section | None:
@@ -35,11 +38,12 @@ def kept_section(evaluations: Sequence[tuple[EvaluationRun, Sequence[Row]]]) -> 
     methods = list(dict.fromkeys(row.method for _, row in found))
     found.sort(key=lambda pair: methods.index(pair[1].method))
     models = len({run.model for run, _ in found}) > 1
+    unclear = len({run.recipe.benchmark.name for run, _ in found}) < len({run.name for run, _ in found})
     rows = [
         {
             **cells_of(row, *INTERVALS),
             "benchmark": run.recipe.benchmark.name,
-            "run": run.name,
+            "run": run.name if unclear else None,
             "model": run.model if models else None,
         }
         for run, row in found

@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from matplotlib.figure import Figure
@@ -13,6 +14,8 @@ from scripted import questions
 
 from tale.config import EvaluateRecipe, ReportRecipe, WordingsRecipe
 from tale.data.splits import by_context
+from tale.engines import Request
+from tale.engines.base import Answers
 from tale.engines.transformers import TransformersEngine
 from tale.errors import UserError
 from tale.evaluation.methods import Reply, read_replies
@@ -157,7 +160,7 @@ def given(tiny_model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     return lambda *more: load(WordingsRecipe, ["recipe=tiny/wordings", "output=out", *asking, *more])
 
 
-def test_the_answers_are_an_evaluations_of_the_same_lines_and_a_second_run_asks_nothing(
+def test_the_answers_are_an_evaluations_of_the_same_lines_and_a_second_run_asks_a_new_model_alone(
     given: Callable[..., WordingsRecipe], tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run.run_wordings(given())
@@ -180,11 +183,21 @@ def test_the_answers_are_an_evaluations_of_the_same_lines_and_a_second_run_asks_
     assert [(row["prompt"], row["text"]) for row in written] == expected
     assert {(row["model"], row["task"]) for row in written} == {("tiny", "jsonl")}
 
-    before = Path("out/cells.json").read_bytes()
+    asked: list[str] = []
+    generate = TransformersEngine.generate
+
+    def counted(engine: TransformersEngine, requests: Sequence[Request], *more: Any) -> Answers:
+        asked.extend(request.prompt for request in requests)
+        return generate(engine, requests, *more)
+
+    before = json.loads(Path("out/cells.json").read_text())
     monkeypatch.setattr(run, "plot", lambda *_: None)
-    monkeypatch.setattr(TransformersEngine, "generate", lambda *_: pytest.fail("asked again"))
-    run.run_wordings(given())
-    assert Path("out/cells.json").read_bytes() == before
+    monkeypatch.setattr(TransformersEngine, "generate", counted)
+    beside = f"{{source: {tiny_model_folder}, name: other, dtype: float32}}"
+    run.run_wordings(given(f"models=[{{source: {tiny_model_folder}, name: tiny, dtype: float32}}, {beside}]"))
+    assert sorted(asked) == sorted(prompt for prompt, _ in expected)  # the other model's alone
+    after = json.loads(Path("out/cells.json").read_text())
+    assert after == before + [cell | {"model": "other"} for cell in before]
 
 
 def test_a_report_shows_regions_cost_and_the_best_as_the_other_half_tells_it(

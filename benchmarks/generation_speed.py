@@ -8,6 +8,7 @@ after the other. Token counts differ by the rounding of the arithmetic.
 
     python benchmarks/generation_speed.py benchmark.path=gsm8k_zero/dev.jsonl      # any key of a search recipe
     .venv-vllm/bin/python benchmarks/generation_speed.py …                         # with vLLM
+    .venv-vllm/bin/python benchmarks/generation_speed.py … engines=tale,vllm       # without plain, the slowest by far
 
 Prints output tokens a second and the ratios; writes them to runs/benchmarks.
 """
@@ -15,12 +16,12 @@ Prints output tokens a second and the ratios; writes them to runs/benchmarks.
 from __future__ import annotations
 
 import importlib.util
-import sys
 import time
 
 from plain import Plain, first_call
 from report import publish
 from tqdm import tqdm
+from words import named, options
 
 from tale import prompts
 from tale.cli import guarded
@@ -38,10 +39,13 @@ RECIPE = [
     "sampling.max_tokens=256",
 ]
 IN_FLIGHT = 256  # of vLLM
+ENGINES = ("plain", "tale", "vllm")
 
 
 def main() -> None:
-    recipe = load(SearchRecipe, [*RECIPE, *sys.argv[1:]])
+    own, words = options({"engines": ",".join(ENGINES)})
+    chosen = named(own["engines"], ENGINES, "engines")
+    recipe = load(SearchRecipe, [*RECIPE, *words])
     base, size = resolve(recipe.model), recipe.engine.batch_size
     requests = [Request(prompts.vanilla(question)) for question in select(recipe.benchmark)[0]]
     sampling, chat = Sampling(**vars(recipe.sampling)), base.chat()
@@ -53,6 +57,7 @@ def main() -> None:
         makers["vllm"] = lambda: VllmEngine(
             base.plain_folder(), chat, base.name, base.dtype, recipe.engine.vllm, IN_FLIGHT
         )
+    makers = {name: make for name, make in makers.items() if name in {"tale", *chosen}}
     report = {"prompts": len(requests), "batch size": size, "limit": sampling.max_tokens, "dtype": base.dtype}
     speed, texts = {}, {}
     for name, make in makers.items():

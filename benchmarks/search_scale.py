@@ -3,7 +3,7 @@
 A scripted engine answers at once, so what is measured is all that the search adds to the model: prompts, grading, the
 strategy, the journal (written and synced), the records. Each size runs in a process of its own, because memory is the
 process's peak; medians of three rounds, the sizes in turn. The journal's part is the difference to the same search
-without one, set against the seconds a call takes with SmolLM2 (runs/benchmarks/search_speed.json, or `call=<seconds>`).
+without one, set against the seconds a model's call takes (runs/benchmarks/search_speed.json, or `call=<seconds>`).
 
     python benchmarks/search_scale.py [folder=<on the disk in question>] [call=0.2]
 
@@ -90,7 +90,7 @@ def measured(count: int, tokens: int, parent: str | None, journaled: bool) -> di
 
 
 def seconds_of_a_call() -> float:
-    """What a call took with SmolLM2 when it was last measured."""
+    """What a model's call took when it was last measured."""
     speed = Path("runs/benchmarks/search_speed.json")
     if not speed.exists():
         raise UserError(

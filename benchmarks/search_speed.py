@@ -2,25 +2,28 @@
 
 Both sides: the same model, weights, dtype (the recipe's `auto`: bfloat16 where the processor has products of it),
 questions, prompts, decoding (greedy) and algorithm, in one process, one after the other. `batched` is this repository's
-search. `one by one` runs the same strategy over one question after another through plain `model.generate` with one
-prompt, nothing shared between calls, as the official `search_budget.py` does; its loop adds nothing to the calls, which
-is shown by the share of time spent inside `generate`. Records are compared field by field: batching changes the
-rounding of the model's arithmetic, so some answers differ, more of them in bfloat16; they are counted.
+search, over all questions. `one by one` runs the same strategy over one question after another through plain
+`model.generate` with one prompt, nothing shared between calls, as the official `search_budget.py` does, over as many of
+them as `alone` says, chosen evenly: its time is the sum of its questions', so that more of them change nothing but its
+spread. Its loop adds nothing to the calls, which is shown by the share of time spent inside `generate`. Records of the
+questions that both had are compared field by field: batching changes the rounding of the model's arithmetic, so some
+answers differ, more of them in bfloat16; they are counted.
 
-    python benchmarks/search_speed.py benchmark.path=gsm8k_zero/dev.jsonl    # any key of a search recipe
+    python benchmarks/search_speed.py benchmark.path=gsm8k_zero/dev.jsonl [alone=24]    # and any key of a search recipe
 
-Prints questions and output tokens a second, the ratio, and the differences; writes them to runs/benchmarks.
+Prints questions and output tokens a second, their ratios (of questions, which differ in length, and of tokens), and the
+differences; writes them to runs/benchmarks.
 """
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Sequence
 
 from plain import Plain, first_call
 from report import publish
 from tqdm import tqdm
+from words import options
 
 from tale.cli import guarded
 from tale.config import SearchRecipe
@@ -33,13 +36,16 @@ from tale.recipes import load
 from tale.records import Record
 from tale.search.loop import search
 
-RECIPE = ["recipe=gsm8k_zero/search_qwen", "benchmark.count=128", "engine.batch_size=128"]
+RECIPE = ["recipe=gsm8k_zero/search_qwen", "benchmark.count=192", "engine.batch_size=128"]
 
 
 def main() -> None:
-    recipe = load(SearchRecipe, [*RECIPE, *sys.argv[1:]])
+    own, words = options({"alone": "24"})
+    recipe = load(SearchRecipe, [*RECIPE, *words])
     base = resolve(recipe.model)
     questions, _ = select(recipe.benchmark)
+    count = min(int(own["alone"]), len(questions))
+    chosen = [i * len(questions) // count for i in range(count)]
     sampling, chat = Sampling(**vars(recipe.sampling)), base.chat()
     engine = TransformersEngine(base.load(), chat, recipe.engine.batch_size, prefix_cache=recipe.engine.prefix_cache)
     alone = Plain(base.load(), chat, batch_size=1)
@@ -50,23 +56,29 @@ def main() -> None:
     batched = list(tqdm(search(questions, engine, sampling), total=len(questions), desc="batched"))
     batched_seconds = time.monotonic() - began
     began = time.monotonic()
-    single = one_by_one(questions, alone, sampling)
+    single = one_by_one([questions[i] for i in chosen], alone, sampling)
     single_seconds = time.monotonic() - began
+    speed = {"batched": len(questions) / batched_seconds, "one by one": count / single_seconds}
+    made = {"batched": tokens(batched) / batched_seconds, "one by one": alone.tokens / single_seconds}
+    same = [batched[i] for i in chosen]
     report = {
-        "questions": len(questions),
+        "questions: batched, one by one": [len(questions), count],
+        "output tokens a question: batched, one by one": [
+            round(tokens(records) / len(records), 1) for records in (batched, single)
+        ],
         "model": base.name,
         "dtype": base.dtype,
         "batch size": recipe.engine.batch_size,
-        "batched: questions a second": round(len(questions) / batched_seconds, 3),
-        "batched: output tokens a second": round(tokens(batched) / batched_seconds, 1),
+        "seconds: batched, one by one": [round(batched_seconds), round(single_seconds)],
+        **{f"{way}: questions a second": round(speed[way], 4) for way in speed},
+        **{f"{way}: output tokens a second": round(made[way], 1) for way in made},
         "batched: seconds a call": round(batched_seconds / calls(batched), 4),
-        "one by one: questions a second": round(len(questions) / single_seconds, 4),
-        "one by one: output tokens a second": round(alone.tokens / single_seconds, 1),
-        "one by one: the same inside generate alone": round(alone.tokens / alone.seconds, 1),
-        "times as many questions a second": round(single_seconds / batched_seconds, 1),
-        "records equal": sum(a == b for a, b in zip(batched, with_name(single, engine.tokenizer), strict=True)),
-        "same budget": sum(a.budget == b.budget for a, b in zip(batched, single, strict=True)),
-        "targets: batched, one by one": [sum(bool(r.target) for r in records) for records in (batched, single)],
+        "one by one: output tokens a second inside generate alone": round(alone.tokens / alone.seconds, 1),
+        "times as many questions a second": round(speed["batched"] / speed["one by one"], 1),
+        "times as many output tokens a second": round(made["batched"] / made["one by one"], 1),
+        "records equal": sum(a == b for a, b in zip(same, with_name(single, engine.tokenizer), strict=True)),
+        "same budget": sum(a.budget == b.budget for a, b in zip(same, single, strict=True)),
+        "targets: batched, one by one": [sum(bool(r.target) for r in records) for records in (same, single)],
     }
     print(publish("search_speed", report))
 

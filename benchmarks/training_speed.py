@@ -7,10 +7,11 @@
     python benchmarks/training_speed.py … profile=true           # no comparison: where a step of this code spends time
 
 Fair, because both sides train the same model in the same type with LoRA on the same modules from the same initial
-adapter, on the same token ids in the same order, 16 examples a step, with torch's AdamW at a constant rate, gradients
-clipped alike. TRL computes what it must and no more: gradient checkpointing off, no evaluation, no saving. Each
-measurement is a process of its own, so that its peak memory is its own too, and its first step does not count. This
-code's process keeps freed memory, as its scripts do (tale/hardware.py); TRL's runs as a script of its user does.
+adapter, on the same token ids in the same order, `train.batch_size` (16) examples a step, with torch's AdamW at a
+constant rate, gradients clipped alike. TRL computes what it must and no more: gradient checkpointing off, no
+evaluation, no saving. Each measurement is a process of its own, so that its peak memory is its own too, and its first
+step does not count. This code's process keeps freed memory, as its scripts do (tale/hardware.py); TRL's runs as a
+script of its user does.
 
 First each side runs once at each of `sizes` as its micro-batch; TRL's SFTTrainer also with `padding_free=True`, where a
 micro-batch is one row and attention masked. (Its `packing` also chooses which examples make a step, so the steps would
@@ -44,6 +45,8 @@ from trl_steps import theirs
 from words import named, options
 
 from tale.cli import guarded
+from tale.config import TrainRecipe
+from tale.recipes import load
 
 SIDES = ("tale", "trl")
 UNPADDED = " without padding"  # follows a size
@@ -82,7 +85,8 @@ def compare(case: str, sizes: list[str], rounds: int, steps: str, words: list[st
     for _ in tqdm(range(rounds), desc=f"{case}: rounds"):
         for side in SIDES:
             runs[side].append(measured(side, chosen[side]))
-    found = figures(runs, same_loss=case != "dpo")
+    batch = load(TrainRecipe, [*CASES[case], *words]).train.batch_size
+    found = figures(runs, batch, same_loss=case != "dpo")
     return {"micro-batch": chosen} | found | {"micro-batches": overview(tried), **equal(tried)}
 
 
@@ -103,14 +107,14 @@ def seconds(run: Run) -> float:
     return median(run["seconds"])
 
 
-def figures(runs: dict[str, list[Run]], same_loss: bool) -> dict[str, Any]:
+def figures(runs: dict[str, list[Run]], batch: int, same_loss: bool) -> dict[str, Any]:
     """What came of the rounds; losses are compared where both sides have the same one."""
     step = {side: median(s for run in of for s in run["seconds"]) for side, of in runs.items()}
     memory = {side: max(run["peak_gb"] for run in of) for side, of in runs.items()}
     losses = {side: of[0]["loss"] for side, of in runs.items()}
     return {
         "seconds a step": {side: round(taken, 2) for side, taken in step.items()},
-        "examples a second": {side: round(16 / taken, 3) for side, taken in step.items()},
+        "examples a second": {side: round(batch / taken, 3) for side, taken in step.items()},
         "times faster": round(step["trl"] / step["tale"], 2),
         "peak GB": memory,
         "times the memory": round(memory["tale"] / memory["trl"], 2),

@@ -155,11 +155,11 @@ def test_a_lack_of_memory_is_no_failure_but_any_other_error_is() -> None:
 def test_medians_of_the_rounds_by_hand() -> None:
     mine = [{"seconds": [2, 4], "share_of_peak": [0.6, 0.4], "loss": [1, 0.5], "peak_gb": 2}] * 2
     theirs = [{"seconds": [6, 6], "loss": [1, 0.75], "peak_gb": peak} for peak in (3, 4)]
-    told = figures({"tale": mine, "trl": theirs}, same_loss=True)
+    told = figures({"tale": mine, "trl": theirs}, 16, same_loss=True)
     assert told["seconds a step"] == {"tale": 3, "trl": 6}
     assert (told["times faster"], told["times the memory"]) == (2, 0.5)
     assert (told["share of the measured peak"], told["largest difference of losses"]) == (0.5, 0.25)
-    assert told.keys() - figures({"tale": mine, "trl": theirs}, same_loss=False) == {"largest difference of losses"}
+    assert told.keys() - figures({"tale": mine, "trl": theirs}, 16, same_loss=False) == {"largest difference of losses"}
     assert equal({"tale": {"16": mine[0]}, "trl": {"16": theirs[1]}}) == {
         "peak GB, both at micro-batches of 16": {"tale": 2, "trl": 4, "times the memory": 0.5}
     }

@@ -157,7 +157,7 @@ def slope(answers: dict[int, list[Reply]]) -> tuple[float, float, float]:
     """The least squares slope of log tokens on log budget, a question's mean, with its bootstrap interval."""
     asked = numpy.log(list(answers))
     used_BQ = numpy.log([[max(1, r.tokens) for r in replies] for replies in answers.values()])
-    return bootstrapped(numpy.polyfit(asked, used_BQ, 1)[0])
+    return bootstrapped(numpy.polyfit(asked, used_BQ, 1)[0].round(9) + 0.0)  # no -0.00 of rounding alone
 
 
 def best_of(cells: Sequence[Cell], most: float) -> Cell | None:

@@ -51,7 +51,7 @@ SCRIPTS = {
 
 
 def kind_of(name: str) -> type:
-    return KINDS[re.split("[/_]", name.removeprefix("gsm8k_zero/").removeprefix("tiny/"))[0]]
+    return KINDS[name.rpartition("/")[2].partition("_")[0]]
 
 
 def sections(kind: type) -> set[type]:

@@ -27,7 +27,7 @@ from tale.engines.transformers import TransformersEngine
 from tale.engines.vllm import VllmEngine
 from tale.errors import UserError
 from tale.models.adapters import AdapterCard
-from tale.models.base import resolve
+from tale.models.base import BaseModel, resolve
 from tale.models.lora import load_adapter, save_adapter
 from tale.records import write_records
 
@@ -259,18 +259,19 @@ def test_two_copies_of_a_merged_model_answer_as_transformers_does(
 @pytest.mark.parametrize("adapter", [False, True], ids=["base", "adapter"])
 @torch.no_grad()
 def test_each_word_of_a_real_model_is_transformers_likeliest_within_bfloat16s_rounding(
-    adapter: bool, smollm2: VllmEngine, smollm2_adapter: Path
+    adapter: bool, real: tuple[BaseModel, Path, VllmEngine]
 ) -> None:
     """Logits here are about 16, where bfloat16 steps by an eighth; sums in another order move them by a few steps."""
-    base = resolve(ModelConfig("embedded:smollm2-135m-instruct"))
-    model = load_adapter(base.load(), smollm2_adapter) if adapter else base.load()
+    base, folder, engine = real
+    model = load_adapter(base.load(), folder) if adapter else base.load()
+    assert engine.stops == TransformersEngine(model, engine.chat, device="cpu", own_layers=False).stops
     requests = [Request(prompts.vanilla(question)) for question in problems.load("test", 12, seed=0)]
     short = 0.0
-    engine = smollm2.with_adapter(smollm2_adapter if adapter else None)
-    for request, answer in zip(requests, generated(engine, Sampling(48), requests), strict=True):
-        prompt, ids = smollm2.chat.prompt_ids(request.prompt), [int(i) for i in answer.text.split()]
+    answers = generated(engine.with_adapter(folder if adapter else None), Sampling(48), requests)
+    for request, answer in zip(requests, answers, strict=True):
+        prompt, ids = engine.chat.prompt_ids(request.prompt), [int(i) for i in answer.text.split()]
         assert (answer.prompt_tokens, answer.tokens) == (len(prompt), len(ids))
-        assert (answer.finish == "stop") == (ids[-1] in smollm2.stops)
+        assert (answer.finish == "stop") == (ids[-1] in engine.stops)
         logits = model(torch.tensor([prompt + ids])).logits[0, len(prompt) - 1 : -1].float()
         chosen = logits.gather(1, torch.tensor(ids)[:, None])[:, 0]
         short = max(short, float((logits.amax(dim=1) - chosen).max()))
@@ -278,22 +279,17 @@ def test_each_word_of_a_real_model_is_transformers_likeliest_within_bfloat16s_ro
     assert short <= 0.5
 
 
-@pytest.fixture(scope="module")
-def smollm2_adapter(tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture(scope="module", params=["smollm2-135m-instruct", "qwen2.5-coder-0.5b-instruct"])
+def real(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[BaseModel, Path, VllmEngine]]:
+    """A real model, an adapter on it, and the engine with both. Qwen 2 has biases, a head of its own, and two ends."""
     require_vllm()
-    base, folder = resolve(ModelConfig("embedded:smollm2-135m-instruct")), tmp_path_factory.mktemp("smollm2")
+    base, folder = resolve(ModelConfig(f"embedded:{request.param}")), tmp_path_factory.mktemp("real")
     save_adapter(adapted(base.folder, spread=0.05), AdapterCard(base.identity, [], []), folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def smollm2(smollm2_adapter: Path) -> Iterator[VllmEngine]:
-    require_vllm()
-    base = resolve(ModelConfig("embedded:smollm2-135m-instruct"))
     chat = Ids(base.chat().tokenizer)
-    adapters = [smollm2_adapter]
-    engine = VllmEngine(base.folder, chat, base.name, base.dtype, VllmConfig(), batch_size=12, adapters=adapters)
-    yield engine
+    engine = VllmEngine(base.folder, chat, base.name, base.dtype, VllmConfig(), batch_size=12, adapters=[folder])
+    yield base, folder, engine
     engine.close()
 
 

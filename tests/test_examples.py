@@ -37,6 +37,18 @@ def test_two_answers_share_their_prompt_and_all_chosen_ones_come_first() -> None
     assert (batch.ids, batch.examples, batch.target_tokens, batch.tokens) == (("a", "b"), 2, 6, 5)
 
 
+def test_what_all_prompts_begin_with_stands_once() -> None:
+    batch = pack([Example("a", [1, 2, 3], ([4, 5],)), Example("b", [1, 2], ([6, 7],))])
+    assert batch.input_ids.tolist() == [1, 2, 3, 4, 6]
+    assert batch.position_ids.tolist() == [0, 1, 2, 3, 2]
+    # Sequences: 1 2 3 4 | 1 2 6
+    assert batch.layout.lengths == (4, 3)
+    assert batch.layout.order_S is not None
+    assert batch.layout.order_S.tolist() == [0, 1, 2, 3, 0, 1, 4]
+    assert batch.sources.tolist() == [2, 3, 1, 4]
+    assert batch.targets.tolist() == [4, 5, 6, 7]
+
+
 def test_an_examples_length_is_its_longest_rows() -> None:
     assert Example("a", [1, 2], ([3], [4, 5, 6])).length == 5
 
@@ -51,7 +63,10 @@ def test_micro_batches_lose_nothing_and_mix_nothing_up(count: int, size: int, si
     for batch in batches:
         named = [(by_id[name], side) for side in range(sides) for name in batch.ids]
         assert len(batch.lengths) == len(named)
-        assert batch.tokens == sum(len(e.prompt) + sum(len(a) - 1 for a in e.answers) for e, side in named if not side)
+        own_tokens = sum(len(e.prompt) + sum(len(a) - 1 for a in e.answers) for e, side in named if not side)
+        begins = [{(*e.prompt[:n],) for e, _ in named} for n in range(1 + min(len(e.prompt) for e, _ in named))]
+        alike = max(n for n, different in enumerate(begins) if len(different) == 1)
+        assert batch.tokens == own_tokens - (batch.examples - 1) * alike
         order = torch.arange(batch.tokens) if batch.layout.order_S is None else batch.layout.order_S
         sequences = order.split(batch.layout.lengths)
         for number, (example, side) in enumerate(named):

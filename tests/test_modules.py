@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from itertools import accumulate
 from pathlib import Path
 
@@ -92,6 +93,20 @@ def test_answers_that_share_a_prompt_are_two_separate_sequences(tiny_model_folde
     ours, theirs = (module.logprobs(batch) for module, batch in zip(modules, (shared, separate), strict=True))
     torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
     ours, theirs = (gradients(module, [batch]) for module, batch in zip(modules, (shared, separate), strict=True))
+    torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4 * float(theirs.abs().max()))
+
+
+@pytest.mark.parametrize("made", [SINGLES, PAIRS])
+def test_prompts_that_begin_alike_are_separate_sequences(made: list[Example], tiny_model_folder: Path) -> None:
+    """Values and gradients; each answer in a row of its own."""
+    alike = [replace(e, prompt=[1, 2, 3, *e.prompt]) for e in made]
+    apart = [replace(e, answers=(e.answers[side],)) for side in range(len(made[0].answers)) for e in alike]
+    together, single = pack(alike), [pack([e]) for e in apart]
+    assert together.tokens == sum(pack([e]).tokens for e in alike) - 3 * (len(alike) - 1)
+    modules = [SFTModule(adapted(tiny_model_folder).eval(), LossConfig(), OptimConfig()) for _ in range(2)]
+    alone = torch.cat([modules[1].logprobs(batch) for batch in single])
+    torch.testing.assert_close(modules[0].logprobs(together), alone, rtol=1e-5, atol=1e-5)
+    ours, theirs = gradients(modules[0], [together]), gradients(modules[1], single)
     torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4 * float(theirs.abs().max()))
 
 

@@ -60,7 +60,8 @@ def test_1_labels_are_the_answer_and_its_end_under_the_very_prompt_of_evaluation
 
     engine = ScriptedEngine([CATS], lambda asked: right(9))
     (reply,) = answer(MethodConfig(MethodKind.vanilla, adapter="runs/sft/adapter"), [CATS], engine, GREEDY)
-    trained = batch.input_ids.split(batch.layout.lengths)[batch.ids.index("q/1")].tolist()
+    rows = batch.input_ids[batch.layout.order_S].split(batch.layout.lengths)  # the template's first words stand once
+    trained = rows[batch.ids.index("q/1")].tolist()
     asked = Chat(tiny_tokenizer).prompt_ids(reply.prompt)
     assert trained[: len(asked)] == asked
     assert bytes(asked[1:6]) == b"user\n"  # the chat template

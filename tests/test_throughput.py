@@ -17,8 +17,8 @@ from tale.hardware import _peaks, peak_flops
 from tale.models.modules import DPOModule, SFTModule
 from tale.training.throughput import Throughput, Work, attended_pairs
 
-SQUARE = [Example(str(i), [7] * 10, ([9] * 20,)) for i in range(3)]
-PAIRS = [Example(str(i), [7] * 10, ([9] * 20, [8] * 20)) for i in range(3)]
+SQUARE = [Example(str(i), [i] * 10, ([9] * 20,)) for i in range(3)]
+PAIRS = [Example(str(i), [i] * 10, ([9] * 20, [8] * 20)) for i in range(3)]
 
 
 @pytest.mark.parametrize(

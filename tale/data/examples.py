@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 
 import torch
 from torch import Tensor
@@ -31,11 +32,12 @@ class Example:
 
 @dataclass(frozen=True)
 class Batch:
-    """Examples packed into one row of T ids without padding: each prompt once, behind it its answers.
+    """Examples packed into one row of T ids without padding: what all prompts begin with, then example after example.
 
-    An answer's positions count on from its prompt's, and its sequence in `layout` is prompt and answer. Of N target
-    tokens, number n is to be predicted at `sources[n]`, is `targets[n]`, and belongs to answer `answers[n]`: first
-    every example's first answer, then, for DPO, every example's second.
+    Of an example the rest of its prompt stands once, behind it its answers. An answer's positions count on from its
+    prompt's, and its sequence in `layout` is prompt and answer. Of N target tokens, number n is to be predicted at
+    `sources[n]`, is `targets[n]`, and belongs to answer `answers[n]`: first every example's first answer, then, for
+    DPO, every example's second.
     """
 
     input_ids: Tensor
@@ -75,16 +77,22 @@ class Batch:
 
 
 def pack(examples: Sequence[Example]) -> Batch:
-    """Put examples one after the other. An answer's last id is predicted but, as nothing follows it, not read."""
-    input_ids: list[int] = []
-    position_ids: list[int] = []
+    """Put examples one after the other. An answer's last id is predicted but, as nothing follows it, not read.
+
+    What all prompts begin with, a chat template's system prompt at least, is computed once.
+    """
+    prompts = zip(*(example.prompt for example in examples), strict=False)
+    input_ids = [ids[0] for ids in takewhile(lambda ids: len(set(ids)) == 1, prompts)]
+    common = range(len(input_ids))
+    position_ids = [*common]
     sequences: list[list[int]] = []  # positions of each prompt and answer
     sources: list[list[int]] = [[] for _ in range(len(examples) * len(examples[0].answers))]
     targets: list[list[int]] = [[] for _ in sources]
     for i, example in enumerate(examples):
-        prompt = range(len(input_ids), len(input_ids) + len(example.prompt))
-        input_ids += example.prompt
-        position_ids += range(len(prompt))
+        rest = example.prompt[len(common) :]
+        prompt = [*common, *range(len(input_ids), len(input_ids) + len(rest))]
+        input_ids += rest
+        position_ids += range(len(common), len(prompt))
         for side, answer in enumerate(example.answers):
             read = range(len(input_ids), len(input_ids) + len(answer) - 1)
             input_ids += answer[:-1]

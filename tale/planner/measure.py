@@ -52,11 +52,11 @@ class Measured:
 
 
 def largest_examples(recipe: TrainRecipe, count: int) -> list[Example]:
-    """The worst case: every example of `data.max_length` tokens, a short prompt, and nearly all of it answer."""
+    """The worst case: every example of `data.max_length` tokens, nothing shared, and nearly all of it answer."""
     prompt = min(PROMPT, recipe.data.max_length // 2)
     answer = [0] * (recipe.data.max_length - prompt)
     sides = 2 if recipe.objective is Objective.dpo else 1
-    return [Example(str(i), [0] * prompt, (answer,) * sides) for i in range(count)]
+    return [Example(str(i), [i] * prompt, (answer,) * sides) for i in range(count)]
 
 
 def measure(recipe: TrainRecipe, architecture: PreTrainedConfig, micro_batch: int) -> Measured:

@@ -36,7 +36,7 @@ clean: ## remove both environments and caches; runs/ stays
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(READY): constraints.txt pyproject.toml
-	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is not installed; another one: make PYTHON=python3" >&2; exit 1; }
+	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is not installed; another: make PYTHON=python3" >&2; exit 1; }
 	@echo "[1/4] making $(VENV) with $(PYTHON)"
 	@$(PYTHON) -m venv $(VENV)
 	@echo "[2/4] installing torch, the largest package: minutes on a slow network"

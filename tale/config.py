@@ -178,10 +178,10 @@ class EngineConfig:
         "transformers",
         one_of=("transformers", "vllm", "openai"),
     )
-    batch_size: int = opt("prompts generated together; of an endpoint: calls under way at once", 64, least=1)
+    batch_size: int = opt("prompts generated together; of an endpoint: calls at the same time", 64, least=1)
     device: str = opt("of transformers: auto (a GPU where there is one), cpu, cuda, cuda:1, mps", "auto")
     prefix_cache: float = opt(
-        "of transformers: GB for prompts' keys and values, for prompts that begin alike", 2.0, least=0
+        "of transformers: GB for keys and values of what prompts begin with in common", 2.0, least=0
     )
     vllm: VllmConfig = group(VllmConfig)
     endpoint: EndpointConfig = group(EndpointConfig)
@@ -283,7 +283,7 @@ class LoraConfig:
     alpha: int = opt("scale (A.3: 32)", 32, least=1)
     dropout: float = opt("dropout before the adapter", 0.05, least=0, below=1)
     modules: list[str] = opt("names of the adapted linear layers", ["q_proj", "v_proj"])
-    start: str | None = opt("adapter folder of the same shape to go on from, in place of a fresh adapter", None)
+    start: str | None = opt("adapter folder of the same shape to start from, in place of a fresh adapter", None)
 
 
 @dataclass
@@ -344,7 +344,7 @@ class TrainRecipe:
     train: TrainConfig = group(TrainConfig)
     fabric: FabricConfig = group(FabricConfig)
     resume: str | None = opt(
-        "auto: go on from the newest checkpoint in the run folder, if there is one", None, one_of=("auto", None)
+        "auto: resume from the newest checkpoint in the run folder, if there is one", None, one_of=("auto", None)
     )
     plan: bool = opt("say how much memory training takes on each device, and train nothing", False)
     plan_device: str = opt(

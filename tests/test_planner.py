@@ -202,7 +202,11 @@ def test_a_device_has_no_more_than_its_share_of_a_step() -> None:
 @pytest.mark.parametrize(
     ("options", "answer"),
     [
-        (["plan_device=16GB"], r"does not fit 16GB \(16.0 GB\): \d+.\d GB too much; less is taken by"),
+        (["plan_device=16GB"], r"does not fit 16GB \(16.0 GB\): \d+.\d GB too much; less is taken by train"),
+        (
+            ["plan_device=4GB", "train.micro_batch=1", "model.quantize=nf4"],
+            r"; less is taken by train.gradient_checkpointing=true, a smaller data.max_length\n",
+        ),
         (["plan_device=H100-80GB", "train.micro_batch=1", "train.gradient_checkpointing=true"], "fits H100-80GB"),
     ],
 )

@@ -135,7 +135,7 @@ def show(recipe: TrainRecipe) -> None:
     table.add_row("total", f"{made.total / GB:,.3f}", "at the peak of a step")
     console.print(f"parameters: {made.measured.frozen:,} frozen, {made.measured.trained:,} trained\n{made.assumed}")
     console.print(table)
-    console.print(verdict(made), soft_wrap=True)
+    console.print(verdict(made, recipe), soft_wrap=True)
     if not made.device.gpu and "MALLOC_MMAP_THRESHOLD_" not in os.environ:
         console.print(
             "on a CPU glibc keeps freed blocks, which is faster: as much again as activations and logits was seen; "
@@ -144,16 +144,22 @@ def show(recipe: TrainRecipe) -> None:
         )
 
 
-def verdict(made: Plan) -> str:
-    """One line: whether it fits, and if not, what would make it smaller."""
+def verdict(made: Plan, recipe: TrainRecipe) -> str:
+    """One line: whether it fits, and if not, what would make it smaller that the recipe does not have yet."""
     left = made.device.memory - made.total
     of = f"{made.device.name} ({made.device.memory / GB:,.1f} GB)"
     if made.fits:
         return f"fits {of}: {left / GB:,.1f} GB are left ({left / made.device.memory:.0%})"
-    return (
-        f"does not fit {of}: {-left / GB:,.1f} GB too much; less is taken by train.micro_batch=1, "
-        "train.gradient_checkpointing=true, model.quantize=nf4, or fabric.strategy=fsdp2 on several devices"
-    )
+    quantised, sharded = recipe.model.quantize is not None, recipe.fabric.strategy == "fsdp2"
+    options = {
+        "train.micro_batch=1": recipe.train.micro_batch > 1,
+        "train.gradient_checkpointing=true": not recipe.train.gradient_checkpointing,
+        "model.quantize=nf4": not quantised and not sharded,
+        "fabric.strategy=fsdp2 on several devices": not quantised and not sharded,
+        "a smaller data.max_length": True,
+    }
+    less = ", ".join(option for option, helps in options.items() if helps)
+    return f"does not fit {of}: {-left / GB:,.1f} GB too much; less is taken by {less}"
 
 
 def _local_devices(recipe: TrainRecipe) -> int:

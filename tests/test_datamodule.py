@@ -59,9 +59,11 @@ def test_a_batch_has_these_ids_and_masks(module) -> None:
     (batch,) = next(iter(data.train_dataloader()))
     long, short = prompt_bytes(CATS), prompt_bytes(DOGS)
     assert batch.ids == ("q/1", "q/2")
-    assert batch.input_ids.tolist() == [*long, *b"[[3]]", *short, *b"4"]
+    common = len([256, *b"user\nQ: "])  # what both prompts begin with stands once
+    assert (long[:common], long[common]) == (short[:common], CATS.encode()[0])
+    assert batch.input_ids.tolist() == [*long, *b"[[3]]", *short[common:], *b"4"]
     assert batch.targets.tolist() == [*b"[[3]]", END_ID, *b"4", END_ID]
-    first, second = len(long) - 1, len(long) + len(b"[[3]]") + len(short) - 1
+    first, second = len(long) - 1, len(long) + len(b"[[3]]") + len(short) - common - 1
     assert batch.sources.tolist() == [*range(first, first + 6), second, second + 1]
 
 
@@ -140,10 +142,12 @@ def test_targets_after_a_wrong_vanilla_answer_are_trained_on_and_counted(module)
 
 def test_a_question_in_two_files_is_learnt_once(module) -> None:
     data = module(
-        "sft", [record("a/1", CATS, "first")], [record("b/1", f" {CATS}\n", "second"), record("b/2", DOGS, "4")]
+        "sft",
+        [record("a/1", CATS, "first")],
+        [replace(record("b/1", f" {CATS}\n", "second"), vanilla_wrong=True), record("b/2", DOGS, "4")],
     )
     assert [e.id for e in data.train] == ["a/1", "b/2"]
-    assert data.left_out == {"duplicate question": 1}
+    assert (data.left_out, data.vanilla_wrong) == ({"duplicate question": 1}, 0)
 
 
 def test_records_of_one_preamble_are_trained_on_and_validated(module) -> None:
@@ -220,6 +224,7 @@ def test_a_count_of_targets_is_drawn_at_random_and_a_larger_draw_contains_a_smal
     assert ([len(ids) for ids in drawn], drawn[0] < drawn[1]) == ([5, 10], True)
     assert drawn[0] != {e.id for e in module("sft", pairs(20), count=5, seed=1).train}
     assert module("sft", pairs(20), count=5).left_out == {"not drawn by data.count=5": 15}
+    assert module("sft", pairs(20), count=20).left_out == {}
     with pytest.raises(UserError, match=r"data.count=21: only 20 examples are there"):
         module("sft", pairs(20), count=21)
 

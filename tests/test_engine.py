@@ -14,6 +14,8 @@ from scipy import stats
 from transformers import (
     AutoModelForCausalLM,
     GenerationConfig,
+    GPT2Config,
+    GPT2LMHeadModel,
     LlamaForCausalLM,
     PreTrainedModel,
     PreTrainedTokenizerFast,
@@ -150,6 +152,25 @@ def test_rows_that_end_leave_the_batch_and_the_others_go_on_as_if_alone(
     assert [c.text for c in generated(engine, sampling)] == [chat.decode(ids) for ids in expected]
     steps = range(0, max(map(len, expected)), chunk)
     assert rows == [sum(len(ids) > step for ids in expected) for step in steps]
+
+
+def test_no_row_outgrows_the_context_while_another_goes_on(chat: Chat) -> None:
+    """Learned positions end with it. The second row ends after 3 tokens, the third takes its place."""
+    requests = [Request(text) for text in ("one", "two", "six")]
+    (room,) = {len(chat.prompt_ids(request.prompt)) + 10 for request in requests}
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = GPT2LMHeadModel(
+            GPT2Config(vocab_size=258, n_positions=room, n_embd=32, n_layer=2, n_head=2, initializer_range=0.5)
+        )
+    sampling = Sampling(10, temperature=1.0)
+    free = [c.ids for c in generated(TransformersEngine(model, chat), sampling, requests)]
+    engine = TransformersEngine(model, chat, batch_size=2)
+    engine.stops = [next(token for token in free[1][2:] if token not in {*free[0], *free[2]})]
+    first, second, third = generated(engine, sampling, requests)
+    assert (first.ids, third.ids) == (free[0], free[2])
+    assert second.ids == free[1][: second.tokens]
+    assert second.tokens < 10
 
 
 def test_an_end_as_the_last_allowed_token_is_no_cut_off(tiny_model_folder: Path, tiny_tokenizer) -> None:

@@ -14,7 +14,7 @@ from scripted import questions
 
 from tale.config import EvaluateRecipe, ReportRecipe, WordingsRecipe
 from tale.data.splits import by_context
-from tale.engines import Request
+from tale.engines import Completion, Request
 from tale.engines.base import Answers
 from tale.engines.transformers import TransformersEngine
 from tale.errors import UserError
@@ -218,6 +218,15 @@ def test_a_report_shows_regions_cost_and_the_best_as_the_other_half_tells_it(
     header, *rows = Path("page/wordings-out-1.csv").read_text().splitlines()
     assert header.startswith("wording,slope,slope_low,slope_high,accuracy_None,used_None,accuracy_4,used_4,region_4")
     assert [row.split(",")[0] for row in rows] == ["Vanilla CoT", "the paper's", "before"]
+
+
+def test_answers_that_could_not_be_had_are_counted(
+    given: Callable[..., WordingsRecipe], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    refused = lambda asked, *_: [Completion.refused("no")] * len(asked)  # noqa: E731
+    monkeypatch.setattr(run, "complete", lambda _, *rest: refused(*rest))
+    run.run_wordings(given())
+    assert "30 not answered, counted as wrong, of 0 tokens" in capsys.readouterr().out
 
 
 def test_a_dry_run_counts_every_call(given: Callable[..., WordingsRecipe], capsys: pytest.CaptureFixture[str]) -> None:

@@ -74,7 +74,6 @@ class TaleDataModule(LightningDataModule):
         self.validation: list[Example] = []
         self.questions: list[Question] = []
         self.contexts: set[str] = set()
-        self._wrong: set[str] = set()  # question hashes
         self.preamble: str | None = None
 
     def setup(self, stage: str | None = None) -> None:
@@ -93,7 +92,8 @@ class TaleDataModule(LightningDataModule):
         if data.count is not None:
             if data.count > len(questions):
                 raise UserError(f"data.count={data.count}: only {len(questions)} examples are there")
-            self.left_out[f"not drawn by data.count={data.count}"] += len(questions) - data.count
+            if dropped := len(questions) - data.count:
+                self.left_out[f"not drawn by data.count={data.count}"] += dropped
             questions = drawn(questions, data.count, data.seed)
         sides = {
             part: by_context(questions, part, data.validation, data.seed, "validation") for part in ("train", "test")
@@ -127,7 +127,7 @@ class TaleDataModule(LightningDataModule):
     @property
     def vanilla_wrong(self) -> int:
         """Questions trained on whose vanilla answer is wrong."""
-        return sum(question.question_hash in self._wrong for question in self.questions)
+        return sum(example.vanilla_wrong for example in self.train)
 
     def summary(self) -> str:
         """How many examples are used, and why the others are not."""
@@ -147,7 +147,6 @@ class TaleDataModule(LightningDataModule):
         if not files:
             raise UserError("data.records: none given; name the records.jsonl of a search")
         records = [record for file in files for record in read_records(Path(file))]
-        self._wrong = {record.question.question_hash for record in records if record.vanilla_wrong}
         return [(r.question, self._example(r)) for r in records if self._usable(r)]
 
     def _usable(self, record: Record) -> bool:
@@ -185,7 +184,7 @@ class TaleDataModule(LightningDataModule):
             for side, ids in zip(sides, generated, strict=True)
         )
         prompt = self.chat.prompt_ids(prompts.vanilla(record.question))
-        return Example(record.question.id, prompt, answers, generated.count(None))
+        return Example(record.question.id, prompt, answers, generated.count(None), record.vanilla_wrong)
 
     def _generated(self, answer: Answer) -> list[int] | None:
         """An answer's ids; None where they are not those of its text."""

@@ -16,13 +16,15 @@ from tale.models.attention import Layout
 class Example:
     """A prompt with one answer (SFT), or two (DPO: the chosen, then the rejected one), as token ids.
 
-    `retokenised` counts the answers without generated ids: their text was tokenised.
+    `retokenised` counts the answers without generated ids: their text was tokenised. `vanilla_wrong`: vanilla CoT
+    answers it wrong.
     """
 
     id: str
     prompt: list[int]
     answers: tuple[list[int], ...]
     retokenised: int = 0
+    vanilla_wrong: bool = False
 
     @property
     def length(self) -> int:

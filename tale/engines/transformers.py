@@ -127,8 +127,8 @@ class TransformersEngine:
 
     @torch.inference_mode()
     def _advance(self, rows: Rows, sampling: Sampling) -> None:
-        """Generate the next `CHUNK` tokens of every row, fewer if none wants as many."""
-        wanted = sampling.max_tokens - min(map(len, rows.answers))
+        """Generate the next `CHUNK` tokens of every row, fewer if one wants fewer: none outgrows the context."""
+        wanted = sampling.max_tokens - max(map(len, rows.answers))
         config = GenerationConfig(
             do_sample=False,
             max_new_tokens=min(CHUNK, wanted),

@@ -43,7 +43,7 @@ def draw(pairs: Sequence[tuple[Axes, Axes]], cells: Sequence[Cell]) -> None:
     """
     vanilla = {cell.model: cell for cell in cells if cell.budget is None}
     budgets = sorted({cell.budget for cell in cells if cell.budget is not None})
-    highest = max(cell.median for cell in cells)
+    highest = max(1, *(cell.median for cell in cells))
     for (accuracy, tokens), wording in zip(pairs, wordings_of(cells), strict=True):
         of = [cell for cell in cells if cell.wording == wording]
         for i, (model, rows) in enumerate(groupby(of, key=lambda cell: cell.model)):

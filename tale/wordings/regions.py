@@ -168,12 +168,14 @@ def best_of(cells: Sequence[Cell], most: float) -> Cell | None:
 def confirmed(grid: Grid, choosing: Collection[str], paper: str | None, share: float) -> Best | None:
     """The best wording and budget on the questions `choosing`, as the other questions answer it.
 
-    Cheap enough is at most `share` of vanilla CoT's tokens; None where no cell is. `paper` is the paper's line's label.
+    Cheap enough is at most `share` of vanilla CoT's tokens; None where no cell is, or vanilla CoT could not be asked of
+    the other questions. `paper` is the paper's line's label.
     """
     chosen, held = grid.of(choosing), grid.of({r.question for r in grid.vanilla} - set(choosing))
     vanilla, *rest = cells(chosen)
     best = best_of(rest, share * vanilla.used)
-    if best is None:
+    used = fmean(_tokens(held.vanilla))
+    if best is None or not used:
         return None
     theirs = best_of([cell for cell in rest if cell.wording == paper], share * vanilla.used)
     other = theirs is not None and theirs != best
@@ -187,7 +189,7 @@ def confirmed(grid: Grid, choosing: Collection[str], paper: str | None, share: f
         len(ours),
         *mean_share(_right(ours)),
         fmean(_tokens(ours)),
-        fmean(_tokens(ours)) / fmean(_tokens(held.vanilla)),
+        fmean(_tokens(ours)) / used,
         *_gained(ours, held.vanilla),
         theirs and theirs.budget,
         *(_gained(ours, papers) if other else (None,) * 3),

@@ -72,6 +72,9 @@ def run_wordings(recipe: WordingsRecipe) -> None:
             plot([cell for cell in found[0] if cell.task == task], task, folder / file)
         finish_run(folder)
     show_results(*found)
+    if errors := [reply.error for grid in grids for reply in grid.replies if reply.error]:
+        said = f"{len(errors)} not answered, counted as wrong, of 0 tokens; the same command asks again"
+        say(f"{said}; the first: {errors[0]}")
     say(f"tables and figures: {folder}")
 
 

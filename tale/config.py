@@ -227,7 +227,7 @@ class SearchRecipe:
     )
     search_wrong: bool = opt(
         "search questions that vanilla CoT answers wrong, too (Algorithm 1 does, the official code does not); an "
-        "answer under a budget has to be right and cheaper than the vanilla answer all the same",
+        "answer under a budget has to be right and, but with strategy minimum or grid, cheaper than the vanilla answer",
         False,
     )
     confirm: int = opt(

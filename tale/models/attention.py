@@ -25,9 +25,9 @@ SHORT = 512  # tokens of a sequence whose scores, a square, are still small besi
 class Layout:
     """Which positions of a row make up its sequences; each attends to itself alone, causally.
 
-    `order_S` lists them, sequence after sequence. A prompt that two answers share stands once in the row and twice in
-    `order_S`. Position t of the row takes what attention gives at place `places_T[t]`. Both are None where the row is
-    its sequences one after the other.
+    `order_S` lists them, sequence after sequence. What several sequences begin with stands once in the row and for each
+    of them in `order_S`. Position t of the row takes what attention gives at place `places_T[t]`. Both are None where
+    the row is its sequences one after the other.
     """
 
     lengths: tuple[int, ...]

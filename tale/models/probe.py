@@ -26,7 +26,8 @@ from tale.models.tiny import VOCABULARY, Architecture, layers_of, narrowest_wind
 
 TOLERANCE = 1e-3  # of the largest value; float32's rounding is a tenth of it at most
 SPREAD = 0.1  # of the adapters' weights, which are 0 in fresh ones
-LENGTHS = ((9, (7, 11)), (2, (10, 6)))  # of two prompts, each with its answers: longer together than a copy's window
+SHARED = 3  # ids that both prompts begin with
+LENGTHS = ((9, (7, 11)), (2, (10, 6)))  # of the prompts' rests, and answers: longer together than a copy's window
 
 # Shape suffixes: A answers, S places of all sequences one after the other, H hidden width.
 
@@ -134,7 +135,8 @@ def _adapted(base: PreTrainedModel, lora: LoraConfig) -> PeftModel:
 def _examples(sides: int) -> list[Example]:
     generator = torch.Generator().manual_seed(sides)
     ids = lambda count: torch.randint(1, VOCABULARY, (count,), generator=generator).tolist()  # noqa: E731
-    return [Example(str(prompt), ids(prompt), tuple(map(ids, answers[:sides]))) for prompt, answers in LENGTHS]
+    shared = ids(SHARED)
+    return [Example(str(rest), shared + ids(rest), tuple(map(ids, answers[:sides]))) for rest, answers in LENGTHS]
 
 
 def _alone(base: PreTrainedModel, examples: list[Example]) -> Tensor:

@@ -49,6 +49,8 @@ AT_ONCE, RECOMPUTED = "train.micro_batch=9", "train.gradient_checkpointing=true"
 # Of elements that move by up to 0.05. AdamW divides a gradient by its own size, and so magnifies the rounding of one
 # that is nearly 0; what it would hide, a wrong scale, shows in the gradients' norm.
 CLOSE = 5e-5
+# A moment held in 8 bits steps to its neighbour where rounding differs: a hundredth of what an element moves by.
+CLOSE_8BIT = 5e-4
 # name: the run that it must equal, and how.
 CASES = {
     "ddp": ("sft", [DDP]),
@@ -113,7 +115,7 @@ def newest(run: Path) -> Path:
 def test_two_processes_are_one(folder: Path, case: str) -> None:
     one, two = folder / CASES[case][0], folder / case
     assert len(scalars(one, "train/loss")) >= 5
-    torch.testing.assert_close(adapter(two), adapter(one), rtol=0, atol=CLOSE)
+    torch.testing.assert_close(adapter(two), adapter(one), rtol=0, atol=CLOSE_8BIT if "nf4" in case else CLOSE)
     if "resumed" not in case:  # which logged its last step alone
         for tag in ("train/loss", "train/grad_norm", "val/loss"):
             assert scalars(two, tag) == pytest.approx(scalars(one, tag), rel=1e-4), tag
@@ -127,7 +129,7 @@ def test_one_process_goes_on_from_a_checkpoint_of_two(folder: Path, wide_model_f
     newest(cut).unlink()
     kind, *options = RUNS[one]
     train(recipe(wide_model_folder, cut, folder / "r.jsonl", kind, *COMMON, *options, "resume=auto"))
-    torch.testing.assert_close(adapter(cut), adapter(folder / one), rtol=0, atol=CLOSE)
+    torch.testing.assert_close(adapter(cut), adapter(folder / one), rtol=0, atol=CLOSE_8BIT if "nf4" in case else CLOSE)
     assert scalars(cut, "train/loss") == pytest.approx(scalars(folder / one, "train/loss")[-1:], rel=1e-4)
 
 

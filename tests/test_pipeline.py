@@ -147,7 +147,7 @@ def test_evaluation_with_adapters_and_again_from_the_journal(
 
 
 def test_the_report_counts_what_was_generated_and_trained_on(runs: Path, tiny_model_folder: Path) -> None:
-    """The tiny recipes train for 2 epochs."""
+    """What a micro-batch's prompts begin with is trained on once."""
     evaluate(evaluation(runs, tiny_model_folder, f"output={runs / 'reported'}"))
     names = ("search", "sft", "dpo", "reported")
     given = [f"runs=[{','.join(str(runs / name) for name in names)}]", f"output={runs / 'report'}"]
@@ -158,8 +158,8 @@ def test_the_report_counts_what_was_generated_and_trained_on(runs: Path, tiny_mo
         recipe = load(TrainRecipe, [f"recipe={runs / objective / 'recipe.yaml'}"])
         data = TaleDataModule(recipe, resolve(recipe.model).chat())
         data.setup()
-        read = [len(e.prompt) + sum(len(answer) - 1 for answer in e.answers) for e in data.train]
-        assert int(ledger[objective, f"training, {objective.upper()}"]["trained"]) == 2 * sum(read)
+        read = sum(len(batch.input_ids) for step in data.train_dataloader() for batch in step)
+        assert int(ledger[objective, f"training, {objective.upper()}"]["trained"]) == read
     base = lines(runs / "reported" / "journal.jsonl")[1:]
     adapted = [lines(file)[1:] for file in (runs / "reported").glob("journal-*.jsonl")]
     calls = [*base, *adapted[0], *adapted[1]]

@@ -20,7 +20,7 @@ vllm: ## install into .venv-vllm, with vLLM's build for a CPU: engine.kind=vllm 
 	@$(MAKE) --no-print-directory setup VENV=$(VENV)
 	@$(PIP) install --no-deps -r constraints-vllm.txt
 
-demo: $(READY) ## search, SFT, DPO and evaluation on a small model: 15 minutes on 2 cores
+demo: $(READY) ## search, SFT, DPO and evaluation on a small model: 10 to 20 minutes on 2 cores
 	$(BIN)/python scripts/demo.py
 
 test: $(READY) ## all tests

@@ -209,8 +209,7 @@ def summary(records: Iterable[Record]) -> str:
     """How many have a target, their mean tokens before and after, the share saved, and why the rest has none.
 
     Targets of questions that vanilla CoT answers wrong are also shown apart, and how many of the targets that were
-    asked again were lucky. Of the questions that could not be
-    answered the first is named.
+    asked again were lucky. Of the questions that could not be answered the first is named.
     """
     tokens: list[tuple[int, int]] = []  # of vanilla and target
     wrong: list[tuple[int, int]] = []  # those of them whose vanilla answer is wrong

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from statistics import fmean, median
 from typing import Literal
 
@@ -109,6 +110,11 @@ class Grid:
             for replies in of.values():
                 yield from replies
 
+    @cached_property
+    def slopes(self) -> dict[str, tuple[float, float, float]]:
+        """Each wording's slope, with its interval."""
+        return {wording: slope(answers) for wording, answers in self.answers.items()}
+
     def of(self, questions: Collection[str]) -> Grid:
         """The same of some questions alone."""
         kept = lambda replies: [r for r in replies if r.question in questions]  # noqa: E731
@@ -133,7 +139,7 @@ def cells(grid: Grid) -> list[Cell]:
     """Vanilla CoT first, then each wording under each budget."""
     rows = [_cell(grid, VANILLA, None, grid.vanilla, None)]
     for wording, answers in grid.answers.items():
-        rises = slope(answers)[1] > RISES
+        rises = grid.slopes[wording][1] > RISES
         for budget, replies in answers.items():
             found = region(budget, median(_tokens(replies)), rows[0].median, rises)
             rows.append(_cell(grid, wording, budget, replies, found))
@@ -143,13 +149,13 @@ def cells(grid: Grid) -> list[Cell]:
 def curves(grid: Grid, cells: Sequence[Cell]) -> list[Curve]:
     """A row for each wording, from its cells."""
     rows = []
-    for wording, answers in grid.answers.items():
+    for wording, slope in grid.slopes.items():
         budgets: dict[Region, list[str]] = {"obeyed": [], "ignored": [], "overdone": []}
         for cell in cells:
             if cell.wording == wording and cell.region:
                 budgets[cell.region].append(str(cell.budget))
         named = {name: ", ".join(of) for name, of in budgets.items()}
-        rows.append(Curve(grid.model, grid.task, wording, *slope(answers), **named))
+        rows.append(Curve(grid.model, grid.task, wording, *slope, **named))
     return rows
 
 

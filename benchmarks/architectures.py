@@ -22,7 +22,7 @@ from transformers import AutoConfig, PreTrainedConfig
 from words import named, only
 
 from tale.cli import guarded
-from tale.config import LoraConfig
+from tale.config.training import LoraConfig
 from tale.engines.probe import prove_generation
 from tale.errors import UserError
 from tale.models.probe import compare_training, prove_training

@@ -31,7 +31,7 @@ from safetensors.torch import save_file
 from words import only
 
 from tale.cli import guarded
-from tale.config import SearchRecipe
+from tale.config.reading import load, to_yaml
 from tale.data.benchmarks import load as load_benchmark
 from tale.data.question import Question
 from tale.engines.base import Completion, Sampling
@@ -40,7 +40,7 @@ from tale.errors import UserError
 from tale.estimators.base import Constant
 from tale.estimators.saved import EstimatorCard, load_estimator, save_estimator
 from tale.estimators.score import Score
-from tale.evaluation.methods import Reply, read_replies
+from tale.evaluation.replies import Reply, read_replies
 from tale.evaluation.summary import Row
 from tale.files import write_atomic, write_jsonl_atomic
 from tale.folder import read_run
@@ -48,8 +48,8 @@ from tale.grading.compare import equal
 from tale.models.adapters import CARD, AdapterCard, PlainLora, read_card
 from tale.models.tensors import hash_tensors, places
 from tale.reading import read_file
-from tale.recipes import load, to_yaml
 from tale.records import Again, Answer, Attempt, Record, read_records
+from tale.search.recipe import SearchRecipe
 from tale.stages import Stamp
 from tale.text import printable
 

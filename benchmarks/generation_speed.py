@@ -25,13 +25,14 @@ from words import named, options
 
 from tale import prompts
 from tale.cli import guarded
-from tale.config import SearchRecipe
+from tale.config.reading import load
 from tale.data.selection import select
 from tale.engines import Request, Sampling
+from tale.engines.base import once
 from tale.engines.transformers import TransformersEngine
 from tale.engines.vllm import VllmEngine
 from tale.models.base import resolve
-from tale.recipes import load
+from tale.search.recipe import SearchRecipe
 
 RECIPE = [
     "recipe=gsm8k_zero/search_qwen",
@@ -47,8 +48,8 @@ def main() -> None:
     chosen = named(own["engines"], ENGINES, "engines")
     recipe = load(SearchRecipe, [*RECIPE, *words])
     base, size = resolve(recipe.model), recipe.engine.batch_size
-    requests = [Request(prompts.vanilla(question)) for question in select(recipe.benchmark)[0]]
     sampling, chat = Sampling(**vars(recipe.sampling)), base.chat()
+    requests = [Request.user(prompts.vanilla(question), sampling) for question in select(recipe.benchmark)[0]]
     makers = {
         "plain": lambda: Plain(base.load(), chat, size),
         "tale": lambda: TransformersEngine(base.load(), chat, size),
@@ -65,7 +66,7 @@ def main() -> None:
         engine = make()
         first_call(engine)
         started = time.monotonic()
-        done = dict(tqdm(engine.generate(requests, sampling), total=len(requests), desc=name, unit="answer"))
+        done = dict(tqdm(engine.generate(once(requests)), total=len(requests), desc=name, unit="answer"))
         speed[name] = sum(completion.tokens for completion in done.values()) / (time.monotonic() - started)
         texts[name] = [done[i].text for i in range(len(requests))]
         report[f"{name}: output tokens a second"] = round(speed[name], 1)

@@ -40,20 +40,22 @@ from transformers import GenerationConfig, set_seed
 from tale import prompts
 from tale.chat import Chat
 from tale.cli import guarded
-from tale.config import EvaluateRecipe, MethodConfig, MethodKind, TrainRecipe
+from tale.config.reading import load
 from tale.data.datamodule import TaleDataModule
 from tale.data.examples import Example
 from tale.data.question import Question
 from tale.data.selection import select
 from tale.engines import Completion, Request, Sampling
-from tale.engines.base import More, nothing
+from tale.engines.base import More, each
 from tale.errors import UserError
-from tale.evaluation.methods import Reply, answer, label_of, read_replies
+from tale.evaluation.recipe import EvaluateRecipe
+from tale.evaluation.replies import Reply, answer, read_replies
 from tale.evaluation.run import evaluate
 from tale.grading import grade
 from tale.models.base import BaseModel, resolve
-from tale.recipes import load
 from tale.records import Record
+from tale.solvers.vanilla import Vanilla
+from tale.training.recipe import TrainRecipe
 from tale.training.run import train
 
 
@@ -143,8 +145,8 @@ def trained(recipe: EvaluateRecipe, sft: str | None, padding: int) -> dict:
     with patch.object(TaleDataModule, "_example", lambda self, record: all_labelled(record, self.chat, padding)):
         train(theirs)
     recipe.output = "runs/benchmarks/official_errors_1"
-    recipe.methods = [MethodConfig(MethodKind.vanilla)] + [
-        MethodConfig(MethodKind.vanilla, label=label, adapter=f"{made.output}/adapter")
+    recipe.methods = [Vanilla()] + [
+        Vanilla(label=label, adapter=f"{made.output}/adapter")
         for label, made in (("SFT", ours), ("SFT as in the official code", theirs))
     ]
     rows = evaluate(recipe)
@@ -174,39 +176,39 @@ class Penalised:
     def __init__(self, base: BaseModel):
         self.model, self.chat = base.load().eval(), base.chat()
 
-    def generate(
-        self, requests: Sequence[Request], sampling: Sampling, more: More = nothing
-    ) -> Iterator[tuple[int, Completion]]:
-        """Yield `(index, completion)` in the order of the requests."""
+    def generate(self, more: More) -> Iterator[tuple[int, Completion]]:
+        """Yield `(number, completion)` in the order of the requests."""
+        yield from enumerate(map(self._answer, each(more)))
+
+    def _answer(self, request: Request) -> Completion:
         end = self.chat.end_id
         config = GenerationConfig(
             do_sample=True,
             temperature=0.1,
             repetition_penalty=1.2,
-            max_new_tokens=sampling.max_tokens,
+            max_new_tokens=request.sampling.max_tokens,
             eos_token_id=end,
             pad_token_id=end,
         )
-        for i, request in enumerate(requests):
-            set_seed(sampling.seed)
-            prompt = torch.tensor([self.chat.prompt_ids(request.prompt)])
-            with torch.inference_mode():
-                output = self.model.generate(prompt, attention_mask=torch.ones_like(prompt), generation_config=config)
-            ids = output[0, prompt.shape[1] :].tolist()
-            finish = "stop" if ids[-1] == end else "length"
-            yield i, Completion(self.chat.decode(ids), len(ids), finish, prompt.shape[1], ids=tuple(ids))
+        set_seed(request.sampling.seed)
+        prompt = torch.tensor([self.chat.prompt_ids(request.prompt)])
+        with torch.inference_mode():
+            output = self.model.generate(prompt, attention_mask=torch.ones_like(prompt), generation_config=config)
+        ids = output[0, prompt.shape[1] :].tolist()
+        finish = "stop" if ids[-1] == end else "length"
+        return Completion(self.chat.decode(ids), len(ids), finish, prompt.shape[1], ids=tuple(ids))
 
 
 def penalised(recipe: EvaluateRecipe) -> dict:
     """Vanilla CoT as the recipe decodes it, and as the official baselines are decoded."""
     recipe.output = "runs/benchmarks/official_errors_4"
-    recipe.methods = [MethodConfig(MethodKind.vanilla)]
+    recipe.methods = [Vanilla()]
     (row,) = evaluate(recipe)
     questions, _ = select(recipe.benchmark)
     engine, sampling = Penalised(resolve(recipe.model)), Sampling(**vars(recipe.sampling))
     replies = answer(recipe.methods[0], questions, engine, sampling)
     return {
-        "method": label_of(recipe.methods[0]),
+        "method": recipe.methods[0].name,
         "questions": len(replies),
         "right": round(row.accuracy * row.questions),
         "mean tokens": round(row.output_tokens, 2),

@@ -31,13 +31,14 @@ from words import options
 
 from tale.chat import Chat
 from tale.cli import guarded
-from tale.config import SearchRecipe
+from tale.config.reading import load
 from tale.data.question import Question
 from tale.data.selection import select
 from tale.engines import Request, Sampling
+from tale.engines.base import once
 from tale.errors import UserError
 from tale.models.base import resolve
-from tale.recipes import load
+from tale.search.recipe import SearchRecipe
 
 OUTPUT = Path("runs/benchmarks/official_search.jsonl")
 
@@ -51,7 +52,7 @@ class Local:
     def query(self, sample: list[dict[str, str]], key: str = "") -> list[list[str]]:
         """The official form: a list of messages in, answers at `[0]`."""
         self.calls += 1
-        ((_, completion),) = self.engine.generate([Request(sample[0]["prompt"])], self.sampling)
+        ((_, completion),) = self.engine.generate(once([Request.user(sample[0]["prompt"], self.sampling)]))
         return [[completion.text]]
 
 

@@ -20,7 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 from report import publish
@@ -28,7 +28,7 @@ from words import only
 
 from tale.cli import guarded
 from tale.data.question import Question
-from tale.engines.base import Completion, Engine, More, Request, Sampling
+from tale.engines.base import Completion, Engine, More, Request, Sampling, each
 from tale.engines.journal import JournaledEngine
 from tale.errors import UserError
 from tale.records import write_records
@@ -46,13 +46,8 @@ class Scripted:
     def __init__(self, tokens: int):
         self.tokens, self.calls = tokens, 0
 
-    def generate(self, requests: Sequence[Request], sampling: Sampling, more: More) -> Iterator[tuple[int, Completion]]:
-        done = 0
-        while requests:
-            for i, request in enumerate(requests, done):
-                yield i, self._answer(request)
-            done += len(requests)
-            requests = more()
+    def generate(self, more: More) -> Iterator[tuple[int, Completion]]:
+        yield from enumerate(map(self._answer, each(more)))
 
     def _answer(self, request: Request) -> Completion:
         self.calls += 1

@@ -27,15 +27,15 @@ from report import publish
 from words import options
 
 from tale.cli import guarded
-from tale.config import TrainRecipe
+from tale.config.reading import load
 from tale.data.examples import Example, micro_batches
 from tale.devices import make_fabric
 from tale.hardware import GB
 from tale.models.architectures import random_model, read_architecture
 from tale.planner.measure import largest_examples
 from tale.planner.plan import plan
-from tale.recipes import load
 from tale.training.loop import train_step
+from tale.training.recipe import TrainRecipe
 from tale.training.run import build
 from tale.training.throughput import peak_memory
 

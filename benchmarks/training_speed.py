@@ -45,8 +45,8 @@ from trl_steps import theirs
 from words import named, options
 
 from tale.cli import guarded
-from tale.config import TrainRecipe
-from tale.recipes import load
+from tale.config.reading import load
+from tale.training.recipe import TrainRecipe
 
 SIDES = ("tale", "trl")
 UNPADDED = " without padding"  # follows a size

@@ -20,15 +20,15 @@ from typing import Any
 import torch
 from lightning import Fabric
 
-from tale.config import TrainRecipe
+from tale.config.reading import load
 from tale.data.datamodule import TaleDataModule
 from tale.data.examples import Batch, Example, micro_batches
 from tale.errors import UserError
 from tale.hardware import GB
 from tale.models.base import resolve
 from tale.models.modules import CausalLMModule
-from tale.recipes import load
 from tale.training.loop import train_step
+from tale.training.recipe import TrainRecipe
 from tale.training.run import build
 from tale.training.throughput import Throughput, peak_memory
 

@@ -1,7 +1,7 @@
 """Budget estimators: python scripts/estimate.py 'train=[runs/search/records.jsonl]' 'grid=[…]' output=runs/budgets"""
 
 from tale.cli import run
-from tale.config import EstimateRecipe
+from tale.estimators.recipe import EstimateRecipe
 from tale.estimators.run import run_estimate
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Train LoRA adapters by SFT or pairwise DPO: python scripts/train.py recipe=sft_llama8b [key=value …]"""
 
 from tale.cli import run
-from tale.config import TrainRecipe
+from tale.training.recipe import TrainRecipe
 from tale.training.run import train
 
 if __name__ == "__main__":

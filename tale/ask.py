@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from tale import prompts
-from tale.config import AskRecipe
+from tale.config.fields import Recipe, group, opt
+from tale.config.sections import EngineConfig, ModelConfig, SamplingConfig
 from tale.data.question import Question
 from tale.engines import Completion, Request, Sampling
+from tale.engines.base import once
 from tale.engines.build import check_engine
 from tale.engines.transformers import TransformersEngine, find_device
 from tale.errors import UserError
@@ -18,17 +21,30 @@ from tale.models.lora import load_adapter
 from tale.text import in_lines
 
 
+@dataclass
+class AskRecipe(Recipe):
+    """Ask one question of the base model and of a trained adapter."""
+
+    source = "adapter"
+    kept = False
+
+    adapter: str = opt("adapter folder")
+    question: str = opt("the question, as plain text")
+    model: ModelConfig = group(ModelConfig)
+    sampling: SamplingConfig = group(SamplingConfig)
+    engine: EngineConfig = group(EngineConfig)
+
+
 def ask(recipe: AskRecipe) -> None:
     """Print the vanilla answer and the adapter's, each with its tokens; both are asked without a budget."""
     base, adapter = resolve(recipe.model), Path(recipe.adapter)
     check_adapter(adapter, base)
     check_engine(recipe.engine, base)
-    request = Request(prompts.vanilla(Question("asked", recipe.question, gold="")))
-    sampling, device = Sampling(**vars(recipe.sampling)), find_device(recipe.engine.device)
+    prompt, sampling = prompts.vanilla(Question("asked", recipe.question, gold="")), Sampling(**vars(recipe.sampling))
+    device = find_device(recipe.engine.device)
     for name, model in (("vanilla CoT", base.load(device)), (str(adapter), load_adapter(base.load(device), adapter))):
-        ((_, completion),) = TransformersEngine(model, base.chat(), batch_size=1, device=recipe.engine.device).generate(
-            [request], sampling
-        )
+        engine = TransformersEngine(model, base.chat(), batch_size=1, device=recipe.engine.device)
+        ((_, completion),) = engine.generate(once([Request.user(prompt, sampling)]))
         if completion.error:
             raise UserError(f"question: {completion.error}")
         print(in_lines(_shown(name, completion)))

@@ -16,13 +16,14 @@ from typing import Literal
 
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
+from tale.engines.base import Message
 from tale.errors import UserError
 
 # Some templates print a date: Llama 3.1's takes `date_string`, others call `strftime_now`. Fixed, so that a prompt is
 # the same ids on every day.
 TEMPLATE_DATE = datetime(2024, 7, 26)
 # What a template is tried with: words that no template writes by itself, without white space that it could trim.
-USER, ANSWER = "question?", "answer!"
+USER, ANSWER = Message("user", "question?"), Message("assistant", "answer!")
 # Text on which tokenizers of the same vocabulary may still differ.
 PROBE = "In 2024 she'd 1,234.5  apples\n\n\tGröße: 问题"
 
@@ -65,10 +66,25 @@ class Chat:
         Raises:
             UserError: the template refuses this text.
         """
-        if self.template == "plain":
-            return self.tokenizer(user).input_ids
-        # The template writes BOS itself where the model has one: the tokenizer must not add a second.
-        return self._encoded(self._render(user))
+        return self.conversation_ids([Message("user", user)])
+
+    def conversation_ids(self, messages: Sequence[Message]) -> list[int]:
+        """Ids of a conversation up to where the assistant begins, or to where its turn was left open.
+
+        An open turn is encoded as the training encodes an answer: behind the prompt, after the template's lead.
+
+        Raises:
+            UserError: the template refuses these turns or this text.
+        """
+        *before, last = messages
+        if last.role == "assistant":
+            return [*self.conversation_ids(before), *self.target_ids(last.content, ended=False)]
+        if self.template == "chat":
+            # The template writes BOS itself where the model has one: the tokenizer must not add a second.
+            return self._encoded(self._render(*messages))
+        if before:
+            raise UserError("model.template=plain: bare text is one user turn; set model.template=chat for more")
+        return self.tokenizer(last.content).input_ids
 
     def target_ids(self, answer: str, ended: bool = True) -> list[int]:
         """Ids to train on behind a prompt's: an answer as the template writes it, up to its end token.
@@ -103,20 +119,18 @@ class Chat:
     def _led(self, answer: str) -> str:
         """The answer behind the template's lead (a space, Qwen3's empty `<think>`), unless it comes with its own."""
         with suppress(UserError):
-            if self.lead and self._render(USER, answer).startswith(self.opening + self.lead + answer.strip()):
+            whole = self._render(USER, Message("assistant", answer))
+            if self.lead and whole.startswith(self.opening + self.lead + answer.strip()):
                 return self.lead + answer.lstrip()
         return answer
 
-    def _render(self, user: str, answer: str | None = None, opened: bool = True) -> str:
-        """A conversation's text; without an answer, up to where the assistant begins if it is to be `opened`."""
-        messages = [{"role": "user", "content": user}]
-        if answer is not None:
-            messages.append({"role": "assistant", "content": answer})
+    def _render(self, *turns: Message, opened: bool = True) -> str:
+        """A conversation's text; behind a user's turn, up to where the assistant begins if it is to be `opened`."""
         try:
             return self.tokenizer.apply_chat_template(
-                messages,
+                list(map(vars, turns)),
                 tokenize=False,
-                add_generation_prompt=opened and answer is None,
+                add_generation_prompt=opened and turns[-1].role != "assistant",
                 date_string=TEMPLATE_DATE.strftime("%d %b %Y"),
                 strftime_now=TEMPLATE_DATE.strftime,
             )
@@ -126,11 +140,11 @@ class Chat:
     def _around(self) -> tuple[str, str]:
         """What the template writes between prompt and answer, and behind the answer."""
         prompt, whole = self._render(USER), self._render(USER, ANSWER)
-        if USER not in prompt:
+        if USER.content not in prompt:
             raise _refused("leaves out the user's text; some want a message's content as a list of parts")
         if not whole.startswith(prompt):
             raise _refused(f"ends a prompt in {prompt[-20:]!r}, but does not write that before an answer")
-        lead, found, behind = whole[len(prompt) :].partition(ANSWER)
+        lead, found, behind = whole[len(prompt) :].partition(ANSWER.content)
         if not found:
             raise _refused("leaves out the assistant's text")
         if lead.strip() and prompt == self._render(USER, opened=False):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tale.config import PriceConfig
+from tale.config.sections import PriceConfig
 from tale.engines.base import Completion
 
 

@@ -12,7 +12,7 @@ from lightning import Fabric
 from lightning.fabric.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 
-from tale.config import DevicesConfig
+from tale.config.sections import DevicesConfig
 from tale.errors import UserError
 
 

@@ -46,11 +46,15 @@ class Answer:
 
 @dataclass(frozen=True)
 class Attempt:
-    """The answers drawn under one budget (None: vanilla), the best of them (shortest right), and the verdict."""
+    """The answers drawn under one budget (None: vanilla), the best of them (shortest right), and the verdict.
+
+    `limit`: the most tokens that they could have, where that is less than the sampling's, as no longer one is feasible.
+    """
 
     budget: Positive | None
     answers: Annotated[tuple[Answer, ...], Meta(min_length=1)]
     feasible: bool
+    limit: Positive | None = None
 
     @property
     def best(self) -> Answer:
@@ -141,3 +145,8 @@ def each_record(path: Path) -> Iterator[Record]:
 def read_records(path: Path) -> list[Record]:
     """All records of a search at once; it raises as `each_record` does."""
     return list(each_record(path))
+
+
+def searched_budgets(records: Iterable[Record]) -> dict[str, int | None]:
+    """β* by question hash."""
+    return {record.question.question_hash: record.budget for record in records}

@@ -19,10 +19,10 @@ from os.path import realpath
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
+from tale.config.reading import to_yaml
 from tale.errors import UserError
 from tale.files import explained, remove, write_atomic
 from tale.folder import RECIPE, RUN, Examples, RunFile, digest, held, read_run
-from tale.recipes import to_yaml
 from tale.secrets import veiled
 
 PACKAGES = ("lightning", "torch", "transformers", "peft", "bitsandbytes", "datasets", "omegaconf", "tensorboard")

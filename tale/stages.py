@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tale.config.reading import load, to_yaml
 from tale.files import write_atomic
 from tale.folder import RUN, digest, held
 from tale.models.base import resolve
 from tale.reading import read_file
-from tale.recipes import load, to_yaml
 from tale.runs import code_hash
 from tale.text import say
 

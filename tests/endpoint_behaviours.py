@@ -275,7 +275,7 @@ def each_command(lines: Iterable[str]) -> None:
     """Run each command of a list in a fork, which has all modules; print how it ended, its seconds and its memory."""
     import tale.engines.client  # noqa: F401  what the engine imports when it is first asked, too
     from tale.cli import run
-    from tale.config import SearchRecipe
+    from tale.search.recipe import SearchRecipe
     from tale.search.run import run_search
 
     for line in lines:

@@ -14,9 +14,9 @@ from itertools import count
 from pathlib import Path
 
 from tale import files
-from tale.config import TrainRecipe
-from tale.recipes import load
+from tale.config.reading import load
 from tale.training import loop
+from tale.training.recipe import TrainRecipe
 from tale.training.run import train
 
 

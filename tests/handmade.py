@@ -13,12 +13,13 @@ from transformers import AutoModelForCausalLM
 
 from tale import recipes
 from tale.chat import Chat
-from tale.config import LoraConfig, TrainRecipe
+from tale.config.training import LoraConfig
 from tale.data.examples import Example
 from tale.data.question import Question
 from tale.engines import Sampling
 from tale.models.lora import add_lora
 from tale.records import Answer, Attempt, Record
+from tale.training.recipe import TrainRecipe
 
 
 class Ids(Chat):

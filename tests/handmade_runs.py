@@ -9,25 +9,29 @@ from pathlib import Path
 from typing import Any
 
 from handmade import record
-from scripted import questions
+from scripted import ask, questions
 from torch.utils.tensorboard import SummaryWriter
 
 from tale import prompts
 from tale.analysis.elasticity import Model, OneQuestion, Step
 from tale.analysis.paths import Iteration, Saving
-from tale.config import AnalyseRecipe, EstimateRecipe, EvaluateRecipe, SearchRecipe, TrainRecipe
+from tale.analysis.recipe import AnalyseRecipe
+from tale.config.reading import load
 from tale.data.question import Question
-from tale.engines import Completion, Request, Sampling
+from tale.engines import Completion, Sampling
 from tale.engines.journal import key_of
 from tale.estimators.base import Constant
+from tale.estimators.recipe import EstimateRecipe
 from tale.estimators.saved import EstimatorCard, save_estimator
 from tale.estimators.score import Score
-from tale.evaluation.methods import Reply
+from tale.evaluation.recipe import EvaluateRecipe
+from tale.evaluation.replies import Reply
 from tale.files import write_jsonl_atomic
-from tale.recipes import load
 from tale.records import write_records
 from tale.runs import finish_run, start_run
+from tale.search.recipe import SearchRecipe
 from tale.tables import write_rows
+from tale.training.recipe import TrainRecipe
 
 BASE = {"name": "tiny-llama", "weights": "01"}
 PRICES = ("prices.input=1", "prices.output=2")
@@ -101,7 +105,7 @@ def evaluation_run(folder: str = "runs/eval", *overrides: str, extra: str = "", 
     sft = _replies(trained, asked, [40, 60, 20, 40], [False, True, True, False], extra)
     long = _replies("long", asked, [110, 130, 90, 110], [False] * 4, extra)
     estimated = [*_estimated(asked[:3], extra), _fallback(vanilla[3])]
-    key = lambda reply: key_of(Request(reply.prompt), sampling)  # noqa: E731
+    key = lambda reply: key_of(ask(reply.prompt, sampling=sampling))  # noqa: E731
     base = [(key(r), _said(r), 1.0) for r in vanilla] + [(key(r), _said(r), 0.3) for r in estimated[:3]]
     for i, reply in enumerate(estimated):
         text = str(reply.estimator_text)

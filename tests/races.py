@@ -33,26 +33,23 @@ from scripted import GREEDY, ScriptedEngine, questions, right, wrong
 from tiny_llama import byte_tokenizer, tiny_llama
 
 from tale import recipes
+from tale.analysis.recipe import AnalyseRecipe
 from tale.analysis.run import analyse
 from tale.cli import guarded
-from tale.config import (
-    AnalyseRecipe,
-    EstimateRecipe,
-    EvaluateRecipe,
-    MergeRecipe,
-    ReportRecipe,
-    SearchRecipe,
-    TrainRecipe,
-)
+from tale.estimators.recipe import EstimateRecipe
 from tale.estimators.run import run_estimate
+from tale.evaluation.recipe import EvaluateRecipe
 from tale.evaluation.run import evaluate
-from tale.models.merge import merge
+from tale.models.merge import MergeRecipe, merge
 from tale.records import write_records
+from tale.report.recipe import ReportRecipe
 from tale.report.run import report
 from tale.runs import finish_run, start_run
 from tale.search.loop import search
+from tale.search.recipe import SearchRecipe
 from tale.search.run import run_search
 from tale.search.strategies import grid
+from tale.training.recipe import TrainRecipe
 from tale.training.run import train
 
 OUTPUT = "run"  # below the folder that a process is started in, so that both, and those alone, have the same recipe

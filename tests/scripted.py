@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import count
 
 from tale import prompts
 from tale.data.question import Question
 from tale.engines import Completion, Request, Sampling
-from tale.engines.base import More, nothing
+from tale.engines.base import Answers, Engine, More, once
 
 GREEDY = Sampling(max_tokens=512)
 BUDGET = re.compile(r"use less than (\d+) tokens:\n\Z")
@@ -30,30 +31,32 @@ class Asked:
 class ScriptedEngine:
     """Answers with `reply(asked)`, last request first; killed after `dies_after` answers. `calls`: what it answered.
 
-    Further requests are taken while it runs (`takes_more`), or left for another call.
+    An answer that is longer than its request's limit is cut off there. Further requests are taken after every answer
+    (`eager`), or once all those at hand are answered.
     """
 
     questions: Sequence[Question]
     reply: Callable[[Asked], Completion]
     dies_after: int | None = None
-    takes_more: bool = False
+    eager: bool = False
     budget_line: str | None = None
     tokenizer: str = "scripted"
     calls: list[Asked] = field(default_factory=list)
 
-    def generate(
-        self, requests: Sequence[Request], sampling: Sampling, more: More = nothing
-    ) -> Iterator[tuple[int, Completion]]:
-        done = 0
-        while requests:
-            for i in reversed(range(len(requests))):
-                if len(self.calls) == self.dies_after:
-                    raise KeyboardInterrupt
-                asked = self._asked(requests[i])
-                self.calls.append(asked)
-                yield done + i, self.reply(asked)
-            done += len(requests)
-            requests = more() if self.takes_more else ()
+    def generate(self, more: More) -> Iterator[tuple[int, Completion]]:
+        waiting: list[tuple[int, Request]] = []
+        numbers = count()
+        while True:
+            if self.eager or not waiting:
+                waiting += ((next(numbers), request) for request in more())
+            if not waiting:
+                return
+            if len(self.calls) == self.dies_after:
+                raise KeyboardInterrupt
+            i, request = waiting.pop()
+            asked = self._asked(request)
+            self.calls.append(asked)
+            yield i, cut(self.reply(asked), request.sampling.max_tokens)
 
     def _asked(self, request: Request) -> Asked:
         prompt = request.prompt
@@ -71,10 +74,10 @@ class ScriptedEngine:
         raise AssertionError(f"none of the questions is asked by {prompt!r}")
 
 
-def questions(count: int, gold: str = "7") -> list[Question]:
+def questions(number: int, gold: str = "7") -> list[Question]:
     """Number questions "q/0", "q/1", … about different stories."""
     return [
-        Question(f"q/{i}", f"Story {i}: Tom has some pens. How many pens does Tom have?", gold) for i in range(count)
+        Question(f"q/{i}", f"Story {i}: Tom has some pens. How many pens does Tom have?", gold) for i in range(number)
     ]
 
 
@@ -91,3 +94,20 @@ def right(tokens: int, finish: str = "stop") -> Completion:
 def wrong(tokens: int) -> Completion:
     """A completion with another number."""
     return said(f"{tokens} tokens long. Answer: [[8]]", tokens)
+
+
+def cut(completion: Completion, limit: int) -> Completion:
+    """A completion as it is where it may have so many tokens."""
+    if completion.tokens <= limit:
+        return completion
+    return replace(completion, text=completion.text[: limit // 4], tokens=limit, finish="length", ids=None)
+
+
+def ask(prompt: str, sample: int = 0, sampling: Sampling = GREEDY) -> Request:
+    """A request of one user turn."""
+    return Request.user(prompt, sampling, sample)
+
+
+def generate(engine: Engine, requests: Sequence[Request], sampling: Sampling | None = None) -> Answers:
+    """What an engine generates for these requests, under another sampling where one is given."""
+    return engine.generate(once([replace(r, sampling=sampling) if sampling else r for r in requests]))

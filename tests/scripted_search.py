@@ -13,7 +13,7 @@ import random
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from scripted import Asked, ScriptedEngine, questions, right, said, wrong
 
 from tale import files
 from tale.engines import Completion, Request, Sampling
-from tale.engines.base import More, nothing
+from tale.engines.base import More
 from tale.engines.journal import JournaledEngine
 from tale.records import write_records
 from tale.search.loop import search
@@ -53,22 +53,22 @@ class Drawing(ScriptedEngine):
         super().__init__(QUESTIONS, lambda _: said("", 0))
         self.log = log
 
-    def generate(
-        self, requests: Sequence[Request], sampling: Sampling, more: More = nothing
-    ) -> Iterator[tuple[int, Completion]]:
-        requests = [*requests]
-        waiting = [*range(len(requests))]
+    def generate(self, more: More) -> Iterator[tuple[int, Completion]]:
+        requests: list[Request] = []
+        waiting: list[int] = []
         with self.log.open("ab", buffering=0) as log:
-            while waiting:
+            while True:
+                if not waiting or random.random() < 0.3:
+                    further = more()
+                    waiting += range(len(requests), len(requests) + len(further))
+                    requests += further
+                if not waiting:
+                    return
                 i = waiting.pop(random.randrange(len(waiting)))
                 asked = self._asked(requests[i])
                 log.write(json.dumps([asked.question.id, asked.budget, asked.sample]).encode() + b"\n")
                 time.sleep(random.expovariate(1000))
-                yield i, drawn(asked, sampling)
-                if random.random() < 0.3:
-                    further = more()
-                    waiting += range(len(requests), len(requests) + len(further))
-                    requests += further
+                yield i, drawn(asked, requests[i].sampling)
 
 
 def run(folder: Path, samples: int, temperature: float, dies: str | None = None) -> None:

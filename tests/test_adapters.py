@@ -14,16 +14,18 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tale import config, recipes
-from tale.config import LoraConfig, MergeRecipe, ModelConfig, TrainRecipe
+from tale.config.sections import ModelConfig
+from tale.config.training import LoraConfig
 from tale.data.datamodule import TaleDataModule
 from tale.errors import UserError
 from tale.models.adapters import check_adapter, read_card
 from tale.models.base import BaseModel, resolve
 from tale.models.lora import add_lora, load_adapter, save_adapter
-from tale.models.merge import merge
+from tale.models.merge import MergeRecipe, merge
 from tale.records import write_records
 from tale.runs import finish_run
 from tale.training import run
+from tale.training.recipe import TrainRecipe
 
 IDS = torch.randint(0, 256, (2, 40), generator=torch.Generator().manual_seed(0))
 

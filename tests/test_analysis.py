@@ -14,15 +14,16 @@ from scripted import BRIEFLY, GREEDY, Asked, ScriptedEngine, questions, right, w
 
 from tale.analysis.paths import Iteration
 from tale.analysis.plot import draw_paths
+from tale.analysis.recipe import AnalyseRecipe
 from tale.analysis.run import analyse
-from tale.config import AnalyseRecipe, SearchRecipe
+from tale.config.reading import load
 from tale.engines import Completion
 from tale.errors import UserError
 from tale.folder import digest
-from tale.recipes import load
 from tale.records import write_records
 from tale.runs import finish_run, start_run
 from tale.search.loop import search
+from tale.search.recipe import SearchRecipe
 from tale.search.strategies import STRATEGIES
 
 SHARES = [0.1, 0.25, 0.5, 1.0]

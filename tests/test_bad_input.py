@@ -19,14 +19,15 @@ from huggingface_hub.errors import GatedRepoError, LocalEntryNotFoundError, Repo
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, BertConfig, PreTrainedTokenizerFast
 
-from tale.config import ModelConfig, SearchRecipe
+from tale.config.reading import load
+from tale.config.sections import ModelConfig
 from tale.data.problems import load as load_problems
 from tale.models import base
 from tale.models.adapters import AdapterCard
 from tale.models.base import resolve
 from tale.models.lora import save_adapter
-from tale.recipes import load
 from tale.records import write_records
+from tale.search.recipe import SearchRecipe
 from tale.search.run import run_search
 
 ROOT = Path(__file__).resolve().parents[1]

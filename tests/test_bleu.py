@@ -14,18 +14,20 @@ from scripted import Asked, ScriptedEngine, said
 from test_report import Page
 
 from tale.bleu import Scored, corpus_bleu, score, sentence_bleu
-from tale.config import EvaluateRecipe, ReportRecipe, SearchRecipe
+from tale.config.reading import load
 from tale.data.question import Question
 from tale.data.selection import select
 from tale.engines import Completion
 from tale.errors import UserError
 from tale.evaluation import run
 from tale.evaluation.compare import check_comparable
-from tale.evaluation.methods import read_replies
+from tale.evaluation.recipe import EvaluateRecipe
+from tale.evaluation.replies import read_replies
 from tale.evaluation.summary import Row
-from tale.recipes import load
+from tale.report.recipe import ReportRecipe
 from tale.report.run import report
 from tale.runs import start_run
+from tale.search.recipe import SearchRecipe
 from tale.search.run import run_search
 from tale.statistics import paired_difference
 

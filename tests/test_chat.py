@@ -7,6 +7,7 @@ import copy
 import pytest
 import torch
 from handmade import END_ID, prompt_bytes, recipe, record
+from scripted import ask
 from tokenizers.processors import TemplateProcessing
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
@@ -14,7 +15,7 @@ from tale import prompts
 from tale.chat import Chat
 from tale.data.datamodule import TaleDataModule
 from tale.data.question import Question
-from tale.engines import Request, Sampling
+from tale.engines import Message, Sampling
 from tale.engines.transformers import TransformersEngine
 from tale.errors import UserError
 from tale.records import write_records
@@ -116,8 +117,8 @@ def test_training_and_evaluation_send_the_same_prompt(tiny_model_folder, tmp_pat
 
     monkeypatch.setattr(model, "generate", generate)
     engine = TransformersEngine(model, Chat(tokenizer, template), device="cpu")
-    requests = [Request(prompts.vanilla(asked)), Request("a longer one " * 40)]
-    list(engine.generate(requests, Sampling(max_tokens=4)))
+    requests = [ask(prompts.vanilla(asked)), ask("a longer one " * 40)]
+    list(generate(engine, requests, Sampling(max_tokens=4)))
     assert data.train[0].prompt in sent
 
     (batch,) = next(iter(data.train_dataloader()))
@@ -125,3 +126,31 @@ def test_training_and_evaluation_send_the_same_prompt(tiny_model_folder, tmp_pat
     assert seen == data.train[0].prompt
     if template == "chat":
         assert seen == prompt_bytes(asked.text)
+
+
+# --- Conversations --------------------------------------------------------------------------------------------------
+
+
+def test_a_conversation_of_one_user_turn_is_the_prompt(tiny_tokenizer: PreTrainedTokenizerFast) -> None:
+    chat = Chat(tiny_tokenizer)
+    assert chat.conversation_ids([Message("user", "hello")]) == chat.prompt_ids("hello")
+
+
+def test_an_open_turn_is_what_training_has_behind_the_prompt(tiny_tokenizer: PreTrainedTokenizerFast) -> None:
+    chat = Chat(tiny_tokenizer)
+    turns = [Message("user", "hello"), Message("assistant", "so we")]
+    assert chat.conversation_ids(turns) == chat.prompt_ids("hello") + chat.target_ids("so we", ended=False)
+
+
+def test_turns_are_written_by_the_template(tiny_tokenizer: PreTrainedTokenizerFast) -> None:
+    turns = [Message("system", "Be brief."), Message("user", "a"), Message("assistant", "b"), Message("user", "c")]
+    written = tiny_tokenizer.apply_chat_template(list(map(vars, turns)), add_generation_prompt=True, tokenize=False)
+    ids = tiny_tokenizer(written, add_special_tokens=False).input_ids
+    assert Chat(tiny_tokenizer).conversation_ids(turns) == ids
+
+
+def test_bare_text_is_one_turn(tiny_tokenizer: PreTrainedTokenizerFast) -> None:
+    chat = Chat(tiny_tokenizer, "plain")
+    assert chat.conversation_ids([Message("user", "a\n"), Message("assistant", "b")]) == list(b"a\nb")
+    with pytest.raises(UserError, match=r"model\.template=plain: bare text is one user turn"):
+        chat.conversation_ids([Message("user", "a"), Message("assistant", "b"), Message("user", "c")])

@@ -14,7 +14,6 @@ from handmade import pairs, recipe
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
-from tale.config import TrainRecipe
 from tale.errors import UserError
 from tale.models.base import resolve
 from tale.models.modules import CausalLMModule
@@ -22,6 +21,7 @@ from tale.records import write_records
 from tale.training.checkpoint import _hash, check, clear, load, newest, read
 from tale.training.checkpoint import trained as trained_parameters
 from tale.training.loop import learning_rate_factor
+from tale.training.recipe import TrainRecipe
 from tale.training.run import build, train
 
 Q = "model.base_model.model.model.layers.0.self_attn.q_proj.lora_B.default.weight"

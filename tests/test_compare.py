@@ -10,11 +10,13 @@ from pathlib import Path
 import pytest
 
 from tale import runs
-from tale.config import EvaluateRecipe, SearchRecipe, TrainRecipe
+from tale.config.reading import load
 from tale.errors import UserError
 from tale.evaluation.compare import check_comparable
-from tale.recipes import load
+from tale.evaluation.recipe import EvaluateRecipe
 from tale.runs import start_run
+from tale.search.recipe import SearchRecipe
+from tale.training.recipe import TrainRecipe
 
 
 @pytest.fixture

@@ -19,12 +19,12 @@ from tiny_llama import tiny_llama
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
-from tale.config import Dtype, MergeRecipe, ModelConfig
+from tale.config.sections import Dtype, ModelConfig
 from tale.errors import UserError
 from tale.models.adapters import AdapterCard, adapter_fingerprint, check_adapter
 from tale.models.base import BaseModel, resolve
 from tale.models.lora import load_adapter, save_adapter
-from tale.models.merge import merge
+from tale.models.merge import MergeRecipe, merge
 
 Tensors = dict[str, Tensor]
 Q, V = (f"base_model.model.model.layers.{i}.self_attn.{kind}_proj.lora_B.weight" for i, kind in ((0, "q"), (1, "v")))

@@ -15,15 +15,15 @@ import pytest
 from scripted_search import QUESTIONS, Drawing, call_of, run
 
 from tale.cli import guarded
-from tale.config import SearchRecipe
+from tale.config.reading import load
 from tale.engines import Sampling
 from tale.errors import UserError
 from tale.files import AppendedJsonl, write_atomic, write_jsonl_atomic
 from tale.folder import held
 from tale.models.base import BaseModel
-from tale.recipes import load
 from tale.records import write_records
 from tale.search.loop import search
+from tale.search.recipe import SearchRecipe
 from tale.search.run import run_search
 
 TESTS = Path(__file__).parent

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import copy
 import logging
 import os
 import signal
@@ -17,14 +18,16 @@ from urllib.parse import parse_qs
 
 import pytest
 from endpoint_server import Reply, ScriptedEndpoint, answer, refusal, used
+from scripted import ask, generate
 from transformers import PreTrainedTokenizerFast
 
 from tale.chat import Chat
-from tale.config import EndpointConfig, EngineConfig, ModelConfig
-from tale.engines.base import Completion, Request, Sampling
+from tale.config.sections import EndpointConfig, EngineConfig, ModelConfig
+from tale.engines.base import Completion, Message, Request, Sampling
 from tale.engines.build import find_model
 from tale.engines.endpoint import EndpointEngine, RemoteModel
 from tale.engines.journal import JournaledEngine
+from tale.engines.scheduler import Solver, solve
 from tale.errors import UserError
 
 pytest.importorskip("openai", reason="pip install -e '.[openai]' brings the client")
@@ -65,7 +68,7 @@ def served(
 
 
 def asked(engine: EndpointEngine, *requests: Request, sampling: Sampling = GREEDY) -> list[Completion]:
-    done = dict(engine.generate(requests, sampling))
+    done = dict(generate(engine, requests, sampling))
     return [done[i] for i in range(len(requests))]
 
 
@@ -73,6 +76,10 @@ def error_of(engine: EndpointEngine, *requests: Request, sampling: Sampling = GR
     with pytest.raises(UserError) as caught:
         asked(engine, *requests, sampling=sampling)
     return str(caught.value)
+
+
+def drawn(request: Request) -> int:
+    return replace(request, sampling=RANDOM).draw_seed % 2**31
 
 
 def prompt_of(call: dict) -> str:
@@ -84,7 +91,7 @@ def prompt_of(call: dict) -> str:
 
 def test_a_call_is_one_user_turn_with_temperature_limit_and_the_requests_own_seed() -> None:
     """Seeds by hand: the first 7 bytes of SHA-256("1024\\n{sample}\\n2 + 5?"), below 2**31."""
-    requests = [Request("2 + 5?"), Request("2 + 5?", 1)]
+    requests = [ask("2 + 5?"), ask("2 + 5?", 1)]
     with served(FINE) as (engine, endpoint):
         assert asked(engine, *requests, sampling=Sampling(12, 0.5)) == [Completion("7", 2, "stop", 5)] * 2
     assert endpoint.calls[0] == {
@@ -122,9 +129,9 @@ def test_the_key_goes_into_the_header_and_nowhere_else(
     echo = refusal(401, f"Incorrect API key provided: {KEY}")
     with served([FINE, echo, Reply(f"<p>{KEY}</p>")], key="MY_KEY") as (engine, endpoint):
         journaled = JournaledEngine(engine, tmp_path / "journal.jsonl", {"name": "some-model"})
-        asked(journaled, Request("a"))
-        errors = [error_of(journaled, Request("b"))]
-        errors += [str(completion.error) for completion in asked(journaled, Request("c"))]
+        asked(journaled, ask("a"))
+        errors = [error_of(journaled, ask("b"))]
+        errors += [str(completion.error) for completion in asked(journaled, ask("c"))]
     assert [headers["authorization"] for headers in endpoint.headers] == [f"Bearer {KEY}"] * 3
     assert errors[0] == (
         f"{endpoint.url}: status 401 (Incorrect API key provided: <key>); check the key in the environment variable "
@@ -136,7 +143,7 @@ def test_the_key_goes_into_the_header_and_nowhere_else(
 
 def test_a_local_server_needs_no_key() -> None:
     with served(FINE) as (engine, endpoint):
-        asked(engine, Request("a"))
+        asked(engine, ask("a"))
     assert endpoint.headers[0]["authorization"] == "Bearer none"
 
 
@@ -144,7 +151,7 @@ def test_a_password_and_a_query_reach_the_server_but_are_not_shown() -> None:
     with ScriptedEndpoint(lambda *_: refusal(400, "no")) as endpoint:
         url = endpoint.url.replace("//", "//me:pass@") + "?version=1"
         engine = EndpointEngine("m", EndpointConfig(url), 1)
-        assert error_of(engine, Request("a")) == f"{endpoint.url}: status 400 (no){ON}"
+        assert error_of(engine, ask("a")) == f"{endpoint.url}: status 400 (no){ON}"
     assert endpoint.paths == ["/v1/chat/completions?version=1"]
     assert endpoint.headers[0]["authorization"] == "Basic bWU6cGFzcw=="  # base64 of me:pass
     assert engine.tokenizer == f"usage of m at {endpoint.url}"
@@ -159,7 +166,7 @@ def test_what_a_url_names_is_read_from_the_environment_and_sent_and_never_shown(
     with ScriptedEndpoint(lambda *_: echo) as endpoint:
         url = endpoint.url.replace("//", "//me:$MY_PASSWORD@") + "?api-version=1&api-key=$API_KEY"
         engine = EndpointEngine("m", EndpointConfig(url), 1)
-        error = error_of(engine, Request("a"))
+        error = error_of(engine, ask("a"))
     assert error == f"{endpoint.url}: status 400 (<key> and <key> and <key>){ON}"
     assert parse_qs(endpoint.paths[0].partition("?")[2]) == {"api-version": ["1"], "api-key": ["Zx9&=secret"]}
     credentials = base64.b64decode(endpoint.headers[0]["authorization"].removeprefix("Basic ")).decode()
@@ -229,7 +236,7 @@ def test_as_many_calls_are_under_way_as_allowed_and_never_more() -> None:
         gate.wait(5)
         return answer(prompt_of(call), usage=used(1, 1))
 
-    requests = [Request(str(i)) for i in range(12)]
+    requests = [ask(str(i)) for i in range(12)]
     with served(script, concurrency=4) as (engine, endpoint):
         assert [c.text for c in asked(engine, *requests)] == [str(i) for i in range(12)]
     assert endpoint.most_under_way == 4
@@ -245,7 +252,7 @@ def test_an_answer_is_given_as_soon_as_it_is_there() -> None:
         return answer(prompt_of(call), usage=used(1, 1))
 
     with served(script, concurrency=2) as (engine, _):
-        answers = engine.generate([Request("slow"), Request("fast")], GREEDY)
+        answers = generate(engine, [ask("slow"), ask("fast")], GREEDY)
         assert next(answers) == (1, Completion("fast", 1, "stop", 1))
         first_is_out.set()
         assert list(answers) == [(0, Completion("slow", 1, "stop", 1))]
@@ -253,7 +260,7 @@ def test_an_answer_is_given_as_soon_as_it_is_there() -> None:
 
 def test_no_requests_give_nothing() -> None:
     with served(FINE) as (engine, endpoint):
-        assert list(engine.generate([], GREEDY)) == []
+        assert list(generate(engine, [], GREEDY)) == []
     assert endpoint.calls == []
 
 
@@ -278,7 +285,7 @@ def test_a_consumer_that_stops_leaves_no_thread_and_no_call() -> None:
 
     with served(script, concurrency=3) as (engine, endpoint):
         before = set(threading.enumerate())
-        answers = engine.generate([Request(str(i)) for i in range(9)], GREEDY)
+        answers = generate(engine, [ask(str(i)) for i in range(9)], GREEDY)
         next(answers)
         wait_until(lambda: len(endpoint.calls) == 4)
         assert still_running(before) != []
@@ -304,7 +311,7 @@ def test_an_interrupt_ends_the_calls_at_once() -> None:
         timer.start()
         started = time.monotonic()
         with pytest.raises(KeyboardInterrupt):
-            asked(engine, Request("a"), Request("b"), Request("c"))
+            asked(engine, ask("a"), ask("b"), ask("c"))
         timer.join()
         assert time.monotonic() - started < 20  # not the minutes of a call's time-out
         assert still_running(before) == []
@@ -322,11 +329,11 @@ def test_what_is_under_way_when_a_call_fails_is_waited_for_and_journalled_before
         failed.wait(5)
         return replace(FINE, seconds=0.2)
 
-    requests = [Request(str(i)) for i in range(4)]
+    requests = [ask(str(i)) for i in range(4)]
     with served(script, concurrency=3) as (engine, endpoint):
         journaled = JournaledEngine(engine, tmp_path / "journal.jsonl", {})
         with pytest.raises(UserError, match="status 403"):
-            list(journaled.generate(requests, GREEDY))
+            list(generate(journaled, requests, GREEDY))
         assert sorted(map(prompt_of, endpoint.calls)) == ["0", "1", "2"]
         assert len(asked(journaled, *requests)) == 4
     assert sorted(map(prompt_of, endpoint.calls[3:])) == ["1", "3"]
@@ -349,7 +356,7 @@ def test_what_is_under_way_when_a_call_fails_is_waited_for_and_journalled_before
 )
 def test_a_passing_failure_is_asked_again(failures: list[Reply]) -> None:
     with served([*failures, FINE], retries=3, timeout=1) as (engine, endpoint):
-        assert asked(engine, Request("a")) == [Completion("7", 2, "stop", 5)]
+        assert asked(engine, ask("a")) == [Completion("7", 2, "stop", 5)]
     assert endpoint.calls == [endpoint.calls[0]] * (len(failures) + 1)
 
 
@@ -374,13 +381,13 @@ def test_a_passing_failure_is_asked_again(failures: list[Reply]) -> None:
 )
 def test_a_lasting_failure_ends_after_the_retries(reply: Reply, retries: int, message: str) -> None:
     with served(reply, retries=retries, timeout=0.2 if reply.hang else 5) as (engine, endpoint):
-        assert error_of(engine, Request("a")) == f"{endpoint.url}: {message}{ON}"
+        assert error_of(engine, ask("a")) == f"{endpoint.url}: {message}{ON}"
     assert len(endpoint.calls) == retries + 1
 
 
 def test_a_pause_longer_than_the_client_waits_is_no_retry() -> None:
     with served(refusal(429, "tomorrow", **{"retry-after-ms": "86400000"}), retries=2) as (engine, endpoint):
-        assert "status 429 (tomorrow), after 0 retries" in error_of(engine, Request("a"))
+        assert "status 429 (tomorrow), after 0 retries" in error_of(engine, ask("a"))
     assert len(endpoint.calls) == 1
 
 
@@ -396,14 +403,14 @@ def test_a_pause_longer_than_the_client_waits_is_no_retry() -> None:
 )
 def test_a_refused_call_is_not_made_again(reply: Reply, message: str) -> None:
     with served(reply, retries=5) as (engine, endpoint):
-        assert error_of(engine, Request("a")) == f"{endpoint.url}: {message}{ON}"
+        assert error_of(engine, ask("a")) == f"{endpoint.url}: {message}{ON}"
     assert len(endpoint.calls) == 1
 
 
 def test_no_server_is_a_failed_connection() -> None:
     with ScriptedEndpoint(lambda *_: FINE) as endpoint:
         url = endpoint.url
-    error = error_of(EndpointEngine("m", EndpointConfig(url, retries=0), 1), Request("a"))
+    error = error_of(EndpointEngine("m", EndpointConfig(url, retries=0), 1), ask("a"))
     assert error.startswith(f"{url}: the connection failed (All connection attempts failed), after 0 retries;")
 
 
@@ -427,7 +434,7 @@ def test_a_body_that_is_no_completion_is_shown(body: str, kind: str) -> None:
     with served(Reply(body, headers={"Content-Type": kind})) as (engine, endpoint):
         said = " ".join(body.split())
         expected = f"{endpoint.url}: the reply is no chat completion ({said}), after 0 retries{ON}"
-        assert error_of(engine, Request("a")) == expected
+        assert error_of(engine, ask("a")) == expected
 
 
 @pytest.mark.parametrize("finish", ["tool_calls", 7, "abort"])
@@ -436,7 +443,7 @@ def test_an_answer_with_an_unknown_end_is_none(finish: object) -> None:
         return answer("7", finish=finish if prompt_of(call) == "b" else "stop", usage=used(5, 2))
 
     with served(script) as (engine, _):
-        first, second = asked(engine, Request("a"), Request("b"))
+        first, second = asked(engine, ask("a"), ask("b"))
         assert (first.finish, second) == ("stop", Completion.refused(f"unknown finish_reason {finish!r}"))
 
 
@@ -453,14 +460,14 @@ def test_an_answer_with_an_unknown_end_is_none(finish: object) -> None:
 def test_servers_name_the_end_of_an_answer_in_words_of_their_own(said: str | None, tokens: int, finish: str) -> None:
     """Where one names none the limit of 12 tokens tells, with a tokenizer or without."""
     with served(answer("7", finish=said, usage=used(5, tokens))) as (engine, _):
-        assert asked(engine, Request("a")) == [Completion("7", tokens, finish, 5)]
+        assert asked(engine, ask("a")) == [Completion("7", tokens, finish, 5)]
 
 
 def test_where_no_end_is_named_counted_tokens_tell(chat: Chat) -> None:
     """Ids are bytes: 11 of them and the end, or 12."""
     for text, finish in (("It is seven", "stop"), ("It is  seven", "length")):
         with served(answer(text, finish=None), chat=chat) as (engine, _):
-            assert asked(engine, Request("ab")) == [Completion(text, 12, finish, 21)]
+            assert asked(engine, ask("ab")) == [Completion(text, 12, finish, 21)]
 
 
 # --- Tokens ----------------------------------------------------------------------------------------------------------
@@ -469,20 +476,20 @@ def test_where_no_end_is_named_counted_tokens_tell(chat: Chat) -> None:
 @pytest.mark.parametrize("finish", ["stop", "length", "content_filter"])
 def test_counts_are_the_endpoints_own(finish: str) -> None:
     with served(answer("7", finish=finish, usage=used(31, 19, cached=16, reasoning=8))) as (engine, endpoint):
-        assert asked(engine, Request("a")) == [Completion("7", 19, finish, 31, cached_tokens=16, reasoning_tokens=8)]
+        assert asked(engine, ask("a")) == [Completion("7", 19, finish, 31, cached_tokens=16, reasoning_tokens=8)]
     assert engine.tokenizer == f"usage of some-model at {endpoint.url}"
 
 
 def test_details_that_are_not_reported_are_0_and_no_text_is_an_empty_one() -> None:
     usage = used(31, 19) | {"prompt_tokens_details": None, "completion_tokens_details": {"audio_tokens": 0}}
     with served(answer(None, finish="content_filter", usage=usage)) as (engine, _):
-        assert asked(engine, Request("a")) == [Completion("", 19, "content_filter", 31)]
+        assert asked(engine, ask("a")) == [Completion("", 19, "content_filter", 31)]
 
 
 @pytest.mark.parametrize("usage", [None, {"total_tokens": 5}])
 def test_an_answer_without_usage_needs_a_tokenizer(usage: dict | None) -> None:
     with served(answer("7", usage=usage)) as (engine, _):
-        assert f": the reply has no usage figures; set engine.endpoint.tokenizer{ON}" in error_of(engine, Request("a"))
+        assert f": the reply has no usage figures; set engine.endpoint.tokenizer{ON}" in error_of(engine, ask("a"))
 
 
 @pytest.mark.parametrize("usage", [None, used(999, 999, cached=16, reasoning=8)])
@@ -492,7 +499,7 @@ def test_a_tokenizer_counts_prompt_answer_and_end(usage: dict | None, chat: Chat
     for finish, tokens in (("stop", 8), ("length", 7), ("content_filter", 7)):
         with served(answer("It is 7", finish=finish, usage=usage), chat=chat) as (engine, _):
             expected = Completion("It is 7", tokens + reasoning, finish, 21, cached, reasoning)
-            assert asked(engine, Request("ab")) == [expected]
+            assert asked(engine, ask("ab")) == [expected]
     assert engine.tokenizer == "tiny"
 
 
@@ -500,14 +507,14 @@ def test_a_tokenizer_counts_prompt_answer_and_end(usage: dict | None, chat: Chat
 def test_a_tokenizer_counts_reasoning_that_the_server_has_cut_off_the_answer(name: str, chat: Chat) -> None:
     """vLLM and llama.cpp put it beside the answer and report no figure."""
     with served(answer("7", **{name: "2 + 5"}, usage=used(21, 7)), chat=chat) as (engine, _):
-        assert asked(engine, Request("ab")) == [Completion("7", 7, "stop", 21, reasoning_tokens=5)]
+        assert asked(engine, ask("ab")) == [Completion("7", 7, "stop", 21, reasoning_tokens=5)]
 
 
 def test_half_a_character_is_replaced_and_stays_so_in_the_journal(tmp_path: Path) -> None:
     with served(answer("\ud83d\ude00 \ud83d 7 \ude00", usage=used(5, 2))) as (engine, endpoint):
         for _ in range(2):
             journaled = JournaledEngine(engine, tmp_path / "journal.jsonl", {})
-            assert [c.text for c in asked(journaled, Request("a"))] == ["\U0001f600 \ufffd 7 \ufffd"]
+            assert [c.text for c in asked(journaled, ask("a"))] == ["\U0001f600 \ufffd 7 \ufffd"]
             journaled.close()
     assert len(endpoint.calls) == 1
 
@@ -517,7 +524,7 @@ def test_content_in_parts_is_its_text_and_its_thinking_is_reasoning(chat: Chat) 
     parts = [{"type": "thinking", "thinking": [{"type": "text", "text": "2"}, {"type": "text", "text": " + 5 ="}]}]
     parts += [{"type": "text", "text": "[7"}, {"type": "text", "text": "]"}]
     with served(answer(parts), chat=chat) as (engine, _):
-        assert asked(engine, Request("ab")) == [Completion("[7]", 11, "stop", 21, reasoning_tokens=7)]
+        assert asked(engine, ask("ab")) == [Completion("[7]", 11, "stop", 21, reasoning_tokens=7)]
 
 
 @pytest.mark.parametrize("text", ["", None])
@@ -526,15 +533,15 @@ def test_an_answer_that_stands_in_its_reasoning_alone_is_all_reasoning(
 ) -> None:
     reply = answer(text, reasoning="So 7", usage=used(21, 9))
     with served(reply) as (engine, endpoint), served(reply, chat=chat) as (counting, _):
-        assert asked(engine, Request("ab")) == [Completion("", 9, "stop", 21, reasoning_tokens=9)]
-        assert asked(counting, Request("ab")) == [Completion("", 5, "stop", 21, reasoning_tokens=5)]
+        assert asked(engine, ask("ab")) == [Completion("", 9, "stop", 21, reasoning_tokens=9)]
+        assert asked(counting, ask("ab")) == [Completion("", 5, "stop", 21, reasoning_tokens=5)]
     assert capsys.readouterr().out.startswith(f"{endpoint.url}: 1 of 1 answers stand in the reasoning alone")
 
 
 def test_prompts_that_the_servers_context_does_not_hold_are_not_sent(chat: Chat) -> None:
     """21 ids of the prompt and 12 of the answer, or one more."""
     with served(FINE, chat=chat, context=33) as (engine, endpoint):
-        fits, not_so = asked(engine, Request("ab"), Request("abc"))
+        fits, not_so = asked(engine, ask("ab"), ask("abc"))
     assert (fits.finish, not_so.error) == (
         "stop",
         "too long: prompt and answer (sampling.max_tokens) need 34 tokens, the model has 33",
@@ -549,7 +556,7 @@ def test_questions_that_are_refused_in_different_ways_are_no_fault_of_the_call()
 
 def test_no_more_than_a_few_questions_are_asked_where_each_is_refused() -> None:
     with served(lambda _, number: refusal(400, f"request {number}: no")) as (engine, endpoint):
-        error = error_of(engine, *(Request(str(i)) for i in range(20)))
+        error = error_of(engine, *(ask(str(i)) for i in range(20)))
     assert error == f"{endpoint.url}: status 400 (request 4: no), and so for every question (5){ON}"
     assert len(endpoint.calls) == 5
 
@@ -567,7 +574,7 @@ def test_an_answer_under_way_decides_whether_the_refused_were_at_fault() -> None
         return refusal(400, "no") if prompt_of(call) in "12345" else FINE
 
     with served(script, concurrency=2) as (engine, _):
-        finishes = [c.finish for c in asked(engine, *(Request(str(i)) for i in range(8)))]
+        finishes = [c.finish for c in asked(engine, *(ask(str(i)) for i in range(8)))]
     assert finishes == ["stop", *["error"] * 5, "stop", "stop"]
 
 
@@ -585,14 +592,14 @@ def test_prompt_and_key_do_not_follow_a_redirect_to_another_server() -> None:
     with ScriptedEndpoint(lambda *_: FINE) as other:
         elsewhere = Reply("", 307, {"Location": f"{other.url}/chat/completions"})
         with served(elsewhere) as (engine, endpoint):
-            error = error_of(engine, Request("a"))
+            error = error_of(engine, ask("a"))
     assert error.startswith(f"{endpoint.url}: it redirects to {other.url}/chat/completions, which gets no prompts;")
     assert other.calls == []
 
 
 # --- Grouped ---------------------------------------------------------------------------------------------------------
 
-SAMPLES = [Request("ab", 2), Request("c", 0), Request("ab", 5), Request("ab", 0)]
+SAMPLES = [ask("ab", 2), ask("c", 0), ask("ab", 5), ask("ab", 0)]
 RANDOM = Sampling(12, 1.0)
 
 
@@ -612,33 +619,33 @@ def test_samples_of_a_prompt_share_a_call_and_its_prompt_is_paid_once(chat: Chat
             Completion("333", 4, "stop", 0),
         ]
     assert [(prompt_of(call), call.get("n")) for call in endpoint.calls] == [("ab", 3), ("c", None)]
-    assert [call["seed"] for call in endpoint.calls] == [r.seed(RANDOM) % 2**31 for r in SAMPLES[:2]]
+    assert [call["seed"] for call in endpoint.calls] == [drawn(r) for r in SAMPLES[:2]]
 
 
 def test_each_seed_of_a_prompt_has_a_call_of_its_own(chat: Chat) -> None:
-    seeded = [Request("ab", own_seed=seed) for seed in (3, 4)]
+    seeded = [ask("ab", sampling=replace(RANDOM, seed=seed)) for seed in (3, 4)]
     with served(FINE, chat=chat, grouped=True) as (engine, endpoint):
-        asked(engine, *seeded, sampling=RANDOM)
-    assert [call["seed"] for call in endpoint.calls] == [r.seed(RANDOM) % 2**31 for r in seeded]
+        asked(engine, *seeded, sampling=None)
+    assert [call["seed"] for call in endpoint.calls] == [r.draw_seed % 2**31 for r in seeded]
 
 
 def test_ungrouped_samples_are_calls_of_their_own(chat: Chat) -> None:
     with served(FINE, chat=chat) as (engine, endpoint):
         asked(engine, *SAMPLES, sampling=RANDOM)
-    assert [call["seed"] for call in endpoint.calls] == [r.seed(RANDOM) % 2**31 for r in SAMPLES]
+    assert [call["seed"] for call in endpoint.calls] == [drawn(r) for r in SAMPLES]
     assert len({call["seed"] for call in endpoint.calls}) == 4
     assert not any("n" in call for call in endpoint.calls)
 
 
 def test_fewer_choices_than_asked_for_are_refused(chat: Chat) -> None:
     with served(answer("1", "2"), chat=chat, grouped=True) as (engine, _):
-        error = error_of(engine, Request("ab"), Request("ab", 1), Request("ab", 2), sampling=RANDOM)
+        error = error_of(engine, ask("ab"), ask("ab", 1), ask("ab", 2), sampling=RANDOM)
     assert f": 2 of 3 choices came; set engine.endpoint.grouped=false{ON}" in error
 
 
 def test_reasoning_tokens_of_all_choices_together_are_refused(chat: Chat) -> None:
     with served(answer("1", "2", usage=used(21, 40, reasoning=36)), chat=chat, grouped=True) as (engine, _):
-        error = error_of(engine, Request("ab"), Request("ab", 1), sampling=RANDOM)
+        error = error_of(engine, ask("ab"), ask("ab", 1), sampling=RANDOM)
     assert f": the reasoning tokens are of all choices together; set engine.endpoint.grouped=false{ON}" in error
 
 
@@ -658,3 +665,61 @@ def test_a_remote_models_tokenizer_is_read_by_name(tiny_model_folder: Path, chat
     assert read.target_ids("7") == chat.target_ids("7")
     with pytest.raises(UserError, match=r"^engine\.endpoint\.tokenizer: no tokenizer can be read"):
         RemoteModel("m", None, str(tmp_path), "chat").chat()
+
+
+# --- What a request says --------------------------------------------------------------------------------------------
+
+
+def test_turns_limits_and_stop_strings_go_into_the_call() -> None:
+    turns = (Message("system", "Be brief."), Message("user", "a"), Message("assistant", "b"), Message("user", "c"))
+    requests = [Request(turns, Sampling(9, 0.5), stop=("\n", "##")), ask("d", sampling=Sampling(3))]
+    with served(FINE, concurrency=1) as (engine, endpoint):
+        assert len(dict(generate(engine, requests))) == 2
+    first, second = endpoint.calls
+    assert first["messages"] == [vars(turn) for turn in turns]
+    assert (first["stop"], first["max_tokens"], first["temperature"]) == (["\n", "##"], 9, 0.5)
+    assert (second.get("stop"), second["max_tokens"], second.get("logprobs")) == (None, 3, None)
+
+
+def test_log_probabilities_come_with_the_reply() -> None:
+    body = copy.deepcopy(FINE.body)
+    body["choices"][0]["logprobs"] = {"content": [{"token": "7", "logprob": -0.5}, {"token": "", "logprob": -0.25}]}
+    with served(replace(FINE, body=body)) as (engine, endpoint):
+        ((_, completion),) = generate(engine, [replace(ask("a"), logprobs=True)])
+    assert completion.logprobs == (-0.5, -0.25)
+    assert endpoint.calls[0]["logprobs"] is True
+
+
+def test_a_server_without_log_probabilities_is_refused_where_they_are_wanted() -> None:
+    with served(FINE) as (engine, _), pytest.raises(UserError, match="the reply has no log-probabilities"):
+        list(generate(engine, [replace(ask("a"), logprobs=True)]))
+
+
+def test_an_open_turn_is_refused_before_any_call() -> None:
+    turns = (Message("user", "a"), Message("assistant", "b"))
+    with served(FINE) as (engine, endpoint), pytest.raises(UserError, match="cannot continue an assistant's turn"):
+        list(generate(engine, [ask("a"), Request(turns, GREEDY)]))
+    assert endpoint.calls == []
+
+
+def test_a_slow_call_holds_up_no_other() -> None:
+    """Solvers of one to four calls; the first one's answer comes once all the others' calls have been made."""
+    plans = [1 + i % 4 for i in range(60)]
+    others = threading.Event()
+
+    def script(call: dict, _: int) -> Reply:
+        if len(endpoint.calls) == sum(plans):
+            others.set()
+        if prompt_of(call) == "0 0":
+            assert others.wait(20)
+        return answer("7", usage=used(1, 1))
+
+    def solver(i: int) -> Solver[int]:
+        for step in range(plans[i]):
+            yield [ask(f"{i} {step}")]
+        return i
+
+    with served(script, concurrency=8) as (engine, endpoint):
+        assert list(solve(map(solver, range(60)), engine, window=16)) == [*range(60)]
+    assert len(endpoint.calls) == sum(plans)
+    assert endpoint.most_under_way == 8

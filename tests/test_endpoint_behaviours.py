@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 from endpoint_behaviours import BEHAVIOURS, KEY, QUESTIONS, bomb, compressed, endless, healthy
 from endpoint_server import Reply, ScriptedEndpoint
+from scripted import ask, generate
 
-from tale.config import EndpointConfig, EngineConfig
+from tale.config.sections import EndpointConfig, EngineConfig
 from tale.data.question import Question
-from tale.engines.base import Request, Sampling
+from tale.engines.base import Sampling
 from tale.engines.build import engines
 from tale.engines.client import MOST
 from tale.engines.endpoint import EndpointEngine, RemoteModel
@@ -78,7 +79,7 @@ def test_a_reply_takes_no_more_memory_than_it_may(reply: Reply) -> None:
         engine = EndpointEngine("m", EndpointConfig(server.url, retries=0), 1)
         tracemalloc.start()
         with pytest.raises(UserError, match="larger than 8 MB"):
-            list(engine.generate([Request("a")], GREEDY))
+            list(generate(engine, [ask("a")], GREEDY))
         most = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
     assert most < 3 * MOST

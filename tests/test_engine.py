@@ -5,12 +5,14 @@ from __future__ import annotations
 import functools
 import math
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from handmade import END_ID, Ids, adapted
 from scipy import stats
+from scripted import ask, generate
 from transformers import (
     AutoModelForCausalLM,
     GenerationConfig,
@@ -22,9 +24,10 @@ from transformers import (
 )
 
 from tale.chat import Chat
-from tale.config import Dtype, EngineConfig, ModelConfig, Template
-from tale.engines import Completion, Request, Sampling
+from tale.config.sections import Dtype, EngineConfig, ModelConfig, Template
+from tale.engines import Completion, Message, Request, Sampling
 from tale.engines.attention import NAME, grouped_sdpa
+from tale.engines.base import once
 from tale.engines.build import engines
 from tale.engines.journal import JournaledEngine
 from tale.engines.linear import reorder
@@ -35,7 +38,7 @@ from tale.models.base import resolve
 from tale.models.lora import load_adapter, save_adapter
 
 TEXTS = ["2 + 2?", "", "Tom has 3 pens, Ann has 4.", "三加四等于几？", "A", "How many legs do 6 spiders have? " * 3]
-REQUESTS = [Request(text) for text in TEXTS]
+REQUESTS = [ask(text) for text in TEXTS]
 GREEDY = Sampling(max_tokens=12)
 
 
@@ -56,7 +59,7 @@ def engine(tiny_model_folder: Path, chat: Chat) -> TransformersEngine:
 def generated(
     engine: TransformersEngine, sampling: Sampling = GREEDY, requests: list[Request] = REQUESTS
 ) -> list[Completion]:
-    done = dict(engine.generate(requests, sampling))
+    done = dict(generate(engine, requests, sampling))
     assert len(done) == len(requests)
     return [done[i] for i in range(len(requests))]
 
@@ -103,12 +106,12 @@ def test_batch_size_and_order_change_nothing(batch_size: int, tiny_model_folder:
 
 def test_the_longest_prompts_come_first(engine: TransformersEngine, chat: Chat) -> None:
     """So that a batch that does not fit into memory fails at once."""
-    lengths = [len(chat.prompt_ids(TEXTS[i])) for i, _ in engine.generate(REQUESTS, Sampling(1))]
+    lengths = [len(chat.prompt_ids(TEXTS[i])) for i, _ in generate(engine, REQUESTS, Sampling(1))]
     assert lengths == sorted(lengths, reverse=True)
 
 
 def test_no_requests_give_nothing(engine: TransformersEngine) -> None:
-    assert list(engine.generate([], GREEDY)) == []
+    assert list(generate(engine, [], GREEDY)) == []
 
 
 @pytest.mark.parametrize("where", ["the template's end", "the checkpoint's generation config"])
@@ -156,7 +159,7 @@ def test_rows_that_end_leave_the_batch_and_the_others_go_on_as_if_alone(
 
 def test_no_row_outgrows_the_context_while_another_goes_on(chat: Chat) -> None:
     """Learned positions end with it. The second row ends after 3 tokens, the third takes its place."""
-    requests = [Request(text) for text in ("one", "two", "six")]
+    requests = [ask(text) for text in ("one", "two", "six")]
     (room,) = {len(chat.prompt_ids(request.prompt)) + 10 for request in requests}
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -179,7 +182,7 @@ def test_an_end_as_the_last_allowed_token_is_no_cut_off(tiny_model_folder: Path,
     first, second = greedy_by_hand(model, chat.prompt_ids("A"), 2, set())
     assert first != second
     chat.end_id = second
-    (completion,) = generated(TransformersEngine(model, chat), Sampling(2), [Request("A")])
+    (completion,) = generated(TransformersEngine(model, chat), Sampling(2), [ask("A")])
     assert (completion.tokens, completion.finish) == (2, "stop")
 
 
@@ -213,7 +216,7 @@ def test_a_prompt_that_leaves_no_room_is_refused_and_the_others_are_answered(
 def test_the_text_has_no_end(tiny_model_folder: Path, tiny_tokenizer) -> None:
     chat = Chat(tiny_tokenizer)
     assert chat.decode([*b"Answer: 7", END_ID]) == "Answer: 7"
-    (completion,) = generated(TransformersEngine(fresh(tiny_model_folder), chat), GREEDY, [Request("A")])
+    (completion,) = generated(TransformersEngine(fresh(tiny_model_folder), chat), GREEDY, [ask("A")])
     ids = greedy_by_hand(fresh(tiny_model_folder), chat.prompt_ids("A"), 12, {END_ID})
     assert completion.text == bytes(i for i in ids if i < 256).decode(errors="replace")
 
@@ -235,7 +238,7 @@ RANDOM = Sampling(max_tokens=12, temperature=1.0, seed=5)
 
 
 def test_samples_are_the_same_each_time_in_any_batch_and_order(tiny_model_folder: Path, chat: Chat) -> None:
-    requests = [Request(text, sample) for text in TEXTS for sample in range(3)]
+    requests = [ask(text, sample) for text in TEXTS for sample in range(3)]
     together = generated(TransformersEngine(fresh(tiny_model_folder), chat, batch_size=18), RANDOM, requests)
     pairs = TransformersEngine(fresh(tiny_model_folder), chat, batch_size=2)
     assert generated(pairs, RANDOM, requests) == together
@@ -261,7 +264,7 @@ def test_a_sampled_token_follows_the_softmax_at_its_temperature(
     """χ² over 3,000 first tokens of one prompt; tokens expected fewer than 8 times are one bin."""
     draws = 3000
     engine = TransformersEngine(fresh(tiny_model_folder), chat, batch_size=1000)
-    requests = [Request("A", sample) for sample in range(draws)]
+    requests = [ask("A", sample) for sample in range(draws)]
     counts = Counter(int(c.text) for c in generated(engine, Sampling(1, temperature, seed=1), requests))
     with torch.no_grad():
         logits = fresh(tiny_model_folder)(torch.tensor([chat.prompt_ids("A")])).logits[0, -1].double()
@@ -280,7 +283,7 @@ def test_a_sampled_token_follows_the_softmax_at_its_temperature(
 
 def test_the_noise_is_gumbels_and_new_at_every_position() -> None:
     """Mean γ = 0.5772, variance π²/6, uncorrelated between positions and samples."""
-    noise = SeededGumbel([torch.Generator().manual_seed(seed) for seed in (0, 1)], temperature=0.5)
+    noise = SeededGumbel([torch.Generator().manual_seed(seed) for seed in (0, 1)], [0.5, 0.5])
     draws = torch.stack([noise(torch.empty(0), torch.zeros(2, 20_000)) for _ in range(2)]).flatten(0, 1)
     assert draws.mean(dim=1).tolist() == pytest.approx([0.5772] * 4, abs=0.03)
     assert draws.var(dim=1).tolist() == pytest.approx([math.pi**2 / 6] * 4, rel=0.05)
@@ -374,11 +377,11 @@ def test_requests_that_come_later_are_answered_as_if_they_had_been_there(
     sampling = Sampling(20, temperature, seed=2)
     expected = generated(TransformersEngine(fresh(tiny_model_folder), chat), sampling)
     engine = TransformersEngine(fresh(tiny_model_folder), chat, batch_size=2)
-    later = [[request] for request in REQUESTS[2:]]
+    first, *later = [[replace(r, sampling=sampling) for r in of] for of in (REQUESTS[:2], *([r] for r in REQUESTS[2:]))]
     if journaled:  # two of them known
         engine = JournaledEngine(engine, tmp_path / "journal.jsonl", {})
         assert generated(engine, sampling, REQUESTS[1:3]) == expected[1:3]
-    done = dict(engine.generate(REQUESTS[:2], sampling, lambda: later.pop(0) if later else []))
+    done = dict(engine.generate(once(first, lambda: later.pop(0) if later else [])))
     assert done == dict(enumerate(expected))
     assert later == []
 
@@ -412,7 +415,7 @@ def test_known_prefixes_change_no_answer(
     temperature: float, batch_size: int, tiny_model_folder: Path, chat: Chat
 ) -> None:
     sampling = Sampling(12, temperature, seed=5)
-    requests = [Request(text, sample) for text in (*ALIKE, *TEXTS) for sample in (0, 1)]
+    requests = [ask(text, sample) for text in (*ALIKE, *TEXTS) for sample in (0, 1)]
     plain = TransformersEngine(fresh(tiny_model_folder), chat, batch_size, prefix_cache=0)
     expected = generated(plain, sampling, requests)
     engine = TransformersEngine(fresh(tiny_model_folder), chat, batch_size)
@@ -426,29 +429,29 @@ def test_a_prompt_that_begins_like_an_earlier_one_is_computed_from_where_they_di
     tiny_model_folder: Path, chat: Chat, columns: list[int]
 ) -> None:
     engine = TransformersEngine(fresh(tiny_model_folder), chat)
-    generated(engine, Sampling(1), [Request(ALIKE[2])])
+    generated(engine, Sampling(1), [ask(ALIKE[2])])
     first, other = (chat.prompt_ids(text) for text in ALIKE[2:])
     same = next(i for i, (a, b) in enumerate(zip(first, other, strict=False)) if a != b)
     assert columns == [len(first) - 1, 1]
-    generated(engine, Sampling(1), [Request(ALIKE[3])])
+    generated(engine, Sampling(1), [ask(ALIKE[3])])
     assert columns[2:] == [len(other) - same - 1, 1]
-    generated(engine, Sampling(1), [Request(ALIKE[2])])
+    generated(engine, Sampling(1), [ask(ALIKE[2])])
     assert columns[4:] == [1]
 
 
 def test_samples_of_a_prompt_are_computed_once(tiny_model_folder: Path, chat: Chat, columns: list[int]) -> None:
     engine = TransformersEngine(fresh(tiny_model_folder), chat, prefix_cache=0)
-    generated(engine, Sampling(1, temperature=1.0), [Request(STORY, sample) for sample in range(5)])
+    generated(engine, Sampling(1, temperature=1.0), [ask(STORY, sample) for sample in range(5)])
     assert columns == [len(chat.prompt_ids(STORY)) - 1, 5]
 
 
 def test_prefixes_are_dropped_when_there_is_no_room_the_oldest_first(tiny_model_folder: Path, chat: Chat) -> None:
     engine = TransformersEngine(fresh(tiny_model_folder), chat, batch_size=1)
     texts = [f"{i}{i}{i}: {STORY}" for i in range(4)]
-    generated(engine, Sampling(1), [Request(texts[0])])
+    generated(engine, Sampling(1), [ask(texts[0])])
     engine.prefixes.capacity = 2.5 * engine.prefixes.bytes
     for text in (*texts[1:3], texts[1], texts[3]):
-        generated(engine, Sampling(1), [Request(text)])
+        generated(engine, Sampling(1), [ask(text)])
     assert [chat.decode(list(ids)) for ids in engine.prefixes.prompts] == [
         chat.decode(chat.prompt_ids(text)) for text in (texts[1], texts[3])
     ]
@@ -459,7 +462,7 @@ def test_prefixes_are_dropped_when_there_is_no_room_the_oldest_first(tiny_model_
 def test_prompts_computed_a_few_at_a_time_change_no_answer(
     positions: int, tiny_model_folder: Path, chat: Chat, columns: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    requests = [Request(text, sample) for text in (*ALIKE, *TEXTS) for sample in (0, 1)]
+    requests = [ask(text, sample) for text in (*ALIKE, *TEXTS) for sample in (0, 1)]
     sampling = Sampling(12, temperature=1.0, seed=5)
     expected = generated(TransformersEngine(fresh(tiny_model_folder), chat), sampling, requests)
     monkeypatch.setattr("tale.engines.transformers.PREFILL", positions)
@@ -498,3 +501,70 @@ def test_a_built_engine_refuses_the_journal_of_another_dtype_template_or_adapter
 def test_a_device_that_is_not_there_is_refused_by_name(device: str, tiny_model_folder: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=f"^engine.device={device}: .*; auto takes what there is$"):
         next(engines(EngineConfig(device=device), resolve(ModelConfig(str(tiny_model_folder))), tmp_path))
+
+
+# --- Each request by its own limits ---------------------------------------------------------------------------------
+
+
+def test_requests_of_other_limits_temperatures_and_seeds_share_a_batch(tiny_model_folder: Path, chat: Chat) -> None:
+    """Each answer is the one that its request gets in a batch of its own kind."""
+    samplings = [Sampling(12), Sampling(5), Sampling(20, 1.0, seed=3), Sampling(3, 0.5), Sampling(20, 1.0, seed=4)]
+    requests = [ask(text, sampling=sampling) for text in TEXTS for sampling in samplings]
+    engine = TransformersEngine(fresh(tiny_model_folder), chat, batch_size=7)
+    together = list(dict(sorted(generate(engine, requests))).values())
+    for i, sampling in enumerate(samplings):
+        alone = generated(TransformersEngine(fresh(tiny_model_folder), chat), sampling)
+        assert together[i :: len(samplings)] == alone
+        assert {completion.tokens for completion in alone} <= {*range(1, sampling.max_tokens + 1)}
+
+
+def test_an_answer_ends_before_its_first_stop_string(tiny_model_folder: Path, chat: Chat) -> None:
+    """The tokens that wrote it are paid, the text is what came before it."""
+    (free,) = generated(TransformersEngine(fresh(tiny_model_folder), chat), Sampling(40), [ask("A")])
+    texts = [chat.decode(free.ids[:i]) for i in range(1, 41)]
+    stop = texts[20][len(texts[17]) :]  # three characters and more, from the 19th token on
+    place = free.text.index(stop)
+    count = next(i for i, text in enumerate(texts, 1) if stop in text)
+    request = replace(ask("A", sampling=Sampling(40)), stop=("never written", stop))
+    (stopped,) = generate(TransformersEngine(fresh(tiny_model_folder), chat), [request])
+    assert stopped[1] == Completion(free.text[:place], count, "stop", free.prompt_tokens, ids=tuple(free.ids[:count]))
+
+
+def test_a_stop_string_that_is_not_written_changes_nothing(tiny_model_folder: Path, chat: Chat) -> None:
+    requests = [replace(request, stop=("never written",)) for request in REQUESTS]
+    engine = TransformersEngine(fresh(tiny_model_folder), chat)
+    assert generated(engine, requests=requests) == generated(engine)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("temperature", [0.0, 0.7])
+def test_log_probabilities_are_the_models_own(temperature: float, tiny_model_folder: Path, chat: Chat) -> None:
+    """By one forward pass over prompt and answer, whatever the temperature; only where they are asked for."""
+    sampling = Sampling(12, temperature)
+    requests = [replace(ask(text, sampling=sampling), logprobs=i != 1) for i, text in enumerate(TEXTS)]
+    model = fresh(tiny_model_folder)
+    completions = dict(generate(TransformersEngine(fresh(tiny_model_folder), chat, batch_size=4), requests))
+    assert completions[1].logprobs is None
+    for i in {*range(len(TEXTS))} - {1}:
+        prompt, ids = chat.prompt_ids(TEXTS[i]), list(completions[i].ids)
+        scores = model(torch.tensor([prompt + ids])).logits[0, len(prompt) - 1 : -1].log_softmax(-1)
+        assert completions[i].logprobs == pytest.approx(
+            scores.gather(1, torch.tensor(ids)[:, None])[:, 0].tolist(), abs=1e-4
+        )
+    assert [c.ids for _, c in sorted(completions.items())] == [
+        c.ids for c in generated(TransformersEngine(fresh(tiny_model_folder), chat), sampling)
+    ]
+
+
+def test_an_open_turn_is_gone_on_with_as_if_it_had_been_generated(tiny_model_folder: Path, tiny_tokenizer) -> None:
+    chat = Chat(tiny_tokenizer)
+    engine = TransformersEngine(fresh(tiny_model_folder), chat)
+    turns = (Message("system", "Count."), Message("user", "A"))
+    ((_, whole),) = generate(engine, [Request(turns, Sampling(20))])
+    begun = chat.decode(whole.ids[:8])
+    if chat.conversation_ids([*turns, Message("assistant", begun)])[-8:] == list(whole.ids[:8]):
+        ((_, rest),) = generate(engine, [Request((*turns, Message("assistant", begun)), Sampling(12))])
+        assert rest.ids == whole.ids[8:]
+        assert rest.prompt_tokens == whole.prompt_tokens + 8
+    else:
+        pytest.fail("the answer's text does not give its ids again; take another prompt")

@@ -20,23 +20,26 @@ from sklearn.pipeline import FeatureUnion, Pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 from tale.analysis.curve import Range
-from tale.config import EstimateRecipe, EvaluateRecipe, MethodConfig, MethodKind, SearchRecipe
+from tale.config.reading import load
 from tale.data.question import Question
 from tale.data.selection import select
 from tale.errors import UserError
 from tale.estimators import Estimate
 from tale.estimators.base import Constant, Oracle
+from tale.estimators.recipe import EstimateRecipe
 from tale.estimators.regression import LENGTHS, Regression, calibrated, fit, lengths_of
 from tale.estimators.run import run_estimate
 from tale.estimators.saved import EstimatorCard, load_estimator, save_estimator
 from tale.estimators.score import Ideal, score
-from tale.evaluation.methods import answer, check_methods, label_of
+from tale.evaluation.recipe import EvaluateRecipe
+from tale.evaluation.replies import answer, check_methods
 from tale.evaluation.run import evaluate
-from tale.recipes import load
 from tale.records import read_records, write_records
 from tale.runs import finish_run, start_run
 from tale.search.loop import search
+from tale.search.recipe import SearchRecipe
 from tale.search.strategies import grid, minimum
+from tale.solvers.estimated import Estimated
 
 CARD = EstimatorCard("m", ["a1"], ["b2"])
 THINGS = ("pens", "cats", "trains", "apples", "coins", "ships", "books")
@@ -235,8 +238,8 @@ def test_numbers_that_do_not_fit_together_are_refused(tmp_path: Path) -> None:
 # --- In an evaluation -----------------------------------------------------------------------------------------------
 
 
-def estimated(**values: object) -> MethodConfig:
-    return MethodConfig(MethodKind.estimated, **values)
+def estimated(**values: object) -> Estimated:
+    return Estimated(**values)
 
 
 def test_a_trained_estimator_sets_the_budgets_and_costs_nothing(tmp_path: Path) -> None:
@@ -246,7 +249,7 @@ def test_a_trained_estimator_sets_the_budgets_and_costs_nothing(tmp_path: Path) 
     check_methods([method], asked, GREEDY)
     replies = answer(method, asked, ScriptedEngine(asked, lambda a: right(a.budget)), GREEDY)
     assert [(r.budget, r.output_tokens, r.estimator_tokens, r.fallback) for r in replies] == [(30, 30, 0, None)] * 3
-    assert label_of(method) == "CoT, constant budget"
+    assert method.name == "CoT, constant budget"
 
 
 def test_another_models_estimates_are_used_as_given() -> None:
@@ -264,12 +267,11 @@ def test_another_models_estimates_are_used_as_given() -> None:
 @pytest.mark.parametrize(
     ("method", "message"),
     [
-        (MethodConfig(MethodKind.vanilla, estimator="x"), r"methods\[0\]: an estimator is for kind estimated"),
         (estimated(estimator="nowhere"), r"nowhere/estimator.json: cannot be read"),
         (estimated(estimator="nowhere", estimator_model=object()), "leave out one"),
     ],
 )
-def test_estimators_that_cannot_work_are_refused(method: MethodConfig, message: str) -> None:
+def test_estimators_that_cannot_work_are_refused(method: Estimated, message: str) -> None:
     with pytest.raises(UserError, match=message):
         check_methods([method], questions(1), GREEDY)
 

@@ -15,7 +15,8 @@ from PIL import Image
 from scripted import BRIEFLY, GREEDY, Asked, ScriptedEngine, questions, right, said, wrong
 
 from tale import prompts
-from tale.config import EvaluateRecipe, MethodConfig, MethodKind, PriceConfig
+from tale.config.reading import load
+from tale.config.sections import PriceConfig
 from tale.data.question import Question
 from tale.data.selection import select
 from tale.engines import Completion, Sampling
@@ -23,12 +24,13 @@ from tale.errors import UserError
 from tale.estimators import Estimate
 from tale.estimators.zero_shot import read_estimate
 from tale.evaluation import run
-from tale.evaluation.methods import Reply, answer, check_methods, label_of
+from tale.evaluation.recipe import EvaluateRecipe
 from tale.evaluation.repetition import repetition
+from tale.evaluation.replies import Reply, answer, check_methods
 from tale.evaluation.summary import Row, print_table, summarise
 from tale.models.adapters import AdapterCard
-from tale.recipes import load
 from tale.records import Answer, Attempt, Record, write_records
+from tale.solvers.registry import METHODS, Method
 from tale.statistics import Paired, paired_difference, wilson
 from tale.tables import write_rows
 
@@ -53,8 +55,8 @@ def reply(asked: Asked) -> Completion:
     return VANILLA[asked.question.id] if asked.budget is None else right(asked.budget)
 
 
-def method(kind: str, **values: object) -> MethodConfig:
-    return MethodConfig(MethodKind(kind), **values)
+def method(kind: str, **values: object) -> Method:
+    return METHODS[kind](**values)
 
 
 def answered(kind: str, **values: object) -> tuple[list[Reply], list[Asked]]:
@@ -188,10 +190,10 @@ def test_searched_budgets_are_found_by_question_and_their_lack_is_counted(record
 
 
 def test_labels_name_the_method_the_adapters_run_or_what_the_recipe_says() -> None:
-    assert label_of(method("direct")) == "Directly answering"
-    assert label_of(method("budget", budget=9)) == "CoT, budget 9"
-    assert label_of(method("vanilla", adapter="runs/sft_x/adapter")) == "sft_x"
-    assert label_of(method("vanilla", adapter="runs/sft_x/adapter", label="TALE-PT")) == "TALE-PT"
+    assert method("direct").name == "Directly answering"
+    assert method("budget", budget=9).name == "CoT, budget 9"
+    assert method("vanilla", adapter="runs/sft_x/adapter").name == "sft_x"
+    assert method("vanilla", adapter="runs/sft_x/adapter", label="TALE-PT").name == "TALE-PT"
 
 
 # --- Refused methods ------------------------------------------------------------------------------------------------
@@ -208,12 +210,11 @@ def test_labels_name_the_method_the_adapters_run_or_what_the_recipe_says() -> No
         ),
         ([method("budget")], "methods.0..budget: kind budget needs a positive"),
         ([method("direct"), method("budget", budget=0)], "methods.1..budget: "),
-        ([method("vanilla", budget_line=BRIEFLY)], "methods.0..budget_line: kind vanilla asks for no budget"),
         ([method("searched")], "methods.0..records: kind searched needs"),
         ([method("searched", records="nowhere/records.jsonl")], "nowhere/records.jsonl: cannot be read"),
     ],
 )
-def test_methods_that_cannot_work_are_refused_by_number_and_key(methods: list[MethodConfig], message: str) -> None:
+def test_methods_that_cannot_work_are_refused_by_number_and_key(methods: list[Method], message: str) -> None:
     with pytest.raises(UserError, match=f"^{message}"):
         check_methods(methods, QUESTIONS, GREEDY)
 

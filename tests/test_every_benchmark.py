@@ -29,15 +29,16 @@ from tiny_llama import saved, tiny_llama
 from transformers import PreTrainedTokenizerFast
 
 from tale import prompts
-from tale.config import EvaluateRecipe, TrainRecipe
+from tale.config.reading import load, to_yaml
 from tale.data.selection import select
 from tale.errors import UserError
-from tale.evaluation.methods import Reply
+from tale.evaluation.recipe import EvaluateRecipe
+from tale.evaluation.replies import Reply
 from tale.files import write_jsonl_atomic
 from tale.models import architectures
-from tale.recipes import load, to_yaml
 from tale.records import write_records
 from tale.runs import finish_run, start_run
+from tale.training.recipe import TrainRecipe
 from tale.training.run import train
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -8,14 +8,17 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from scripted import ask, generate
 
-from tale.engines import Completion, Request, Sampling
+from tale.engines import Completion, Message, Request, Sampling
+from tale.engines.base import More, each
 from tale.engines.journal import JournaledEngine
 from tale.errors import UserError
 
 MODEL = {"name": "m", "weights": "0123"}
 GREEDY = Sampling(max_tokens=8)
-REQUESTS = [Request(f"prompt {i}") for i in range(5)]
+REQUESTS = [ask(f"prompt {i}", sampling=GREEDY) for i in range(5)]
+FIRST = REQUESTS[0]
 
 
 class Counting:
@@ -27,8 +30,9 @@ class Counting:
         self.dies_after, self.word = dies_after, word
         self.asked: list[Request] = []
 
-    def generate(self, requests: Sequence[Request], sampling: Sampling, _more=None) -> Iterator[tuple[int, Completion]]:
-        for i, request in reversed(list(enumerate(requests))):
+    def generate(self, more: More) -> Iterator[tuple[int, Completion]]:
+        for i, request in reversed(list(enumerate(each(more)))):
+            sampling = request.sampling
             if len(self.asked) == self.dies_after:
                 raise KeyboardInterrupt
             self.asked.append(request)
@@ -36,8 +40,8 @@ class Counting:
             yield i, Completion(text, len(self.asked), "stop", 3, ids=(*range(len(self.asked)),))
 
 
-def answers(engine: JournaledEngine, requests: Sequence[Request] = REQUESTS, sampling: Sampling = GREEDY) -> list:
-    done = dict(engine.generate(requests, sampling))
+def answers(engine: JournaledEngine, requests: Sequence[Request] = REQUESTS, sampling: Sampling | None = None) -> list:
+    done = dict(generate(engine, requests, sampling))
     return [done[i] for i in range(len(requests))]
 
 
@@ -53,9 +57,9 @@ def test_what_is_journalled_is_not_asked_again(tmp_path: Path) -> None:
 
 def test_what_could_not_be_answered_is_asked_again(tmp_path: Path) -> None:
     class Refusing(Counting):
-        def generate(self, requests: Sequence[Request], sampling: Sampling, _more=None):
-            for i, completion in super().generate(requests, sampling):
-                yield i, Completion.refused("no") if requests[i] == REQUESTS[2] else completion
+        def generate(self, more: More) -> Iterator[tuple[int, Completion]]:
+            for i, completion in super().generate(more):
+                yield i, Completion.refused("no") if self.asked[-1] == REQUESTS[2] else completion
 
     refusing, fresh = Refusing(), Counting(word="second")
     first = answers(JournaledEngine(refusing, tmp_path / "j", MODEL))
@@ -79,7 +83,7 @@ def test_a_killed_run_goes_on_where_it_stopped(dies_after: int, tmp_path: Path) 
 
 
 def test_an_answer_is_on_disk_before_it_is_used(tmp_path: Path) -> None:
-    stream = JournaledEngine(Counting(), tmp_path / "j", MODEL).generate(REQUESTS, GREEDY)
+    stream = generate(JournaledEngine(Counting(), tmp_path / "j", MODEL), REQUESTS, GREEDY)
     _, completion = next(stream)
     lines = [json.loads(line) for line in (tmp_path / "j").read_text().splitlines()[1:]]
     assert completion.text in [line["text"] for line in lines]
@@ -130,20 +134,25 @@ def test_another_models_journal_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("request_", "sampling"),
+    "request_",
     [
-        (Request("prompt 0", sample=1), GREEDY),
-        (Request("prompt 0 "), GREEDY),
-        (Request("prompt 0"), Sampling(max_tokens=9)),
-        (Request("prompt 0"), Sampling(max_tokens=8, temperature=0.1)),
-        (Request("prompt 0"), Sampling(max_tokens=8, seed=7)),
+        replace(FIRST, sample=1),
+        replace(FIRST, messages=(Message("user", "prompt 0 "),)),
+        replace(FIRST, sampling=Sampling(max_tokens=9)),
+        replace(FIRST, sampling=Sampling(max_tokens=8, temperature=0.1)),
+        replace(FIRST, sampling=Sampling(max_tokens=8, seed=7)),
+        replace(FIRST, stop=("\n",)),
+        replace(FIRST, logprobs=True),
+        replace(FIRST, messages=(Message("system", "prompt 0"),)),
+        replace(FIRST, messages=(*FIRST.messages, Message("assistant", ""))),
+        replace(FIRST, messages=(Message("user", '[["user", "prompt 0"], ["assistant", ""]]'),)),
     ],
 )
-def test_another_sample_prompt_or_sampling_is_a_new_call(request_: Request, sampling: Sampling, tmp_path: Path) -> None:
+def test_another_request_is_a_new_call(request_: Request, tmp_path: Path) -> None:
     inner = Counting()
     engine = JournaledEngine(inner, tmp_path / "j", MODEL)
     answers(engine)
-    answers(engine, [request_], sampling)
+    answers(engine, [request_])
     assert inner.asked[5:] == [request_]
 
 

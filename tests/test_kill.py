@@ -16,8 +16,8 @@ import scripted_search
 from scripted_search import call_of
 from tiny_search import answerable, command
 
-from tale.config import SearchRecipe
-from tale.recipes import load
+from tale.config.reading import load
+from tale.search.recipe import SearchRecipe
 from tale.search.run import run_search
 
 pytestmark = pytest.mark.slow

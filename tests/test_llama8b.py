@@ -14,13 +14,13 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTra
 
 from tale import prompts, recipes
 from tale.chat import Chat
-from tale.config import TrainRecipe
 from tale.data.datamodule import TaleDataModule
 from tale.data.question import Question
 from tale.models.architectures import CONFIGS
 from tale.models.base import cache_folder
 from tale.models.modules import CausalLMModule, DPOModule, SFTModule
 from tale.records import write_records
+from tale.training.recipe import TrainRecipe
 from tale.training.run import build
 
 ARCHITECTURE = CONFIGS / "llama-3.1-8b"

@@ -14,7 +14,7 @@ from peft import PeftModel
 from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoModelForCausalLM
 
-from tale.config import LossConfig, OptimConfig
+from tale.config.training import LossConfig, OptimConfig
 from tale.data.examples import Batch, Example, pack
 from tale.models.modules import CausalLMModule, DPOModule, SFTModule
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,25 +11,30 @@ import pytest
 import torch
 from handmade import END_ID, adapted, recipe
 from official_errors import all_labelled
-from scripted import GREEDY, ScriptedEngine, questions, right, said, wrong
+from scripted import GREEDY, ScriptedEngine, ask, generate, questions, right, said, wrong
 from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedTokenizerFast
 
 from tale import prompts
 from tale.chat import Chat
-from tale.config import LossConfig, MethodConfig, MethodKind, OptimConfig, PriceConfig
+from tale.config.sections import PriceConfig
+from tale.config.training import LossConfig, OptimConfig
 from tale.data.benchmarks import load
 from tale.data.datamodule import TaleDataModule
 from tale.data.examples import pack
 from tale.data.question import Question
-from tale.engines import Completion, Request, Sampling
-from tale.engines.base import More, nothing
+from tale.engines import Completion, Sampling
+from tale.engines.base import More, each
 from tale.engines.transformers import TransformersEngine
-from tale.evaluation.methods import answer
+from tale.evaluation.replies import answer
 from tale.evaluation.summary import summarise
 from tale.grading import grade
 from tale.models.modules import SFTModule
 from tale.records import Answer, Attempt, Record, write_records
 from tale.search.loop import search
+from tale.solvers.budget import Budget
+from tale.solvers.direct import Direct
+from tale.solvers.estimated import Estimated
+from tale.solvers.vanilla import Vanilla
 
 CATS = Question("q/1", "Ann has 3 cats. How many?", "3")
 
@@ -59,7 +64,7 @@ def test_1_labels_are_the_answer_and_its_end_under_the_very_prompt_of_evaluation
     assert learnt == {"q/1": [*b"3 [[3]]", END_ID], "q/2": [*b"[[14]]", END_ID]}
 
     engine = ScriptedEngine([CATS], lambda asked: right(9))
-    (reply,) = answer(MethodConfig(MethodKind.vanilla, adapter="runs/sft/adapter"), [CATS], engine, GREEDY)
+    (reply,) = answer(Vanilla(adapter="runs/sft/adapter"), [CATS], engine, GREEDY)
     rows = batch.input_ids[batch.layout.order_S].split(batch.layout.lengths)  # the template's first words stand once
     trained = rows[batch.ids.index("q/1")].tolist()
     asked = Chat(tiny_tokenizer).prompt_ids(reply.prompt)
@@ -102,7 +107,7 @@ def test_3_mean_tokens_are_over_all_samples() -> None:
     """10 right, 20 wrong, 30 wrong, 40 right: 100 / 4. There: 100 / 2, the right ones."""
     asked, tokens = questions(4), iter([40, -30, -20, 10])  # the scripted engine answers the last one first
     reply = lambda _: right(n) if (n := next(tokens)) > 0 else wrong(-n)  # noqa: E731
-    replies = answer(MethodConfig(MethodKind.vanilla), asked, ScriptedEngine(asked, reply), GREEDY)
+    replies = answer(Vanilla(), asked, ScriptedEngine(asked, reply), GREEDY)
     (row,) = summarise({"v": replies}, None, PriceConfig())
     assert (row.accuracy, row.output_tokens) == (0.5, 25)
 
@@ -115,11 +120,10 @@ class Listening:
     def __init__(self) -> None:
         self.samplings: list[Sampling] = []
 
-    def generate(
-        self, requests: Sequence[Request], sampling: Sampling, more: More = nothing
-    ) -> Iterator[tuple[int, Completion]]:
-        self.samplings.append(sampling)
-        yield from ((i, said("[[7]]", 5)) for i in range(len(requests)))
+    def generate(self, more: More) -> Iterator[tuple[int, Completion]]:
+        for i, request in enumerate(each(more)):
+            self.samplings.append(request.sampling)
+            yield i, said("[[7]]", 5)
 
 
 def test_4_every_method_decodes_alike_whatever_the_checkpoint_recommends(
@@ -127,8 +131,8 @@ def test_4_every_method_decodes_alike_whatever_the_checkpoint_recommends(
 ) -> None:
     """There: repetition penalty 1.2 and temperature 0.1 for the baselines, neither for the trained model."""
     engine, sampling = Listening(), Sampling(16, 0.1, 1024)
-    baselines = [MethodConfig(kind, budget=9) for kind in MethodKind if kind is not MethodKind.searched]
-    for method in [*baselines, MethodConfig(MethodKind.vanilla, adapter="runs/sft/adapter")]:
+    baselines = [Direct(), Vanilla(), Budget(budget=9), Estimated()]
+    for method in [*baselines, Vanilla(adapter="runs/sft/adapter")]:
         answer(method, questions(1), engine, sampling)
     assert engine.samplings == [sampling] * 6  # TALE-EP asks twice
 
@@ -137,7 +141,7 @@ def test_4_every_method_decodes_alike_whatever_the_checkpoint_recommends(
         model = AutoModelForCausalLM.from_pretrained(tiny_model_folder, dtype=torch.float32)
         model.generation_config = recommended
         made = TransformersEngine(model, Chat(tiny_tokenizer), batch_size=2, device="cpu")
-        texts.append([c.text for _, c in sorted(made.generate([Request("a"), Request("b")], Sampling(16)))])
+        texts.append([c.text for _, c in sorted(generate(made, [ask("a"), ask("b")], Sampling(16)))])
     assert texts[0] == texts[1]
 
 
@@ -147,12 +151,12 @@ def test_5_tokens_are_the_models_own_and_the_estimators_are_paid(
     """There: GPT-4's tokenizer counts for every model, the estimator is free, and there is no expense."""
     model = AutoModelForCausalLM.from_pretrained(tiny_model_folder, dtype=torch.float32)
     engine = TransformersEngine(model, Chat(tiny_tokenizer), device="cpu")
-    ((_, completion),) = engine.generate([Request("Hi")], Sampling(16))
+    ((_, completion),) = generate(engine, [ask("Hi")], Sampling(16))
     assert (completion.tokens, completion.finish) == (16, "length")  # its ids are bytes: 16 of them
     assert completion.prompt_tokens == len(b"<user\nHi>\n<assistant\n")
 
     reply = lambda a: said("[[20]]", 6, prompt_tokens=40) if a.way == "estimate" else right(20)  # noqa: E731
-    replies = answer(MethodConfig(MethodKind.estimated), questions(1), ScriptedEngine(questions(1), reply), GREEDY)
+    replies = answer(Estimated(), questions(1), ScriptedEngine(questions(1), reply), GREEDY)
     (row,) = summarise({"TALE-EP": replies}, None, PriceConfig(input=1.0, output=10.0))
     assert (row.output_tokens, row.estimator_tokens) == (26, 6)
     assert row.expense == pytest.approx((10 + 40) * 0.1 + (20 + 6) * 1.0)  # 10⁻⁵ $
@@ -175,9 +179,7 @@ def test_7_an_echo_of_the_prompts_example_is_not_right() -> None:
     """There: `[[gold]]` anywhere in the reply, prompt included. The format's own example is `Answer: [[50]]`."""
     fifty = Question("q", "How many?", "50")
     assert "[[50]]" in prompts.vanilla(fifty)
-    (reply,) = answer(
-        MethodConfig(MethodKind.vanilla), [fifty], ScriptedEngine([fifty], lambda _: said("[[7]]", 3)), GREEDY
-    )
+    (reply,) = answer(Vanilla(), [fifty], ScriptedEngine([fifty], lambda _: said("[[7]]", 3)), GREEDY)
     assert not reply.correct
     assert not grade("The format is [[50]]. Answer: [[7]]", fifty, truncated=False).correct
     assert grade("The format is [[7]]. Answer: [[50]]", fifty, truncated=False).correct

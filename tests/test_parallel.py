@@ -15,13 +15,14 @@ import torch
 from handmade import END_ID, Ids, arguments, pairs, recipe
 from peft import PeftModel
 from safetensors.torch import load_file
+from scripted import ask, generate
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from tale.chat import Chat
-from tale.config import DevicesConfig, Dtype, ModelConfig
+from tale.config.sections import DevicesConfig, Dtype, ModelConfig
 from tale.devices import make_fabric
-from tale.engines import Request, Sampling
+from tale.engines import Sampling
 from tale.engines.transformers import TransformersEngine
 from tale.errors import UserError
 from tale.models.base import resolve
@@ -150,7 +151,7 @@ def test_each_strategys_adapter_answers_in_plain_peft_as_in_our_engine(
     base = resolve(ModelConfig(str(wide_model_folder), "tiny-llama", dtype=Dtype.float32))
     texts = ["2 + 2?", "Tom has 3 pens, Ann has 4.", "三加四等于几？"]
     engine = TransformersEngine(load_adapter(base.load(), made), chat, device="cpu")
-    ours = dict(engine.generate([Request(text) for text in texts], Sampling(16)))
+    ours = dict(generate(engine, [ask(text) for text in texts], Sampling(16)))
     plain = AutoModelForCausalLM.from_pretrained(wide_model_folder, dtype=torch.float32)
     untrained = [alone(plain, chat, text) for text in texts]
     adapted = PeftModel.from_pretrained(plain, made)

@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 from scripted import ScriptedEngine, said
 
-from tale.ask import ask
-from tale.config import AskRecipe, EvaluateRecipe, MergeRecipe, ModelConfig, ReportRecipe, SearchRecipe, TrainRecipe
+from tale.ask import AskRecipe, ask
+from tale.config.reading import load
+from tale.config.sections import ModelConfig
 from tale.data.benchmarks import load as load_benchmark
 from tale.data.datamodule import TaleDataModule
 from tale.data.question import Question
@@ -21,14 +22,17 @@ from tale.engines import Completion
 from tale.engines.journal import JournaledEngine
 from tale.engines.transformers import TransformersEngine
 from tale.errors import UserError
+from tale.evaluation.recipe import EvaluateRecipe
 from tale.evaluation.run import evaluate
 from tale.models.base import resolve
-from tale.models.merge import merge
-from tale.recipes import load
+from tale.models.merge import MergeRecipe, merge
 from tale.records import Again, read_records
+from tale.report.recipe import ReportRecipe
 from tale.report.run import report
 from tale.search import run as search_run
+from tale.search.recipe import SearchRecipe
 from tale.search.run import run_search
+from tale.training.recipe import TrainRecipe
 from tale.training.run import train
 
 QUESTIONS = 8

@@ -17,7 +17,8 @@ from tiny_llama import tiny_llama
 from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
-from tale.config import ModelConfig, TrainRecipe
+from tale.config.reading import load
+from tale.config.sections import ModelConfig
 from tale.data.examples import micro_batches
 from tale.errors import UserError
 from tale.hardware import GB, named
@@ -25,7 +26,7 @@ from tale.models.architectures import empty_model, known, random_model, read_arc
 from tale.planner.ledger import Ledger
 from tale.planner.measure import KINDS, largest_examples, measure, micro_step, optimizer_bytes, stored
 from tale.planner.plan import plan, show
-from tale.recipes import load
+from tale.training.recipe import TrainRecipe
 from tale.training.run import build, train
 
 TINY = tiny_llama().config

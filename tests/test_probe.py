@@ -9,7 +9,7 @@ import torch
 from handmade import pairs, recipe
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig
 
-from tale.config import LoraConfig
+from tale.config.training import LoraConfig
 from tale.engines.probe import compare_generation, prove_generation
 from tale.errors import UserError
 from tale.models.base import BaseModel

@@ -14,12 +14,13 @@ from tiny_llama import tiny_llama
 from torch import Tensor
 
 from tale import recipes
-from tale.config import Dtype, MergeRecipe, ModelConfig, OptimConfig
+from tale.config.sections import Dtype, ModelConfig
+from tale.config.training import OptimConfig
 from tale.data.examples import micro_batches
 from tale.errors import UserError
 from tale.models.adapters import check_adapter, read_card
 from tale.models.base import resolve
-from tale.models.merge import merge
+from tale.models.merge import MergeRecipe, merge
 from tale.models.optimizers import make_optimizer
 from tale.records import write_records
 from tale.training.run import build, train

@@ -19,16 +19,19 @@ from matplotlib.figure import Figure as Canvas
 from PIL import Image
 
 from tale.analysis.elasticity import Model, OneQuestion
-from tale.config import AnalyseRecipe, EvaluateRecipe, ReportRecipe, SearchRecipe
+from tale.analysis.recipe import AnalyseRecipe
+from tale.config.reading import load
 from tale.errors import UserError
 from tale.evaluation.plot import front
+from tale.evaluation.recipe import EvaluateRecipe
 from tale.evaluation.summary import Row
 from tale.folder import digest
-from tale.recipes import load
 from tale.records import Again, Answer, Attempt, read_records, write_records
 from tale.report.blocks import Column, Interval, Table, duration
+from tale.report.recipe import ReportRecipe
 from tale.report.run import report
 from tale.runs import finish_run, start_run
+from tale.search.recipe import SearchRecipe
 from tale.stages import Stage
 from tale.tables import write_rows
 

@@ -16,8 +16,8 @@ from urllib.parse import unquote
 import pytest
 from handmade_runs import analysis_run, estimate_run, evaluation_run, search_run, train_run
 
-from tale.config import ReportRecipe
-from tale.recipes import load
+from tale.config.reading import load
+from tale.report.recipe import ReportRecipe
 from tale.report.run import report
 
 SITE = "http://report.test"

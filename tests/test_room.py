@@ -5,19 +5,24 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from scripted import ask
 from transformers import PreTrainedTokenizerFast
 
 from tale.chat import Chat
-from tale.config import SearchRecipe
-from tale.engines.base import Sampling
+from tale.config.reading import load
+from tale.engines import Request, Sampling
 from tale.engines.room import check_room
 from tale.errors import UserError
 from tale.files import write_jsonl_atomic
-from tale.recipes import load
 from tale.records import read_records
+from tale.search.recipe import SearchRecipe
 from tale.search.run import run_search
 
-ASKED = {"q/0": ["a"], "q/1": ["a", "b" * 30], "q/2": ["c" * 31]}  # 21 to 50 ids: bytes, and 20 of the template
+TEXTS = {"q/0": ["a"], "q/1": ["a", "b" * 30], "q/2": ["c" * 31]}  # 21 to 50 ids: bytes, and 20 of the template
+
+
+def asked(max_tokens: int) -> dict[str, list[Request]]:
+    return {id: [ask(text, sampling=Sampling(max_tokens)) for text in texts] for id, texts in TEXTS.items()}
 
 
 @pytest.fixture
@@ -32,16 +37,16 @@ def test_questions_that_do_not_fit_are_named(chat: Chat, capsys: pytest.CaptureF
         (59, "1 of 3 questions do not fit into the model's context: q/2 is too long: prompt and answer "
              "(sampling.max_tokens) need 60 tokens, the model has 59. They are left unanswered, with this reason\n"),
     ):  # fmt: skip
-        check_room(ASKED, Sampling(10), chat, context)
+        check_room(asked(10), chat, context)
         assert capsys.readouterr().out == said
 
 
 def test_where_no_question_fits_or_the_answer_fills_the_context_nothing_is_asked(chat: Chat) -> None:
     with pytest.raises(UserError, match=r"^3 of 3 .*; lower sampling\.max_tokens$"):
-        check_room(ASKED, Sampling(10), chat, 29)
+        check_room(asked(10), chat, 29)
     with pytest.raises(UserError, match=r"^sampling\.max_tokens=29: leaves no room for a prompt, the model has 29"):
-        check_room(ASKED, Sampling(29), None, 29)
-    check_room(ASKED, Sampling(29), chat, None)
+        check_room(asked(29), None, 29)
+    check_room(asked(29), chat, None)
 
 
 def test_a_search_goes_on_past_a_question_that_is_too_long(

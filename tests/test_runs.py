@@ -13,10 +13,11 @@ from pathlib import Path
 import pytest
 
 from tale import runs
-from tale.config import SearchRecipe, TrainRecipe
-from tale.recipes import load
+from tale.config.reading import load
 from tale.runs import start_run
+from tale.search.recipe import SearchRecipe
 from tale.stages import Stage, run_stages
+from tale.training.recipe import TrainRecipe
 
 ROOT = Path(__file__).resolve().parents[1]
 

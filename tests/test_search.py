@@ -27,7 +27,8 @@ def searched(*curves: Curve, samples: int = 1, search_wrong: bool = False) -> tu
     asked = questions(len(curves))
     curve_of = dict(zip((q.id for q in asked), curves, strict=True))
     engine = ScriptedEngine(asked, lambda a: curve_of[a.question.id][a.budget])
-    return [*search(asked, engine, GREEDY, samples, search_wrong=search_wrong)], engine.calls
+    found = search(asked, engine, GREEDY, samples=samples, search_wrong=search_wrong, full_answers=True)
+    return [*found], engine.calls
 
 
 def one(curve: Curve) -> Record:
@@ -223,20 +224,20 @@ def test_whatever_the_answers(curve: Curve) -> None:
         assert (record.budget, record.target) == (None, None)
 
 
-@pytest.mark.parametrize("takes_more", [False, True])
+@pytest.mark.parametrize("eager", [False, True])
 @pytest.mark.parametrize("window", [1, 2, 3, 64])
-def test_neither_the_window_nor_when_requests_are_taken_changes_a_record(window: int, takes_more: bool) -> None:
+def test_neither_the_window_nor_when_requests_are_taken_changes_a_record(window: int, eager: bool) -> None:
     expected, calls = searched(*MIXED * 2, samples=2)
     asked = [record.question for record in expected]
     curve_of = dict(zip((q.id for q in asked), MIXED * 2, strict=True))
-    engine = ScriptedEngine(asked, lambda a: curve_of[a.question.id][a.budget], takes_more=takes_more)
+    engine = ScriptedEngine(asked, lambda a: curve_of[a.question.id][a.budget], eager=eager)
     assert [*search(asked, engine, GREEDY, samples=2, window=window)] == expected
     assert sorted(map(repr, engine.calls)) == sorted(map(repr, calls))
 
 
 def test_no_more_questions_are_under_way_than_the_window() -> None:
     asked = questions(9)
-    engine = ScriptedEngine(asked, lambda a: right(9 if a.budget is None else 20), takes_more=True)
+    engine = ScriptedEngine(asked, lambda a: right(9 if a.budget is None else 20), eager=True)
     for done, _ in enumerate(search(asked, engine, GREEDY, window=3)):
         assert len({a.question.id for a in engine.calls}) <= done + 3
     assert done == 8

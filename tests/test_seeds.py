@@ -17,18 +17,19 @@ from matplotlib.figure import Figure as Canvas
 from scripted import BRIEFLY, questions
 
 from tale import prompts
-from tale.config import EvaluateRecipe, PriceConfig, ReportRecipe
-from tale.engines import Request, Sampling
+from tale.config.reading import load
+from tale.config.sections import PriceConfig
+from tale.engines import Request
 from tale.engines.base import Answers
-from tale.engines.journal import key_of
 from tale.engines.transformers import TransformersEngine
 from tale.errors import UserError
 from tale.estimators.replied import replied
 from tale.evaluation import run
-from tale.evaluation.methods import Reply, read_replies
+from tale.evaluation.recipe import EvaluateRecipe
+from tale.evaluation.replies import Reply, read_replies
 from tale.evaluation.summary import RARE, Row, summarise
 from tale.files import write_jsonl_atomic
-from tale.recipes import load
+from tale.report.recipe import ReportRecipe
 from tale.report.run import report
 from tale.statistics import Paired, PairedShares, mean_share, wilson
 
@@ -52,15 +53,6 @@ def resampled(values: numpy.ndarray) -> tuple[float, float]:
 
 
 # --- What is asked --------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("sample", [0, 2])
-def test_a_requests_own_seed_is_as_if_the_sampling_had_it(sample: int) -> None:
-    own, plain = Request("a", sample, own_seed=3), Request("a", sample)
-    three, other = Sampling(9, 0.5, seed=3), Sampling(9, 0.5, seed=4)
-    assert (own.seed(other), key_of(own, other)) == (plain.seed(three), key_of(plain, three))
-    assert own.seed(other) != plain.seed(other)
-    assert key_of(own, other) != key_of(plain, other)
 
 
 @pytest.mark.parametrize(

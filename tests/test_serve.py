@@ -14,13 +14,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from scripted import ask
 from tiny_llama import END_ID, saved
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 from transformers.utils.import_utils import is_serve_available
 
 from tale.chat import Chat
-from tale.config import EndpointConfig
-from tale.engines.base import Request, Sampling, complete
+from tale.config.sections import EndpointConfig
+from tale.engines.base import Sampling, complete
 from tale.engines.endpoint import EndpointEngine
 from tale.engines.transformers import TransformersEngine
 from tale.errors import UserError
@@ -30,8 +31,8 @@ pytestmark = [
     pytest.mark.skipif(not is_serve_available(), reason="`transformers serve` lacks packages: pip install -e '.[dev]'"),
 ]
 TEXTS = ["2 + 2?", "Tom has 3 pens, Ann has 4.", "三加四等于几？", "A", "How many legs do 6 spiders have? " * 3]
-REQUESTS = [Request(text) for text in TEXTS]
 GREEDY = Sampling(max_tokens=24)
+REQUESTS = [ask(text, sampling=GREEDY) for text in TEXTS]
 
 
 def free_port() -> int:
@@ -96,8 +97,8 @@ def test_a_server_gives_the_answers_and_counts_of_the_engine_in_process(
     here = TransformersEngine(AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32), chat, device="cpu")
     config = EndpointConfig(url, tokenizer=str(folder) if tokenizer else None)
     there = EndpointEngine(str(folder), config, concurrency=3, chat=chat if tokenizer else None)
-    expected = [replace(c, ids=None) for c in complete(here, REQUESTS, GREEDY, "in process")]  # a server gives none
-    assert complete(there, REQUESTS, GREEDY, "over HTTP") == expected
+    expected = [replace(c, ids=None) for c in complete(here, REQUESTS, "in process")]  # a server gives none
+    assert complete(there, REQUESTS, "over HTTP") == expected
     assert [(c.tokens, c.finish) for c in expected] == [
         (24, "length"),
         (24, "length"),
@@ -110,9 +111,9 @@ def test_a_server_gives_the_answers_and_counts_of_the_engine_in_process(
 def test_a_seed_repeats_an_answer_and_another_sample_is_another(url: str, folder: Path) -> None:
     """One call at a time: this server's random state is global."""
     engine = EndpointEngine(str(folder), EndpointConfig(url), concurrency=1)
-    samples = [Request("A", sample) for sample in range(3)]
-    drawn = complete(engine, samples, Sampling(24, temperature=1.0), "drawn")
-    assert complete(engine, samples, Sampling(24, temperature=1.0), "again") == drawn
+    samples = [ask("A", sample, Sampling(24, temperature=1.0)) for sample in range(3)]
+    drawn = complete(engine, samples, "drawn")
+    assert complete(engine, samples, "again") == drawn
     assert len({completion.text for completion in drawn}) == 3
 
 
@@ -122,9 +123,9 @@ def test_a_server_that_knows_no_groups_is_found_out(
     config = EndpointConfig(url, tokenizer=str(folder), grouped=True)
     engine = EndpointEngine(str(folder), config, concurrency=1, chat=Chat(tiny_tokenizer))
     with pytest.raises(UserError, match="1 of 2 choices came"):
-        complete(engine, [Request("A"), Request("A", 1)], Sampling(4, temperature=1.0), "grouped")
+        complete(engine, [ask("A", sample, Sampling(4, temperature=1.0)) for sample in (0, 1)], "grouped")
 
 
 def test_a_model_that_the_server_does_not_have_is_refused_in_its_words(url: str) -> None:
     with pytest.raises(UserError, match=r"status 400 \(.*requested 'another'"):
-        complete(EndpointEngine("another", EndpointConfig(url), 1), REQUESTS[:1], GREEDY, "refused")
+        complete(EndpointEngine("another", EndpointConfig(url), 1), REQUESTS[:1], "refused")

@@ -15,15 +15,15 @@ from scripted import ScriptedEngine
 from scripted_search import drawn
 from tiny_search import answerable, command
 
-from tale.config import SearchRecipe
+from tale.config.reading import load
 from tale.data.benchmarks import load as load_benchmark
 from tale.engines import Sampling
 from tale.engines.journal import JournaledEngine
 from tale.errors import UserError
-from tale.recipes import load
 from tale.records import read_records
 from tale.runs import finish_run
 from tale.search import run as search_run
+from tale.search.recipe import SearchRecipe
 from tale.search.run import run_search
 
 COUNT = 8

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tale.config import BenchmarkConfig, Part
+from tale.config.sections import BenchmarkConfig, Part
 from tale.data.benchmarks import load
 from tale.data.benchmarks.mathbench import FILES
 from tale.data.question import Question

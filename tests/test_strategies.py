@@ -9,13 +9,13 @@ from itertools import pairwise
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scripted import GREEDY, ScriptedEngine, questions, right, wrong
+from scripted import GREEDY, Asked, ScriptedEngine, questions, right, wrong
 
-from tale.config import SearchRecipe
 from tale.engines import Completion
 from tale.records import Record
 from tale.search.loop import RULES, search
-from tale.search.strategies import STRATEGIES, bisection, greedy, grid, minimum, most_calls, printed
+from tale.search.recipe import SearchRecipe
+from tale.search.strategies import CUT, STRATEGIES, bisection, greedy, grid, minimum, most_calls, printed
 
 LADDER = partial(grid, shares=[0.1, 0.2, 0.5, 0.9, 1])
 
@@ -93,6 +93,57 @@ def test_whatever_the_answers(answers: list[tuple[int, bool]]) -> None:
             assert all(later < earlier for earlier, later in pairwise([100, *feasible]))
     assert budgets == [10, 20, 50, 90, 100]
     assert record.budget == min(correct & set(budgets), key=lambda b: (tokens[b], b), default=None)
+
+
+DRAWN = st.tuples(st.integers(1, 150), st.sampled_from(["right", "wrong", "cut"]))
+
+
+@given(st.data(), st.sampled_from([*STRATEGIES.values()]), st.sampled_from([*RULES]), st.sampled_from([1, 3]))
+@settings(deadline=None)
+def test_answers_that_are_cut_off_where_they_are_lost_change_no_result(data, strategy, rule: str, samples: int) -> None:
+    """Whatever the answers: the same β*, target and reason, budgets asked and verdicts, with no more tokens."""
+    drawn: dict[tuple[int | None, int], Completion] = {}
+
+    def reply(a: Asked) -> Completion:
+        if (a.budget, a.sample) not in drawn:
+            tokens, kind = data.draw(DRAWN)
+            made = wrong(tokens) if kind == "wrong" else right(tokens, "length" if kind == "cut" else "stop")
+            drawn[a.budget, a.sample] = made
+        return drawn[a.budget, a.sample]
+
+    if strategy is grid:
+        strategy = LADDER
+    asked = questions(1)
+    both = {}
+    for full in (True, False):
+        engine = ScriptedEngine(asked, reply)
+        how = {"strategy": strategy, "rule": rule, "samples": samples, "search_wrong": True, "full_answers": full}
+        (both[full],) = search(asked, engine, GREEDY, **how)
+    whole, less = both[True], both[False]
+    kept = lambda r: (r.budget, r.target, r.reason, r.vanilla, r.vanilla_wrong)  # noqa: E731
+    assert kept(less) == kept(whole)
+    verdicts = lambda r: [(a.budget, a.feasible) for a in r.attempts]  # noqa: E731
+    assert verdicts(less) == verdicts(whole)
+    for ours, theirs in zip(less.attempts, whole.attempts, strict=True):
+        assert theirs.limit is None
+        if ours.limit is None:
+            assert ours == theirs
+        for one, other in zip(ours.answers, theirs.answers, strict=True):
+            assert one == other if other.tokens <= (ours.limit or 512) else one.tokens == ours.limit
+    if strategy not in CUT or (samples > 1 and rule != "shortest"):
+        assert less == whole
+
+
+def test_an_answer_may_have_one_token_less_than_the_best_one_before() -> None:
+    """100, then 40 under 50, then 90 under 25, which is cut off at 39: by hand, 39 of 90 tokens are paid."""
+    asked = questions(1)
+    reply = lambda a: {None: right(100), 50: right(40), 25: right(90)}[a.budget]  # noqa: E731
+    (record,) = search(asked, ScriptedEngine(asked, reply), GREEDY)
+    assert [(a.limit, a.best.tokens, a.best.finish, a.feasible) for a in record.attempts] == [
+        (99, 40, "stop", True),
+        (39, 39, "length", False),
+    ]
+    assert (record.budget, record.target.tokens) == (50, 40)
 
 
 def test_a_grid_asks_no_budget_twice_and_none_of_0() -> None:

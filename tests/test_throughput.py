@@ -11,7 +11,7 @@ from lightning import Fabric
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from tale.config import LossConfig, OptimConfig
+from tale.config.training import LossConfig, OptimConfig
 from tale.data.examples import Example, pack
 from tale.hardware import _peaks, peak_flops
 from tale.models.modules import DPOModule, SFTModule

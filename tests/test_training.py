@@ -13,7 +13,7 @@ from lightning import Fabric
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from tale.config import LossConfig, OptimConfig
+from tale.config.training import LossConfig, OptimConfig
 from tale.data.datamodule import TaleDataModule
 from tale.data.examples import micro_batches
 from tale.errors import UserError

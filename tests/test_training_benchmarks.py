@@ -15,7 +15,7 @@ from training_ablations import figures as variant_figures
 from training_speed import choose, equal, figures
 from training_steps import measure
 
-from tale.config import LossConfig, OptimConfig
+from tale.config.training import LossConfig, OptimConfig
 from tale.data.examples import pack
 from tale.models.modules import CausalLMModule, DPOModule, SFTModule
 

@@ -15,12 +15,13 @@ import torch
 from handmade import END_ID, Ids, adapted, arguments, pairs
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from scripted import ask, generate
 from tiny_llama import saved, tiny_llama
 from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedTokenizerFast
 
 from tale import prompts
 from tale.chat import Chat
-from tale.config import Dtype, ModelConfig, VllmConfig
+from tale.config.sections import Dtype, ModelConfig, VllmConfig
 from tale.data import problems
 from tale.engines import Completion, Engine, Request, Sampling
 from tale.engines.transformers import TransformersEngine
@@ -33,7 +34,7 @@ from tale.records import write_records
 
 ROOT = Path(__file__).resolve().parents[1]
 TEXTS = ["2 + 2?", "", "Tom has 3 pens, Ann has 4.", "三加四等于几？", "A", "How many legs do 6 spiders have? " * 8]
-REQUESTS = [Request(text) for text in TEXTS]
+REQUESTS = [ask(text) for text in TEXTS]
 GREEDY = Sampling(max_tokens=20)
 RANDOM = Sampling(max_tokens=20, temperature=1.0, seed=5)
 STRATEGIES = {
@@ -49,7 +50,7 @@ def require_vllm() -> None:
 
 
 def generated(engine: Engine, sampling: Sampling = GREEDY, requests: list[Request] = REQUESTS) -> list[Completion]:
-    done = dict(engine.generate(requests, sampling))
+    done = dict(generate(engine, requests, sampling))
     assert len(done) == len(requests)
     return [done[i] for i in range(len(requests))]
 
@@ -151,7 +152,7 @@ def test_each_training_strategys_adapter_answers_as_in_transformers(
 @pytest.mark.vllm
 @pytest.mark.parametrize("ahead", [1, 3, 64])
 def test_neither_the_order_nor_what_runs_beside_changes_an_answer(engine: VllmEngine, ahead: int) -> None:
-    requests = [Request(text, sample) for text in TEXTS for sample in range(2)]
+    requests = [ask(text, sample) for text in TEXTS for sample in range(2)]
     other = changed(engine, ahead=ahead)
     for sampling in (GREEDY, RANDOM):
         expected = said(generated(engine, sampling, requests))
@@ -161,7 +162,7 @@ def test_neither_the_order_nor_what_runs_beside_changes_an_answer(engine: VllmEn
 @pytest.mark.vllm
 def test_another_seed_or_sample_draws_anew_and_greedy_has_no_seed(engine: VllmEngine) -> None:
     def texts(seed: int, sample: int, temperature: float) -> list[str]:
-        requests = [Request(text, sample) for text in TEXTS]
+        requests = [ask(text, sample) for text in TEXTS]
         return [c.text for c in generated(engine, Sampling(20, temperature, seed), requests)]
 
     drawn = [texts(5, 0, 1.0), texts(6, 0, 1.0), texts(5, 1, 1.0)]
@@ -172,7 +173,7 @@ def test_another_seed_or_sample_draws_anew_and_greedy_has_no_seed(engine: VllmEn
 @pytest.mark.vllm
 def test_a_prompt_that_was_read_before_is_partly_cached_and_answered_alike(engine: VllmEngine) -> None:
     """The cache holds whole blocks, of 128 tokens on a CPU."""
-    requests = [Request("A long story, of a prince and of two princesses. " * 8)]
+    requests = [ask("A long story, of a prince and of two princesses. " * 8)]
     first, again = (generated(engine, GREEDY, requests)[0] for _ in range(2))
     assert first.cached_tokens == 0
     assert 0 < again.cached_tokens < again.prompt_tokens
@@ -215,7 +216,7 @@ def test_a_prompt_that_leaves_no_room_is_refused_and_the_others_are_answered(eng
 @pytest.mark.vllm
 def test_a_caller_that_stops_early_leaves_nothing_behind(engine: VllmEngine) -> None:
     expected = said(generated(engine))
-    answers = engine.generate([Request(f"Story {i}") for i in range(40)], Sampling(200))
+    answers = generate(engine, [ask(f"Story {i}") for i in range(40)], Sampling(200))
     next(answers)
     assert engine.llm.get_num_unfinished_requests() > 0
     answers.close()
@@ -226,9 +227,9 @@ def test_a_caller_that_stops_early_leaves_nothing_behind(engine: VllmEngine) -> 
 @pytest.mark.vllm
 def test_answers_come_one_by_one_as_they_are_done(engine: VllmEngine) -> None:
     """The first long before the last: what is cut off then is on disk up to there."""
-    requests = [Request(f"Story {i}") for i in range(12)]
+    requests = [ask(f"Story {i}") for i in range(12)]
     seen = []
-    for _ in changed(engine, ahead=4).generate(requests, GREEDY):
+    for _ in generate(changed(engine, ahead=4), requests, GREEDY):
         seen.append(engine.llm.get_num_unfinished_requests())
     assert max(seen) <= 4
     assert len(seen) == 12
@@ -236,7 +237,7 @@ def test_answers_come_one_by_one_as_they_are_done(engine: VllmEngine) -> None:
 
 @pytest.mark.vllm
 def test_no_requests_give_nothing(engine: VllmEngine) -> None:
-    assert list(engine.generate([], GREEDY)) == []
+    assert list(generate(engine, [], GREEDY)) == []
 
 
 # --- Other models ---------------------------------------------------------------------------------------------------
@@ -265,7 +266,7 @@ def test_each_word_of_a_real_model_is_transformers_likeliest_within_bfloat16s_ro
     base, folder, engine = real
     model = load_adapter(base.load(), folder) if adapter else base.load()
     assert engine.stops == TransformersEngine(model, engine.chat, device="cpu", own_layers=False).stops
-    requests = [Request(prompts.vanilla(question)) for question in problems.load("test", 12, seed=0)]
+    requests = [ask(prompts.vanilla(question)) for question in problems.load("test", 12, seed=0)]
     short = 0.0
     answers = generated(engine.with_adapter(folder if adapter else None), Sampling(48), requests)
     for request, answer in zip(requests, answers, strict=True):

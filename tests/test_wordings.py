@@ -12,20 +12,22 @@ import pytest
 from matplotlib.figure import Figure
 from scripted import questions
 
-from tale.config import EvaluateRecipe, ReportRecipe, WordingsRecipe
+from tale.config.reading import load
 from tale.data.splits import by_context
 from tale.engines import Completion, Request
 from tale.engines.base import Answers
 from tale.engines.transformers import TransformersEngine
 from tale.errors import UserError
-from tale.evaluation.methods import Reply, read_replies
+from tale.evaluation.recipe import EvaluateRecipe
+from tale.evaluation.replies import Reply, read_replies
 from tale.evaluation.run import evaluate
 from tale.files import write_jsonl_atomic
-from tale.recipes import load
+from tale.report.recipe import ReportRecipe
 from tale.report.run import report
 from tale.runs import start_run
 from tale.wordings import run
 from tale.wordings.plot import draw
+from tale.wordings.recipe import WordingsRecipe
 from tale.wordings.regions import Cell, Grid, Region, best_of, cells, confirmed, curves, region, slope
 
 BUDGETS = (10, 40, 160)

@@ -7,10 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tale.config import SearchRecipe
+from tale.config.reading import load
 from tale.files import write_jsonl_atomic
-from tale.recipes import load
 from tale.records import read_records
+from tale.search.recipe import SearchRecipe
 from tale.search.run import run_search
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -10,7 +10,7 @@ from typing import Any
 from tale.analysis.elasticity import Model, Step, kept_right, model, one_question, steps
 from tale.analysis.paths import Saving, iterations, saving
 from tale.analysis.plot import plot_elasticity, plot_paths, plot_savings
-from tale.config import AnalyseRecipe
+from tale.analysis.recipe import AnalyseRecipe
 from tale.errors import UserError
 from tale.evaluation.compare import check_comparable, read_recipe, run_folder
 from tale.records import Record, read_records
@@ -149,9 +149,17 @@ def _show_models(rows: Sequence[Model]) -> None:
 
 
 def _paths(searches: Sequence[Searched], folder: Path) -> list[Saving]:
-    rows = [row for search in searches for record in search.records for row in iterations(search.label, record)]
-    write_rows(rows, folder, "iterations")
-    plot_paths(rows, folder / "iterations.png")
+    whole = [search for search in searches if not any(a.limit for record in search.records for a in record.attempts)]
+    rows = [row for search in whole for record in search.records for row in iterations(search.label, record)]
+    if rows:
+        write_rows(rows, folder, "iterations")
+        plot_paths(rows, folder / "iterations.png")
+    for search in searches:
+        if search not in whole:
+            say(
+                f"{search.label}: not among the paths (Fig 2), as answers were cut off where they could no longer be "
+                "feasible; search with strategy=minimum or full_answers=true"
+            )
     savings = [found for search in searches if (found := saving(search.label, search.records))]
     if savings:
         write_rows(savings, folder, "savings")

@@ -8,7 +8,7 @@ from typing import Literal
 
 from lightning.fabric.utilities import rank_zero_only
 
-from tale.config import BenchmarkConfig, Part
+from tale.config.sections import BenchmarkConfig, Part
 from tale.data.benchmarks import load
 from tale.data.question import Question
 from tale.data.splits import by_context, contexts, deduplicate, preamble

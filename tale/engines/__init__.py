@@ -1,5 +1,5 @@
-"""Generation. An engine takes prompts and a way of sampling, and gives back completions with their token counts."""
+"""Generation. An engine is asked for completions of conversations, and counts their tokens."""
 
-from tale.engines.base import Completion, Engine, Request, Sampling, complete
+from tale.engines.base import Completion, Engine, Message, Request, Sampling, complete
 
-__all__ = ["Completion", "Engine", "Request", "Sampling", "complete"]
+__all__ = ["Completion", "Engine", "Message", "Request", "Sampling", "complete"]

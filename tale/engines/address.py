@@ -6,7 +6,7 @@ import os
 import re
 from urllib.parse import quote
 
-from tale.config import EndpointConfig
+from tale.config.sections import EndpointConfig
 from tale.errors import UserError
 from tale.secrets import VARIABLE
 

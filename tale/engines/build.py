@@ -8,9 +8,9 @@ from functools import cache, partial
 from pathlib import Path
 
 from tale.chat import Chat
-from tale.config import EngineConfig, ModelConfig
+from tale.config.sections import EngineConfig, ModelConfig
 from tale.engines.address import check_environment
-from tale.engines.base import Answers, Engine, More, Request, Sampling, nothing
+from tale.engines.base import Answers, Engine, More
 from tale.engines.endpoint import EndpointEngine, RemoteModel
 from tale.engines.journal import JournaledEngine
 from tale.engines.probe import prove_generation
@@ -111,9 +111,9 @@ class OnDemand:
     def __init__(self, tokenizer: str, chat: Chat, make: Callable[[], Engine]):
         self.tokenizer, self.tokenizer_hash, self.make = tokenizer, chat.fingerprint, cache(make)
 
-    def generate(self, requests: Sequence[Request], sampling: Sampling, more: More = nothing) -> Answers:
+    def generate(self, more: More) -> Answers:
         """What the engine itself generates."""
-        return self.make().generate(requests, sampling, more)
+        return self.make().generate(more)
 
 
 def _transformers(config: EngineConfig, base: BaseModel, adapters: Sequence[Path | None]) -> Iterator[OnDemand]:

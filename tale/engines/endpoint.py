@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from queue import SimpleQueue
@@ -12,10 +11,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import parse_qsl, urlsplit
 
 from tale.chat import Chat
-from tale.config import EndpointConfig
+from tale.config.sections import EndpointConfig
 from tale.engines.address import address, held
 from tale.engines.background import in_background
-from tale.engines.base import Answers, Completion, More, Request, Sampling, nothing
+from tale.engines.base import Answers, Completion, More, Request
+from tale.engines.calls import Calls
 from tale.engines.refusals import Unanswered, asked_otherwise, filtered, passing, refused
 from tale.engines.reply import Reply
 from tale.engines.room import too_long
@@ -94,85 +94,89 @@ class EndpointEngine:
         self.forbidden: set[str] = set()  # options that this server wants left out
         self.unanswered = Unanswered()
 
-    def generate(self, requests: Sequence[Request], sampling: Sampling, more: More = nothing) -> Answers:
-        """Yield `(index, completion)` as soon as its call is done; calls go on while the consumer is busy.
+    def generate(self, more: More) -> Answers:
+        """Yield `(number, completion)` as soon as its call is done; calls go on while the consumer is busy.
 
         Raises:
-            UserError: the server cannot be used, or no longer. By then no further call has been made, and every answer
-                in flight has been waited for and yielded.
+            UserError: the server cannot be used, or no longer; by then no further call has been made, and every answer
+                in flight has been waited for and yielded. Or a request wants what an endpoint cannot do.
         """
         answers: SimpleQueue[tuple[int, Completion] | None] = SimpleQueue()
-        silent = 0
-        with in_background(lambda: self._ask_all(requests, sampling, answers.put), lambda: answers.put(None)) as asked:
-            for i, completion in iter(answers.get, None):
-                silent += completion.reasoned_alone
-                yield i, completion
-            asked.result()
+        calls = Calls(lambda: self.unanswered.hopeless)
+        asked = self._add(calls, more(), 0)
+        silent = done = 0
+        with in_background(lambda: self._ask_all(calls, answers.put), lambda: answers.put(None)) as ended:
+            while done < asked and (answer := answers.get()):
+                done += 1
+                silent += answer[1].reasoned_alone
+                yield answer
+                asked = self._add(calls, more(), asked)
+            calls.close()
+            ended.result()
         if silent:
             say(
-                f"{self.where}: {silent} of {len(requests)} answers stand in the reasoning alone and count as none; "
+                f"{self.where}: {silent} of {asked} answers stand in the reasoning alone and count as none; "
                 "raise sampling.max_tokens, or start the server without its reasoning parser"
             )
 
-    async def _ask_all(
-        self, requests: Sequence[Request], sampling: Sampling, put: Callable[[tuple[int, Completion]], None]
-    ) -> None:
-        """`concurrency` workers take the next call as they get free, until there is none or one has failed.
+    def _add(self, calls: Calls, requests: Sequence[Request], asked: int) -> int:
+        """Add the calls of requests that are numbered from `asked`; the number behind the last.
 
-        Where the first questions are all refused, the calls in flight decide whether others are asked.
+        A request has a call of its own, or with `grouped` all samples of it have one.
         """
+        groups: dict[Any, list[tuple[int, Request]]] = {}
+        for i, request in enumerate(requests, asked):
+            if request.continues:
+                raise UserError("engine.kind=openai: an endpoint cannot continue an assistant's turn")
+            groups.setdefault(replace(request, sample=0) if self.config.grouped else i, []).append((i, request))
+        calls.add(groups.values())
+        return asked + len(requests)
+
+    async def _ask_all(self, calls: Calls, put: Callable[[tuple[int, Completion]], None]) -> None:
+        """`concurrency` workers take the next call as they get free, until there is none or one has failed."""
         import anyio
 
-        calls = deque(self._calls(requests))
-        errors: list[UserError] = []
-
         async def work() -> None:
-            while calls and not errors and not self.unanswered.hopeless:
-                call = calls.popleft()
+            while call := await calls.next():
                 try:
-                    completions = await self._ask(client, [requests[i] for i in call], sampling)
+                    completions = await self._ask(client, [request for _, request in call])
                 except UserError as error:
-                    errors.append(error)
-                    return
-                for answer in zip(call, completions, strict=True):
-                    put(answer)
+                    calls.errors.append(error)
+                else:
+                    for (number, _), completion in zip(call, completions, strict=True):
+                        put((number, completion))
+                calls.done()
 
-        async with self._client() as client:
-            while calls and not errors and not self.unanswered.hopeless:
-                async with anyio.create_task_group() as workers:
-                    for _ in range(min(self.concurrency, len(calls))):
-                        workers.start_soon(work)
-        if errors:
-            raise errors[0]
+        async with self._client() as client, anyio.create_task_group() as workers:
+            for _ in range(self.concurrency):
+                workers.start_soon(work)
+        if calls.errors:
+            raise calls.errors[0]
         if verdict := self.unanswered.verdict:
             raise self._error(verdict)
 
-    def _calls(self, requests: Sequence[Request]) -> list[list[int]]:
-        """Indices of the requests that share a call: one each, or with `grouped` all of a prompt and seed."""
-        calls: dict[Any, list[int]] = {}
-        for i, request in enumerate(requests):
-            calls.setdefault((request.prompt, request.own_seed) if self.config.grouped else i, []).append(i)
-        return list(calls.values())
-
-    async def _ask(self, client: AsyncOpenAI, requests: list[Request], sampling: Sampling) -> list[Completion]:
-        """One call, for requests of the same prompt and seed."""
+    async def _ask(self, client: AsyncOpenAI, requests: list[Request]) -> list[Completion]:
+        """One call, for samples of the same request."""
         from openai import OpenAIError
 
         first = requests[0]
+        limit = first.sampling.max_tokens
         options = {
             "model": self.model,
-            "messages": [{"role": "user", "content": first.prompt}],
-            "temperature": sampling.temperature,
-            "seed": first.seed(sampling) % 2**31,
-            self.limit: sampling.max_tokens,
+            "messages": list(map(vars, first.messages)),
+            "temperature": first.sampling.temperature,
+            "seed": first.draw_seed % 2**31,
+            self.limit: limit,
             **({"n": len(requests)} if len(requests) > 1 else {}),
+            **({"stop": list(first.stop)} if first.stop else {}),
+            **({"logprobs": True} if first.logprobs else {}),
         }
-        if self.chat and (why := too_long(len(self.chat.prompt_ids(first.prompt)), sampling.max_tokens, self.context)):
+        if self.chat and (why := too_long(len(self.chat.conversation_ids(first.messages)), limit, self.context)):
             return [Completion.refused(why)] * len(requests)
         failed: OpenAIError | None = None
         try:
             body = await self._post(client, {name: of for name, of in options.items() if name not in self.forbidden})
-            completions = Reply.read(body).completions(requests, sampling.max_tokens, self.chat)
+            completions = Reply.read(body).completions(requests, self.chat)
         except OpenAIError as error:
             if not (filtered(error) or refused(error) or passing(error)):
                 raise self._error(self._failure(error)) from None  # the cause may repeat the key

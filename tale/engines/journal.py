@@ -16,13 +16,13 @@ from typing import Annotated, Any
 from msgspec import Meta
 
 from tale.costs import Cost
-from tale.engines.base import Answers, Completion, Engine, More, Request, Sampling, nothing
+from tale.engines.base import Answers, Completion, Engine, More, Request, once
 from tale.errors import UserError
 from tale.files import AppendedJsonl
 from tale.reading import Seconds, each_line, parse
 
-# A group of completions is made safe at once, by so many or after so many seconds: syncing a disk takes milliseconds.
-GROUP, SECONDS = 64, 0.2
+# Completions are written one by one, which outlives the process, and synced together, which outlives the machine.
+SECONDS = 0.2
 # What its lines are, and what to do about one that is not.
 SETTINGS = ("the settings of a journal", "delete the file, or use another output folder")
 ANSWER = ("a journalled answer", "delete the line")
@@ -31,7 +31,7 @@ ANSWER = ("a journalled answer", "delete the line")
 class JournaledEngine:
     """`engine`, with every completion appended to `file`, and answered from there when it is asked again.
 
-    A completion is known by its prompt, sample and sampling. The journal's first line holds `settings`: all else that
+    A completion is known by its request. The journal's first line holds `settings`: all else that
     an answer depends on (the model, the adapter if any, the engine, what counts its tokens). Memory holds where each
     completion stands in the file, not the completion. What could not be answered (finish "error") is not written: the
     same command asks again. Opening it changes nothing in the file.
@@ -55,14 +55,15 @@ class JournaledEngine:
             self.cost.add(entry.completion, entry.seconds)
             self.places[bytes.fromhex(entry.key)] = place
 
-    def generate(self, requests: Sequence[Request], sampling: Sampling, more: More = nothing) -> Answers:
-        """Yield `(index, completion)`: what is on disk from there, all else from the engine, on disk before."""
+    def generate(self, more: More) -> Answers:
+        """Yield `(number, completion)`: what is on disk from there, all else from the engine, on disk before."""
         asked: list[tuple[int, bytes]] = []  # by the engine's own count
         found: deque[tuple[int, bytes]] = deque()
         numbers = count()
 
-        def new(requests: Sequence[Request]) -> list[Request]:
-            keys = [(i, key_of(request, sampling)) for request, i in zip(requests, numbers, strict=False)]
+        def unknown() -> list[Request]:
+            requests = more()
+            keys = [(i, key_of(request)) for request, i in zip(requests, numbers, strict=False)]
             found.extend((i, key) for i, key in keys if key in self.places)
             asked.extend((i, key) for i, key in keys if key not in self.places)
             return [request for request, (_, key) in zip(requests, keys, strict=True) if key not in self.places]
@@ -72,35 +73,33 @@ class JournaledEngine:
                 i, key = found.popleft()
                 yield i, self._read(key)
 
-        first = new(requests)
-        while found:
-            yield from known()
-            first += new(more())
-        if first:
-            with closing(self.engine.generate(first, sampling, lambda: new(more()))) as answers:
-                for group in self._kept(answers, asked):
-                    yield from group
+        while True:
+            first = unknown()
+            while found:
+                yield from known()
+                first += unknown()
+            if not first:
+                return
+            with closing(self.engine.generate(once(first, unknown))) as answers:
+                for answer in self._kept(answers, asked):
+                    yield answer
                     yield from known()
+            asked.clear()
 
-    def _kept(
-        self, answers: Iterator[tuple[int, Completion]], asked: Sequence[tuple[int, bytes]]
-    ) -> Iterator[list[tuple[int, Completion]]]:
-        """The engine's answers in groups, each of them safe on disk."""
-        unsafe: list[tuple[int, Completion]] = []
+    def _kept(self, answers: Answers, asked: Sequence[tuple[int, bytes]]) -> Iterator[tuple[int, Completion]]:
+        """The engine's answers, each of them written before it is given on."""
         before = synced = time.monotonic()
         for position, completion in answers:
             now = time.monotonic()
             i, key = asked[position]
             if completion.finish != "error":
                 self._write(key, completion, now - before)
-            unsafe.append((i, completion))
-            if len(unsafe) == GROUP or now - synced > SECONDS:
+            if now - synced > SECONDS:
                 self.file.sync()
-                yield unsafe
-                unsafe, synced = [], time.monotonic()
+                synced = now
+            yield i, completion
             before = time.monotonic()
         self.file.sync()
-        yield unsafe
 
     def close(self) -> None:
         """Let go of the journal."""
@@ -109,7 +108,8 @@ class JournaledEngine:
     def _write(self, key: bytes, completion: Completion, seconds: float) -> None:
         if not self.file.size:
             self.file.append(self.settings)
-        line = {"key": key.hex(), "seconds": round(seconds, 4), **asdict(completion)}
+        filled = {name: value for name, value in asdict(completion).items() if value is not None}
+        line = {"key": key.hex(), "seconds": round(seconds, 4), **filled}
         self.places[key] = self.file.append(line)
         self.cost.add(completion, seconds)
 
@@ -155,9 +155,11 @@ def read_journal(file: Path) -> Journal:
     return journal
 
 
-def key_of(request: Request, sampling: Sampling) -> bytes:
-    """What a completion is known by."""
-    known = [request.prompt, request.sample, asdict(request.under(sampling))]
+def key_of(request: Request) -> bytes:
+    """What a completion is known by: all that a request says."""
+    known: list[Any] = [request.prompt, request.sample, asdict(request.sampling)]
+    if request != Request.user(request.prompt, request.sampling, request.sample):
+        known += [list(map(vars, request.messages)), request.stop, request.logprobs]
     return hashlib.sha256(json.dumps(known).encode()).digest()[:12]
 
 

@@ -17,7 +17,7 @@ from transformers import GenerationConfig, PreTrainedConfig, PreTrainedModel
 from transformers.utils import ModelOutput
 
 from tale.chat import Chat
-from tale.engines.base import Request, Sampling
+from tale.engines.base import Message, Request, Sampling, once
 from tale.engines.rows import Rows
 from tale.engines.transformers import CHUNK, TransformersEngine
 from tale.errors import UserError
@@ -62,8 +62,8 @@ class _Ids(Chat):
     def __init__(self, end: int):
         self.end = end
 
-    def prompt_ids(self, user: str) -> list[int]:
-        return json.loads(user)
+    def conversation_ids(self, messages: Sequence[Message]) -> list[int]:
+        return json.loads(messages[0].content)
 
     def ends(self, eos: int | list[int] | None) -> list[int]:
         return [self.end]
@@ -75,13 +75,13 @@ class _Ids(Chat):
 class _Recording(TransformersEngine):
     """Keeps the logits of each prompt's answer."""
 
-    def _advance(self, rows: Rows, sampling: Sampling) -> None:
+    def _advance(self, rows: Rows) -> None:
         def keep(_: nn.Module, __: object, output: ModelOutput) -> None:
             for prompt, logits_V in zip(rows.prompts, output.logits[:, -1], strict=True):
                 self.logits[prompt.index].append(logits_V.clone())
 
         hook = self.model.register_forward_hook(keep)
-        super()._advance(rows, sampling)
+        super()._advance(rows)
         hook.remove()
 
 
@@ -100,7 +100,8 @@ def _compare(architecture: Architecture, on_cpu: bool) -> float:
     with refusing(f"{name}: this architecture does not run with the cache and rows of engine.kind=transformers"):
         engine = _Recording(model, _Ids(end), batch_size=2, device="cpu", own_layers=on_cpu)
         engine.logits = [[] for _ in prompts]
-        answers = dict(engine.generate([Request(json.dumps(prompt)) for prompt in prompts], Sampling(TOKENS)))
+        requests = [Request.user(json.dumps(prompt), Sampling(TOKENS)) for prompt in prompts]
+        answers = dict(engine.generate(once(requests)))
         ours = [torch.stack(logits) for logits in engine.logits]
     return max(_difference(answers[i].ids, ours[i], expected[i]) for i in range(len(prompts)))
 

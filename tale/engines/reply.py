@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tale.chat import Chat
@@ -36,13 +36,16 @@ class Choice:
     text: str
     finish: object
     reasoning: str
+    logprobs: tuple[float, ...] | None = None
 
     @classmethod
     def read(cls, choice: dict) -> Choice:
         message = choice["message"]
         text, thought = _parts(message.get("content") or message.get("refusal") or "")
         beside, _ = _parts(message.get("reasoning_content") or message.get("reasoning") or "")
-        return cls(text, choice.get("finish_reason"), beside or thought)
+        logprobs = (choice.get("logprobs") or {}).get("content")
+        scored = None if logprobs is None else tuple(float(token["logprob"]) for token in logprobs)
+        return cls(text, choice.get("finish_reason"), beside or thought, scored)
 
 
 @dataclass(frozen=True)
@@ -88,14 +91,22 @@ class Reply:
             raise NoCompletionError
         return cls(choices, usage)
 
-    def completions(self, requests: Sequence[Request], limit: int, chat: Chat | None) -> list[Completion]:
-        """One for each sample of a prompt. The first carries the prompt, so that sums are what is billed.
+    def completions(self, requests: Sequence[Request], chat: Chat | None) -> list[Completion]:
+        """One for each sample of a request. The first carries the prompt, so that sums are what is billed.
 
-        An answer of at most `limit` tokens whose end is not known is refused.
+        An answer that is shorter than its limit and whose end is not known is refused.
 
         Raises:
-            UserError: a choice is missing, or how many tokens it has cannot be told.
+            UserError: a choice is missing, how many tokens it has cannot be told, or log-probabilities lack that the
+                requests ask for.
         """
+        limit, scored = requests[0].sampling.max_tokens, requests[0].logprobs
+        if scored and any(choice.logprobs is None for choice in self.choices.values()):
+            raise UserError("the reply has no log-probabilities, which this method needs; take another server")
+        made = self._completions(requests, limit, chat)
+        return [replace(c, logprobs=self.choices[i].logprobs) if scored else c for i, c in enumerate(made)]
+
+    def _completions(self, requests: Sequence[Request], limit: int, chat: Chat | None) -> list[Completion]:
         if chat is None:
             return [self._reported(limit)]
         given = [i for i in range(len(requests)) if i in self.choices]
@@ -103,7 +114,7 @@ class Reply:
             raise UserError(f"{len(given)} of {len(requests)} choices came; set engine.endpoint.grouped=false")
         if len(requests) > 1 and _count(self.usage.reasoning):
             raise UserError("the reasoning tokens are of all choices together; set engine.endpoint.grouped=false")
-        return [self._counted(i, requests[i].prompt, limit, chat) for i in given]
+        return [self._counted(i, requests[i], limit, chat) for i in given]
 
     def _reported(self, limit: int) -> Completion:
         """By the endpoint's own figures, each of them a number of tokens; details may lack."""
@@ -124,13 +135,13 @@ class Reply:
             raise UserError(f"no usage figures to count with, set engine.endpoint.tokenizer: {what}")
         return _completion(choice, _finish(choice, answer, limit), answer, prompt, cached, reasoning)
 
-    def _counted(self, i: int, prompt: str, limit: int, chat: Chat) -> Completion:
+    def _counted(self, i: int, request: Request, limit: int, chat: Chat) -> Completion:
         """By a tokenizer, and of the endpoint's figures what it cannot know."""
         choice = self.choices[i]
         reasoning = _count(self.usage.reasoning) or chat.count(choice.reasoning, ended=False)
         finish = _finish(choice, reasoning + chat.count(choice.text, ended=False), limit)
         tokens = reasoning + chat.count(choice.text, ended=finish == "stop")
-        prompt_tokens = len(chat.prompt_ids(prompt)) if i == 0 else 0
+        prompt_tokens = len(chat.conversation_ids(request.messages)) if i == 0 else 0
         cached = min(_count(self.usage.cached) or 0, prompt_tokens)
         return _completion(choice, finish, tokens, prompt_tokens, cached, reasoning)
 

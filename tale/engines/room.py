@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from tale.chat import Chat
-from tale.engines.base import Sampling
+from tale.engines.base import Request
 from tale.errors import UserError
 from tale.text import say
 
@@ -20,8 +20,8 @@ def too_long(prompt_tokens: int, max_tokens: int, context: int | None) -> str | 
     return f"too long: prompt and answer (sampling.max_tokens) need {needed} tokens, the model has {context}"
 
 
-def check_room(asked: Mapping[str, Sequence[str]], sampling: Sampling, chat: Chat | None, context: int | None) -> None:
-    """Name the questions, by their ids, with a prompt that is too long; an engine refuses these prompts one by one.
+def check_room(asked: Mapping[str, Sequence[Request]], chat: Chat | None, context: int | None) -> None:
+    """Name the questions, by their ids, with a request that is too long; an engine refuses these one by one.
 
     Without a tokenizer, or where the context is not known, that is found out by asking.
 
@@ -30,14 +30,16 @@ def check_room(asked: Mapping[str, Sequence[str]], sampling: Sampling, chat: Cha
     """
     if context is None:
         return
-    if sampling.max_tokens >= context:
-        raise UserError(
-            f"sampling.max_tokens={sampling.max_tokens}: leaves no room for a prompt, the model has {context} tokens"
-        )
+    most = max(request.sampling.max_tokens for requests in asked.values() for request in requests)
+    if most >= context:
+        raise UserError(f"sampling.max_tokens={most}: leaves no room for a prompt, the model has {context} tokens")
     if chat is None:
         return
-    longest = {id: max(len(chat.prompt_ids(prompt)) for prompt in prompts) for id, prompts in asked.items()}
-    reasons = {id: why for id, tokens in longest.items() if (why := too_long(tokens, sampling.max_tokens, context))}
+    reasons = {}
+    for id, requests in asked.items():
+        needed = [(len(chat.conversation_ids(request.messages)), request.sampling.max_tokens) for request in requests]
+        if why := too_long(*max(needed, key=sum), context):
+            reasons[id] = why
     if not reasons:
         return
     named = "; ".join(f"{id} is {why}" for id, why in list(reasons.items())[:NAMED])

@@ -11,6 +11,7 @@ from torch.nn import functional
 from transformers import Cache
 from transformers.cache_utils import DynamicLayer
 
+from tale.engines.base import Request
 from tale.engines.prefixes import Prefix
 
 # Shape suffixes: R rows, W columns: prompt and answer so far, what the mask leaves out is padding; H heads of width D.
@@ -63,11 +64,11 @@ def _roomy(held: Tensor, new: Tensor, columns: int) -> Tensor:
 
 @dataclass(frozen=True)
 class Prompt:
-    """A request's number, the ids of its prompt, and the seed of its answer."""
+    """A request, its number, and the ids of its prompt."""
 
     index: int
     ids: tuple[int, ...]
-    seed: int
+    request: Request
 
 
 @dataclass
@@ -76,6 +77,7 @@ class Rows:
 
     prompts: list[Prompt]  # what each row answers
     answers: list[list[int]]  # the ids that each row has generated
+    logprobs: list[list[float]]  # of these ids, as far as anything asks for them
     generators: list[torch.Generator]  # each row's own randomness
     ids_RW: Tensor
     mask_RW: Tensor
@@ -102,7 +104,7 @@ class Rows:
             keys_RHWD = _stack([prefix.keys_HWD[layer] if prefix else None for prefix in prefixes], before)
             values_RHWD = _stack([prefix.values_HWD[layer] if prefix else None for prefix in prefixes], before)
             cache.update(keys_RHWD, values_RHWD, layer)
-        return cls([], [], [], torch.tensor(ids, device=device), torch.tensor(mask, device=device), cache)
+        return cls([], [], [], [], torch.tensor(ids, device=device), torch.tensor(mask, device=device), cache)
 
     def columns(self, row: int) -> Prefix:
         """A copy of what the cache holds of this row."""
@@ -117,14 +119,24 @@ class Rows:
         index = torch.tensor(rows, device=self.ids_RW.device)
         for layer in self.cache.layers if len(rows) > len(self) else ():
             layer.replace(layer.keys[index], layer.values[index])
-        generators = [torch.Generator().manual_seed(prompt.seed) for prompt in prompts]
-        return Rows(prompts, [[] for _ in rows], generators, self.ids_RW[index], self.mask_RW[index], self.cache)
+        generators = [torch.Generator().manual_seed(prompt.request.draw_seed) for prompt in prompts]
+        answers, logprobs = ([[] for _ in rows] for _ in range(2))
+        return Rows(prompts, answers, logprobs, generators, self.ids_RW[index], self.mask_RW[index], self.cache)
 
-    def extend(self, ids_RW: Tensor) -> None:
-        """Take in what was generated: `ids_RW` are the rows' ids with new columns on the right."""
-        new = ids_RW.shape[1] - self.ids_RW.shape[1]
-        for answer, ids in zip(self.answers, ids_RW[:, -new:].tolist(), strict=True):
+    def extend(self, ids_RW: Tensor, logits_RV: Sequence[Tensor] = ()) -> None:
+        """Take in what was generated: `ids_RW` are the rows' ids with new columns on the right.
+
+        `logits_RV` of each new column, where log-probabilities are wanted.
+        """
+        new_RW = ids_RW[:, self.ids_RW.shape[1] :]
+        new = new_RW.shape[1]
+        for answer, ids in zip(self.answers, new_RW.tolist(), strict=True):
             answer += ids
+        if logits_RV:
+            scores_RWV = torch.stack(tuple(logits_RV), dim=1).float().log_softmax(dim=-1)
+            chosen_RW = scores_RWV.gather(2, new_RW[:, :, None])[:, :, 0]
+            for logprobs, of in zip(self.logprobs, chosen_RW.tolist(), strict=True):
+                logprobs += of
         self.ids_RW, self.mask_RW = ids_RW, functional.pad(self.mask_RW, (0, new), value=1)
 
     def select(self, rows: Sequence[int]) -> Rows:
@@ -138,6 +150,7 @@ class Rows:
         return Rows(
             [self.prompts[row] for row in rows],
             [self.answers[row] for row in rows],
+            [self.logprobs[row] for row in rows],
             [self.generators[row] for row in rows],
             self.ids_RW[index, first:],
             self.mask_RW[index, first:],
@@ -162,6 +175,7 @@ class Rows:
         return cls(
             [prompt for part in parts for prompt in part.prompts],
             [answer for part in parts for answer in part.answers],
+            [logprobs for part in parts for logprobs in part.logprobs],
             [generator for part in parts for generator in part.generators],
             widened(part.ids_RW for part in parts),
             widened(part.mask_RW for part in parts),

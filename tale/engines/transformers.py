@@ -10,7 +10,8 @@ from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList,
 
 from tale.chat import Chat
 from tale.engines import attention
-from tale.engines.base import Answers, Completion, More, Request, Sampling, nothing
+from tale.engines.base import Answers, Completion, More, Request
+from tale.engines.ends import ended
 from tale.engines.linear import reorder
 from tale.engines.prefixes import Prefixes
 from tale.engines.room import too_long
@@ -60,19 +61,18 @@ class TransformersEngine:
         # Whatever decoding the checkpoint recommends (Llama 3.1: temperature 0.6, top-p 0.9) must not leak in.
         self.model.generation_config = GenerationConfig()
 
-    def generate(self, requests: Sequence[Request], sampling: Sampling, more: More = nothing) -> Answers:
-        """Yield `(index, completion)`; of the requests at hand the longest prompts are begun first.
+    def generate(self, more: More) -> Answers:
+        """Yield `(number, completion)`; of the requests at hand the longest prompts are begun first.
 
         A prompt that does not fit into the model's context with the longest answer is refused.
         """
-        waiting, refused = self._encoded(requests, sampling, 0)
-        yield from refused
-        count, live = len(requests), None
+        waiting: list[Prompt] = []
+        count, live = 0, None
         while True:
             room = self.batch_size - len(live or ())
             if not live or room >= self.batch_size * REFILL:
                 if len(waiting) < room and (further := more()):
-                    new, refused = self._encoded(further, sampling, count)
+                    new, refused = self._encoded(further, count)
                     yield from refused
                     waiting += new
                     count += len(further)
@@ -81,26 +81,24 @@ class TransformersEngine:
                     live = Rows.joined([*([live] if live else ()), *map(self._begin, _alike(begun))])
             if not live:
                 return
-            self._advance(live, sampling)
-            ends = [self._end(answer, sampling.max_tokens) for answer in live.answers]
-            for prompt, answer, end in zip(live.prompts, live.answers, ends, strict=True):
-                if end:
-                    yield prompt.index, self._completion(answer[:end], len(prompt.ids))
-            going_on = [row for row, end in enumerate(ends) if not end]
+            self._advance(live)
+            done = list(map(self._completion, live.prompts, live.answers, live.logprobs))
+            for prompt, completion in zip(live.prompts, done, strict=True):
+                if completion:
+                    yield prompt.index, completion
+            going_on = [row for row, completion in enumerate(done) if not completion]
             live = live.select(going_on) if going_on else None
 
-    def _encoded(
-        self, requests: Sequence[Request], sampling: Sampling, count: int
-    ) -> tuple[list[Prompt], list[tuple[int, Completion]]]:
+    def _encoded(self, requests: Sequence[Request], count: int) -> tuple[list[Prompt], list[tuple[int, Completion]]]:
         """The requests' prompts, numbered from `count`, the longest first; and those that are too long, refused."""
         prompts: list[Prompt] = []
         refused: list[tuple[int, Completion]] = []
         for i, request in enumerate(requests, count):
-            ids = tuple(self.chat.prompt_ids(request.prompt))
-            if why := too_long(len(ids), sampling.max_tokens, self.context):
+            ids = tuple(self.chat.conversation_ids(request.messages))
+            if why := too_long(len(ids), request.sampling.max_tokens, self.context):
                 refused.append((i, Completion.refused(why)))
             else:
-                prompts.append(Prompt(i, ids, request.seed(sampling)))
+                prompts.append(Prompt(i, ids, request))
         prompts.sort(key=lambda prompt: -len(prompt.ids))
         return prompts, refused
 
@@ -126,35 +124,41 @@ class TransformersEngine:
         return rows.repeat([unique.index(prompt.ids) for prompt in prompts], prompts)
 
     @torch.inference_mode()
-    def _advance(self, rows: Rows, sampling: Sampling) -> None:
-        """Generate the next `CHUNK` tokens of every row, fewer if one wants fewer: none outgrows the context."""
-        wanted = sampling.max_tokens - max(map(len, rows.answers))
+    def _advance(self, rows: Rows) -> None:
+        """Generate the next `CHUNK` tokens of every row, fewer where all want fewer, or one has no room for them."""
+        requests = [prompt.request for prompt in rows.prompts]
+        wanted = max(r.sampling.max_tokens - len(answer) for r, answer in zip(requests, rows.answers, strict=True))
+        longest = max(len(p.ids) + len(answer) for p, answer in zip(rows.prompts, rows.answers, strict=True))
+        room = self.context - longest if self.context else wanted
+        logprobs = any(request.logprobs for request in requests)
         config = GenerationConfig(
             do_sample=False,
-            max_new_tokens=min(CHUNK, wanted),
+            max_new_tokens=min(CHUNK, wanted, room),
             eos_token_id=self.stops,
             pad_token_id=self.stops[0],
+            return_dict_in_generate=True,
+            output_logits=logprobs,
         )
-        noise = [SeededGumbel(rows.generators, sampling.temperature)] if sampling.temperature > 0 else []
-        rows.extend(
-            self.model.generate(
-                rows.ids_RW,
-                attention_mask=rows.mask_RW,
-                past_key_values=rows.cache,
-                generation_config=config,
-                logits_processor=LogitsProcessorList(noise),
-                logits_to_keep=LAST,
-            )
+        temperatures = [request.sampling.temperature for request in requests]
+        noise = [SeededGumbel(rows.generators, temperatures)] if any(temperatures) else []
+        output = self.model.generate(
+            rows.ids_RW,
+            attention_mask=rows.mask_RW,
+            past_key_values=rows.cache,
+            generation_config=config,
+            logits_processor=LogitsProcessorList(noise),
+            logits_to_keep=LAST,
         )
+        rows.extend(output.sequences, output.logits if logprobs else ())
 
-    def _end(self, answer: list[int], limit: int) -> int | None:
-        """How many ids the answer has, its end included; None while it goes on."""
-        end = next((i for i, token in enumerate(answer[:limit], 1) if token in self.stops), None)
-        return end or (limit if len(answer) >= limit else None)
-
-    def _completion(self, ids: list[int], prompt_tokens: int) -> Completion:
-        finish = "stop" if ids[-1] in self.stops else "length"
-        return Completion(self.chat.decode(ids, self.stops), len(ids), finish, prompt_tokens, ids=tuple(ids))
+    def _completion(self, prompt: Prompt, generated: list[int], logprobs: list[float]) -> Completion | None:
+        """The answer of a row; None while it has not ended."""
+        answer = ended(prompt.request, generated, self.chat, self.stops)
+        if answer is None:
+            return None
+        count = len(answer.ids)
+        scored = tuple(logprobs[:count]) if prompt.request.logprobs else None
+        return Completion(answer.text, count, answer.finish, len(prompt.ids), ids=answer.ids, logprobs=scored)
 
 
 def _alike(prompts: Sequence[Prompt]) -> Iterator[list[Prompt]]:
@@ -186,11 +190,20 @@ def find_device(name: str) -> torch.device:
 
 
 class SeededGumbel(LogitsProcessor):
-    """Sampling at a temperature as an argmax: logits / T plus Gumbel noise, each row with a generator of its own."""
+    """Sampling as an argmax: logits / T plus Gumbel noise, each row with a generator and a temperature T of its own.
 
-    def __init__(self, generators: Sequence[torch.Generator], temperature: float):
-        self.generators, self.temperature = generators, temperature
+    At a temperature of 0 the logits stay as they are.
+    """
+
+    def __init__(self, generators: Sequence[torch.Generator], temperatures: Sequence[float]):
+        self.rows = list(zip(generators, temperatures, strict=True))
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        noise = torch.stack([torch.empty(scores.shape[1]).exponential_(generator=g).log() for g in self.generators])
-        return scores.float() / self.temperature - noise.to(scores.device)
+        return torch.stack([_noisy(row_V.float(), *of) for row_V, of in zip(scores, self.rows, strict=True)])
+
+
+def _noisy(scores_V: torch.Tensor, generator: torch.Generator, temperature: float) -> torch.Tensor:
+    if temperature == 0:
+        return scores_V
+    noise_V = torch.empty(len(scores_V)).exponential_(generator=generator).log()
+    return scores_V / temperature - noise_V.to(scores_V.device)

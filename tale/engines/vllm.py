@@ -9,6 +9,7 @@ import importlib.util
 import os
 from collections import deque
 from collections.abc import Sequence
+from contextlib import aclosing
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
@@ -16,8 +17,9 @@ from typing import TYPE_CHECKING, get_args
 from transformers import AutoConfig, GenerationConfig
 
 from tale.chat import Chat
-from tale.config import VllmConfig
-from tale.engines.base import Answers, Completion, More, Request, Sampling, nothing
+from tale.config.sections import VllmConfig
+from tale.engines.base import Answers, Completion, More, Request
+from tale.engines.ends import ended
 from tale.engines.room import too_long
 from tale.errors import UserError
 from tale.models.adapters import PlainLora
@@ -81,35 +83,30 @@ class VllmEngine:
         other.adapter = adapter
         return other
 
-    def generate(self, requests: Sequence[Request], sampling: Sampling, more: More = nothing) -> Answers:
-        """Yield `(index, completion)` as each is done; what is under way ends when the caller stops.
+    def generate(self, more: More) -> Answers:
+        """Yield `(number, completion)` as each is done; the calls in flight end when the caller stops.
 
         A prompt that does not fit into the model's context with the longest answer is refused.
         """
         loop, numbers = self.runner.get_loop(), count()
-        waiting = deque(self._encoded(requests, sampling))
-        under_way: set[asyncio.Task] = set()
+        waiting: deque[Request] = deque()
+        running: set[asyncio.Task] = set()
         try:
             while True:
-                if len(waiting) < self.ahead - len(under_way):
-                    waiting += self._encoded(more(), sampling)
-                while waiting and len(under_way) < self.ahead:
-                    under_way.add(loop.create_task(self._answer(next(numbers), *waiting.popleft())))
-                if not under_way:
+                if len(waiting) < self.ahead - len(running):
+                    waiting += more()
+                while waiting and len(running) < self.ahead:
+                    running.add(loop.create_task(self._answer(next(numbers), waiting.popleft())))
+                if not running:
                     return
-                some = asyncio.wait(under_way, return_when=asyncio.FIRST_COMPLETED)
-                done, under_way = loop.run_until_complete(some)
+                some = asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+                done, running = loop.run_until_complete(some)
                 yield from (task.result() for task in done)
         finally:
-            if under_way:
-                for task in under_way:
+            if running:
+                for task in running:
                     task.cancel()
-                loop.run_until_complete(asyncio.wait(under_way))
-
-    def _encoded(self, requests: Sequence[Request], sampling: Sampling) -> list[tuple[list[int], SamplingParams]]:
-        """Prompts as ids, and how to sample their answers."""
-        prompts = [self.chat.prompt_ids(request.prompt) for request in requests]
-        return [(ids, self._params(request, sampling)) for ids, request in zip(prompts, requests, strict=True)]
+                loop.run_until_complete(asyncio.wait(running))
 
     def close(self) -> None:
         """End vLLM's processes and give back their memory, here or at the program's end."""
@@ -118,32 +115,40 @@ class VllmEngine:
         self.runner.close()
         self.running.clear()  # as the last thing of a program vLLM would complain that its modules are gone
 
-    async def _answer(self, index: int, prompt: list[int], params: SamplingParams) -> tuple[int, Completion]:
-        if why := too_long(len(prompt), params.max_tokens, self.llm.model_config.max_model_len):
+    async def _answer(self, index: int, request: Request) -> tuple[int, Completion]:
+        prompt = self.chat.conversation_ids(request.messages)
+        if why := too_long(len(prompt), request.sampling.max_tokens, self.llm.model_config.max_model_len):
             return index, Completion.refused(why)
         from vllm.inputs import tokens_input
         from vllm.lora.request import LoRARequest
 
         number = self.adapters.index(self.adapter) + 1 if self.adapter else 0
         lora = LoRARequest(str(number), number, str(self.adapter)) if number else None
-        outputs = self.llm.generate(tokens_input(prompt), params, str(index), lora_request=lora)
-        (output,) = [output async for output in outputs]
-        (answer,) = output.outputs
-        ids, finish = list(answer.token_ids), "stop" if answer.finish_reason == "stop" else "length"
-        text, cached = self.chat.decode(ids, self.stops), output.num_cached_tokens or 0
-        return index, Completion(text, len(ids), finish, len(prompt), cached, ids=tuple(ids))
+        outputs = self.llm.generate(tokens_input(prompt), self._params(request), str(index), lora_request=lora)
+        async with aclosing(outputs):
+            async for output in outputs:
+                (answer,) = output.outputs
+                if found := ended(request, answer.token_ids, self.chat, self.stops):
+                    break  # at a stop string, which vLLM without a tokenizer does not know
+        count = len(found.ids)
+        chosen = zip(found.ids, answer.logprobs[:count], strict=True) if request.logprobs else None
+        logprobs = chosen and tuple(of[token].logprob for token, of in chosen)
+        cached = output.num_cached_tokens or 0
+        return index, Completion(found.text, count, found.finish, len(prompt), cached, ids=found.ids, logprobs=logprobs)
 
-    def _params(self, request: Request, sampling: Sampling) -> SamplingParams:
+    def _params(self, request: Request) -> SamplingParams:
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind
 
+        sampling = request.sampling
         return SamplingParams(
             temperature=sampling.temperature,
-            seed=request.seed(sampling) if sampling.temperature > 0 else None,
+            seed=request.draw_seed if sampling.temperature > 0 else None,
             max_tokens=sampling.max_tokens,
             stop_token_ids=self.stops,
+            logprobs=0 if request.logprobs else None,
             detokenize=False,
-            output_kind=RequestOutputKind.FINAL_ONLY,
+            output_kind=RequestOutputKind.CUMULATIVE if request.stop else RequestOutputKind.FINAL_ONLY,
         )
 
 

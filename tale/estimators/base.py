@@ -29,7 +29,7 @@ class Estimate:
 
 
 class Estimator(Protocol):
-    """From questions to budgets."""
+    """From questions to budgets, without asking a model."""
 
     def estimate(self, questions: Sequence[Question]) -> list[Estimate]:
         """An estimate each, in the order given."""

@@ -12,7 +12,7 @@ from tale.engines import Completion
 from tale.errors import UserError
 from tale.estimators.base import Estimate
 from tale.estimators.zero_shot import estimate_of
-from tale.evaluation.methods import read_replies
+from tale.evaluation.replies import read_replies
 
 
 def replied(file: Path, questions: Sequence[Question], budget_line: str | None) -> dict[str, list[Estimate]]:

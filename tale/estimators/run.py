@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import median
 
-from tale.config import EstimateRecipe
 from tale.data.splits import by_context, contexts, unseen
 from tale.errors import UserError
 from tale.estimators.base import Constant, Estimate, Estimator, Oracle
+from tale.estimators.recipe import EstimateRecipe
 from tale.estimators.regression import calibrated, fit
 from tale.estimators.replied import replied
 from tale.estimators.saved import EstimatorCard, Trained, save_estimator

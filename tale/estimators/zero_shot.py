@@ -2,34 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from fractions import Fraction
 
 from tale import prompts
 from tale.data.question import Question
-from tale.engines import Completion, Engine, Request, Sampling, complete
+from tale.engines import Completion, Request, Sampling
+from tale.engines.scheduler import Solver
 from tale.estimators.base import Estimate
 from tale.grading import number, read
 
 
-@dataclass(frozen=True)
-class ZeroShot:
-    """One more query for each question, whose tokens count. `label` is shown while it runs.
-
-    `seeds`: each question's, where it is not the sampling's.
-    """
-
-    engine: Engine
-    sampling: Sampling
-    label: str
-    seeds: Sequence[int | None] | None = None
-
-    def estimate(self, questions: Sequence[Question]) -> list[Estimate]:
-        """What the model names; a reply that names no positive number is no estimate."""
-        seeds = self.seeds or [None] * len(questions)
-        requests = [Request(prompts.estimate(q), own_seed=seed) for q, seed in zip(questions, seeds, strict=True)]
-        return list(map(estimate_of, complete(self.engine, requests, self.sampling, f"{self.label}: estimator")))
+def zero_shot(question: Question, sampling: Sampling) -> Solver[Estimate]:
+    """What the model names, in one call whose tokens count; a reply that names no positive number is no estimate."""
+    (completion,) = yield [Request.user(prompts.estimate(question), sampling)]
+    return estimate_of(completion)
 
 
 def estimate_of(reply: Completion) -> Estimate:

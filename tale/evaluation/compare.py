@@ -8,9 +8,9 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from tale.config.reading import read_yaml
 from tale.errors import UserError
 from tale.folder import RECIPE, check_recipe, read_run
-from tale.recipes import read_yaml
 
 
 def check_comparable(runs: Sequence[Path]) -> None:

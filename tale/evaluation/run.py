@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tale.config import EvaluateRecipe, MethodConfig, MethodKind
 from tale.data.question import Question
 from tale.data.selection import scoring, select
 from tale.data.splits import Seen, unseen
@@ -18,14 +17,18 @@ from tale.engines.room import check_room
 from tale.errors import UserError
 from tale.estimators import Estimate
 from tale.estimators.saved import load_estimator
-from tale.estimators.zero_shot import ZeroShot
-from tale.evaluation.methods import Reply, answer, check_methods, label_of, longest_prompts
+from tale.estimators.zero_shot import zero_shot
 from tale.evaluation.plot import plot
+from tale.evaluation.recipe import EvaluateRecipe
+from tale.evaluation.replies import Reply, answer, check_methods, each_sampling, solved
 from tale.evaluation.seeds import check_seeds, each_seed, sampling_of
 from tale.evaluation.summary import RARE, Row, print_table, summarise
 from tale.files import write_jsonl_atomic
 from tale.models.adapters import check_adapter, read_card
 from tale.runs import finish_run, hold, start_run
+from tale.solvers.base import Method
+from tale.solvers.estimated import Estimated
+from tale.solvers.vanilla import Vanilla
 from tale.tables import write_rows
 from tale.text import say
 
@@ -85,14 +88,15 @@ def _check(recipe: EvaluateRecipe) -> _Checked:
     if isinstance(base, RemoteModel) and any(adapters):
         raise UserError("methods: an endpoint answers with its own model; serve the adapter there, as a model.source")
     cards: list[Seen | None] = [check_adapter(Path(folder), base) for folder in adapters if folder]
-    cards += [load_estimator(Path(method.estimator))[1] for method in recipe.methods if method.estimator]
-    others = {label_of(m): find_model(m.estimator_model, recipe.engine) for m in recipe.methods if m.estimator_model}
+    estimated = [method for method in recipe.methods if isinstance(method, Estimated)]
+    cards += [load_estimator(Path(method.estimator))[1] for method in estimated if method.estimator]
+    others = {m.name: find_model(m.estimator_model, recipe.engine) for m in estimated if m.estimator_model}
     for model in (base, *others.values()):
         check_engine(recipe.engine, model)
     cards += [read_card(model.merge) for model in (base, *others.values()) if model.merge]
     clean = unseen(questions, cards)
-    longest = {q.id: [prompt for m in recipe.methods for prompt in longest_prompts(m, q, sampling)] for q in questions}
-    check_room(longest, sampling, base.chat(), base.context)
+    longest = {q.id: [request for m in recipe.methods for request in m.longest(q, sampling)] for q in questions}
+    check_room(longest, base.chat(), base.context)
     return _Checked(base, others, adapters, questions, dropped, clean, sampling)
 
 
@@ -105,7 +109,7 @@ def _answered(recipe: EvaluateRecipe, given: _Checked, folder: Path, drawing: st
     models = {place_of(model, "estimator"): model for model in given.others.values()}
     asking = deque((place, *engines(recipe.engine, model, folder / place)) for place, model in models.items())
     answering = deque(zip(given.adapters, engines(recipe.engine, given.base, folder, given.adapters), strict=True))
-    reads = {path for m in recipe.methods for path in (m.adapter, m.records, m.estimator) if path}
+    reads = {path for method in recipe.methods for path in method.reads}
     counted = {"asked": len(given.questions), "duplicates": given.dropped}
     described = {"scoring": scoring(given.questions), "base": given.base.identity, "questions": counted}
     start_run(recipe, None, (*OUTPUTS, drawing), reads=sorted(reads), **described)
@@ -113,14 +117,14 @@ def _answered(recipe: EvaluateRecipe, given: _Checked, folder: Path, drawing: st
     estimates: dict[str, list[Estimate]] = {}
     while asking:
         place, engine = asking.popleft()
-        for label in (label for label, model in given.others.items() if place_of(model, "estimator") == place):
-            estimates[label] = ZeroShot(engine, given.sampling, label, seeds).estimate(asked)
-    replies: dict[str, list[Reply]] = {label_of(method): [] for method in recipe.methods}
+        for name in (name for name, model in given.others.items() if place_of(model, "estimator") == place):
+            solvers = map(zero_shot, asked, each_sampling(given.sampling, seeds))
+            estimates[name] = solved(solvers, engine, len(asked), f"{name}: estimator")
+    replies: dict[str, list[Reply]] = {method.name: [] for method in recipe.methods}
     while answering:
         adapter, engine = answering.popleft()
         for method in (m for m in recipe.methods if m.adapter == adapter):
-            label = label_of(method)
-            replies[label] = answer(method, asked, engine, given.sampling, estimates.get(label), seeds)
+            replies[method.name] = answer(method, asked, engine, given.sampling, estimates.get(method.name), seeds)
     return replies
 
 
@@ -130,7 +134,7 @@ def _written(recipe: EvaluateRecipe, replies: dict[str, list[Reply]], folder: Pa
     return rows
 
 
-def reference(methods: Sequence[MethodConfig]) -> str | None:
+def reference(methods: Sequence[Method]) -> str | None:
     """The method that others are compared with: the first plain vanilla CoT."""
-    plain = [m for m in methods if m.kind is MethodKind.vanilla and not m.adapter]
-    return label_of(plain[0]) if plain else None
+    plain = [method for method in methods if isinstance(method, Vanilla) and not method.adapter]
+    return plain[0].name if plain else None

@@ -10,10 +10,10 @@ from dataclasses import replace
 
 import numpy
 
-from tale.config import EvaluateRecipe
 from tale.data.question import Question
 from tale.engines import Sampling
 from tale.errors import UserError
+from tale.evaluation.recipe import EvaluateRecipe
 
 
 def check_seeds(recipe: EvaluateRecipe) -> None:

@@ -8,10 +8,10 @@ from statistics import fmean
 from typing import Any
 
 from tale.bleu import corpus_bleu
-from tale.config import PriceConfig
+from tale.config.sections import PriceConfig
 from tale.costs import dollars
-from tale.evaluation.methods import Reply, count_seeds
 from tale.evaluation.repetition import repetition
+from tale.evaluation.replies import Reply, count_seeds
 from tale.evaluation.seeds import by_question, spread
 from tale.grading import UNMARKED
 from tale.statistics import Paired, Verdict, bootstrapped, compared, mean_share, paired_difference

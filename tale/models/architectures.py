@@ -13,7 +13,7 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensor
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 
-from tale.config import ModelConfig
+from tale.config.sections import ModelConfig
 from tale.errors import UserError
 from tale.models import embedded
 

@@ -28,7 +28,7 @@ from transformers import (
 )
 
 from tale.chat import Chat, read_chat
-from tale.config import Dtype, ModelConfig
+from tale.config.sections import Dtype, ModelConfig
 from tale.errors import UserError
 from tale.files import explained, new_folder
 from tale.folder import check_output

@@ -12,7 +12,7 @@ from peft import PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_
 from peft.utils import load_peft_weights
 from transformers import PreTrainedModel
 
-from tale.config import LoraConfig
+from tale.config.training import LoraConfig
 from tale.errors import UserError
 from tale.files import new_folder, remove
 from tale.models.adapters import CARD, AdapterCard, PlainLora, adapter_fingerprint, check_adapter

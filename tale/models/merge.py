@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from os.path import realpath
 from pathlib import Path
 
-from tale.config import MergeRecipe
+from tale.config.fields import Recipe, group, opt
+from tale.config.sections import ModelConfig
 from tale.errors import UserError
 from tale.files import new_folder
 from tale.folder import LOCK, held
@@ -13,6 +15,17 @@ from tale.models.adapters import check_adapter
 from tale.models.base import resolve
 from tale.runs import start_run
 from tale.text import say
+
+
+@dataclass
+class MergeRecipe(Recipe):
+    """Fold an adapter into its base and write a plain model that transformers, vLLM or another recipe can load."""
+
+    source = "adapter"
+
+    output: str = opt("new folder for the merged model")
+    adapter: str = opt("adapter folder")
+    model: ModelConfig = group(ModelConfig)
 
 
 def merge(recipe: MergeRecipe) -> Path:

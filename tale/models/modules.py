@@ -12,7 +12,7 @@ from lightning import LightningModule
 from peft import PeftModel
 from torch import Tensor
 
-from tale.config import LossConfig, OptimConfig
+from tale.config.training import LossConfig, OptimConfig
 from tale.data.examples import Batch
 from tale.losses import dpo_margin, preference_loss, sft_loss, target_logprobs
 from tale.models import attention

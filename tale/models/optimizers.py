@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import torch
 from torch.nn import Parameter
 
-from tale.config import OptimConfig
+from tale.config.training import OptimConfig
 
 
 def make_optimizer(parameters: Iterable[Parameter], optim: OptimConfig) -> torch.optim.Optimizer:

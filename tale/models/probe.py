@@ -17,7 +17,7 @@ from peft import PeftModel
 from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from tale.config import LoraConfig, LossConfig, OptimConfig
+from tale.config.training import LoraConfig, LossConfig, OptimConfig
 from tale.data.examples import Example, pack
 from tale.errors import UserError
 from tale.models.lora import add_lora

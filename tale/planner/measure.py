@@ -17,12 +17,13 @@ from lightning import Fabric
 from torch import Tensor, nn
 from transformers import PreTrainedConfig
 
-from tale.config import Objective, TrainRecipe
+from tale.config.training import Objective
 from tale.data.examples import Batch, Example, micro_batches
 from tale.models.architectures import empty_model, fill
 from tale.models.modules import CausalLMModule
 from tale.planner.fake import pretended
 from tale.planner.ledger import Entry, Ledger
+from tale.training.recipe import TrainRecipe
 from tale.training.run import build
 
 PROMPT = 64  # tokens; the paper's vanilla prompt with a question and a chat template is no shorter

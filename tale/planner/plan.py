@@ -14,7 +14,7 @@ from rich.table import Table
 from torch import nn
 from transformers import PreTrainedConfig
 
-from tale.config import Objective, TrainRecipe
+from tale.config.training import Objective
 from tale.errors import UserError
 from tale.hardware import GB, Device, named
 from tale.models.architectures import read_architecture
@@ -23,6 +23,7 @@ from tale.models.probe import prove_training
 from tale.planner.measure import PROMPT, Measured, measure
 from tale.tables import Terminal
 from tale.text import printable
+from tale.training.recipe import TrainRecipe
 from tale.training.throughput import peak_memory
 
 CUDA_CONTEXT = GB // 2  # assumed: driver, kernels and the libraries' workspaces

@@ -8,8 +8,8 @@ import numpy
 from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import MaxNLocator
 
-from tale.evaluation.methods import Reply
 from tale.evaluation.plot import draw, front, literal
+from tale.evaluation.replies import Reply
 from tale.evaluation.run import reference
 from tale.evaluation.summary import Row, field_of, summarise, tokens_of
 from tale.grading import UNMARKED

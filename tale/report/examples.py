@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tale.evaluation.methods import Reply
+from tale.evaluation.replies import Reply
 from tale.evaluation.run import reference
 from tale.report.blocks import Block, Example, Side, Text
 from tale.report.runs import EvaluationRun

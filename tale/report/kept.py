@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from tale.config import TrainRecipe
-from tale.evaluation.methods import Reply
+from tale.config.reading import to_yaml
+from tale.evaluation.replies import Reply
 from tale.evaluation.run import reference
 from tale.evaluation.summary import Row, summarise
-from tale.recipes import to_yaml
 from tale.report.blocks import Column, Section, Table, Text, cells_of, table_of, whole
 from tale.report.evaluation import ANSWERS, INTERVALS, RESULTS
 from tale.report.runs import EvaluationRun, Run
+from tale.training.recipe import TrainRecipe
 
 FIGURES = ("accuracy", "accuracy_difference", "bleu", "bleu_difference", "output_tokens", "tokens_ratio")
 FIGURES += ("repetition", "repetition_difference")

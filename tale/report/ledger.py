@@ -8,14 +8,15 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from tale import costs
-from tale.config import MethodConfig, PriceConfig
+from tale.config.sections import PriceConfig
 from tale.engines import Completion, Request
 from tale.engines.journal import Journal, key_of
-from tale.evaluation.methods import Reply, count_seeds
+from tale.evaluation.replies import Reply, count_seeds, each_sampling
 from tale.evaluation.run import reference
 from tale.evaluation.seeds import by_question, sampling_of
 from tale.report.blocks import Interval
 from tale.report.runs import EvaluationRun, Run, SearchRun, TrainRun, WordingsRun
+from tale.solvers.base import Method
 from tale.statistics import paired_difference
 
 
@@ -181,11 +182,11 @@ def _after(paid: float, saving: float) -> float:
 
 
 def _times(
-    run: EvaluationRun, replies: Sequence[Reply], method: MethodConfig
+    run: EvaluationRun, replies: Sequence[Reply], method: Method
 ) -> tuple[list[float | None], list[float | None]]:
     """Seconds of each answer, and of each estimator's call (0 where there was none)."""
-    sampling = sampling_of(run.recipe)
-    keys = [key_of(Request(reply.prompt, own_seed=reply.seed), sampling) for reply in replies]
+    samplings = each_sampling(sampling_of(run.recipe), [reply.seed for reply in replies])
+    keys = [key_of(Request.user(r.prompt, sampling)) for r, sampling in zip(replies, samplings, strict=True)]
     missing = [REFUSED if reply.error else None for reply in replies]
     found = (list(map(journal.answers.get, keys, missing)) for journal in _journals(run, method))
     answers = next((calls for calls in found if _are(calls, replies)), [None] * len(replies))
@@ -198,7 +199,7 @@ def _times(
     return [answer and answer[1] for answer in answers], estimates
 
 
-def _journals(run: EvaluationRun, method: MethodConfig) -> Iterable[Journal]:
+def _journals(run: EvaluationRun, method: Method) -> Iterable[Journal]:
     return (journal for journal in run.journals if ("adapter" in journal.settings) == bool(method.adapter))
 
 

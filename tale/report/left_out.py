@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from tale.evaluation.methods import count_seeds
+from tale.evaluation.replies import count_seeds
 from tale.grading import UNMARKED
 from tale.report.blocks import Column, Section, Table, Text, whole
 from tale.report.runs import EvaluationRun, Run, SearchRun, TrainRun
@@ -33,9 +33,9 @@ def _left_out(run: Run) -> Iterator[tuple[str, int]]:
         yield from _not_answered("", [r.error for r in records if r.error])
         answers = [a for r in records for attempt in (r.vanilla, *r.attempts) for a in attempt.answers]
         yield ALONE, sum(a.via == "reasoning" for a in answers)
-        budgeted = (a for r in records for attempt in r.attempts for a in attempt.answers)
-        cut = sum(a.finish not in ("stop", "error") for a in budgeted)
-        yield "answers under a budget that were cut off, counted as wrong", cut
+        cut = [a for r in records for a in r.attempts for answer in a.answers if answer.finish not in ("stop", "error")]
+        yield "answers under a budget that were cut off, counted as wrong", sum(not attempt.limit for attempt in cut)
+        yield "answers cut off where they could no longer be cheaper", sum(bool(attempt.limit) for attempt in cut)
     if isinstance(run, TrainRun):
         for reason, count in run.identity.get("examples", {}).get("left_out", {}).items():
             yield f"records not trained on: {reason}", count

@@ -9,7 +9,6 @@ from typing import Any
 
 import yaml
 
-from tale.config import MethodKind
 from tale.evaluation.summary import Row
 from tale.report.blocks import Column, Section, Table, Text, two_digits
 from tale.report.runs import EvaluationRun, Run
@@ -79,10 +78,8 @@ def place_of(run: EvaluationRun, label: str, runs: Sequence[Run]) -> str | None:
     method = run.methods[label]
     if method.adapter:
         training = run.training(method, runs)
-        plain = method.kind is MethodKind.vanilla and training
-        return training.recipe.objective.value if plain else None
-    kind = method.kind.value
-    return kind if kind in METHODS and method.alpha == 1 else None
+        return training.recipe.objective.value if training and method.kind == "vanilla" else None
+    return method.kind if method.kind in METHODS and getattr(method, "alpha", 1) == 1 else None
 
 
 def _ours(run: EvaluationRun, rows: Sequence[Row], runs: Sequence[Run]) -> Cells:

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from os.path import realpath
 from pathlib import Path
 
-from tale.config import ReportRecipe
 from tale.errors import UserError
 from tale.evaluation.compare import check_comparable
 from tale.report.analysis import analysis_section
@@ -19,6 +18,7 @@ from tale.report.kept import kept_section, over_seeds
 from tale.report.left_out import left_out_section
 from tale.report.page import outputs_of, write_page
 from tale.report.paper import paper_section
+from tale.report.recipe import ReportRecipe
 from tale.report.runs import (
     AnalysisRun,
     EstimateRun,

@@ -13,27 +13,25 @@ from typing import Any, TypeVar
 
 from tale.analysis.elasticity import Model, OneQuestion, Step
 from tale.analysis.paths import Iteration, Saving
+from tale.analysis.recipe import AnalyseRecipe
 from tale.analysis.run import labels_of
-from tale.config import (
-    AnalyseRecipe,
-    EstimateRecipe,
-    EvaluateRecipe,
-    MethodConfig,
-    SearchRecipe,
-    TrainRecipe,
-    WordingsRecipe,
-)
+from tale.config.reading import load, read_yaml
 from tale.engines.journal import Journal, read_journal
 from tale.errors import UserError
+from tale.estimators.recipe import EstimateRecipe
 from tale.estimators.score import Score
-from tale.evaluation.methods import Reply, label_of, read_replies
+from tale.evaluation.recipe import EvaluateRecipe
+from tale.evaluation.replies import Reply, read_replies
 from tale.evaluation.seeds import seeds_of
 from tale.evaluation.summary import Row
 from tale.folder import check_recipe, finished
 from tale.reading import read_file
-from tale.recipes import load, read_yaml
 from tale.records import Record, read_records
 from tale.report.events import Curves, read_curves
+from tale.search.recipe import SearchRecipe
+from tale.solvers.base import Method
+from tale.training.recipe import TrainRecipe
+from tale.wordings.recipe import WordingsRecipe
 from tale.wordings.regions import Best, Cell, Curve
 
 Kind = TypeVar("Kind")
@@ -152,11 +150,11 @@ class EvaluationRun(Run):
         return _read_rows(self.folder / "summary_clean.json", Row, "scripts/evaluate.py")
 
     @property
-    def methods(self) -> dict[str, MethodConfig]:
+    def methods(self) -> dict[str, Method]:
         """The methods by their name in tables."""
-        return {label_of(method): method for method in self.recipe.methods}
+        return {method.name: method for method in self.recipe.methods}
 
-    def training(self, method: MethodConfig, runs: Iterable[Run]) -> TrainRun | None:
+    def training(self, method: Method, runs: Iterable[Run]) -> TrainRun | None:
         """The training, of those given, that made the method's adapter."""
         made = lambda run: method.adapter and self.made(method.adapter, self.recipe.output, run)  # noqa: E731
         return next((run for run in runs if isinstance(run, TrainRun) and made(run)), None)

@@ -21,12 +21,12 @@ def confirmed(
     """
     records = list(records)
     asked = [
-        Request(prompts.chain_of_thought(record.question, record.budget, record.budget_line), first + i)
+        Request.user(prompts.chain_of_thought(record.question, record.budget, record.budget_line), sampling, first + i)
         for record in records
         if record.target
         for i in range(times)
     ]
-    completions = iter(complete(engine, asked, sampling, "confirm"))
+    completions = iter(complete(engine, asked, "confirm"))
     for record in records:
         if record.target:
             answers = [answer(next(completions), record.question) for _ in range(times)]

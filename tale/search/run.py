@@ -16,12 +16,11 @@ from tqdm import tqdm
 
 from tale import prompts
 from tale.chat import Chat
-from tale.config import SearchRecipe
 from tale.costs import dollars
 from tale.data.question import Question
 from tale.data.selection import scoring, select
 from tale.devices import launch, make_fabric
-from tale.engines import Sampling
+from tale.engines import Request, Sampling
 from tale.engines.build import check_model, engines, find_chat, find_model
 from tale.engines.journal import JournaledEngine
 from tale.engines.room import check_room
@@ -30,6 +29,7 @@ from tale.records import Again, Attempt, Record, each_record, write_records
 from tale.runs import finish_run, hold, start_run
 from tale.search.confirm import confirmed, luck
 from tale.search.loop import search
+from tale.search.recipe import SearchRecipe
 from tale.search.shards import OUTPUTS, join, parse
 from tale.search.strategies import STRATEGIES, Search, most_calls
 from tale.text import say
@@ -59,8 +59,11 @@ def run_search(recipe: SearchRecipe) -> Path | None:
         shard = shard.part(fabric.global_rank + 1, fabric.world_size)
         recipe.engine.device = str(fabric.device)
     folder, mine = shard.folder(output), shard.take(questions)
-    longest = {q.id: [prompts.budgeted(q, recipe.sampling.max_tokens, recipe.budget_line)] for q in mine}
-    check_room(longest, Sampling(**vars(recipe.sampling)), model.chat(), model.context)
+    sampling = Sampling(**vars(recipe.sampling))
+    longest = {
+        q.id: [Request.user(prompts.budgeted(q, sampling.max_tokens, recipe.budget_line), sampling)] for q in mine
+    }
+    check_room(longest, model.chat(), model.context)
     counted = {"all": len(questions), "searched": len(mine), "duplicates": dropped}
     joins = fabric is not None and not recipe.shard and fabric.is_global_zero
     with hold(recipe) if joins else nullcontext():  # the folder of the whole, from the start
@@ -106,14 +109,15 @@ def _searched(recipe: SearchRecipe, questions: Sequence[Question], engine: Journ
             questions,
             engine,
             Sampling(**vars(recipe.sampling)),
-            recipe.samples,
-            _strategy(recipe),
-            recipe.rule,
-            recipe.search_wrong,
-            window=recipe.window,
+            recipe.window,
+            answered,
+            samples=recipe.samples,
+            strategy=_strategy(recipe),
+            rule=recipe.rule,
+            search_wrong=recipe.search_wrong,
             budget_line=recipe.budget_line,
             tokenizer_hash=engine.settings.get("tokenizer_hash"),
-            answered=answered,
+            full_answers=recipe.full_answers,
         )
         with closing(records):
             write_records(folder / "records.jsonl", _confirmed(recipe, records, engine))

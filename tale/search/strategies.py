@@ -81,6 +81,9 @@ STRATEGIES: dict[str, Callable[..., Search]] = {
     strategy.__name__: strategy for strategy in (greedy, minimum, bisection, printed, grid)
 }
 
+# Of an answer at or above its limit these need to know no more than that it is.
+CUT = (greedy, bisection)
+
 
 def most_calls(strategy: Callable[[Attempt], Search], tokens: int) -> int:
     """The most budgets that can be asked of a question whose vanilla answer has up to `tokens` tokens.

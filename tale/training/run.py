@@ -10,7 +10,7 @@ from pathlib import Path
 from lightning import Fabric
 from lightning.pytorch.loggers import TensorBoardLogger
 
-from tale.config import Objective, TrainRecipe
+from tale.config.training import Objective
 from tale.data.datamodule import TaleDataModule
 from tale.devices import launch, make_fabric
 from tale.errors import UserError
@@ -23,6 +23,7 @@ from tale.runs import finish_run, hold, start_run
 from tale.text import printable
 from tale.training import checkpoint
 from tale.training.loop import fit
+from tale.training.recipe import TrainRecipe
 from tale.training.sharding import strategy
 
 

@@ -28,10 +28,11 @@ import torch
 from lightning import Fabric
 from torch import nn
 
-from tale.config import Objective, TrainRecipe
+from tale.config.training import Objective
 from tale.data.examples import Batch
 from tale.hardware import GB, peak_flops
 from tale.models.modules import CausalLMModule
+from tale.training.recipe import TrainRecipe
 
 Item = TypeVar("Item")
 # Metrics that differ from run to run.

@@ -10,7 +10,7 @@ from typing import Literal
 
 import numpy
 
-from tale.evaluation.methods import Reply
+from tale.evaluation.replies import Reply
 from tale.statistics import bootstrapped, compared, mean_share, paired_difference
 
 Region = Literal["obeyed", "ignored", "overdone"]

@@ -10,7 +10,6 @@ from itertools import product
 from pathlib import Path
 
 from tale import prompts
-from tale.config import WordingsRecipe
 from tale.data.question import Question
 from tale.data.selection import scoring, select
 from tale.data.splits import by_context, unseen
@@ -19,14 +18,15 @@ from tale.engines.build import AnyModel, check_engine, engines, find_model, plac
 from tale.engines.journal import JournaledEngine
 from tale.engines.room import check_room
 from tale.errors import UserError
-from tale.estimators import Estimate
-from tale.evaluation.methods import Reply, reply_of
+from tale.evaluation.replies import Reply, reply_of
 from tale.files import write_jsonl_atomic
 from tale.models.adapters import read_card
 from tale.runs import finish_run, hold, start_run
+from tale.solvers.base import Call, Solution
 from tale.tables import write_rows
 from tale.text import say
 from tale.wordings.plot import plot
+from tale.wordings.recipe import WordingsRecipe
 from tale.wordings.regions import VANILLA, Best, Cell, Curve, Grid, cells, confirmed, curves
 from tale.wordings.terminal import show_results, show_work
 
@@ -114,11 +114,12 @@ def _models(recipe: WordingsRecipe, tasks: Sequence[Task]) -> list[AnyModel]:
     sampling, most = Sampling(**vars(recipe.sampling)), max(recipe.budgets)
     lines = [wording.budget_line for wording in recipe.wordings]
     asked = [q for task in tasks for q in task.questions]
-    longest = {q.id: [prompts.vanilla(q), *(prompts.budgeted(q, most, line) for line in lines)] for q in asked}
+    texts = {q.id: [prompts.vanilla(q), *(prompts.budgeted(q, most, line) for line in lines)] for q in asked}
+    longest = {id: [Request.user(text, sampling) for text in of] for id, of in texts.items()}
     for model in models:
         check_engine(recipe.engine, model)
         unseen(asked, [read_card(model.merge)] if model.merge else [], "tasks")
-        check_room(longest, sampling, model.chat(), model.context)
+        check_room(longest, model.chat(), model.context)
     return models
 
 
@@ -127,11 +128,13 @@ def _asked(recipe: WordingsRecipe, tasks: Sequence[Task], model: str, engine: Jo
     lines = {wording.label: wording.budget_line for wording in recipe.wordings}
     cells = [(VANILLA, None), *product(lines, recipe.budgets)]
     asked = [(task, *cell, question) for task in tasks for cell in cells for question in task.questions]
-    requests = [Request(prompts.chain_of_thought(q, budget, lines.get(label))) for _, label, budget, q in asked]
-    completions = complete(engine, requests, Sampling(**vars(recipe.sampling)), model)
+    sampling = Sampling(**vars(recipe.sampling))
+    texts = [prompts.chain_of_thought(q, budget, lines.get(label)) for _, label, budget, q in asked]
+    requests = [Request.user(text, sampling) for text in texts]
+    calls = map(Call, requests, complete(engine, requests, model))
     answers: dict[str, dict[str, dict[int | None, list[Reply]]]] = {}
-    for (task, label, budget, question), *answered in zip(asked, requests, completions, strict=True):
-        reply = reply_of(label, question, *answered, budget, Estimate(budget))
+    for (task, label, budget, question), call in zip(asked, calls, strict=True):
+        reply = reply_of(label, question, Solution(call, budget))
         answers.setdefault(task.name, {}).setdefault(label, {}).setdefault(budget, []).append(reply)
     return [Grid(model, task, of.pop(VANILLA)[None], of) for task, of in answers.items()]  # type: ignore[arg-type]
 

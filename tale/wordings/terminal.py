@@ -7,12 +7,12 @@ from itertools import product
 
 from tale import prompts
 from tale.chat import Chat
-from tale.config import WordingsRecipe
 from tale.costs import dollars
 from tale.data.question import Question
 from tale.engines.build import find_chat
 from tale.tables import interval, show, shown
 from tale.text import say
+from tale.wordings.recipe import WordingsRecipe
 from tale.wordings.regions import Best, Cell, Curve
 
 

@@ -1,4 +1,4 @@
-"""Reading recipes: YAML and `key=value` overrides, merged into the dataclasses of `tale.config`.
+"""Reading recipes: YAML and `key=value` overrides, merged into a command's dataclass.
 
 A recipe is a file in `recipes/`, or anywhere (`recipe=path/to/my.yaml`). An unknown key, a wrong type or a value out of
 range is one error that names key and file, before anything is loaded.
@@ -19,44 +19,18 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from tale.config import (
-    LARGEST,
-    AnalyseRecipe,
-    AskRecipe,
-    Dtype,
-    EstimateRecipe,
-    EvaluateRecipe,
-    MergeRecipe,
-    ReportRecipe,
-    SearchRecipe,
-    TrainRecipe,
-    WordingsRecipe,
-)
+from tale.config.fields import LARGEST
+from tale.config.fields import Recipe as Base
+from tale.config.sections import Dtype
 from tale.errors import UserError, nearest
 from tale.folder import check_output
 from tale.hardware import fast_dtype
 from tale.secrets import secret_in
 
-RECIPES = Path(__file__).resolve().parents[1] / "recipes"
-OF_RUNS = (
-    AnalyseRecipe,
-    EstimateRecipe,
-    ReportRecipe,
-)  # what they work on are runs, so their keys are few: no recipe is needed
+RECIPES = Path(__file__).resolve().parents[2] / "recipes"
 FROM_OUTSIDE = re.compile(r"(\\*)\$\{(?![\w.\[\]]+\})")  # an interpolation that is not another key of the recipe
 UNWRITABLE = re.compile("[\0\ud800-\udfff]")
-Recipe = TypeVar(
-    "Recipe",
-    SearchRecipe,
-    TrainRecipe,
-    EvaluateRecipe,
-    WordingsRecipe,
-    AnalyseRecipe,
-    EstimateRecipe,
-    ReportRecipe,
-    MergeRecipe,
-    AskRecipe,
-)
+Recipe = TypeVar("Recipe", bound=Base)
 
 
 def load(kind: type[Recipe], arguments: list[str]) -> Recipe:
@@ -69,8 +43,8 @@ def load(kind: type[Recipe], arguments: list[str]) -> Recipe:
         UserError: no such recipe, an unknown key, a wrong type, a value out of range, or one that is missing.
     """
     pairs = dict(_pair(argument) for argument in arguments)
-    beside_adapter = kind in (MergeRecipe, AskRecipe) and "recipe" not in pairs and "adapter" in pairs
-    alone = kind in OF_RUNS and "recipe" not in pairs
+    beside_adapter = kind.source == "adapter" and "recipe" not in pairs and "adapter" in pairs
+    alone = kind.source == "none" and "recipe" not in pairs
     if beside_adapter:
         file = Path(pairs["adapter"]).parent / "recipe.yaml"
     else:
@@ -87,7 +61,7 @@ def load(kind: type[Recipe], arguments: list[str]) -> Recipe:
             check_output(Path(pairs["adapter"]))
             content = OmegaConf.masked_copy(content, "model")
         _check_keys(kind, kind, content, where)
-        merged = OmegaConf.merge(OmegaConf.structured(kind), content)
+        merged = OmegaConf.merge(OmegaConf.structured(kind), _typed(kind, content))
         for key, value in pairs.items():
             _override(kind, merged, key, value)
         missing = OmegaConf.missing_keys(merged)
@@ -101,6 +75,24 @@ def load(kind: type[Recipe], arguments: list[str]) -> Recipe:
     _check_range(recipe, own)
     _settle(recipe)
     return recipe
+
+
+def _typed(kind: type, content: DictConfig) -> DictConfig:
+    """The content, each section of a list with kinds being one of its kind's."""
+    for name, hint in typing.get_type_hints(kind).items():
+        if name in content and typing.get_origin(hint) is list and not OmegaConf.is_missing(content, name):
+            OmegaConf.update(content, name, _sections(hint, content._get_node(name)), merge=False)
+    return content
+
+
+def _sections(hint: Any, nodes: Any) -> Any:
+    """The sections of a list: where their type has `kinds`, each is one of its own kind."""
+    (element,) = typing.get_args(hint) or (None,)
+    kinds = getattr(element, "kinds", None)
+    if not kinds or not OmegaConf.is_list(nodes):
+        return nodes
+    each = (nodes._get_node(i) for i in range(len(nodes)))
+    return [OmegaConf.merge(OmegaConf.structured(kinds[node.kind]), node) for node in each]
 
 
 def read_yaml(file: Path) -> DictConfig:
@@ -153,7 +145,7 @@ def recipe_names() -> list[str]:
 def describe(kind: type) -> str:
     """The help text: what the command does, the shipped recipes of this kind, and every key."""
     fitting = [name for name in recipe_names() if _fits(kind, name)]
-    needless = "none is needed" if kind in OF_RUNS else "none is needed, the model is that of the adapter's own run"
+    needless = "none is needed" + (", the model is that of the adapter's own run" if kind.source == "adapter" else "")
     recipes = ", ".join(fitting) or needless
     lines = [str(kind.__doc__), "", f"recipes: {recipes}", "", "keys (override any with key=value):"]
     lines += [f"  {key:<32} {type_:<22} {meaning}{default}" for key, type_, default, meaning in _rows(kind)]
@@ -174,14 +166,27 @@ def _rows(kind: type, prefix: str = "") -> typing.Iterator[tuple[str, str, str, 
         yield key, _type_name(hint), shown, item.metadata["help"] + (f"; {bounds}" if bounds else "")
         if typing.get_origin(hint) is list and dataclasses.is_dataclass(typing.get_args(hint)[0]):
             yield from _rows(typing.get_args(hint)[0], key + "[i].")
+            yield from _rows_of_kinds(typing.get_args(hint)[0], key + "[i].")
+
+
+def _rows_of_kinds(section: type, prefix: str) -> typing.Iterator[tuple[str, str, str, str]]:
+    """The keys that some kinds of a section have alone, each once."""
+    shared = {key for key, *_ in _rows(section, prefix)}
+    own: dict[str, tuple[str, str, str]] = {}
+    of: dict[str, list[str]] = {}
+    for name, each in getattr(section, "kinds", {}).items():
+        for key, *row in _rows(each, prefix):
+            if key not in shared:
+                own[key] = (row[0], row[1], row[2])
+                of.setdefault(key, []).append(name)
+    for key, (type_, default, meaning) in own.items():
+        yield key, type_, default, f"kind {', '.join(of[key])}: {meaning}"
 
 
 def _type_name(hint: Any) -> str:
     if isinstance(hint, type) and issubclass(hint, Enum):
         return "|".join(hint.__members__)
-    return (
-        hint.__name__ if isinstance(hint, type) and not typing.get_args(hint) else str(hint).replace("tale.config.", "")
-    )
+    return hint.__name__ if isinstance(hint, type) and not typing.get_args(hint) else str(hint)
 
 
 def _pair(argument: str) -> tuple[str, str]:
@@ -217,15 +222,20 @@ def _override(kind: type, recipe: Any, key: str, value: str) -> None:
     for part in re.finditer(r"[^.\[\]]+", key):
         if typing.get_origin(hint) is list and part.group().isdecimal():
             hint = typing.get_args(hint)[0]
+            if getattr(hint, "kinds", None):
+                hint = OmegaConf.get_type(recipe, key[: part.end() + 1]) or hint
+        elif part.group() == "kind" and getattr(hint, "kinds", None):
+            raise UserError(f"{key}={value}: another kind has other keys; give the whole list")
         else:
             hint = _hint(kind, hint, part.group(), key[: part.start()], "")
     try:
         if hint in (str, str | None):
             OmegaConf.update(recipe, key, None if value in ("", "null") else _literal(value))
         else:
-            parsed = OmegaConf.from_dotlist([f"value={value}"])
-            _check_keys(kind, hint, parsed._get_node("value"), "", key)
-            OmegaConf.update(recipe, key, parsed["value"])
+            parsed = OmegaConf.from_dotlist([f"value={value}"])._get_node("value")
+            _check_keys(kind, hint, parsed, "", key)
+            sections = _sections(hint, parsed)
+            OmegaConf.update(recipe, key, sections if sections is not parsed else parsed, merge=sections is parsed)
     except (OmegaConfBaseException, yaml.YAMLError, ValueError, RecursionError) as error:
         if isinstance(error, UserError):
             raise
@@ -247,6 +257,12 @@ def _check_keys(kind: type, hint: Any, node: Any, where: str, path: str = "") ->
     if not OmegaConf.is_dict(node):
         raise UserError(f"{where}{path or 'the recipe'} must be a section of `key: value` lines")
     prefix = f"{path}." if path else ""
+    if kinds := getattr(hint, "kinds", None):
+        named = OmegaConf.to_container(node).get("kind")
+        if named not in kinds:
+            given = "not given" if named is None else f"is {named!r}"
+            raise UserError(f"{where}{prefix}kind: {given}; one of {', '.join(kinds)}")
+        hint = kinds[named]
     for name in node:
         _check_keys(kind, _hint(kind, hint, name, prefix, where), node._get_node(name), where, f"{prefix}{name}")
 
@@ -260,6 +276,8 @@ def _hint(kind: type, section: Any, name: Any, prefix: str, where: str) -> Any:
     hints = typing.get_type_hints(section) if dataclasses.is_dataclass(section) else {}
     if name in hints:
         return hints[name]
+    if of := [other for other, each in getattr(section, "kinds", {}).items() if name in typing.get_type_hints(each)]:
+        raise UserError(f"{where}unknown key {prefix}{name}: it is of kind {' or '.join(of)}, not of {section().kind}")
     elsewhere = [key for key, *_ in _rows(kind) if key.rpartition(".")[2] == name]
     advice = f" Did you mean {' or '.join(map(repr, elsewhere))}?" if elsewhere else nearest(str(name), hints)
     known = f" Known: {', '.join(hints)}." if hints else ""
@@ -280,7 +298,7 @@ def _check_texts(value: Any, where: Callable[[str], str], kind: type, key: str =
         raise UserError(f"{where(key)}{key}: ${{…:…}} is not read in a recipe; write the value itself")
     if UNWRITABLE.search(value):
         raise UserError(f"{where(key)}{key}: has a character that no file and no path can have; leave it out")
-    if kind is not AskRecipe and (reason := secret_in(value)):
+    if kind.kept and (reason := secret_in(value)):
         raise UserError(f"{where(key)}{key}: {reason}")
 
 

@@ -1,0 +1,36 @@
+"""Chain of thought under the same budget for every question."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tale.config.fields import opt
+from tale.data.question import Question
+from tale.engines import Sampling
+from tale.engines.scheduler import Solver
+from tale.errors import UserError
+from tale.estimators import Estimate
+from tale.solvers.budgeted import Budgeted
+
+
+@dataclass
+class Budget(Budgeted):
+    """A fixed budget."""
+
+    budget: int | None = opt("tokens", None, least=1)
+
+    @property
+    def title(self) -> str:
+        """Its name where it has no label and no adapter."""
+        return f"CoT, budget {self.budget}"
+
+    def check(self, where: str, questions: Sequence[Question], sampling: Sampling) -> None:
+        """Refuse it without a budget."""
+        if not self.budget:
+            raise UserError(f"{where}.budget: kind budget needs a positive number of tokens")
+
+    def estimate(self, question: Question, sampling: Sampling) -> Solver[Estimate]:
+        """The budget."""
+        yield []
+        return Estimate(self.budget)

@@ -1,0 +1,56 @@
+"""Chain of thought under the budget β* that a search of the same question found: what no estimator can know."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from tale.config.fields import opt
+from tale.data.question import Question
+from tale.engines import Sampling
+from tale.engines.scheduler import Solver
+from tale.errors import UserError
+from tale.estimators import Estimate
+from tale.estimators.base import Oracle
+from tale.records import each_record, read_records, searched_budgets
+from tale.solvers.budgeted import Budgeted
+
+
+@dataclass
+class Searched(Budgeted):
+    """β*, where the search found one."""
+
+    title = "CoT, searched budget"
+
+    records: str | None = opt("records.jsonl of a search over the same questions", None)
+
+    @property
+    def reads(self) -> list[str]:
+        """Paths of what it works with."""
+        return [*super().reads, *([self.records] if self.records else [])]
+
+    def check(self, where: str, questions: Sequence[Question], sampling: Sampling) -> None:
+        """Refuse records of other questions, or that were searched under another decoding or in other words."""
+        if not self.records:
+            raise UserError(f"{where}.records: kind searched needs the records.jsonl of a search")
+        records = read_records(Path(self.records))
+        known = searched_budgets(records)
+        if not any(known.get(q.question_hash) for q in questions):
+            raise UserError(f"{where}.records: {self.records} holds no budget for any of these questions")
+        for record in records:
+            was = f"{where}.records: {self.records} was searched with"
+            if record.sampling != sampling:
+                raise UserError(f"{was} {record.sampling}, this run decodes with {sampling}")
+            if record.budget_line != self.budget_line:
+                raise UserError(f"{was} budget_line={record.budget_line}, this method has {self.budget_line}")
+
+    def estimate(self, question: Question, sampling: Sampling) -> Solver[Estimate]:
+        """β*."""
+        yield []
+        return self._oracle.estimate([question])[0]
+
+    @cached_property
+    def _oracle(self) -> Oracle:
+        return Oracle(searched_budgets(each_record(Path(str(self.records)))))

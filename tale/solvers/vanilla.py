@@ -1,0 +1,26 @@
+"""Chain of thought without a budget (Table 1)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tale import prompts
+from tale.data.question import Question
+from tale.engines import Request, Sampling
+from tale.engines.scheduler import Solver
+from tale.solvers.base import Method, Solution, call
+
+
+@dataclass
+class Vanilla(Method):
+    """Ask to think step by step."""
+
+    title = "Vanilla CoT"
+
+    def solve(self, question: Question, sampling: Sampling) -> Solver[Solution]:
+        """One call."""
+        return Solution((yield from call(prompts.vanilla(question), sampling)))
+
+    def longest(self, question: Question, sampling: Sampling) -> list[Request]:
+        """The only request."""
+        return [Request.user(prompts.vanilla(question), sampling)]

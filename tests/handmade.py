@@ -11,8 +11,8 @@ from tiny_llama import END_ID
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
-from tale import recipes
 from tale.chat import Chat
+from tale.config import reading
 from tale.config.training import LoraConfig
 from tale.data.examples import Example
 from tale.data.question import Question
@@ -78,7 +78,7 @@ def examples(count: int, sides: int = 1) -> list[Example]:
 
 def recipe(source: Path, output: Path, records: Path, objective: str = "sft", *overrides: str) -> TrainRecipe:
     """The shipped tiny recipe on this model and these records."""
-    return recipes.load(TrainRecipe, arguments(source, output, records, objective, *overrides))
+    return reading.load(TrainRecipe, arguments(source, output, records, objective, *overrides))
 
 
 def arguments(source: Path, output: Path, records: Path, objective: str = "sft", *overrides: str) -> list[str]:

@@ -13,7 +13,7 @@ from handmade import pairs, recipe
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from tale import config, recipes
+from tale.config import reading, sections
 from tale.config.sections import ModelConfig
 from tale.config.training import LoraConfig
 from tale.data.datamodule import TaleDataModule
@@ -36,7 +36,7 @@ def logits(model: torch.nn.Module) -> torch.Tensor:
 
 
 def base_of(folder: Path, name: str = "tiny-llama") -> BaseModel:
-    return resolve(ModelConfig(source=str(folder), name=name, dtype=config.Dtype.float32))
+    return resolve(ModelConfig(source=str(folder), name=name, dtype=sections.Dtype.float32))
 
 
 class Trained:
@@ -181,7 +181,7 @@ def test_an_adapter_of_another_shape_is_no_start(trained: Trained, tiny_model_fo
 
 def test_a_merged_model_answers_alike(trained: Trained, tiny_model_folder: Path, tmp_path: Path) -> None:
     """Its base comes from the run's own recipe."""
-    made = recipes.load(MergeRecipe, [f"adapter={trained.adapter}", f"output={tmp_path / 'merged'}"])
+    made = reading.load(MergeRecipe, [f"adapter={trained.adapter}", f"output={tmp_path / 'merged'}"])
     merge(made)
     merged = AutoModelForCausalLM.from_pretrained(tmp_path / "merged")
     torch.testing.assert_close(logits(merged), logits(trained.model), rtol=0, atol=1e-4)
@@ -195,7 +195,7 @@ def test_a_merged_model_answers_alike(trained: Trained, tiny_model_folder: Path,
 
 
 def test_an_adapter_of_another_base_is_not_merged(trained: Trained, tmp_path: Path) -> None:
-    made = recipes.load(
+    made = reading.load(
         MergeRecipe, [f"adapter={trained.adapter}", f"output={tmp_path / 'merged'}", "model.name=other"]
     )
     with pytest.raises(UserError, match="this adapter was trained on"):

@@ -51,6 +51,7 @@ def searched(tmp_path: Path) -> Callable[..., Path]:
         script: Callable[[Asked], Completion] = reply,
         sampling=GREEDY,
         line: str | None = None,
+        full: bool = True,
     ) -> Path:
         folder = tmp_path / name
         given = [f"strategy={strategy}", f"grid={SHARES}", f"sampling.max_tokens={sampling.max_tokens}"]
@@ -58,7 +59,7 @@ def searched(tmp_path: Path) -> Callable[..., Path]:
         asked = questions(4)
         way = partial(STRATEGIES["grid"], shares=SHARES) if strategy == "grid" else STRATEGIES[strategy]
         engine = ScriptedEngine(asked, script, budget_line=line)
-        records = search(asked, engine, sampling, strategy=way, budget_line=line)
+        records = search(asked, engine, sampling, strategy=way, budget_line=line, full_answers=full)
         write_records(folder / "records.jsonl", records)
         finish_run(folder)
         return folder / "records.jsonl"
@@ -186,3 +187,12 @@ def test_what_cannot_be_analysed_is_refused(searched: Callable[..., Path], tmp_p
     with pytest.raises(UserError, match=r"grid: has run.json but no recipe.yaml; copy the whole folder, or run it"):
         analysed([grid], out)
     assert not list(out.glob("*.csv"))
+
+
+def test_a_search_that_cut_its_answers_off_has_no_paths_but_what_it_saved(searched, tmp_path, capsys) -> None:
+    """Under 25 the answer has 100 tokens and was cut off at 29: how long it is, the records do not know."""
+    reply = lambda a: {None: right(100), 50: right(30), 25: right(100)}[a.budget]  # noqa: E731
+    table = analysed([searched("cut", "greedy", reply, full=False)], tmp_path / "out")
+    assert [row["records"] for row in table("savings")] == ["cut"]
+    assert not (tmp_path / "out" / "iterations.json").exists()
+    assert "cut: not among the paths (Fig 2), as answers were cut off" in capsys.readouterr().out

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import copy
+from types import SimpleNamespace
 
 import pytest
 import torch
 from handmade import END_ID, prompt_bytes, recipe, record
-from scripted import ask
+from scripted import ask, generate
 from tokenizers.processors import TemplateProcessing
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
@@ -111,11 +112,11 @@ def test_training_and_evaluation_send_the_same_prompt(tiny_model_folder, tmp_pat
     model = AutoModelForCausalLM.from_pretrained(tiny_model_folder)
     sent: list[list[int]] = []
 
-    def generate(ids: torch.Tensor, attention_mask: torch.Tensor, **_: object) -> torch.Tensor:
+    def generates(ids: torch.Tensor, attention_mask: torch.Tensor, **_: object) -> SimpleNamespace:
         sent.extend(row[mask.bool()].tolist() for row, mask in zip(ids, attention_mask, strict=True))
-        return torch.cat([ids, torch.full((len(ids), 1), END_ID)], dim=1)
+        return SimpleNamespace(sequences=torch.cat([ids, torch.full((len(ids), 1), END_ID)], dim=1))
 
-    monkeypatch.setattr(model, "generate", generate)
+    monkeypatch.setattr(model, "generate", generates)
     engine = TransformersEngine(model, Chat(tokenizer, template), device="cpu")
     requests = [ask(prompts.vanilla(asked)), ask("a longer one " * 40)]
     list(generate(engine, requests, Sampling(max_tokens=4)))

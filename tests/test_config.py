@@ -28,6 +28,7 @@ from tale.evaluation.recipe import EvaluateRecipe
 from tale.models.merge import MergeRecipe
 from tale.report.recipe import ReportRecipe
 from tale.search.recipe import SearchRecipe
+from tale.solvers.registry import METHODS, Method
 from tale.training.recipe import TrainRecipe
 from tale.wordings.recipe import WordingsRecipe
 
@@ -55,6 +56,7 @@ def sections(kind: type) -> set[type]:
     """A recipe's dataclass with those nested in it."""
     hints = typing.get_type_hints(kind).values()
     nested = [typing.get_args(hint)[0] if typing.get_origin(hint) is list else hint for hint in hints]
+    nested += [each for hint in nested for each in getattr(hint, "kinds", {}).values() if kind is EvaluateRecipe]
     return {kind}.union(*(sections(hint) for hint in nested if dataclasses.is_dataclass(hint)))
 
 
@@ -112,11 +114,13 @@ ALIASES = {
     "VllmConfig": "config",
     "LoraConfig": "config",
     "TrainConfig": "t",
+    **{method.__name__: "self|method|m" for method in (Method, *METHODS.values())},
 }
 FIELDS = [
     (section, item.name)
     for section in sorted(set().union(*map(sections, SCRIPTS.values())), key=lambda s: s.__name__)
     for item in dataclasses.fields(section)
+    if section is Method or not (issubclass(section, Method) and item in dataclasses.fields(Method))
 ]
 
 
@@ -516,7 +520,7 @@ NO_NUMBER_OF = {
         "engine.endpoint.timeout": ["0", ".inf"],
         "prices.output": [".nan", ".inf"],
     },
-    EvaluateRecipe: {"seeds": ["[1, -1]"], "methods[0].alpha": ["0", ".nan"], "methods[0].budget": ["0"]},
+    EvaluateRecipe: {"seeds": ["[1, -1]"], "methods[3].alpha": ["0", ".nan"], "methods[2].budget": ["0"]},
     EstimateRecipe: {"coverage": ["0", "1"], "calibration": ["0", "1"], "ridge": ["0", ".nan"], "alpha": ["0", ".inf"]},
 }
 BASIS = {

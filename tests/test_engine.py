@@ -556,15 +556,15 @@ def test_log_probabilities_are_the_models_own(temperature: float, tiny_model_fol
     ]
 
 
-def test_an_open_turn_is_gone_on_with_as_if_it_had_been_generated(tiny_model_folder: Path, tiny_tokenizer) -> None:
+def test_what_continues_an_open_turn_is_what_would_have_followed(tiny_model_folder: Path, tiny_tokenizer) -> None:
+    """Of answers whose first ids are text, by which they are found again; this random model writes others, too."""
     chat = Chat(tiny_tokenizer)
     engine = TransformersEngine(fresh(tiny_model_folder), chat)
-    turns = (Message("system", "Count."), Message("user", "A"))
-    ((_, whole),) = generate(engine, [Request(turns, Sampling(20))])
-    begun = chat.decode(whole.ids[:8])
-    if chat.conversation_ids([*turns, Message("assistant", begun)])[-8:] == list(whole.ids[:8]):
-        ((_, rest),) = generate(engine, [Request((*turns, Message("assistant", begun)), Sampling(12))])
-        assert rest.ids == whole.ids[8:]
-        assert rest.prompt_tokens == whole.prompt_tokens + 8
-    else:
-        pytest.fail("the answer's text does not give its ids again; take another prompt")
+    turns = [(Message("system", "Count."), Message("user", chr(65 + i % 26) * (1 + i // 26))) for i in range(200)]
+    whole = [c for _, c in sorted(generate(engine, [Request(of, Sampling(9)) for of in turns]))]
+    opened = [(*of, Message("assistant", chat.decode(c.ids[:2]))) for of, c in zip(turns, whole, strict=True)]
+    same = [i for i, of in enumerate(opened) if chat.conversation_ids(of)[-2:] == [*whole[i].ids[:2]]]
+    assert len(same) > 5
+    rest = [c for _, c in sorted(generate(engine, [Request(opened[i], Sampling(7)) for i in same]))]
+    assert [c.ids for c in rest] == [whole[i].ids[2:] for i in same]
+    assert [c.prompt_tokens for c in rest] == [whole[i].prompt_tokens + 2 for i in same]

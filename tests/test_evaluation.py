@@ -423,6 +423,7 @@ def test_adapters_answer_only_their_methods_and_the_clean_questions_get_a_table_
 ) -> None:
     monkeypatch.setattr(run, "check_adapter", lambda _folder, _base: card(stories=no_model[:1]))
     recipe.methods = [method("vanilla", adapter="runs/sft/adapter"), method("vanilla"), method("direct")]
+    recipe.sampling.max_tokens = 512
     sft, vanilla, direct = run.evaluate(recipe)
     assert (sft.method, sft.accuracy, sft.output_tokens) == ("sft", 1, 11)
     assert vanilla.output_tokens == direct.output_tokens == 173

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from tiny_llama import tiny_llama
 from torch import Tensor
 
-from tale import recipes
+from tale.config import reading
 from tale.config.sections import Dtype, ModelConfig
 from tale.config.training import OptimConfig
 from tale.data.examples import micro_batches
@@ -139,7 +139,7 @@ def test_an_adapter_of_a_4_bit_base_is_for_the_base_however_it_is_held(
     assert card is not None
     assert (card.base, card.quantize) == (plain.identity, "nf4")
     # Merging takes the run's own recipe, and writes the checkpoint's own weights with the adapter.
-    made = recipes.load(MergeRecipe, [f"adapter={run / 'adapter'}", f"output={tmp_path / 'merged'}"])
+    made = reading.load(MergeRecipe, [f"adapter={run / 'adapter'}", f"output={tmp_path / 'merged'}"])
     assert made.model.quantize == "nf4"
     merged, before = load_file(merge(made) / "model.safetensors"), load_file(wide_model_folder / "model.safetensors")
     changed = {name for name, tensor in merged.items() if not torch.equal(tensor, before[name])}

@@ -22,12 +22,14 @@ from tale.search.run import summary
 Curve = dict[int | None, Completion]
 
 
-def searched(*curves: Curve, samples: int = 1, search_wrong: bool = False) -> tuple[list[Record], list[Asked]]:
+def searched(
+    *curves: Curve, samples: int = 1, search_wrong: bool = False, full_answers: bool = True
+) -> tuple[list[Record], list[Asked]]:
     """One question a curve, {budget: completion}, None for vanilla; the records, and what was asked."""
     asked = questions(len(curves))
     curve_of = dict(zip((q.id for q in asked), curves, strict=True))
     engine = ScriptedEngine(asked, lambda a: curve_of[a.question.id][a.budget])
-    found = search(asked, engine, GREEDY, samples=samples, search_wrong=search_wrong, full_answers=True)
+    found = search(asked, engine, GREEDY, samples=samples, search_wrong=search_wrong, full_answers=full_answers)
     return [*found], engine.calls
 
 
@@ -149,9 +151,9 @@ def test_questions_that_vanilla_answers_right_are_searched_the_same_with_and_wit
 
 
 def test_a_cut_off_answer_is_never_feasible_and_never_a_target() -> None:
-    record = one({None: right(600), 300: right(512, "length")})
+    record = one({None: right(500), 250: right(400, "length")})
     assert record.attempts[0].best.correct
-    assert path(record) == [(300, 512, False)]
+    assert path(record) == [(250, 400, False)]
     assert (record.target, record.reason) == (None, "no feasible budget")
 
 
@@ -192,7 +194,7 @@ def test_budgets_are_asked_for_in_the_recipes_words_and_the_record_says_so() -> 
 @st.composite
 def curves(draw: st.DrawFn) -> Curve:
     """Any answer at all under any budget."""
-    tokens = st.integers(1, 600)
+    tokens = st.integers(1, 512)
     vanilla = draw(tokens)
     under = {
         b: draw(st.tuples(tokens, st.sampled_from([right, wrong]))) for b in range(1, vanilla) if b in halves(vanilla)
@@ -231,16 +233,20 @@ def test_neither_the_window_nor_when_requests_are_taken_changes_a_record(window:
     asked = [record.question for record in expected]
     curve_of = dict(zip((q.id for q in asked), MIXED * 2, strict=True))
     engine = ScriptedEngine(asked, lambda a: curve_of[a.question.id][a.budget], eager=eager)
-    assert [*search(asked, engine, GREEDY, samples=2, window=window)] == expected
+    assert [*search(asked, engine, GREEDY, window, samples=2, full_answers=True)] == expected
     assert sorted(map(repr, engine.calls)) == sorted(map(repr, calls))
 
 
 def test_no_more_questions_are_under_way_than_the_window() -> None:
     asked = questions(9)
     engine = ScriptedEngine(asked, lambda a: right(9 if a.budget is None else 20), eager=True)
-    for done, _ in enumerate(search(asked, engine, GREEDY, window=3)):
-        assert len({a.question.id for a in engine.calls}) <= done + 3
-    assert done == 8
+    told: list[bool] = []
+
+    def answered(done: int) -> None:
+        told.append(len({a.question.id for a in engine.calls}) <= done + 3)
+
+    assert len(list(search(asked, engine, GREEDY, 3, answered))) == 9
+    assert told == [True] * 18
 
 
 def test_a_question_that_is_done_counts_before_an_earlier_one_ends() -> None:
@@ -262,7 +268,7 @@ def test_of_several_samples_the_shortest_right_one_counts() -> None:
     }  # fmt: skip
     asked = questions(1)
     engine = ScriptedEngine(asked, lambda a: script[a.budget, a.sample])
-    (record,) = search(asked, engine, GREEDY, samples=3)
+    (record,) = search(asked, engine, GREEDY, samples=3, full_answers=True)
     assert record.vanilla.best.tokens == 90
     assert path(record) == [(45, 50, True), (22, 51, False)]
     assert [a.tokens for a in record.attempts[0].answers] == [60, 5, 50]
@@ -335,7 +341,7 @@ def test_records_are_read_as_they_were_written(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("dies_after", [0, 1, 4, 6, 9])
 def test_a_killed_search_goes_on_and_ends_as_if_it_had_not_been(dies_after: int, tmp_path: Path) -> None:
-    records, calls = searched(*MIXED)
+    records, calls = searched(*MIXED, full_answers=False)
     asked = [r.question for r in records]
     curve_of = dict(zip((q.id for q in asked), MIXED, strict=True))
     reply = lambda a: curve_of[a.question.id][a.budget]  # noqa: E731

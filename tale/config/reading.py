@@ -61,7 +61,10 @@ def load(kind: type[Recipe], arguments: list[str]) -> Recipe:
             check_output(Path(pairs["adapter"]))
             content = OmegaConf.masked_copy(content, "model")
         _check_keys(kind, kind, content, where)
-        merged = OmegaConf.merge(OmegaConf.structured(kind), _typed(kind, content))
+        for name, hint in typing.get_type_hints(kind).items():
+            if _kinds(hint) and name in content:
+                content[name] = _typed(hint, content[name])
+        merged = OmegaConf.merge(OmegaConf.structured(kind), content)
         for key, value in pairs.items():
             _override(kind, merged, key, value)
         missing = OmegaConf.missing_keys(merged)
@@ -77,22 +80,17 @@ def load(kind: type[Recipe], arguments: list[str]) -> Recipe:
     return recipe
 
 
-def _typed(kind: type, content: DictConfig) -> DictConfig:
-    """The content, each section of a list with kinds being one of its kind's."""
-    for name, hint in typing.get_type_hints(kind).items():
-        if name in content and typing.get_origin(hint) is list and not OmegaConf.is_missing(content, name):
-            OmegaConf.update(content, name, _sections(hint, content._get_node(name)), merge=False)
-    return content
+def _kinds(hint: Any) -> dict[str, type] | None:
+    """The kinds that the sections of a list are of, by their names; None of other keys."""
+    return getattr(typing.get_args(hint)[0], "kinds", None) if typing.get_origin(hint) is list else None
 
 
-def _sections(hint: Any, nodes: Any) -> Any:
-    """The sections of a list: where their type has `kinds`, each is one of its own kind."""
-    (element,) = typing.get_args(hint) or (None,)
-    kinds = getattr(element, "kinds", None)
-    if not kinds or not OmegaConf.is_list(nodes):
-        return nodes
-    each = (nodes._get_node(i) for i in range(len(nodes)))
-    return [OmegaConf.merge(OmegaConf.structured(kinds[node.kind]), node) for node in each]
+def _typed(hint: Any, value: Any) -> Any:
+    """The value of a key; in a list whose sections have kinds, each as one of its own kind."""
+    kinds = _kinds(hint)
+    if not kinds or not OmegaConf.is_list(value):
+        return value
+    return [OmegaConf.merge(OmegaConf.structured(kinds[node.kind]), node) for node in value]
 
 
 def read_yaml(file: Path) -> DictConfig:
@@ -223,7 +221,7 @@ def _override(kind: type, recipe: Any, key: str, value: str) -> None:
         if typing.get_origin(hint) is list and part.group().isdecimal():
             hint = typing.get_args(hint)[0]
             if getattr(hint, "kinds", None):
-                hint = OmegaConf.get_type(recipe, key[: part.end() + 1]) or hint
+                hint = OmegaConf.get_type(OmegaConf.select(recipe, key[: part.end() + 1])) or hint
         elif part.group() == "kind" and getattr(hint, "kinds", None):
             raise UserError(f"{key}={value}: another kind has other keys; give the whole list")
         else:
@@ -232,10 +230,9 @@ def _override(kind: type, recipe: Any, key: str, value: str) -> None:
         if hint in (str, str | None):
             OmegaConf.update(recipe, key, None if value in ("", "null") else _literal(value))
         else:
-            parsed = OmegaConf.from_dotlist([f"value={value}"])._get_node("value")
-            _check_keys(kind, hint, parsed, "", key)
-            sections = _sections(hint, parsed)
-            OmegaConf.update(recipe, key, sections if sections is not parsed else parsed, merge=sections is parsed)
+            parsed = OmegaConf.from_dotlist([f"value={value}"])
+            _check_keys(kind, hint, parsed._get_node("value"), "", key)
+            OmegaConf.update(recipe, key, _typed(hint, parsed["value"]))
     except (OmegaConfBaseException, yaml.YAMLError, ValueError, RecursionError) as error:
         if isinstance(error, UserError):
             raise
@@ -259,6 +256,9 @@ def _check_keys(kind: type, hint: Any, node: Any, where: str, path: str = "") ->
     prefix = f"{path}." if path else ""
     if kinds := getattr(hint, "kinds", None):
         named = OmegaConf.to_container(node).get("kind")
+        for name in node if named is None else ():
+            if not any(name in typing.get_type_hints(each) for each in kinds.values()):
+                _hint(kind, hint, name, prefix, where)
         if named not in kinds:
             given = "not given" if named is None else f"is {named!r}"
             raise UserError(f"{where}{prefix}kind: {given}; one of {', '.join(kinds)}")

@@ -57,7 +57,7 @@ def over_seeds(run: EvaluationRun, runs: Sequence[Run]) -> list[Table]:
     alike: dict[str, list[str]] = {}
     for label, method in run.methods.items() if run.replies else ():
         if training := run.training(method, runs):
-            alike.setdefault(_but_for_the_seed(training.recipe) + method.kind.value, []).append(label)
+            alike.setdefault(_but_for_the_seed(training.recipe) + method.kind, []).append(label)
     together = {f"{len(of)} trainings: {', '.join(of)}": of for of in alike.values() if len(of) > 1}
     baseline, replies = reference(run.recipe.methods), run.replies or {}
     pooled = {joint: _pooled(joint, [replies[label] for label in labels]) for joint, labels in together.items()}

@@ -12,8 +12,9 @@ import torch
 from handmade import recipe, record
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
 
-from tale import prompts, recipes
+from tale import prompts
 from tale.chat import Chat
+from tale.config import reading
 from tale.data.datamodule import TaleDataModule
 from tale.data.question import Question
 from tale.models.architectures import CONFIGS
@@ -46,7 +47,7 @@ TEMPLATE = """{{- bos_token }}
 
 def built(name: str) -> tuple[TrainRecipe, CausalLMModule]:
     """What the shipped recipe trains, on the meta device."""
-    made = recipes.load(TrainRecipe, [f"recipe={name}"])
+    made = reading.load(TrainRecipe, [f"recipe={name}"])
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(
             AutoConfig.from_pretrained(ARCHITECTURE), dtype=getattr(torch, made.model.dtype.value)

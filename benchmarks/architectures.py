@@ -6,7 +6,8 @@ Each is its library's own default config (with layers of each kind, where the de
 copy with random weights, LoRA on all linear layers but the head. `trained`: two packed examples and two packed pairs
 against plain transformers on each sequence alone, the largest difference as a share of the largest value, of
 log-probabilities and of the adapters' gradients (tale/models/probe.py). `asked`: the transformers engine on a CPU
-against plain `generate`, greedy, prompts with a common beginning, more of them than rows (tale/engines/probe.py).
+against plain `generate`, greedy, prompts with a common beginning, more of them than rows
+(tale/inference/transformers/probe.py).
 
 Prints a table in Markdown and writes runs/benchmarks/architectures.json.
 """
@@ -23,8 +24,8 @@ from words import named, only
 
 from tale.cli import guarded
 from tale.config.training import LoraConfig
-from tale.engines.probe import prove_generation
 from tale.errors import UserError
+from tale.inference.transformers.probe import prove_generation
 from tale.models.probe import compare_training, prove_training
 from tale.models.tiny import tiny_copy
 

@@ -30,27 +30,27 @@ import torch
 from safetensors.torch import save_file
 from words import only
 
+from tale.analysis.estimators.score import Score
 from tale.cli import guarded
-from tale.config.reading import load, to_yaml
-from tale.data.benchmarks import load as load_benchmark
+from tale.config.recipes import load, to_yaml
 from tale.data.question import Question
-from tale.engines.base import Completion, Sampling
-from tale.engines.journal import read_journal
+from tale.data.records import Again, Answer, Attempt, Record, read_records
 from tale.errors import UserError
 from tale.estimators.base import Constant
 from tale.estimators.saved import EstimatorCard, load_estimator, save_estimator
-from tale.estimators.score import Score
 from tale.evaluation.replies import Reply, read_replies
 from tale.evaluation.summary import Row
-from tale.files import write_atomic, write_jsonl_atomic
-from tale.folder import read_run
 from tale.grading.compare import equal
+from tale.inference.journal import read_journal
+from tale.inference.requests import Completion, Sampling
 from tale.models.adapters import CARD, AdapterCard, PlainLora, read_card
 from tale.models.tensors import hash_tensors, places
-from tale.reading import read_file
-from tale.records import Again, Answer, Attempt, Record, read_records
+from tale.runs.stages import Stamp
 from tale.search.recipe import SearchRecipe
-from tale.stages import Stamp
+from tale.storage.files import write_atomic, write_jsonl_atomic
+from tale.storage.folder import read_run
+from tale.storage.strict_json import read_file
+from tale.tasks import load as load_benchmark
 from tale.text import printable
 
 SECONDS = 2

@@ -23,16 +23,16 @@ from report import publish
 from tqdm import tqdm
 from words import named, options
 
-from tale import prompts
 from tale.cli import guarded
-from tale.config.reading import load
-from tale.data.selection import select
-from tale.engines import Request, Sampling
-from tale.engines.base import once
-from tale.engines.transformers import TransformersEngine
-from tale.engines.vllm import VllmEngine
+from tale.config.recipes import load
+from tale.data import prompts
+from tale.inference import Request, Sampling
+from tale.inference.requests import once
+from tale.inference.transformers.engine import TransformersEngine
+from tale.inference.vllm import VllmEngine
 from tale.models.base import resolve
 from tale.search.recipe import SearchRecipe
+from tale.tasks.selection import select
 
 RECIPE = [
     "recipe=gsm8k_zero/search_qwen",

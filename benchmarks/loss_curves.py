@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from tale.evaluation.plot import plt, save
+from tale.output.figures import plt, save
 
 STYLES = ({"marker": "o", "ms": 7, "lw": 3, "alpha": 0.5}, {"marker": "x", "ms": 5, "lw": 1, "color": "black"})
 

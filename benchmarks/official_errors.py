@@ -37,25 +37,25 @@ import torch
 from report import publish
 from transformers import GenerationConfig, set_seed
 
-from tale import prompts
-from tale.chat import Chat
 from tale.cli import guarded
-from tale.config.reading import load
+from tale.config.recipes import load
+from tale.config.training import TrainRecipe
+from tale.data import prompts
+from tale.data.chat import Chat
 from tale.data.datamodule import TaleDataModule
 from tale.data.examples import Example
 from tale.data.question import Question
-from tale.data.selection import select
-from tale.engines import Completion, Request, Sampling
-from tale.engines.base import More, each
+from tale.data.records import Record
 from tale.errors import UserError
 from tale.evaluation.recipe import EvaluateRecipe
 from tale.evaluation.replies import Reply, answer, read_replies
 from tale.evaluation.run import evaluate
 from tale.grading import grade
+from tale.inference import Completion, Request, Sampling
+from tale.inference.requests import More, each
 from tale.models.base import BaseModel, resolve
-from tale.records import Record
 from tale.solvers.vanilla import Vanilla
-from tale.training.recipe import TrainRecipe
+from tale.tasks.selection import select
 from tale.training.run import train
 
 

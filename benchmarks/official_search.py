@@ -29,16 +29,16 @@ from search_speed import RECIPE, calls, one_by_one, tokens
 from tqdm import tqdm
 from words import options
 
-from tale.chat import Chat
 from tale.cli import guarded
-from tale.config.reading import load
+from tale.config.recipes import load
+from tale.data.chat import Chat
 from tale.data.question import Question
-from tale.data.selection import select
-from tale.engines import Request, Sampling
-from tale.engines.base import once
 from tale.errors import UserError
+from tale.inference import Request, Sampling
+from tale.inference.requests import once
 from tale.models.base import resolve
 from tale.search.recipe import SearchRecipe
+from tale.tasks.selection import select
 
 OUTPUT = Path("runs/benchmarks/official_search.jsonl")
 

@@ -8,9 +8,9 @@ from collections.abc import Iterator, Sequence
 import torch
 from transformers import GenerationConfig, PreTrainedModel
 
-from tale.chat import Chat
-from tale.engines import Completion, Engine, Request, Sampling
-from tale.engines.base import More, once
+from tale.data.chat import Chat
+from tale.inference import Completion, Engine, Request, Sampling
+from tale.inference.requests import More, once
 
 
 class Plain:

@@ -3,7 +3,8 @@
 Each case is `step_memory.py` in a process of its own: one optimizer step of two micro-batches of one example or pair.
 It runs twice. `held`: glibc gives freed blocks back to the system (MALLOC_MMAP_THRESHOLD_), so that the peak is what
 was held at once, which is what a plan can know. `as is`: freed blocks are kept in a heap with holes, as scripts have it
-(`tale.hardware.keep_freed_memory`), which is faster and takes more. Nothing in the planner was fitted to any case.
+(`tale.hardware.devices.keep_freed_memory`), which is faster and takes more. Nothing in the planner was fitted to any
+case.
 
     python benchmarks/planner_error.py [model=135m | model=1b]      # default: both; 1b takes up to 10 GB
 
@@ -22,7 +23,7 @@ from report import publish
 from words import named, only
 
 from tale.cli import guarded
-from tale.tables import show
+from tale.output.tables import show
 
 MODELS = {"135m": ("smollm2-135m", (512, 1024)), "1b": ("llama-3.2-1b", (128, 512))}
 MALLOC = {"held": {"MALLOC_MMAP_THRESHOLD_": str(128 << 10)}, "as is": {}}

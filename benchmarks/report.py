@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from tale.files import write_atomic
-from tale.runs import code_version
+from tale.runs.run import code_version
+from tale.storage.files import write_atomic
 
 
 def publish(name: str, figures: dict[str, Any]) -> str:

@@ -28,11 +28,11 @@ from words import only
 
 from tale.cli import guarded
 from tale.data.question import Question
-from tale.engines.base import Completion, Engine, More, Request, Sampling, each
-from tale.engines.journal import JournaledEngine
+from tale.data.records import write_records
 from tale.errors import UserError
-from tale.records import write_records
-from tale.search.loop import search
+from tale.inference.journal import JournaledEngine
+from tale.inference.requests import Completion, Engine, More, Request, Sampling, each
+from tale.search.solver import search
 
 SIZES = ((934, 150), (1868, 150), (3737, 150), (7473, 150), (1868, 600), (1868, 2400))
 ROUNDS = 3

@@ -26,15 +26,15 @@ from tqdm import tqdm
 from words import options
 
 from tale.cli import guarded
-from tale.config.reading import load
+from tale.config.recipes import load
 from tale.data.question import Question
-from tale.data.selection import select
-from tale.engines import Engine, Sampling
-from tale.engines.transformers import TransformersEngine
+from tale.data.records import Record
+from tale.inference import Engine, Sampling
+from tale.inference.transformers.engine import TransformersEngine
 from tale.models.base import resolve
-from tale.records import Record
-from tale.search.loop import search
 from tale.search.recipe import SearchRecipe
+from tale.search.solver import search
+from tale.tasks.selection import select
 
 RECIPE = ["recipe=gsm8k_zero/search_qwen", "benchmark.count=192", "engine.batch_size=128"]
 

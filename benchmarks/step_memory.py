@@ -27,17 +27,16 @@ from report import publish
 from words import options
 
 from tale.cli import guarded
-from tale.config.reading import load
+from tale.config.recipes import load
+from tale.config.training import TrainRecipe
 from tale.data.examples import Example, micro_batches
-from tale.devices import make_fabric
-from tale.hardware import GB
+from tale.hardware.devices import GB, peak_memory
+from tale.memory.measure import largest_examples
+from tale.memory.plan import plan
 from tale.models.architectures import random_model, read_architecture
-from tale.planner.measure import largest_examples
-from tale.planner.plan import plan
+from tale.models.modules import build
+from tale.runs.devices import make_fabric
 from tale.training.loop import train_step
-from tale.training.recipe import TrainRecipe
-from tale.training.run import build
-from tale.training.throughput import peak_memory
 
 
 def main() -> None:

@@ -48,11 +48,11 @@ from words import named, options
 
 from tale.cli import guarded
 from tale.data.examples import Batch, Example, micro_batches, pack
+from tale.data.layout import Layout
 from tale.losses import target_logprobs
 from tale.models import attention
-from tale.models.attention import Layout
 from tale.models.modules import CausalLMModule
-from tale.tables import show
+from tale.output.tables import show
 
 # Shape suffixes: A answers, N target tokens, T positions of the packed row, R rows of L, H hidden width, V vocabulary.
 

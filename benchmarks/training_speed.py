@@ -10,8 +10,8 @@ Fair, because both sides train the same model in the same type with LoRA on the 
 adapter, on the same token ids in the same order, `train.batch_size` (16) examples a step, with torch's AdamW at a
 constant rate, gradients clipped alike. TRL computes what it must and no more: gradient checkpointing off, no
 evaluation, no saving. Each measurement is a process of its own, so that its peak memory is its own too, and its first
-step does not count. This code's process keeps freed memory, as its scripts do (tale/hardware.py); TRL's runs as a
-script of its user does.
+step does not count. This code's process keeps freed memory, as its scripts do (tale/hardware/devices.py); TRL's runs as
+a script of its user does.
 
 First each side runs once at each of `sizes` as its micro-batch; TRL's SFTTrainer also with `padding_free=True`, where a
 micro-batch is one row and attention masked. (Its `packing` also chooses which examples make a step, so the steps would
@@ -45,8 +45,8 @@ from trl_steps import theirs
 from words import named, options
 
 from tale.cli import guarded
-from tale.config.reading import load
-from tale.training.recipe import TrainRecipe
+from tale.config.recipes import load
+from tale.config.training import TrainRecipe
 
 SIDES = ("tale", "trl")
 UNPADDED = " without padding"  # follows a size

@@ -20,17 +20,16 @@ from typing import Any
 import torch
 from lightning import Fabric
 
-from tale.config.reading import load
+from tale.config.recipes import load
+from tale.config.training import TrainRecipe
 from tale.data.datamodule import TaleDataModule
 from tale.data.examples import Batch, Example, micro_batches
 from tale.errors import UserError
-from tale.hardware import GB
+from tale.hardware.devices import GB, peak_memory
 from tale.models.base import resolve
-from tale.models.modules import CausalLMModule
+from tale.models.modules import CausalLMModule, build
 from tale.training.loop import train_step
-from tale.training.recipe import TrainRecipe
-from tale.training.run import build
-from tale.training.throughput import Throughput, peak_memory
+from tale.training.throughput import Throughput
 
 CASES = {
     "sft": ["recipe=gsm8k_zero/sft_qwen", "loss.mean=token"],

@@ -10,11 +10,10 @@ from datasets import Dataset
 from training_steps import in_order
 from transformers import TrainerCallback
 
-from tale.config.training import Objective
+from tale.config.training import Objective, TrainRecipe
 from tale.data.datamodule import TaleDataModule
 from tale.data.examples import Example
 from tale.models.modules import CausalLMModule
-from tale.training.recipe import TrainRecipe
 
 
 def theirs(

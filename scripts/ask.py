@@ -3,8 +3,8 @@
 import re
 import sys
 
-from tale.ask import AskRecipe, ask
 from tale.cli import run
+from tale.evaluation.ask import AskRecipe, ask
 
 if __name__ == "__main__":
     keyed = re.compile(r"-h$|--help$|[\w.]+=")

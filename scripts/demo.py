@@ -5,15 +5,15 @@ has no products of bfloat16 in hardware, the model computes in float32 and half 
 """
 
 from tale.cli import guarded
+from tale.config.training import TrainRecipe
 from tale.evaluation.recipe import EvaluateRecipe
 from tale.evaluation.run import evaluate
-from tale.hardware import fast_dtype
-from tale.report.recipe import ReportRecipe
-from tale.report.run import report
+from tale.hardware.devices import fast_dtype
+from tale.results.recipe import ReportRecipe
+from tale.results.run import report
+from tale.runs.stages import Stage, run_stages
 from tale.search.recipe import SearchRecipe
 from tale.search.run import run_search
-from tale.stages import Stage, run_stages
-from tale.training.recipe import TrainRecipe
 from tale.training.run import train
 
 

@@ -1,7 +1,7 @@
 """Fold an adapter into its base: python scripts/merge.py adapter=runs/sft_qwen/adapter output=my_model"""
 
 from tale.cli import run
-from tale.models.merge import MergeRecipe, merge
+from tale.training.merge import MergeRecipe, merge
 
 if __name__ == "__main__":
     run(MergeRecipe, merge, __doc__)

@@ -16,9 +16,9 @@ from typing import Any
 import torch
 from transformers.utils import logging as transformers_logging
 
-from tale.config.reading import describe, load
+from tale.config.recipes import describe, load
 from tale.errors import UserError
-from tale.hardware import keep_freed_memory
+from tale.hardware.devices import keep_freed_memory
 from tale.secrets import veiled
 from tale.text import in_lines, printable
 

@@ -217,7 +217,7 @@ BEHAVIOURS: dict[str, Behaviour] = {
     "a finish_reason of a MB": Behaviour(on(changed(_finish_reason=f"{KEY}\x1b" * 50_000)), 3, "unknown finish_reason"),
     "a finish_reason that is none": Behaviour(on(changed(_finish_reason={"a": [1]})), 3, "unknown finish_reason"),
     "reasoning alone": Behaviour(on(changed(content=None, reasoning_content="It is [[1]]")), 3,
-                                 "1 of 4 answers stand in the reasoning alone", later=3),
+                                 "1 of 7 answers stand in the reasoning alone", later=3),
     "500 on one": Behaviour(on(refusal(500, "oops")), 3, r"without: not answered[\s\S]*status 500 \(oops\), after 1 r"),
     "500 on the first": Behaviour(on(refusal(500, "oops"), "0"), 3, r"status 500 \(oops\)"),
     "no choice on one": Behaviour(on(Reply({"choices": []})), 3, rf"not answered[\s\S]*{NONE}"),
@@ -273,7 +273,7 @@ def arguments(url: str, folder: Path) -> list[str]:
 
 def each_command(lines: Iterable[str]) -> None:
     """Run each command of a list in a fork, which has all modules; print how it ended, its seconds and its memory."""
-    import tale.engines.client  # noqa: F401  what the engine imports when it is first asked, too
+    import tale.inference.openai.client  # noqa: F401  what the engine imports when it is first asked, too
     from tale.cli import run
     from tale.search.recipe import SearchRecipe
     from tale.search.run import run_search

@@ -13,10 +13,10 @@ from collections.abc import Sequence
 from itertools import count
 from pathlib import Path
 
-from tale import files
-from tale.config.reading import load
+from tale.config.recipes import load
+from tale.config.training import TrainRecipe
+from tale.storage import files
 from tale.training import loop
-from tale.training.recipe import TrainRecipe
 from tale.training.run import train
 
 

@@ -11,15 +11,14 @@ from tiny_llama import END_ID
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
-from tale.chat import Chat
-from tale.config import reading
-from tale.config.training import LoraConfig
+from tale.config import recipes
+from tale.config.training import LoraConfig, TrainRecipe
+from tale.data.chat import Chat
 from tale.data.examples import Example
 from tale.data.question import Question
-from tale.engines import Sampling
+from tale.data.records import Answer, Attempt, Record
+from tale.inference import Sampling
 from tale.models.lora import add_lora
-from tale.records import Answer, Attempt, Record
-from tale.training.recipe import TrainRecipe
 
 
 class Ids(Chat):
@@ -78,7 +77,7 @@ def examples(count: int, sides: int = 1) -> list[Example]:
 
 def recipe(source: Path, output: Path, records: Path, objective: str = "sft", *overrides: str) -> TrainRecipe:
     """The shipped tiny recipe on this model and these records."""
-    return reading.load(TrainRecipe, arguments(source, output, records, objective, *overrides))
+    return recipes.load(TrainRecipe, arguments(source, output, records, objective, *overrides))
 
 
 def arguments(source: Path, output: Path, records: Path, objective: str = "sft", *overrides: str) -> list[str]:

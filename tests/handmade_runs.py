@@ -12,26 +12,26 @@ from handmade import record
 from scripted import ask, questions
 from torch.utils.tensorboard import SummaryWriter
 
-from tale import prompts
 from tale.analysis.elasticity import Model, OneQuestion, Step
+from tale.analysis.estimators.recipe import EstimateRecipe
+from tale.analysis.estimators.score import Score
 from tale.analysis.paths import Iteration, Saving
 from tale.analysis.recipe import AnalyseRecipe
-from tale.config.reading import load
+from tale.config.recipes import load
+from tale.config.training import TrainRecipe
+from tale.data import prompts
 from tale.data.question import Question
-from tale.engines import Completion, Sampling
-from tale.engines.journal import key_of
+from tale.data.records import write_records
 from tale.estimators.base import Constant
-from tale.estimators.recipe import EstimateRecipe
 from tale.estimators.saved import EstimatorCard, save_estimator
-from tale.estimators.score import Score
 from tale.evaluation.recipe import EvaluateRecipe
 from tale.evaluation.replies import Reply
-from tale.files import write_jsonl_atomic
-from tale.records import write_records
-from tale.runs import finish_run, start_run
+from tale.inference import Completion, Sampling
+from tale.inference.journal import key_of
+from tale.output.tables import write_rows
+from tale.runs.run import finish_run, start_run
 from tale.search.recipe import SearchRecipe
-from tale.tables import write_rows
-from tale.training.recipe import TrainRecipe
+from tale.storage.files import write_jsonl_atomic
 
 BASE = {"name": "tiny-llama", "weights": "01"}
 PRICES = ("prices.input=1", "prices.output=2")

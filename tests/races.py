@@ -32,24 +32,24 @@ from handmade import arguments, pairs
 from scripted import GREEDY, ScriptedEngine, questions, right, wrong
 from tiny_llama import byte_tokenizer, tiny_llama
 
+from tale.analysis.estimators.recipe import EstimateRecipe
+from tale.analysis.estimators.run import run_estimate
 from tale.analysis.recipe import AnalyseRecipe
 from tale.analysis.run import analyse
 from tale.cli import guarded
-from tale.config import reading
-from tale.estimators.recipe import EstimateRecipe
-from tale.estimators.run import run_estimate
+from tale.config import recipes
+from tale.config.training import TrainRecipe
+from tale.data.records import write_records
 from tale.evaluation.recipe import EvaluateRecipe
 from tale.evaluation.run import evaluate
-from tale.models.merge import MergeRecipe, merge
-from tale.records import write_records
-from tale.report.recipe import ReportRecipe
-from tale.report.run import report
-from tale.runs import finish_run, start_run
-from tale.search.loop import search
+from tale.results.recipe import ReportRecipe
+from tale.results.run import report
+from tale.runs.run import finish_run, start_run
 from tale.search.recipe import SearchRecipe
 from tale.search.run import run_search
+from tale.search.solver import search
 from tale.search.strategies import grid
-from tale.training.recipe import TrainRecipe
+from tale.training.merge import MergeRecipe, merge
 from tale.training.run import train
 
 OUTPUT = "run"  # below the folder that a process is started in, so that both, and those alone, have the same recipe
@@ -73,7 +73,7 @@ class Command:
 
     def __call__(self, which: int) -> None:
         """Run one of the two."""
-        self.run(reading.load(self.kind, [*self.given[which], f"output={OUTPUT}"]))
+        self.run(recipes.load(self.kind, [*self.given[which], f"output={OUTPUT}"]))
 
 
 def commands(made: Path) -> dict[str, Command]:
@@ -108,16 +108,16 @@ def prepare(made: Path) -> None:
     write_records(made / "records.jsonl", pairs(12))
     for name, least in (("a", 30), ("b", 60)):
         given = ["recipe=tiny/search", "strategy=grid", f"grid={SHARES}", "sampling.max_tokens=512"]
-        run = start_run(reading.load(SearchRecipe, [*given, f"output={made / name}"]), None, ["records.jsonl"])
+        run = start_run(recipes.load(SearchRecipe, [*given, f"output={made / name}"]), None, ["records.jsonl"])
         asked = questions(60)
         engine = ScriptedEngine(asked, lambda a, least=least: _reply(a.budget, least))
         write_records(run / "records.jsonl", search(asked, engine, GREEDY, strategy=partial(grid, shares=SHARES)))
         finish_run(run)
-    start_run(reading.load(SearchRecipe, ["recipe=tiny/search", f"output={made / 'begun'}"]))
+    start_run(recipes.load(SearchRecipe, ["recipe=tiny/search", f"output={made / 'begun'}"]))
     for name, lr in (("c", "1e-2"), ("d", "2e-2")):
         options = ["train.max_steps=2", f"optim.lr={lr}"]
         train(
-            reading.load(TrainRecipe, arguments(made / "model", made / name, made / "records.jsonl", "sft", *options))
+            recipes.load(TrainRecipe, arguments(made / "model", made / name, made / "records.jsonl", "sft", *options))
         )
 
 

@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count
 
-from tale import prompts
+from tale.data import prompts
 from tale.data.question import Question
-from tale.engines import Completion, Request, Sampling
-from tale.engines.base import Answers, Engine, More, once
+from tale.inference import Completion, Request, Sampling
+from tale.inference.requests import Answers, Engine, More, once
 
 GREEDY = Sampling(max_tokens=512)
 BUDGET = re.compile(r"use less than (\d+) tokens:\n\Z")

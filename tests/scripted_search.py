@@ -19,12 +19,12 @@ from typing import Any
 
 from scripted import Asked, ScriptedEngine, questions, right, said, wrong
 
-from tale import files
-from tale.engines import Completion, Request, Sampling
-from tale.engines.base import More
-from tale.engines.journal import JournaledEngine
-from tale.records import write_records
-from tale.search.loop import search
+from tale.data.records import write_records
+from tale.inference import Completion, Request, Sampling
+from tale.inference.journal import JournaledEngine
+from tale.inference.requests import More
+from tale.search.solver import search
+from tale.storage import files
 
 QUESTIONS = questions(40)
 Call = list[Any]  # a question's id, the budget (None: vanilla), the sample
@@ -77,7 +77,7 @@ def run(folder: Path, samples: int, temperature: float, dies: str | None = None)
     MOMENTS.get(dies, lambda: None)()
     engine = JournaledEngine(Drawing(folder / "calls.jsonl"), folder / "journal.jsonl", {"name": "drawn"})
     sampling = Sampling(max_tokens=512, temperature=temperature)
-    write_records(folder / "records.jsonl", search(QUESTIONS, engine, sampling, samples, window=16))
+    write_records(folder / "records.jsonl", search(QUESTIONS, engine, sampling, window=16, samples=samples))
     engine.close()
 
 

@@ -13,19 +13,18 @@ from handmade import pairs, recipe
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from tale.config import reading, sections
+from tale.config import recipes, sections
 from tale.config.sections import ModelConfig
-from tale.config.training import LoraConfig
+from tale.config.training import LoraConfig, TrainRecipe
 from tale.data.datamodule import TaleDataModule
+from tale.data.records import write_records
 from tale.errors import UserError
 from tale.models.adapters import check_adapter, read_card
 from tale.models.base import BaseModel, resolve
 from tale.models.lora import add_lora, load_adapter, save_adapter
-from tale.models.merge import MergeRecipe, merge
-from tale.records import write_records
-from tale.runs import finish_run
+from tale.runs.run import finish_run
 from tale.training import run
-from tale.training.recipe import TrainRecipe
+from tale.training.merge import MergeRecipe, merge
 
 IDS = torch.randint(0, 256, (2, 40), generator=torch.Generator().manual_seed(0))
 
@@ -181,7 +180,7 @@ def test_an_adapter_of_another_shape_is_no_start(trained: Trained, tiny_model_fo
 
 def test_a_merged_model_answers_alike(trained: Trained, tiny_model_folder: Path, tmp_path: Path) -> None:
     """Its base comes from the run's own recipe."""
-    made = reading.load(MergeRecipe, [f"adapter={trained.adapter}", f"output={tmp_path / 'merged'}"])
+    made = recipes.load(MergeRecipe, [f"adapter={trained.adapter}", f"output={tmp_path / 'merged'}"])
     merge(made)
     merged = AutoModelForCausalLM.from_pretrained(tmp_path / "merged")
     torch.testing.assert_close(logits(merged), logits(trained.model), rtol=0, atol=1e-4)
@@ -195,7 +194,7 @@ def test_a_merged_model_answers_alike(trained: Trained, tiny_model_folder: Path,
 
 
 def test_an_adapter_of_another_base_is_not_merged(trained: Trained, tmp_path: Path) -> None:
-    made = reading.load(
+    made = recipes.load(
         MergeRecipe, [f"adapter={trained.adapter}", f"output={tmp_path / 'merged'}", "model.name=other"]
     )
     with pytest.raises(UserError, match="this adapter was trained on"):

@@ -16,15 +16,15 @@ from tale.analysis.paths import Iteration
 from tale.analysis.plot import draw_paths
 from tale.analysis.recipe import AnalyseRecipe
 from tale.analysis.run import analyse
-from tale.config.reading import load
-from tale.engines import Completion
+from tale.config.recipes import load
+from tale.data.records import write_records
 from tale.errors import UserError
-from tale.folder import digest
-from tale.records import write_records
-from tale.runs import finish_run, start_run
-from tale.search.loop import search
+from tale.inference import Completion
+from tale.runs.run import finish_run, start_run
 from tale.search.recipe import SearchRecipe
+from tale.search.solver import search
 from tale.search.strategies import STRATEGIES
+from tale.storage.folder import digest
 
 SHARES = [0.1, 0.25, 0.5, 1.0]
 # Tokens by budget, negative where the answer is wrong; vanilla's are 100, 100, 200, and the last one's is wrong.

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from tale.data.layout import Layout
 from tale.models import attention
-from tale.models.attention import Layout, packed_attention
+from tale.models.attention import packed_attention
 
 
 def heads(positions: int, count: int) -> Tensor:

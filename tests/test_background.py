@@ -9,11 +9,11 @@ import threading
 
 import pytest
 
-from tale.engines.background import in_background
+from tale.inference.openai.background import in_background
 
 ABANDONED = """
 import asyncio
-from tale.engines.background import in_background
+from tale.inference.openai.background import in_background
 
 def answers():
     with in_background(lambda: asyncio.sleep(600), print):

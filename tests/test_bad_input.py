@@ -19,16 +19,16 @@ from huggingface_hub.errors import GatedRepoError, LocalEntryNotFoundError, Repo
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, BertConfig, PreTrainedTokenizerFast
 
-from tale.config.reading import load
+from tale.config.recipes import load
 from tale.config.sections import ModelConfig
-from tale.data.problems import load as load_problems
+from tale.data.records import write_records
 from tale.models import base
 from tale.models.adapters import AdapterCard
 from tale.models.base import resolve
 from tale.models.lora import save_adapter
-from tale.records import write_records
 from tale.search.recipe import SearchRecipe
 from tale.search.run import run_search
+from tale.tasks.problems import load as load_problems
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -89,7 +89,11 @@ def says(pattern: str, message: str) -> None:
         ("train", ["recipe=sft_lama8b"], "^recipe=sft_lama8b: .*Did you mean 'sft_llama8b'"),
         ("search", ["recipe=tiny/search", "benchmark.cuont=3"], "unknown key benchmark.cuont. Did you mean 'count'"),
         ("train", ["recipe=tiny/sft", "optim.lr=fast"], "^optim.lr=fast: .*could not be converted to Float"),
-        ("evaluate", ["recipe=tiny/eval", "methods[0].kind=direkt"], "^methods.0..kind=direkt: .*expected one of"),
+        (
+            "evaluate",
+            ["recipe=tiny/eval", "methods[0].kind=direkt"],
+            "^methods.0..kind=direkt: another kind has other keys; give the whole list",
+        ),
         ("train", ["recipe=tiny/sft", "train.batch_size=0"], "^train.batch_size=0: must be at least 1"),
         ("train", ["recipe=tiny/sft", "loss.mean=all"], "^loss.mean=all: one of example, token"),
         ("train", ["recipe=tiny/sft", "loss.mean=token", "loss.length_normalised=true"], "leave out one"),

@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 
-from tale.data.benchmarks import GENERATED, NAMES, load, reasoning_gym
-from tale.data.benchmarks.mathbench import FILES
 from tale.data.question import Question
 from tale.errors import UserError
-from tale.files import write_atomic, write_jsonl_atomic
 from tale.grading import grade
-from tale.reading import read_lines
+from tale.storage.files import write_atomic, write_jsonl_atomic
+from tale.storage.strict_json import read_lines
+from tale.tasks import GENERATED, NAMES, load, reasoning_gym
+from tale.tasks.mathbench import FILES
 
 
 def file(folder: Path, *lines: str | dict[str, Any], name: str = "rows.jsonl") -> str:
@@ -290,7 +290,7 @@ def test_problems_are_passed_through(monkeypatch: pytest.MonkeyPatch) -> None:
     import tale.data
 
     stand_in = SimpleNamespace(load=lambda split, count, seed: [(split, count, seed)])
-    monkeypatch.setitem(sys.modules, "tale.data.problems", stand_in)
+    monkeypatch.setitem(sys.modules, "tale.tasks.problems", stand_in)
     monkeypatch.setattr(tale.data, "problems", stand_in, raising=False)
     assert load("problems", None, "train", 3, 9) == [("train", 3, 9)]
 

@@ -13,23 +13,23 @@ import sacrebleu
 from scripted import Asked, ScriptedEngine, said
 from test_report import Page
 
-from tale.bleu import Scored, corpus_bleu, score, sentence_bleu
-from tale.config.reading import load
+from tale.config.recipes import load
 from tale.data.question import Question
-from tale.data.selection import select
-from tale.engines import Completion
 from tale.errors import UserError
 from tale.evaluation import run
-from tale.evaluation.compare import check_comparable
 from tale.evaluation.recipe import EvaluateRecipe
 from tale.evaluation.replies import read_replies
 from tale.evaluation.summary import Row
-from tale.report.recipe import ReportRecipe
-from tale.report.run import report
-from tale.runs import start_run
+from tale.grading.bleu import Scored, corpus_bleu, score, sentence_bleu
+from tale.inference import Completion
+from tale.results.recipe import ReportRecipe
+from tale.results.run import report
+from tale.runs.compare import check_comparable
+from tale.runs.run import start_run
 from tale.search.recipe import SearchRecipe
 from tale.search.run import run_search
 from tale.statistics import paired_difference
+from tale.tasks.selection import select
 
 SAID, REFERENCE = "the cat sat on the mat", "the cat is on the mat"
 # 5 of 6 words, 3 of 5 pairs, 1 of 4 triples, and of 3 fours none, which counts as half a one; no text is the shorter.
@@ -105,7 +105,7 @@ def evaluation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], 
     monkeypatch.chdir(tmp_path)
     Path("mbpp.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
     given = ["benchmark={name: mbpp, path: mbpp.jsonl, count: 3}", "methods=[{kind: vanilla}, {kind: estimated}]"]
-    recipe = load(EvaluateRecipe, ["recipe=tiny/eval", *given, "output=runs/eval"])
+    recipe = load(EvaluateRecipe, ["recipe=tiny/eval", *given, "output=runs/eval", "sampling.max_tokens=512"])
     engine = ScriptedEngine(select(recipe.benchmark)[0], reply)
     known = {"name": "m", "identity": {"name": "m", "weights": "01"}, "merge": None}
     base = SimpleNamespace(**known, chat=lambda: None, context=None)

@@ -12,14 +12,14 @@ from scripted import ask, generate
 from tokenizers.processors import TemplateProcessing
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
-from tale import prompts
-from tale.chat import Chat
+from tale.data import prompts
+from tale.data.chat import Chat
 from tale.data.datamodule import TaleDataModule
 from tale.data.question import Question
-from tale.engines import Message, Sampling
-from tale.engines.transformers import TransformersEngine
+from tale.data.records import write_records
 from tale.errors import UserError
-from tale.records import write_records
+from tale.inference import Message, Sampling
+from tale.inference.transformers.engine import TransformersEngine
 
 BOS_ID = 258
 

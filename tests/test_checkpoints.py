@@ -14,15 +14,15 @@ from handmade import pairs, recipe
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
+from tale.config.training import TrainRecipe
+from tale.data.records import write_records
 from tale.errors import UserError
 from tale.models.base import resolve
-from tale.models.modules import CausalLMModule
-from tale.records import write_records
+from tale.models.modules import CausalLMModule, build
 from tale.training.checkpoint import _hash, check, clear, load, newest, read
 from tale.training.checkpoint import trained as trained_parameters
 from tale.training.loop import learning_rate_factor
-from tale.training.recipe import TrainRecipe
-from tale.training.run import build, train
+from tale.training.run import train
 
 Q = "model.base_model.model.model.layers.0.self_attn.q_proj.lora_B.default.weight"
 NUMBERS = "holds NaN or infinite numbers"

@@ -15,7 +15,7 @@ import torch
 
 from tale.cli import guarded
 from tale.errors import UserError
-from tale.tables import show
+from tale.output.tables import show
 
 
 @pytest.fixture(autouse=True)

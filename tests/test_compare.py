@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from tale import runs
-from tale.config.reading import load
+from tale.config.recipes import load
+from tale.config.training import TrainRecipe
 from tale.errors import UserError
-from tale.evaluation.compare import check_comparable
 from tale.evaluation.recipe import EvaluateRecipe
-from tale.runs import start_run
+from tale.runs import run as runs
+from tale.runs.compare import check_comparable
+from tale.runs.run import start_run
 from tale.search.recipe import SearchRecipe
-from tale.training.recipe import TrainRecipe
 
 
 @pytest.fixture
@@ -65,10 +65,10 @@ def test_another_grading_is_refused(
 ) -> None:
     a = run("a")
     if changed == "source":
-        shutil.copytree(Path(runs.__file__).with_name("grading"), tmp_path / "tale" / "grading")
+        shutil.copytree(Path(runs.__file__).parents[1] / "grading", tmp_path / "tale" / "grading")
         with (tmp_path / "tale" / "grading" / "numbers.py").open("a") as file:
             file.write("#\n")
-        monkeypatch.setattr(runs, "__file__", str(tmp_path / "tale" / "runs.py"))
+        monkeypatch.setattr(runs, "__file__", str(tmp_path / "tale" / "runs" / "run.py"))
     else:
         monkeypatch.setattr(runs.metadata, "version", lambda name: "9.9" if name == "mpmath" else "1")
     b = run("b")

@@ -16,20 +16,19 @@ from pathlib import Path
 import pytest
 import torch
 
+from tale.analysis.estimators.recipe import EstimateRecipe
 from tale.analysis.recipe import AnalyseRecipe
-from tale.ask import AskRecipe
-from tale.config import reading
-from tale.config.reading import Recipe, load, recipe_names, to_yaml
+from tale.config import recipes
+from tale.config.recipes import Recipe, load, recipe_names, to_yaml
 from tale.config.sections import Part
-from tale.config.training import Objective
+from tale.config.training import Objective, TrainRecipe
 from tale.errors import UserError
-from tale.estimators.recipe import EstimateRecipe
+from tale.evaluation.ask import AskRecipe
 from tale.evaluation.recipe import EvaluateRecipe
-from tale.models.merge import MergeRecipe
-from tale.report.recipe import ReportRecipe
+from tale.results.recipe import ReportRecipe
 from tale.search.recipe import SearchRecipe
 from tale.solvers.registry import METHODS, Method
-from tale.training.recipe import TrainRecipe
+from tale.training.merge import MergeRecipe
 from tale.wordings.recipe import WordingsRecipe
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -351,7 +350,7 @@ def test_auto_is_the_type_that_the_processor_multiplies_in_hardware(monkeypatch,
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: has)
     made = load(TrainRecipe, ["recipe=sft_qwen"])
     assert (made.model.dtype.value, made.fabric.precision) == (dtype, precision)
-    assert f"dtype: {dtype}" in reading.to_yaml(made)
+    assert f"dtype: {dtype}" in recipes.to_yaml(made)
     named = load(TrainRecipe, ["recipe=sft_qwen", "model.dtype=bfloat16", "fabric.precision=32-true"])
     assert (named.model.dtype.value, named.fabric.precision) == ("bfloat16", "32-true")
 
@@ -548,4 +547,4 @@ def test_nothing_but_dataclasses_and_enums_makes_a_recipe() -> None:
         element = typing.get_args(hint)[0] if typing.get_origin(hint) in (list, types.UnionType) else hint
         plain = element in (str, int, float, bool)
         assert plain or dataclasses.is_dataclass(element) or issubclass(element, Enum)
-    assert reading.RECIPES.is_dir()
+    assert recipes.RECIPES.is_dir()

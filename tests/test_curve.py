@@ -6,8 +6,8 @@ import pytest
 
 from tale.analysis.curve import Point, Range, elastic, elasticity_point, ideal_range, monotone, points, smallest_right
 from tale.data.question import Question
-from tale.engines import Sampling
-from tale.records import Answer, Attempt, Record
+from tale.data.records import Answer, Attempt, Record
+from tale.inference import Sampling
 
 # Fig 1: 258 tokens vanilla, 86 under a budget of 50, 157 under 10.
 FIGURE_1 = [Point(10, 157, True), Point(50, 86, True), Point(258, 240, True)]

@@ -24,7 +24,7 @@ from tale.errors import UserError
 from tale.models.adapters import AdapterCard, adapter_fingerprint, check_adapter
 from tale.models.base import BaseModel, resolve
 from tale.models.lora import load_adapter, save_adapter
-from tale.models.merge import MergeRecipe, merge
+from tale.training.merge import MergeRecipe, merge
 
 Tensors = dict[str, Tensor]
 Q, V = (f"base_model.model.model.layers.{i}.self_attn.{kind}_proj.lora_B.weight" for i, kind in ((0, "q"), (1, "v")))

@@ -13,10 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerFast
 
-from tale.chat import Chat
+from tale.data.chat import Chat
 from tale.data.datamodule import StepSampler, TaleDataModule
+from tale.data.records import Again, Answer, Record, write_records
 from tale.errors import UserError
-from tale.records import Again, Answer, Record, write_records
 
 CATS, DOGS = "Ann has 3 cats. How many?", "Bob has 4 dogs. How many?"
 

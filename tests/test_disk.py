@@ -15,16 +15,16 @@ import pytest
 from scripted_search import QUESTIONS, Drawing, call_of, run
 
 from tale.cli import guarded
-from tale.config.reading import load
-from tale.engines import Sampling
+from tale.config.recipes import load
+from tale.data.records import write_records
 from tale.errors import UserError
-from tale.files import AppendedJsonl, write_atomic, write_jsonl_atomic
-from tale.folder import held
+from tale.inference import Sampling
 from tale.models.base import BaseModel
-from tale.records import write_records
-from tale.search.loop import search
 from tale.search.recipe import SearchRecipe
 from tale.search.run import run_search
+from tale.search.solver import search
+from tale.storage.files import AppendedJsonl, write_atomic, write_jsonl_atomic
+from tale.storage.folder import held
 
 TESTS = Path(__file__).parent
 COMMAND = [sys.executable, str(TESTS / "scripted_search.py")]
@@ -229,7 +229,7 @@ def test_a_folder_that_may_only_be_read(unloaded: Callable, tmp_path: Path) -> N
 
 # --- In use ---------------------------------------------------------------------------------------------------------
 
-HOLDS = "import sys, pathlib; from tale.folder import held; folder = pathlib.Path(sys.argv[1])\n"
+HOLDS = "import sys, pathlib; from tale.storage.folder import held; folder = pathlib.Path(sys.argv[1])\n"
 
 
 def test_a_folder_that_another_process_writes_is_refused_and_nothing_of_its_run_changed(

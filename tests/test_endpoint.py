@@ -21,14 +21,14 @@ from endpoint_server import Reply, ScriptedEndpoint, answer, refusal, used
 from scripted import ask, generate
 from transformers import PreTrainedTokenizerFast
 
-from tale.chat import Chat
 from tale.config.sections import EndpointConfig, EngineConfig, ModelConfig
-from tale.engines.base import Completion, Message, Request, Sampling
-from tale.engines.build import find_model
-from tale.engines.endpoint import EndpointEngine, RemoteModel
-from tale.engines.journal import JournaledEngine
-from tale.engines.scheduler import Solver, solve
+from tale.data.chat import Chat
 from tale.errors import UserError
+from tale.inference.build import find_model
+from tale.inference.journal import JournaledEngine
+from tale.inference.openai.engine import EndpointEngine, RemoteModel
+from tale.inference.requests import Completion, Message, Request, Sampling
+from tale.inference.scheduler import Solver, solve
 
 pytest.importorskip("openai", reason="pip install -e '.[openai]' brings the client")
 

@@ -15,14 +15,14 @@ from scripted import ask, generate
 
 from tale.config.sections import EndpointConfig, EngineConfig
 from tale.data.question import Question
-from tale.engines.base import Sampling
-from tale.engines.build import engines
-from tale.engines.client import MOST
-from tale.engines.endpoint import EndpointEngine, RemoteModel
+from tale.data.records import Record
 from tale.errors import UserError
-from tale.records import Record
-from tale.search.loop import search
+from tale.inference.build import engines
+from tale.inference.openai.client import MOST
+from tale.inference.openai.engine import EndpointEngine, RemoteModel
+from tale.inference.requests import Sampling
 from tale.search.run import summary
+from tale.search.solver import search
 
 pytest.importorskip("openai", reason="pip install -e '.[openai]' brings the client")
 
@@ -42,7 +42,7 @@ def searched(url: str, folder: Path) -> tuple[list[Record], int, int]:
     """The records, and how many answers the journal had before and has after; an error takes the way of errors."""
     config = EngineConfig("openai", 1, endpoint=EndpointConfig(url, timeout=0.3, retries=1))
     (engine,) = engines(config, RemoteModel("m", url, None, "chat"), folder)
-    with closing(engine), closing(search(ASKED, engine, GREEDY)) as records:
+    with closing(engine), closing(search(ASKED, engine, GREEDY, full_answers=True)) as records:
         before = len(engine.places)
         return list(records), before, len(engine.places)
 

@@ -23,16 +23,16 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from tale.chat import Chat
 from tale.config.sections import Dtype, EngineConfig, ModelConfig, Template
-from tale.engines import Completion, Message, Request, Sampling
-from tale.engines.attention import NAME, grouped_sdpa
-from tale.engines.base import once
-from tale.engines.build import engines
-from tale.engines.journal import JournaledEngine
-from tale.engines.linear import reorder
-from tale.engines.transformers import SeededGumbel, TransformersEngine
+from tale.data.chat import Chat
 from tale.errors import UserError
+from tale.inference import Completion, Message, Request, Sampling
+from tale.inference.build import engines
+from tale.inference.journal import JournaledEngine
+from tale.inference.requests import once
+from tale.inference.transformers.attention import NAME, grouped_sdpa
+from tale.inference.transformers.engine import SeededGumbel, TransformersEngine
+from tale.inference.transformers.linear import reorder
 from tale.models.adapters import AdapterCard
 from tale.models.base import resolve
 from tale.models.lora import load_adapter, save_adapter
@@ -139,7 +139,7 @@ def test_an_end_token_stops_and_is_counted(where: str, tiny_model_folder: Path, 
 def test_rows_that_end_leave_the_batch_and_the_others_go_on_as_if_alone(
     temperature: float, chunk: int, tiny_model_folder: Path, tiny_tokenizer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tale.engines.transformers.CHUNK", chunk)
+    monkeypatch.setattr("tale.inference.transformers.engine.CHUNK", chunk)
     sampling = Sampling(30, temperature, seed=3)
     model, chat = fresh(tiny_model_folder), Ids(tiny_tokenizer)
     free = [[int(i) for i in c.text.split()] for c in generated(TransformersEngine(model, chat), sampling)]
@@ -465,7 +465,7 @@ def test_prompts_computed_a_few_at_a_time_change_no_answer(
     requests = [ask(text, sample) for text in (*ALIKE, *TEXTS) for sample in (0, 1)]
     sampling = Sampling(12, temperature=1.0, seed=5)
     expected = generated(TransformersEngine(fresh(tiny_model_folder), chat), sampling, requests)
-    monkeypatch.setattr("tale.engines.transformers.PREFILL", positions)
+    monkeypatch.setattr("tale.inference.transformers.engine.PREFILL", positions)
     columns.clear()
     assert generated(TransformersEngine(fresh(tiny_model_folder), chat), sampling, requests) == expected
     longest = max(len(chat.prompt_ids(request.prompt)) for request in requests)

@@ -20,26 +20,26 @@ from sklearn.pipeline import FeatureUnion, Pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 from tale.analysis.curve import Range
-from tale.config.reading import load
+from tale.analysis.estimators.recipe import EstimateRecipe
+from tale.analysis.estimators.run import run_estimate
+from tale.analysis.estimators.score import Ideal, score
+from tale.config.recipes import load
 from tale.data.question import Question
-from tale.data.selection import select
+from tale.data.records import read_records, write_records
 from tale.errors import UserError
 from tale.estimators import Estimate
 from tale.estimators.base import Constant, Oracle
-from tale.estimators.recipe import EstimateRecipe
 from tale.estimators.regression import LENGTHS, Regression, calibrated, fit, lengths_of
-from tale.estimators.run import run_estimate
 from tale.estimators.saved import EstimatorCard, load_estimator, save_estimator
-from tale.estimators.score import Ideal, score
 from tale.evaluation.recipe import EvaluateRecipe
 from tale.evaluation.replies import answer, check_methods
 from tale.evaluation.run import evaluate
-from tale.records import read_records, write_records
-from tale.runs import finish_run, start_run
-from tale.search.loop import search
+from tale.runs.run import finish_run, start_run
 from tale.search.recipe import SearchRecipe
+from tale.search.solver import search
 from tale.search.strategies import grid, minimum
 from tale.solvers.estimated import Estimated
+from tale.tasks.selection import select
 
 CARD = EstimatorCard("m", ["a1"], ["b2"])
 THINGS = ("pens", "cats", "trains", "apples", "coins", "ships", "books")

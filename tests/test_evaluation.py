@@ -14,12 +14,11 @@ import pytest
 from PIL import Image
 from scripted import BRIEFLY, GREEDY, Asked, ScriptedEngine, questions, right, said, wrong
 
-from tale import prompts
-from tale.config.reading import load
+from tale.config.recipes import load
 from tale.config.sections import PriceConfig
+from tale.data import prompts
 from tale.data.question import Question
-from tale.data.selection import select
-from tale.engines import Completion, Sampling
+from tale.data.records import Answer, Attempt, Record, write_records
 from tale.errors import UserError
 from tale.estimators import Estimate
 from tale.estimators.zero_shot import read_estimate
@@ -28,11 +27,12 @@ from tale.evaluation.recipe import EvaluateRecipe
 from tale.evaluation.repetition import repetition
 from tale.evaluation.replies import Reply, answer, check_methods
 from tale.evaluation.summary import Row, print_table, summarise
+from tale.inference import Completion, Sampling
 from tale.models.adapters import AdapterCard
-from tale.records import Answer, Attempt, Record, write_records
+from tale.output.tables import write_rows
 from tale.solvers.registry import METHODS, Method
 from tale.statistics import Paired, paired_difference, wilson
-from tale.tables import write_rows
+from tale.tasks.selection import select
 
 QUESTIONS = questions(4)
 VANILLA = {

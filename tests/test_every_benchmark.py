@@ -28,17 +28,17 @@ from handmade import pairs
 from tiny_llama import saved, tiny_llama
 from transformers import PreTrainedTokenizerFast
 
-from tale import prompts
-from tale.config.reading import load, to_yaml
-from tale.data.selection import select
+from tale.config.recipes import load, to_yaml
+from tale.config.training import TrainRecipe
+from tale.data import prompts
+from tale.data.records import write_records
 from tale.errors import UserError
 from tale.evaluation.recipe import EvaluateRecipe
 from tale.evaluation.replies import Reply
-from tale.files import write_jsonl_atomic
 from tale.models import architectures
-from tale.records import write_records
-from tale.runs import finish_run, start_run
-from tale.training.recipe import TrainRecipe
+from tale.runs.run import finish_run, start_run
+from tale.storage.files import write_jsonl_atomic
+from tale.tasks.selection import select
 from tale.training.run import train
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -16,26 +16,26 @@ from handmade import pairs
 from handmade import recipe as training
 from handmade_runs import evaluation_run, search_run, train_run
 
-from tale import files
-from tale.ask import AskRecipe
-from tale.config.reading import load
+from tale.analysis.estimators.recipe import EstimateRecipe
+from tale.analysis.estimators.run import run_estimate
+from tale.config.recipes import load
+from tale.config.training import TrainRecipe
+from tale.data.records import read_records, write_records
 from tale.errors import UserError
-from tale.estimators.recipe import EstimateRecipe
-from tale.estimators.run import run_estimate
 from tale.estimators.saved import load_estimator
+from tale.evaluation.ask import AskRecipe
 from tale.evaluation.replies import read_replies
-from tale.files import new_folder
-from tale.folder import check_output, digest, finished, held
 from tale.models.adapters import read_card
-from tale.models.merge import MergeRecipe, merge
-from tale.records import read_records, write_records
-from tale.report.recipe import ReportRecipe
-from tale.report.run import report
-from tale.runs import finish_run, hold, start_run
+from tale.results.recipe import ReportRecipe
+from tale.results.run import report
+from tale.runs.run import finish_run, hold, start_run
 from tale.search.recipe import SearchRecipe
+from tale.storage import files
+from tale.storage.files import new_folder
+from tale.storage.folder import check_output, digest, finished, held
 from tale.training import run as training_run
 from tale.training.loop import _log
-from tale.training.recipe import TrainRecipe
+from tale.training.merge import MergeRecipe, merge
 
 
 def state(folder: Path) -> dict[str, bytes]:

@@ -15,11 +15,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tale.data.benchmarks import GENERATED, NAMES, load
-from tale.data.benchmarks.mathbench import FILES
 from tale.data.question import Question
 from tale.errors import UserError
 from tale.grading import Reading, equal, grade, incomparable, number, read
+from tale.tasks import GENERATED, NAMES, load
+from tale.tasks.mathbench import FILES
 
 
 def question(gold: str, kind: str = "number", language: str = "en") -> Question:

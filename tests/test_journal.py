@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from scripted import ask, generate
 
-from tale.engines import Completion, Message, Request, Sampling
-from tale.engines.base import More, each
-from tale.engines.journal import JournaledEngine
 from tale.errors import UserError
+from tale.inference import Completion, Message, Request, Sampling
+from tale.inference.journal import JournaledEngine
+from tale.inference.requests import More, each
 
 MODEL = {"name": "m", "weights": "0123"}
 GREEDY = Sampling(max_tokens=8)

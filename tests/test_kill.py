@@ -16,7 +16,7 @@ import scripted_search
 from scripted_search import call_of
 from tiny_search import answerable, command
 
-from tale.config.reading import load
+from tale.config.recipes import load
 from tale.search.recipe import SearchRecipe
 from tale.search.run import run_search
 
@@ -30,7 +30,7 @@ SAMPLING = pytest.mark.parametrize(("samples", "temperature"), [(1, 0.0), (3, 1.
 def begun() -> Callable[..., Run]:
     """`begun(folder, samples, temperature)`: a search in a process of its own, forked from one that has no thread."""
     processes = multiprocessing.get_context("forkserver")
-    processes.set_forkserver_preload(["__main__", "tale.search.loop", "tale.engines.journal"])
+    processes.set_forkserver_preload(["__main__", "tale.search.solver", "tale.inference.journal"])
 
     def begin(*arguments: object) -> Run:
         process = processes.Process(target=scripted_search.run, args=arguments)

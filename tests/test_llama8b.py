@@ -12,17 +12,16 @@ import torch
 from handmade import recipe, record
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
 
-from tale import prompts
-from tale.chat import Chat
-from tale.config import reading
+from tale.config import recipes
+from tale.config.training import TrainRecipe
+from tale.data import prompts
+from tale.data.chat import Chat
 from tale.data.datamodule import TaleDataModule
 from tale.data.question import Question
+from tale.data.records import write_records
 from tale.models.architectures import CONFIGS
 from tale.models.base import cache_folder
-from tale.models.modules import CausalLMModule, DPOModule, SFTModule
-from tale.records import write_records
-from tale.training.recipe import TrainRecipe
-from tale.training.run import build
+from tale.models.modules import CausalLMModule, DPOModule, SFTModule, build
 
 ARCHITECTURE = CONFIGS / "llama-3.1-8b"
 # Llama 3.1's tokenizer files as published on npm, where no gate stands before them.
@@ -47,7 +46,7 @@ TEMPLATE = """{{- bos_token }}
 
 def built(name: str) -> tuple[TrainRecipe, CausalLMModule]:
     """What the shipped recipe trains, on the meta device."""
-    made = reading.load(TrainRecipe, [f"recipe={name}"])
+    made = recipes.load(TrainRecipe, [f"recipe={name}"])
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(
             AutoConfig.from_pretrained(ARCHITECTURE), dtype=getattr(torch, made.model.dtype.value)

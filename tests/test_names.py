@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 import tale
-from tale.report.blocks import Column, Interval, Table, number
-from tale.tables import cell, show, write_rows
+from tale.output.tables import cell, show, write_rows
+from tale.results.blocks import Column, Interval, Table, number
 
 
 def test_a_table_on_the_terminal_takes_names_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
@@ -33,7 +33,7 @@ def test_only_what_makes_texts_printable_prints() -> None:
         for node in ast.walk(ast.parse(file.read_text()))
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print"
     }
-    assert printing == {"ask.py", "cli.py", "devices.py", "text.py"}
+    assert printing == {"evaluation/ask.py", "cli.py", "runs/devices.py", "text.py"}
 
 
 @dataclass

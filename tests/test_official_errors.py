@@ -14,27 +14,27 @@ from official_errors import all_labelled
 from scripted import GREEDY, ScriptedEngine, ask, generate, questions, right, said, wrong
 from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedTokenizerFast
 
-from tale import prompts
-from tale.chat import Chat
 from tale.config.sections import PriceConfig
 from tale.config.training import LossConfig, OptimConfig
-from tale.data.benchmarks import load
+from tale.data import prompts
+from tale.data.chat import Chat
 from tale.data.datamodule import TaleDataModule
 from tale.data.examples import pack
 from tale.data.question import Question
-from tale.engines import Completion, Sampling
-from tale.engines.base import More, each
-from tale.engines.transformers import TransformersEngine
+from tale.data.records import Answer, Attempt, Record, write_records
 from tale.evaluation.replies import answer
 from tale.evaluation.summary import summarise
 from tale.grading import grade
+from tale.inference import Completion, Sampling
+from tale.inference.requests import More, each
+from tale.inference.transformers.engine import TransformersEngine
 from tale.models.modules import SFTModule
-from tale.records import Answer, Attempt, Record, write_records
-from tale.search.loop import search
+from tale.search.solver import search
 from tale.solvers.budget import Budget
 from tale.solvers.direct import Direct
 from tale.solvers.estimated import Estimated
 from tale.solvers.vanilla import Vanilla
+from tale.tasks import load
 
 CATS = Question("q/1", "Ann has 3 cats. How many?", "3")
 

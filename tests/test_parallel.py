@@ -19,15 +19,15 @@ from scripted import ask, generate
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
-from tale.chat import Chat
 from tale.config.sections import DevicesConfig, Dtype, ModelConfig
-from tale.devices import make_fabric
-from tale.engines import Sampling
-from tale.engines.transformers import TransformersEngine
+from tale.data.chat import Chat
+from tale.data.records import write_records
 from tale.errors import UserError
+from tale.inference import Sampling
+from tale.inference.transformers.engine import TransformersEngine
 from tale.models.base import resolve
 from tale.models.lora import load_adapter
-from tale.records import write_records
+from tale.runs.devices import make_fabric
 from tale.training.checkpoint import read
 from tale.training.run import train
 

@@ -12,27 +12,28 @@ from typing import Any
 import pytest
 from scripted import ScriptedEngine, said
 
-from tale.ask import AskRecipe, ask
-from tale.config.reading import load
+from tale.config.recipes import load
 from tale.config.sections import ModelConfig
-from tale.data.benchmarks import load as load_benchmark
+from tale.config.training import TrainRecipe
 from tale.data.datamodule import TaleDataModule
 from tale.data.question import Question
-from tale.engines import Completion
-from tale.engines.journal import JournaledEngine
-from tale.engines.transformers import TransformersEngine
+from tale.data.records import Again, read_records
 from tale.errors import UserError
+from tale.evaluation.ask import AskRecipe, ask
 from tale.evaluation.recipe import EvaluateRecipe
 from tale.evaluation.run import evaluate
+from tale.inference import Completion
+from tale.inference.journal import JournaledEngine
+from tale.inference.requests import More
+from tale.inference.transformers.engine import TransformersEngine
 from tale.models.base import resolve
-from tale.models.merge import MergeRecipe, merge
-from tale.records import Again, read_records
-from tale.report.recipe import ReportRecipe
-from tale.report.run import report
+from tale.results.recipe import ReportRecipe
+from tale.results.run import report
 from tale.search import run as search_run
 from tale.search.recipe import SearchRecipe
 from tale.search.run import run_search
-from tale.training.recipe import TrainRecipe
+from tale.tasks import load as load_benchmark
+from tale.training.merge import MergeRecipe, merge
 from tale.training.run import train
 
 QUESTIONS = 8
@@ -64,7 +65,9 @@ def runs(tiny_model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     with pytest.MonkeyPatch.context() as patch:
         engine = ScriptedEngine(questions, lambda asked: script(asked.question, asked.budget))
         patch.setattr(search_run, "engines", lambda *_: [JournaledEngine(engine, folder / "journal.jsonl", {})])
-        records = run_search(load(SearchRecipe, ["recipe=tiny/search", *model, f"output={folder / 'search'}"]))
+        records = run_search(
+            load(SearchRecipe, ["recipe=tiny/search", *model, f"output={folder / 'search'}", "sampling.max_tokens=128"])
+        )
     for objective in ("sft", "dpo"):
         # As a sum, DPO's loss of the half as long target is saturated, and nothing is learnt.
         loss = f"loss.length_normalised={objective == 'dpo'}"
@@ -75,8 +78,8 @@ def runs(tiny_model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> P
 
 @pytest.fixture
 def no_generation(monkeypatch: pytest.MonkeyPatch) -> None:
-    def generate(_self: object, requests: list, _sampling: object, _more: object = None) -> list:
-        if requests:
+    def generate(_self: object, more: More) -> list:
+        if requests := more():
             pytest.fail(f"{len(requests)} answers are generated again")
         return []
 
@@ -108,7 +111,9 @@ def test_a_finished_search_asks_its_targets_alone_again_at_its_own_temperature(
     engine = ScriptedEngine(questions, lambda asked: script(asked.question, 30 if asked.sample == 1 else 1))
     monkeypatch.setattr(search_run, "engines", lambda *_: [JournaledEngine(engine, tmp_path / "journal.jsonl", {})])
     given = [f"model.source={tiny_model_folder}", f"output={tmp_path / 'search'}"]
-    records = read_records(run_search(load(SearchRecipe, ["recipe=tiny/search", *given, "confirm=3"])))
+    records = read_records(
+        run_search(load(SearchRecipe, ["recipe=tiny/search", *given, "sampling.max_tokens=128", "confirm=3"]))
+    )
     assert [(asked.budget, asked.sample) for asked in sorted(engine.calls, key=lambda asked: asked.sample)] == [
         (30, sample) for sample in (1, 2, 3) for _ in range(QUESTIONS)
     ]

@@ -10,12 +10,12 @@ from handmade import pairs, recipe
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig
 
 from tale.config.training import LoraConfig
-from tale.engines.probe import compare_generation, prove_generation
+from tale.data.records import write_records
 from tale.errors import UserError
+from tale.inference.transformers.probe import compare_generation, prove_generation
 from tale.models.base import BaseModel
 from tale.models.probe import compare_training, prove_training
 from tale.models.tiny import layers_of, tiny_copy
-from tale.records import write_records
 from tale.training.run import train
 
 SIZES = {"hidden_size": 32, "num_attention_heads": 4, "num_hidden_layers": 2, "vocab_size": 99}

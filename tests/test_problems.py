@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tale.data import problems
-from tale.data.problems import load, sampling
-from tale.data.problems.sampling import WORDS, apply
 from tale.data.question import Question
 from tale.errors import UserError
+from tale.tasks import problems
+from tale.tasks.problems import load, sampling
+from tale.tasks.problems.sampling import WORDS, apply
 
 COUNT = 600
 # Of the questions at seed 0, one "id, text, gold" a line, tabs between.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tale import prompts
+from tale.data import prompts
 from tale.data.question import Question
 
 NUMBER = Question("n", "Tom has 3 pens and buys 4. How many?", "7")

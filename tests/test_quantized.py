@@ -13,17 +13,18 @@ from safetensors.torch import load_file
 from tiny_llama import tiny_llama
 from torch import Tensor
 
-from tale.config import reading
+from tale.config import recipes
 from tale.config.sections import Dtype, ModelConfig
 from tale.config.training import OptimConfig
 from tale.data.examples import micro_batches
+from tale.data.records import write_records
 from tale.errors import UserError
 from tale.models.adapters import check_adapter, read_card
 from tale.models.base import resolve
-from tale.models.merge import MergeRecipe, merge
+from tale.models.modules import build
 from tale.models.optimizers import make_optimizer
-from tale.records import write_records
-from tale.training.run import build, train
+from tale.training.merge import MergeRecipe, merge
+from tale.training.run import train
 
 # QLoRA's sixteen levels (arXiv:2305.14314, appendix E).
 LEVELS = torch.tensor(
@@ -139,7 +140,7 @@ def test_an_adapter_of_a_4_bit_base_is_for_the_base_however_it_is_held(
     assert card is not None
     assert (card.base, card.quantize) == (plain.identity, "nf4")
     # Merging takes the run's own recipe, and writes the checkpoint's own weights with the adapter.
-    made = reading.load(MergeRecipe, [f"adapter={run / 'adapter'}", f"output={tmp_path / 'merged'}"])
+    made = recipes.load(MergeRecipe, [f"adapter={run / 'adapter'}", f"output={tmp_path / 'merged'}"])
     assert made.model.quantize == "nf4"
     merged, before = load_file(merge(made) / "model.safetensors"), load_file(wide_model_folder / "model.safetensors")
     changed = {name for name, tensor in merged.items() if not torch.equal(tensor, before[name])}

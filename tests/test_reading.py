@@ -11,11 +11,11 @@ import pytest
 from fuzz_readers import files, fuzz
 from test_records import FOUND
 
-from tale.config.reading import load, read_yaml
+from tale.config.recipes import load, read_yaml
+from tale.data.records import Record
 from tale.errors import UserError
-from tale.reading import Count, Share, parse, read_file, read_lines
-from tale.records import Record
 from tale.search.recipe import SearchRecipe
+from tale.storage.strict_json import Count, Share, parse, read_file, read_lines
 
 
 @dataclass(frozen=True)

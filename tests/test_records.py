@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from tale.data.question import Question
-from tale.engines import Sampling
+from tale.data.records import Again, Answer, Attempt, Record, read_records, write_records
 from tale.errors import UserError
-from tale.records import Again, Answer, Attempt, Record, read_records, write_records
+from tale.inference import Sampling
 
 LONG = Answer("Because 3 + 4 = 7 …\u2028 [[7]]", 90, "stop", True, "7", "brackets")
 SHORT = Answer("[[7]]", 3, "stop", True, "7", "brackets", ids=(27, 7, 2))

@@ -20,20 +20,20 @@ from PIL import Image
 
 from tale.analysis.elasticity import Model, OneQuestion
 from tale.analysis.recipe import AnalyseRecipe
-from tale.config.reading import load
+from tale.config.recipes import load
+from tale.data.records import Again, Answer, Attempt, read_records, write_records
 from tale.errors import UserError
 from tale.evaluation.plot import front
 from tale.evaluation.recipe import EvaluateRecipe
 from tale.evaluation.summary import Row
-from tale.folder import digest
-from tale.records import Again, Answer, Attempt, read_records, write_records
-from tale.report.blocks import Column, Interval, Table, duration
-from tale.report.recipe import ReportRecipe
-from tale.report.run import report
-from tale.runs import finish_run, start_run
+from tale.output.tables import write_rows
+from tale.results.blocks import Column, Interval, Table, duration
+from tale.results.recipe import ReportRecipe
+from tale.results.run import report
+from tale.runs.run import finish_run, start_run
+from tale.runs.stages import Stage
 from tale.search.recipe import SearchRecipe
-from tale.stages import Stage
-from tale.tables import write_rows
+from tale.storage.folder import digest
 
 ROOT = Path(__file__).resolve().parents[1]
 RUNS = ("runs/search", "runs/sft", "runs/eval")
@@ -699,8 +699,8 @@ def test_the_demo_halves_its_questions_without_bfloat16_and_ends_with_the_report
         train_run(f"runs/{objective}_qwen", "runs/search_qwen/records.jsonl")
     evaluation_run("runs/eval_qwen")
     ran: list[Stage] = []
-    monkeypatch.setattr("tale.stages.run_stages", ran.extend)
-    monkeypatch.setattr("tale.hardware.fast_dtype", lambda: dtype)
+    monkeypatch.setattr("tale.runs.stages.run_stages", ran.extend)
+    monkeypatch.setattr("tale.hardware.devices.fast_dtype", lambda: dtype)
     runpy.run_path(str(ROOT / "scripts" / "demo.py"), run_name="__main__")
     recipes = [load(s.kind, [f"recipe={s.recipe}", *s.overrides]) for s in ran]
     assert [recipe.output for recipe in recipes] == [f"runs/{s.recipe}" for s in ran]

@@ -16,9 +16,9 @@ from urllib.parse import unquote
 import pytest
 from handmade_runs import analysis_run, estimate_run, evaluation_run, search_run, train_run
 
-from tale.config.reading import load
-from tale.report.recipe import ReportRecipe
-from tale.report.run import report
+from tale.config.recipes import load
+from tale.results.recipe import ReportRecipe
+from tale.results.run import report
 
 SITE = "http://report.test"
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")

@@ -15,8 +15,8 @@ from handmade import arguments, pairs, recipe
 from lightning import Fabric
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from tale.data.records import write_records
 from tale.errors import UserError
-from tale.records import write_records
 from tale.training.run import train
 from tale.training.throughput import MEASURED
 
@@ -141,7 +141,7 @@ def test_another_number_of_processes_is_refused_where_the_result_would_be_anothe
     made = recipe(tiny_model_folder, tmp_path / "run", records, "sft", *options)
     train(made)
     made.resume = "auto"
-    monkeypatch.setattr("tale.devices.Fabric", OneOfTwo)
+    monkeypatch.setattr("tale.runs.devices.Fabric", OneOfTwo)
     with pytest.raises(UserError, match=rf"step-00000.\.ckpt: made under another {reason};"):
         train(made)
 
@@ -156,7 +156,7 @@ class FirstElsewhere(Fabric):
 def test_a_process_that_sees_other_files_than_the_first_is_refused(
     tiny_model_folder: Path, records: Path, tmp_path: Path, monkeypatch
 ) -> None:
-    monkeypatch.setattr("tale.devices.Fabric", FirstElsewhere)
+    monkeypatch.setattr("tale.runs.devices.Fabric", FirstElsewhere)
     with pytest.raises(UserError, match="process 0 sees other checkpoints, examples or weights than the first one"):
         train(recipe(tiny_model_folder, tmp_path / "run", records, "sft", *SHORT, "resume=auto"))
     assert not (tmp_path / "run").exists()

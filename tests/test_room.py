@@ -8,15 +8,15 @@ import pytest
 from scripted import ask
 from transformers import PreTrainedTokenizerFast
 
-from tale.chat import Chat
-from tale.config.reading import load
-from tale.engines import Request, Sampling
-from tale.engines.room import check_room
+from tale.config.recipes import load
+from tale.data.chat import Chat
+from tale.data.records import read_records
 from tale.errors import UserError
-from tale.files import write_jsonl_atomic
-from tale.records import read_records
+from tale.inference import Request, Sampling
+from tale.inference.room import check_room
 from tale.search.recipe import SearchRecipe
 from tale.search.run import run_search
+from tale.storage.files import write_jsonl_atomic
 
 TEXTS = {"q/0": ["a"], "q/1": ["a", "b" * 30], "q/2": ["c" * 31]}  # 21 to 50 ids: bytes, and 20 of the template
 

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from tale import runs
-from tale.config.reading import load
-from tale.runs import start_run
+from tale.config.recipes import load
+from tale.config.training import TrainRecipe
+from tale.runs import run as runs
+from tale.runs.run import start_run
+from tale.runs.stages import Stage, run_stages
 from tale.search.recipe import SearchRecipe
-from tale.stages import Stage, run_stages
-from tale.training.recipe import TrainRecipe
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -141,7 +141,7 @@ def test_a_changed_stage_runs_anew_with_all_that_read_it(stages: Callable[..., l
 
 def test_changed_code_runs_everything_anew(stages: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch) -> None:
     stages()
-    monkeypatch.setattr("tale.stages.code_hash", lambda: "other")
+    monkeypatch.setattr("tale.runs.stages.code_hash", lambda: "other")
     assert stages() == ["search", "sft"]
 
 

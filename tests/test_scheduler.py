@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scripted import ask
 
-from tale.engines import Completion, Request
-from tale.engines.base import More
-from tale.engines.scheduler import AHEAD, Solver, solve
+from tale.inference import Completion, Request
+from tale.inference.requests import More
+from tale.inference.scheduler import AHEAD, Solver, solve
 
 
 class Echo:

@@ -12,12 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scripted import BRIEFLY, GREEDY, Asked, ScriptedEngine, questions, right, said, wrong
 
-from tale.engines import Completion
-from tale.engines.journal import JournaledEngine
-from tale.records import Again, Record, read_records, write_records
+from tale.data.records import Again, Record, read_records, write_records
+from tale.inference import Completion
+from tale.inference.journal import JournaledEngine
 from tale.search.confirm import confirmed
-from tale.search.loop import search
 from tale.search.run import summary
+from tale.search.solver import search
 
 Curve = dict[int | None, Completion]
 

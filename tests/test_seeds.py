@@ -16,22 +16,22 @@ import pytest
 from matplotlib.figure import Figure as Canvas
 from scripted import BRIEFLY, questions
 
-from tale import prompts
-from tale.config.reading import load
+from tale.analysis.estimators.replied import replied
+from tale.config.recipes import load
 from tale.config.sections import PriceConfig
-from tale.engines import Request
-from tale.engines.base import Answers, More
-from tale.engines.transformers import TransformersEngine
+from tale.data import prompts
 from tale.errors import UserError
-from tale.estimators.replied import replied
 from tale.evaluation import run
 from tale.evaluation.recipe import EvaluateRecipe
 from tale.evaluation.replies import Reply, read_replies
 from tale.evaluation.summary import RARE, Row, summarise
-from tale.files import write_jsonl_atomic
-from tale.report.recipe import ReportRecipe
-from tale.report.run import report
+from tale.inference import Request
+from tale.inference.requests import Answers, More
+from tale.inference.transformers.engine import TransformersEngine
+from tale.results.recipe import ReportRecipe
+from tale.results.run import report
 from tale.statistics import Paired, PairedShares, mean_share, wilson
+from tale.storage.files import write_jsonl_atomic
 
 METHODS = "methods=[{kind: direct}, {kind: vanilla}, {kind: estimated}]"
 

@@ -19,12 +19,12 @@ from tiny_llama import END_ID, saved
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 from transformers.utils.import_utils import is_serve_available
 
-from tale.chat import Chat
 from tale.config.sections import EndpointConfig
-from tale.engines.base import Sampling, complete
-from tale.engines.endpoint import EndpointEngine
-from tale.engines.transformers import TransformersEngine
+from tale.data.chat import Chat
 from tale.errors import UserError
+from tale.inference.openai.engine import EndpointEngine
+from tale.inference.requests import Sampling, complete
+from tale.inference.transformers.engine import TransformersEngine
 
 pytestmark = [
     pytest.mark.slow,

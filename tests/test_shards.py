@@ -15,16 +15,16 @@ from scripted import ScriptedEngine
 from scripted_search import drawn
 from tiny_search import answerable, command
 
-from tale.config.reading import load
-from tale.data.benchmarks import load as load_benchmark
-from tale.engines import Sampling
-from tale.engines.journal import JournaledEngine
+from tale.config.recipes import load
+from tale.data.records import read_records
 from tale.errors import UserError
-from tale.records import read_records
-from tale.runs import finish_run
+from tale.inference import Sampling
+from tale.inference.journal import JournaledEngine
+from tale.runs.run import finish_run
 from tale.search import run as search_run
 from tale.search.recipe import SearchRecipe
 from tale.search.run import run_search
+from tale.tasks import load as load_benchmark
 
 COUNT = 8
 Search = Callable[..., Path]
@@ -50,7 +50,13 @@ def searched(tiny_model_folder: Path) -> Search:
 
     def call(folder: Path, *given: str, dies_after: int | None = None) -> Path:
         arguments = ["recipe=tiny/search", f"model.source={tiny_model_folder}", f"output={folder}"]
-        arguments += ["samples=2", "sampling.temperature=1", f"benchmark.count={COUNT}", *given]
+        arguments += [
+            "samples=2",
+            "sampling.temperature=1",
+            "sampling.max_tokens=512",
+            f"benchmark.count={COUNT}",
+            *given,
+        ]
         with pytest.MonkeyPatch.context() as patch:
             scripted = Drawn(dies_after)
             patch.setattr(
@@ -180,7 +186,7 @@ def test_two_divisions_in_one_folder(searched: Search, parts: Path) -> None:
     [
         ("sampling.temperature=0.5", "sampling.temperature=0.5, but 1.0 is wanted"),
         ("sampling.seed=7", "sampling.seed=7, but 1024 is wanted"),
-        ("sampling.max_tokens=17", "sampling.max_tokens=17, but 16 is wanted"),
+        ("sampling.max_tokens=17", "sampling.max_tokens=17, but 512 is wanted"),
         ("samples=3", "samples=3, but 2 is wanted"),
         ("strategy=minimum", "strategy=minimum, but greedy is wanted"),
         ("rule=majority", "rule=majority, but shortest is wanted"),

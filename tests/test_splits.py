@@ -11,12 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tale.config.sections import BenchmarkConfig, Part
-from tale.data.benchmarks import load
-from tale.data.benchmarks.mathbench import FILES
 from tale.data.question import Question
-from tale.data.selection import select
 from tale.data.splits import by_context, contexts, deduplicate, preamble, unseen
 from tale.errors import UserError
+from tale.tasks import load
+from tale.tasks.mathbench import FILES
+from tale.tasks.selection import select
 
 
 @dataclass

@@ -15,15 +15,15 @@ from endpoint_server import Reply, ScriptedEndpoint, answer, refusal, used
 from handmade_runs import evaluation_run, train_run
 from test_report import Page
 
+from tale.analysis.estimators.recipe import EstimateRecipe
+from tale.analysis.estimators.run import run_estimate
 from tale.analysis.recipe import AnalyseRecipe
 from tale.analysis.run import analyse
-from tale.config.reading import load
-from tale.estimators.recipe import EstimateRecipe
-from tale.estimators.run import run_estimate
+from tale.config.recipes import load
 from tale.evaluation.recipe import EvaluateRecipe
 from tale.evaluation.run import evaluate
-from tale.report.recipe import ReportRecipe
-from tale.report.run import report
+from tale.results.recipe import ReportRecipe
+from tale.results.run import report
 from tale.search.recipe import SearchRecipe
 from tale.search.run import run_search
 

@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scripted import GREEDY, Asked, ScriptedEngine, questions, right, wrong
 
-from tale.engines import Completion
-from tale.records import Record
-from tale.search.loop import RULES, search
+from tale.data.records import Record
+from tale.inference import Completion
 from tale.search.recipe import SearchRecipe
+from tale.search.solver import RULES, search
 from tale.search.strategies import CUT, STRATEGIES, bisection, greedy, grid, minimum, most_calls, printed
 
 LADDER = partial(grid, shares=[0.1, 0.2, 0.5, 0.9, 1])

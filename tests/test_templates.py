@@ -14,7 +14,7 @@ from tiny_llama import CHATML, END_ID, byte_tokenizer
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from tale.chat import Chat
+from tale.data.chat import Chat
 from tale.errors import UserError
 
 OPENED = "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"

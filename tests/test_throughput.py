@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from tale.config.training import LossConfig, OptimConfig
 from tale.data.examples import Example, pack
-from tale.hardware import _peaks, peak_flops
+from tale.hardware.devices import _peaks, peak_flops
 from tale.models.modules import DPOModule, SFTModule
 from tale.training.throughput import Throughput, Work, attended_pairs
 

@@ -16,12 +16,12 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tale.config.training import LossConfig, OptimConfig
 from tale.data.datamodule import TaleDataModule
 from tale.data.examples import micro_batches
+from tale.data.records import Record, write_records
 from tale.errors import UserError
 from tale.models.base import resolve
-from tale.models.modules import CausalLMModule, DPOModule, SFTModule
-from tale.records import Record, write_records
+from tale.models.modules import CausalLMModule, DPOModule, SFTModule, build
 from tale.training.loop import NonFiniteLossError, fit, learning_rate_factor, train_step
-from tale.training.run import build, train
+from tale.training.run import train
 from tale.training.throughput import MEASURED
 
 
@@ -282,7 +282,7 @@ def test_more_devices_than_examples_in_a_step_are_refused(tiny_model_folder, rec
 
         world_size = 2
 
-    monkeypatch.setattr("tale.devices.Fabric", OneOfTwo)
+    monkeypatch.setattr("tale.runs.devices.Fabric", OneOfTwo)
     made = recipe(tiny_model_folder, tmp_path / "run", records, "sft", "train.batch_size=1", "train.micro_batch=1")
     with pytest.raises(UserError, match="2 devices, but a step has 1 examples to share out"):
         train(made)

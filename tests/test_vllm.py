@@ -19,18 +19,18 @@ from scripted import ask, generate
 from tiny_llama import saved, tiny_llama
 from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedTokenizerFast
 
-from tale import prompts
-from tale.chat import Chat
 from tale.config.sections import Dtype, ModelConfig, VllmConfig
-from tale.data import problems
-from tale.engines import Completion, Engine, Request, Sampling
-from tale.engines.transformers import TransformersEngine
-from tale.engines.vllm import VllmEngine
+from tale.data import prompts
+from tale.data.chat import Chat
+from tale.data.records import write_records
 from tale.errors import UserError
+from tale.inference import Completion, Engine, Request, Sampling
+from tale.inference.transformers.engine import TransformersEngine
+from tale.inference.vllm import VllmEngine
 from tale.models.adapters import AdapterCard
 from tale.models.base import BaseModel, resolve
 from tale.models.lora import load_adapter, save_adapter
-from tale.records import write_records
+from tale.tasks import problems
 
 ROOT = Path(__file__).resolve().parents[1]
 TEXTS = ["2 + 2?", "", "Tom has 3 pens, Ann has 4.", "三加四等于几？", "A", "How many legs do 6 spiders have? " * 8]

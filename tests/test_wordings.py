@@ -6,25 +6,24 @@ import json
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 from matplotlib.figure import Figure
 from scripted import questions
 
-from tale.config.reading import load
+from tale.config.recipes import load
 from tale.data.splits import by_context
-from tale.engines import Completion, Request
-from tale.engines.base import Answers
-from tale.engines.transformers import TransformersEngine
 from tale.errors import UserError
 from tale.evaluation.recipe import EvaluateRecipe
 from tale.evaluation.replies import Reply, read_replies
 from tale.evaluation.run import evaluate
-from tale.files import write_jsonl_atomic
-from tale.report.recipe import ReportRecipe
-from tale.report.run import report
-from tale.runs import start_run
+from tale.inference import Completion
+from tale.inference.requests import Answers, More, each, once
+from tale.inference.transformers.engine import TransformersEngine
+from tale.results.recipe import ReportRecipe
+from tale.results.run import report
+from tale.runs.run import start_run
+from tale.storage.files import write_jsonl_atomic
 from tale.wordings import run
 from tale.wordings.plot import draw
 from tale.wordings.recipe import WordingsRecipe
@@ -188,9 +187,10 @@ def test_the_answers_are_an_evaluations_of_the_same_lines_and_a_second_run_asks_
     asked: list[str] = []
     generate = TransformersEngine.generate
 
-    def counted(engine: TransformersEngine, requests: Sequence[Request], *more: Any) -> Answers:
+    def counted(engine: TransformersEngine, more: More) -> Answers:
+        requests = [*each(more)]
         asked.extend(request.prompt for request in requests)
-        return generate(engine, requests, *more)
+        return generate(engine, once(requests))
 
     before = json.loads(Path("out/cells.json").read_text())
     monkeypatch.setattr(run, "plot", lambda *_: None)

@@ -7,11 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tale.config.reading import load
-from tale.files import write_jsonl_atomic
-from tale.records import read_records
+from tale.config.recipes import load
+from tale.data.records import read_records
 from tale.search.recipe import SearchRecipe
 from tale.search.run import run_search
+from tale.storage.files import write_jsonl_atomic
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import torch
 
-from tale.config.reading import load
+from tale.config.recipes import load
+from tale.config.training import TrainRecipe
 from tale.models.modules import CausalLMModule
 from tale.training.loop import NonFiniteLossError
-from tale.training.recipe import TrainRecipe
 from tale.training.run import train
 
 RANK = int(os.environ["RANK"])

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from tale.records import Record
+from tale.data.records import Record
 
 
 @dataclass(frozen=True)

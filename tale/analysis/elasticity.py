@@ -17,8 +17,8 @@ from tale.analysis.curve import (
     points,
     smallest_right,
 )
+from tale.data.records import Attempt, Record
 from tale.errors import UserError
-from tale.records import Attempt, Record
 from tale.search.strategies import share_budget
 from tale.statistics import bootstrapped, wilson
 

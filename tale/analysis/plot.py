@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 
 from tale.analysis.elasticity import Step
 from tale.analysis.paths import Iteration, Saving
-from tale.evaluation.plot import literal, plt, save
+from tale.output.figures import literal, plt, save
 
 SHOWN = 12  # questions a search in Fig 2: more lines hide each other
 WIDE = 28  # characters of a search's name in a line

@@ -11,11 +11,11 @@ from tale.analysis.elasticity import Model, Step, kept_right, model, one_questio
 from tale.analysis.paths import Saving, iterations, saving
 from tale.analysis.plot import plot_elasticity, plot_paths, plot_savings
 from tale.analysis.recipe import AnalyseRecipe
+from tale.data.records import Record, read_records
 from tale.errors import UserError
-from tale.evaluation.compare import check_comparable, read_recipe, run_folder
-from tale.records import Record, read_records
-from tale.runs import finish_run, hold, start_run
-from tale.tables import interval, show, shown, write_rows
+from tale.output.tables import interval, show, shown, write_rows
+from tale.runs.compare import check_comparable, read_recipe, run_folder
+from tale.runs.run import finish_run, hold, start_run
 from tale.text import say
 
 TABLES = ("elasticity", "questions", "models", "iterations", "savings")

@@ -56,7 +56,7 @@ def seed_of(what: str, default: Any) -> Any:
 
 
 def budget_line(whose: str = "") -> Any:
-    """A field for how a budget is asked for (`tale.prompts.budgeted`)."""
+    """A field for how a budget is asked for (`tale.data.prompts.budgeted`)."""
     meaning = (
         f"{whose}last line of a prompt with a budget, {{budget}} standing for it; with {{question}} in it the whole "
         "prompt, {format} standing for its answer format; default: the paper's (Table 1)"

@@ -11,16 +11,14 @@ import torch
 from lightning import LightningDataModule
 from torch.utils.data import DataLoader
 
-from tale import prompts
-from tale.chat import Chat
-from tale.config.training import Objective
+from tale.config.training import Objective, TrainRecipe
+from tale.data import prompts
+from tale.data.chat import Chat
 from tale.data.examples import Batch, Example, micro_batches
 from tale.data.question import Question
-from tale.data.selection import drawn
-from tale.data.splits import by_context, contexts, deduplicate, preamble
+from tale.data.records import Answer, Record, read_records
+from tale.data.splits import by_context, contexts, deduplicate, drawn, preamble
 from tale.errors import UserError
-from tale.records import Answer, Record, read_records
-from tale.training.recipe import TrainRecipe
 
 
 @dataclass(frozen=True)

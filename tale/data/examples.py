@@ -9,7 +9,7 @@ from itertools import takewhile
 import torch
 from torch import Tensor
 
-from tale.models.attention import Layout
+from tale.data.layout import Layout
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import random
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -121,3 +122,10 @@ def unseen(questions: Sequence[Question], cards: Sequence[Seen | None], key: str
 def _position(seed: int, purpose: str, context: str) -> float:
     """A context's place in [0, 1), the same on every machine; 52 bits, so that no rounding reaches 1."""
     return int(hashlib.sha256(f"{purpose}/{seed}/{context}".encode()).hexdigest()[:13], 16) / 2**52
+
+
+def drawn(questions: Sequence[Question], count: int, seed: int) -> list[Question]:
+    """`count` questions at random, in their order; a larger draw contains every smaller one."""
+    order = list(range(len(questions)))
+    random.Random(seed).shuffle(order)
+    return [questions[i] for i in sorted(order[:count])]

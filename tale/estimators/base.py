@@ -9,7 +9,7 @@ from fractions import Fraction
 from typing import Protocol
 
 from tale.data.question import Question
-from tale.engines import Completion
+from tale.inference import Completion
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ from tale.data.question import HASHES
 from tale.data.splits import check_hashes
 from tale.estimators.base import Constant
 from tale.estimators.regression import Regression
-from tale.files import write_atomic
-from tale.folder import check_output
-from tale.reading import read_file, typed
+from tale.storage.files import write_atomic
+from tale.storage.folder import check_output
+from tale.storage.strict_json import read_file, typed
 
 FILE = "estimator.json"
 KINDS: dict[str, type] = {"constant": Constant, "regression": Regression}

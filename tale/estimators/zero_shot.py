@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from fractions import Fraction
 
-from tale import prompts
+from tale.data import prompts
 from tale.data.question import Question
-from tale.engines import Completion, Request, Sampling
-from tale.engines.scheduler import Solver
 from tale.estimators.base import Estimate
 from tale.grading import number, read
+from tale.inference import Completion, Request, Sampling
+from tale.inference.scheduler import Solver
 
 
 def zero_shot(question: Question, sampling: Sampling) -> Solver[Estimate]:

@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from textwrap import fill
 
-import matplotlib
-
-matplotlib.use("Agg")
-from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from tale.evaluation.summary import Row
-from tale.files import write_atomic
-from tale.text import SHOWN, printable
-
-matplotlib.rcParams["text.parse_math"] = False  # a name with dollars in it is no formula
+from tale.output.figures import literal, plt, save
+from tale.text import SHOWN
 
 
 def plot(rows: Sequence[Row], title: str, file: Path) -> None:
@@ -28,14 +20,6 @@ def plot(rows: Sequence[Row], title: str, file: Path) -> None:
     axes.set_title(fill(literal(title, 2 * SHOWN), SHOWN))
     figure.legend(loc="outside right upper", frameon=False)
     save(figure, file)
-
-
-def save(figure: Figure, file: Path) -> None:
-    """Write a figure as PNG, whole or not at all, and let it go."""
-    image = io.BytesIO()
-    figure.savefig(image, dpi=150)
-    plt.close(figure)
-    write_atomic(file, image.getvalue())
 
 
 def draw(axes: Axes, rows: Sequence[Row], tokens: Mapping[str, tuple[float, float]] | None = None) -> None:
@@ -63,12 +47,6 @@ def draw(axes: Axes, rows: Sequence[Row], tokens: Mapping[str, tuple[float, floa
     axes.set(xlabel="mean output tokens a question, the estimator's included", ylabel=name)
     axes.set_xlim(left=0)
     axes.grid(alpha=0.3)
-
-
-def literal(name: str, most: int = SHOWN) -> str:
-    """A name as a figure shows it: on one line, not too long. What begins with `_` a legend would leave out."""
-    shown = printable(name, most)
-    return f" {shown}" if shown.startswith("_") else shown
 
 
 def front(rows: Sequence[Row]) -> list[Row]:

@@ -10,18 +10,17 @@ from typing import Any
 
 from tqdm import tqdm
 
-from tale import bleu
 from tale.data.question import Question
-from tale.engines import Completion, Engine, Sampling
-from tale.engines.base import Finish
-from tale.engines.scheduler import Result, Solver, solve
+from tale.data.records import Finish
 from tale.errors import UserError
 from tale.estimators import Estimate
-from tale.folder import check_output
-from tale.grading import grade
-from tale.reading import Count, Positive, Share, read_lines
+from tale.grading import bleu, grade
+from tale.inference import Completion, Engine, Sampling
+from tale.inference.scheduler import Result, Solver, solve
 from tale.solvers.base import Method, Solution
 from tale.solvers.estimated import Estimated
+from tale.storage.folder import check_output
+from tale.storage.strict_json import Count, Positive, Share, read_lines
 from tale.text import SHOWN, printable
 
 

@@ -8,12 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tale.data.question import Question
-from tale.data.selection import scoring, select
 from tale.data.splits import Seen, unseen
-from tale.engines import Sampling
-from tale.engines.build import AnyModel, check_engine, engines, find_model, place_of
-from tale.engines.endpoint import RemoteModel
-from tale.engines.room import check_room
 from tale.errors import UserError
 from tale.estimators import Estimate
 from tale.estimators.saved import load_estimator
@@ -23,13 +18,18 @@ from tale.evaluation.recipe import EvaluateRecipe
 from tale.evaluation.replies import Reply, answer, check_methods, each_sampling, solved
 from tale.evaluation.seeds import check_seeds, each_seed, sampling_of
 from tale.evaluation.summary import RARE, Row, print_table, summarise
-from tale.files import write_jsonl_atomic
+from tale.inference import Sampling
+from tale.inference.build import AnyModel, check_engine, engines, find_model, place_of
+from tale.inference.openai.engine import RemoteModel
+from tale.inference.room import check_room
 from tale.models.adapters import check_adapter, read_card
-from tale.runs import finish_run, hold, start_run
+from tale.output.tables import write_rows
+from tale.runs.run import finish_run, hold, start_run
 from tale.solvers.base import Method
 from tale.solvers.estimated import Estimated
 from tale.solvers.vanilla import Vanilla
-from tale.tables import write_rows
+from tale.storage.files import write_jsonl_atomic
+from tale.tasks.selection import scoring, select
 from tale.text import say
 
 OUTPUTS = ("replies.jsonl", *(f"summary{which}.{kind}" for which in ("", "_clean") for kind in ("csv", "json")))

@@ -11,9 +11,9 @@ from dataclasses import replace
 import numpy
 
 from tale.data.question import Question
-from tale.engines import Sampling
 from tale.errors import UserError
 from tale.evaluation.recipe import EvaluateRecipe
+from tale.inference import Sampling
 
 
 def check_seeds(recipe: EvaluateRecipe) -> None:

@@ -7,15 +7,15 @@ from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import Any
 
-from tale.bleu import corpus_bleu
 from tale.config.sections import PriceConfig
-from tale.costs import dollars
 from tale.evaluation.repetition import repetition
 from tale.evaluation.replies import Reply, count_seeds
 from tale.evaluation.seeds import by_question, spread
 from tale.grading import UNMARKED
+from tale.grading.bleu import corpus_bleu
+from tale.inference.costs import dollars
+from tale.output.tables import interval, show, shown
 from tale.statistics import Paired, Verdict, bootstrapped, compared, mean_share, paired_difference
-from tale.tables import interval, show, shown
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import json
 import re
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import torch
 from peft import LoraConfig as PeftLoraConfig
@@ -15,16 +15,14 @@ from peft import get_peft_model, get_peft_model_state_dict
 from peft.utils import CONFIG_NAME, SAFETENSORS_WEIGHTS_NAME
 from safetensors.torch import load_file
 from torch import Tensor
+from transformers import PreTrainedModel
 
 from tale.data.question import HASHES
 from tale.data.splits import check_hashes
 from tale.errors import UserError
-from tale.folder import check_output
 from tale.models.tensors import difference, hash_tensors, places
-from tale.reading import read_file, typed
-
-if TYPE_CHECKING:
-    from tale.models.base import BaseModel
+from tale.storage.folder import check_output
+from tale.storage.strict_json import read_file, typed
 
 CARD = "tale.json"
 REMEDY = "train it again, or fetch it again"
@@ -33,6 +31,19 @@ NOTES = {
     *("peft_version", "auto_mapping", "base_model_name_or_path", "revision", "inference_mode", "lora_dropout"),
     *("fan_in_fan_out", "megatron_core", "qalora_group_size", "runtime_config"),
 }
+
+
+class Base(Protocol):
+    """What of a base model its adapters depend on (`tale.models.base.BaseModel`)."""
+
+    name: str
+    folder: Path
+    fingerprint: str
+    identity: dict[str, str]
+
+    def outline(self) -> PreTrainedModel:
+        """The architecture without weights."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -89,7 +100,7 @@ class PlainLora:
             )
         return plain
 
-    def tensors(self, base: BaseModel, folder: Path) -> dict[str, Tensor]:
+    def tensors(self, base: Base, folder: Path) -> dict[str, Tensor]:
         """The tensors of such an adapter, kept in `folder`, on this base: on the meta device.
 
         Raises:
@@ -145,7 +156,7 @@ def adapter_fingerprint(folder: Path) -> str:
     return hashlib.sha256(f"{tensors} {settings}".encode()).hexdigest()[:16]
 
 
-def check_adapter(folder: Path, base: BaseModel, renamed: bool = False) -> AdapterCard | None:
+def check_adapter(folder: Path, base: Base, renamed: bool = False) -> AdapterCard | None:
     """Refuse an adapter that belongs to another base model or is not what it says, before any weights are loaded.
 
     Its tensors are those that its config asks for on this base, finite, and unchanged since its card was written.

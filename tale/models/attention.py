@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from itertools import accumulate
 
 import torch
@@ -17,28 +16,10 @@ from torch.nn import functional
 from torch.nn.attention.varlen import varlen_attn
 from transformers import AttentionInterface
 
+from tale.data.layout import Layout
+
 NAME = "packed"
 SHORT = 512  # tokens of a sequence whose scores, a square, are still small beside the other activations
-
-
-@dataclass(frozen=True)
-class Layout:
-    """Which positions of a row make up its sequences; each attends to itself alone, causally.
-
-    `order_S` lists them, sequence after sequence. What several sequences begin with stands once in the row and for each
-    of them in `order_S`. Position t of the row takes what attention gives at place `places_T[t]`. Both are None where
-    the row is its sequences one after the other.
-    """
-
-    lengths: tuple[int, ...]
-    order_S: Tensor | None = None
-    places_T: Tensor | None = None
-
-    def to(self, device: torch.device) -> Layout:
-        """On another device."""
-        if self.order_S is None or self.places_T is None:
-            return self
-        return Layout(self.lengths, self.order_S.to(device), self.places_T.to(device))
 
 
 @contextmanager

@@ -27,17 +27,17 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from tale.chat import Chat, read_chat
 from tale.config.sections import Dtype, ModelConfig
+from tale.data.chat import Chat, read_chat
 from tale.errors import UserError
-from tale.files import explained, new_folder
-from tale.folder import check_output
-from tale.hardware import fast_dtype
+from tale.hardware.devices import fast_dtype
 from tale.models import embedded
 from tale.models.adapters import adapter_fingerprint, check_adapter
 from tale.models.architectures import check_blocks, never_repacked
 from tale.models.embedded import Embedded
 from tale.models.tensors import hash_tensors, places
+from tale.storage.files import explained, new_folder
+from tale.storage.folder import check_output
 from tale.text import say
 
 TOKENIZER_FILES = ["*.json", "*.jinja", "tokenizer*", "*.model"]

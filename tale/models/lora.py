@@ -14,9 +14,9 @@ from transformers import PreTrainedModel
 
 from tale.config.training import LoraConfig
 from tale.errors import UserError
-from tale.files import new_folder, remove
 from tale.models.adapters import CARD, AdapterCard, PlainLora, adapter_fingerprint, check_adapter
 from tale.models.base import BaseModel
+from tale.storage.files import new_folder, remove
 
 
 def add_lora(model: PreTrainedModel, config: LoraConfig, base_name: str) -> PeftModel:

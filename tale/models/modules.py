@@ -12,10 +12,11 @@ from lightning import LightningModule
 from peft import PeftModel
 from torch import Tensor
 
-from tale.config.training import LossConfig, OptimConfig
+from tale.config.training import LossConfig, Objective, OptimConfig, TrainRecipe
 from tale.data.examples import Batch
 from tale.losses import dpo_margin, preference_loss, sft_loss, target_logprobs
 from tale.models import attention
+from tale.models.lora import add_lora
 from tale.models.optimizers import make_optimizer
 
 SATURATED_NATS = 10.0
@@ -102,3 +103,16 @@ class DPOModule(CausalLMModule):
         with torch.no_grad(), self.model.disable_adapter():
             chosen, rejected = self.logprobs(batch).chunk(2)
         return chosen, rejected
+
+
+def build(recipe: TrainRecipe, model, base_name: str) -> CausalLMModule:
+    """The LightningModule of a recipe around a loaded (or meta-device) causal LM."""
+    if recipe.train.gradient_checkpointing:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+        model.enable_input_require_grads()
+    kind = SFTModule if recipe.objective is Objective.sft else DPOModule
+    module = kind(add_lora(model, recipe.lora, base_name), recipe.loss, recipe.optim)
+    if recipe.train.compile:
+        for layer in module.model.get_base_model().get_decoder().layers:
+            layer.compile(dynamic=True)  # all layers are alike: one graph serves them, whatever a batch's length
+    return module

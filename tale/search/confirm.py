@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from tale import prompts
-from tale.engines import Engine, Request, Sampling, complete
-from tale.records import Again, Record
-from tale.search.loop import answer
+from tale.data import prompts
+from tale.data.records import Again, Record
+from tale.inference import Engine, Request, Sampling, complete
+from tale.search.solver import answer
 from tale.statistics import mean_share, wilson
 
 

@@ -14,24 +14,24 @@ from lightning import Fabric
 from lightning.fabric.strategies import DDPStrategy
 from tqdm import tqdm
 
-from tale import prompts
-from tale.chat import Chat
-from tale.costs import dollars
+from tale.data import prompts
+from tale.data.chat import Chat
 from tale.data.question import Question
-from tale.data.selection import scoring, select
-from tale.devices import launch, make_fabric
-from tale.engines import Request, Sampling
-from tale.engines.build import check_model, engines, find_chat, find_model
-from tale.engines.journal import JournaledEngine
-from tale.engines.room import check_room
+from tale.data.records import Again, Attempt, Record, each_record, write_records
 from tale.errors import UserError
-from tale.records import Again, Attempt, Record, each_record, write_records
-from tale.runs import finish_run, hold, start_run
+from tale.inference import Request, Sampling
+from tale.inference.build import check_model, engines, find_chat, find_model
+from tale.inference.costs import dollars
+from tale.inference.journal import JournaledEngine
+from tale.inference.room import check_room
+from tale.runs.devices import launch, make_fabric
+from tale.runs.run import finish_run, hold, start_run
 from tale.search.confirm import confirmed, luck
-from tale.search.loop import search
 from tale.search.recipe import SearchRecipe
 from tale.search.shards import OUTPUTS, join, parse
+from tale.search.solver import search
 from tale.search.strategies import STRATEGIES, Search, most_calls
+from tale.tasks.selection import scoring, select
 from tale.text import say
 
 

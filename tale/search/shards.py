@@ -11,13 +11,13 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from tale.config.reading import read_yaml, to_yaml
+from tale.config.recipes import read_yaml, to_yaml
 from tale.data.question import Question
+from tale.data.records import Record, each_record, write_records
 from tale.errors import UserError
-from tale.folder import RECIPE, finished, held, read_run
-from tale.records import Record, each_record, write_records
-from tale.runs import finish_run, start_run
+from tale.runs.run import finish_run, start_run
 from tale.search.recipe import SearchRecipe
+from tale.storage.folder import RECIPE, finished, held, read_run
 
 # What may differ between the parts of one search: where things are and on what it runs. Who the model and the questions
 # are is compared by themselves.

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Generator, Sequence
 
-from tale.records import Answer, Attempt
+from tale.data.records import Answer, Attempt
 
 Search = Generator[tuple[int, float], Attempt, Attempt | None]
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from tale.config.fields import opt
 from tale.data.question import Question
-from tale.engines import Completion, Request, Sampling
-from tale.engines.scheduler import Solver
 from tale.estimators import Estimate
+from tale.inference import Completion, Request, Sampling
+from tale.inference.scheduler import Solver
 
 
 @dataclass(frozen=True)

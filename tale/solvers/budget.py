@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from tale.config.fields import opt
 from tale.data.question import Question
-from tale.engines import Sampling
-from tale.engines.scheduler import Solver
 from tale.errors import UserError
 from tale.estimators import Estimate
+from tale.inference import Sampling
+from tale.inference.scheduler import Solver
 from tale.solvers.budgeted import Budgeted
 
 

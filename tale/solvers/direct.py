@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tale import prompts
+from tale.data import prompts
 from tale.data.question import Question
-from tale.engines import Request, Sampling
-from tale.engines.scheduler import Solver
+from tale.inference import Request, Sampling
+from tale.inference.scheduler import Solver
 from tale.solvers.base import Method, Solution, call
 
 

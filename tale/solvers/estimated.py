@@ -7,16 +7,16 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from tale import prompts
 from tale.config.fields import opt
 from tale.config.sections import ModelConfig
+from tale.data import prompts
 from tale.data.question import Question
-from tale.engines import Request, Sampling
-from tale.engines.scheduler import Solver
 from tale.errors import UserError
 from tale.estimators import Estimate
 from tale.estimators.saved import Trained, load_estimator
 from tale.estimators.zero_shot import zero_shot
+from tale.inference import Request, Sampling
+from tale.inference.scheduler import Solver
 from tale.solvers.budgeted import Budgeted
 
 

@@ -9,12 +9,12 @@ from pathlib import Path
 
 from tale.config.fields import opt
 from tale.data.question import Question
-from tale.engines import Sampling
-from tale.engines.scheduler import Solver
+from tale.data.records import each_record, read_records, searched_budgets
 from tale.errors import UserError
 from tale.estimators import Estimate
 from tale.estimators.base import Oracle
-from tale.records import each_record, read_records, searched_budgets
+from tale.inference import Sampling
+from tale.inference.scheduler import Solver
 from tale.solvers.budgeted import Budgeted
 
 

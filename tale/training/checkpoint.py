@@ -17,14 +17,14 @@ from lightning import Fabric
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from tale.config.reading import to_yaml
+from tale.config.recipes import to_yaml
+from tale.config.training import TrainRecipe
 from tale.data.datamodule import TaleDataModule
 from tale.errors import UserError
-from tale.files import explained, remove, write_atomic
 from tale.models.modules import CausalLMModule
 from tale.models.optimizers import make_optimizer
 from tale.models.tensors import difference
-from tale.training.recipe import TrainRecipe
+from tale.storage.files import explained, remove, write_atomic
 from tale.training.sharding import sharded_like, whole
 
 KEEP = 2

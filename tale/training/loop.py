@@ -17,14 +17,13 @@ from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 from tqdm import tqdm
 
-from tale.config.training import OptimConfig
+from tale.config.training import OptimConfig, TrainRecipe
 from tale.data.datamodule import TaleDataModule
 from tale.data.examples import Batch
-from tale.files import explained
 from tale.models.modules import CausalLMModule
+from tale.storage.files import explained
 from tale.text import SHOWN, printable
 from tale.training import checkpoint
-from tale.training.recipe import TrainRecipe
 from tale.training.sharding import whole
 from tale.training.throughput import Throughput
 

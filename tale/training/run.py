@@ -10,35 +10,30 @@ from pathlib import Path
 from lightning import Fabric
 from lightning.pytorch.loggers import TensorBoardLogger
 
-from tale.config.training import Objective
+from tale.config.training import TrainRecipe
 from tale.data.datamodule import TaleDataModule
-from tale.devices import launch, make_fabric
 from tale.errors import UserError
 from tale.models.adapters import AdapterCard, read_card
 from tale.models.base import BaseModel, resolve
-from tale.models.lora import add_lora, check_lora, save_adapter
-from tale.models.modules import CausalLMModule, DPOModule, SFTModule
+from tale.models.lora import check_lora, save_adapter
+from tale.models.modules import build
 from tale.models.probe import prove_training
-from tale.runs import finish_run, hold, start_run
+from tale.runs.devices import launch, make_fabric
+from tale.runs.run import finish_run, hold, start_run
 from tale.text import printable
 from tale.training import checkpoint
 from tale.training.loop import fit
-from tale.training.recipe import TrainRecipe
 from tale.training.sharding import strategy
 
 
-def train(recipe: TrainRecipe) -> Path | None:
-    """Run a training recipe; the folder of the final adapter, in PEFT's own format. None where it is only planned.
+def train(recipe: TrainRecipe) -> Path:
+    """Run a training recipe; the folder of the final adapter, in PEFT's own format.
 
     Raises:
         UserError: bad input, before any weights are loaded.
     """
-    _check(recipe)
-    if recipe.plan:
-        from tale.planner.plan import show  # it builds and runs what is defined here
-
-        show(recipe)
-        return None
+    assert not recipe.plan
+    check(recipe)
     fabric = _fabric(recipe)
     base = resolve(recipe.model)
     cards = [read_card(base.merge) if base.merge else None, check_lora(recipe.lora, base)]
@@ -142,19 +137,6 @@ def _checkpoint(recipe: TrainRecipe, identity: dict[str, str]) -> Path | None:
     return file
 
 
-def build(recipe: TrainRecipe, model, base_name: str) -> CausalLMModule:
-    """The LightningModule of a recipe around a loaded (or meta-device) causal LM."""
-    if recipe.train.gradient_checkpointing:
-        model.gradient_checkpointing_enable({"use_reentrant": False})
-        model.enable_input_require_grads()
-    kind = SFTModule if recipe.objective is Objective.sft else DPOModule
-    module = kind(add_lora(model, recipe.lora, base_name), recipe.loss, recipe.optim)
-    if recipe.train.compile:
-        for layer in module.model.get_base_model().get_decoder().layers:
-            layer.compile(dynamic=True)  # all layers are alike: one graph serves them, whatever a batch's length
-    return module
-
-
 def _card(base: BaseModel, data: TaleDataModule, earlier: Sequence[AdapterCard]) -> AdapterCard:
     """Everything this adapter has seen, by way of the adapters it builds on too."""
     questions = {q.question_hash for q in data.questions}.union(*(card.questions for card in earlier))
@@ -162,7 +144,12 @@ def _card(base: BaseModel, data: TaleDataModule, earlier: Sequence[AdapterCard])
     return AdapterCard(base.identity, sorted(questions), sorted(contexts), base.quantize)
 
 
-def _check(recipe: TrainRecipe) -> None:
+def check(recipe: TrainRecipe) -> None:
+    """Refuse keys that do not go together.
+
+    Raises:
+        UserError: two do not, or one lacks.
+    """
     if recipe.fabric.strategy == "fsdp2" and recipe.model.quantize:
         raise UserError(
             f"model.quantize={recipe.model.quantize}, fabric.strategy=fsdp2: 4-bit weights are not sharded here; take "

@@ -16,8 +16,6 @@ reference model is one more forward pass, without adapters.
 
 from __future__ import annotations
 
-import resource
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -28,11 +26,10 @@ import torch
 from lightning import Fabric
 from torch import nn
 
-from tale.config.training import Objective
+from tale.config.training import Objective, TrainRecipe
 from tale.data.examples import Batch
-from tale.hardware import GB, peak_flops
+from tale.hardware.devices import GB, peak_flops, peak_memory
 from tale.models.modules import CausalLMModule
-from tale.training.recipe import TrainRecipe
 
 Item = TypeVar("Item")
 # Metrics that differ from run to run.
@@ -136,13 +133,6 @@ class Throughput:
 def attended_pairs(batch: Batch) -> int:
     """Each token with itself and those before it in its sequence; a shared prompt's once."""
     return int((batch.position_ids + 1).sum())
-
-
-def peak_memory(device: torch.device) -> int:
-    """Bytes: the most that CUDA's allocator gave out, or the process's largest resident size."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def _size(linear: nn.Linear) -> int:

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from tale.evaluation.plot import literal, plt, save
+from tale.output.figures import literal, plt, save
 from tale.wordings.regions import Cell, Region
 
 MARKERS: dict[Region, str] = {"obeyed": "o", "ignored": "x", "overdone": "v"}

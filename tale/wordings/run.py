@@ -9,21 +9,21 @@ from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 
-from tale import prompts
+from tale.data import prompts
 from tale.data.question import Question
-from tale.data.selection import scoring, select
 from tale.data.splits import by_context, unseen
-from tale.engines import Request, Sampling, complete
-from tale.engines.build import AnyModel, check_engine, engines, find_model, place_of
-from tale.engines.journal import JournaledEngine
-from tale.engines.room import check_room
 from tale.errors import UserError
 from tale.evaluation.replies import Reply, reply_of
-from tale.files import write_jsonl_atomic
+from tale.inference import Request, Sampling, complete
+from tale.inference.build import AnyModel, check_engine, engines, find_model, place_of
+from tale.inference.journal import JournaledEngine
+from tale.inference.room import check_room
 from tale.models.adapters import read_card
-from tale.runs import finish_run, hold, start_run
+from tale.output.tables import write_rows
+from tale.runs.run import finish_run, hold, start_run
 from tale.solvers.base import Call, Solution
-from tale.tables import write_rows
+from tale.storage.files import write_jsonl_atomic
+from tale.tasks.selection import scoring, select
 from tale.text import say
 from tale.wordings.plot import plot
 from tale.wordings.recipe import WordingsRecipe

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from itertools import product
 
-from tale import prompts
-from tale.chat import Chat
-from tale.costs import dollars
+from tale.data import prompts
+from tale.data.chat import Chat
 from tale.data.question import Question
-from tale.engines.build import find_chat
-from tale.tables import interval, show, shown
+from tale.inference.build import find_chat
+from tale.inference.costs import dollars
+from tale.output.tables import interval, show, shown
 from tale.text import say
 from tale.wordings.recipe import WordingsRecipe
 from tale.wordings.regions import Best, Cell, Curve

@@ -1,0 +1,1 @@
+"""Budget estimators, trained on searches and scored on a grid search."""

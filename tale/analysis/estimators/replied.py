@@ -1,0 +1,41 @@
+"""Zero-shot estimates that an evaluation has already asked for: its replies keep the estimator's own texts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import chain
+from pathlib import Path
+
+from tale.data import prompts
+from tale.data.question import Question
+from tale.errors import UserError
+from tale.estimators.base import Estimate
+from tale.estimators.zero_shot import estimate_of
+from tale.evaluation.replies import read_replies
+from tale.inference import Completion
+
+
+def replied(file: Path, questions: Sequence[Question], budget_line: str | None) -> dict[str, list[Estimate]]:
+    """The estimates in a replies.jsonl, by method, one for each of the questions; those of each seed by themselves.
+
+    `budget_line` is how a budget was asked for.
+
+    Raises:
+        UserError: the file is damaged, or holds none, or not for all of these questions.
+    """
+    found: dict[str, dict[str, Estimate]] = {}
+    by_id = {question.id: question for question in questions}
+    for reply in chain.from_iterable(read_replies(file).values()):
+        question = by_id.get(reply.question)
+        # An id alone may be another benchmark's; the prompt says which question it is.
+        known = question and reply.prompt == prompts.chain_of_thought(question, reply.budget, budget_line)
+        if known and reply.estimator_text is not None:
+            method = f"{reply.method}, seed {reply.seed}" if reply.seed is not None else reply.method
+            estimator = Completion(reply.estimator_text, reply.estimator_tokens, "stop", reply.estimator_prompt_tokens)
+            found.setdefault(method, {})[question.id] = estimate_of(estimator)
+    if not found:
+        raise UserError(f"replies: {file} holds no zero-shot estimate of the grid's questions")
+    for method, of in found.items():
+        if missing := by_id.keys() - of.keys():
+            raise UserError(f"replies: {file}: {method} has no estimate of {len(missing)} questions ({min(missing)} …)")
+    return {f"{method} ({file.parent.name})": [of[id] for id in by_id] for method, of in found.items()}

@@ -1,0 +1,329 @@
+"""Reading recipes: YAML and `key=value` overrides, merged into a command's dataclass.
+
+A recipe is a file in `recipes/`, or anywhere (`recipe=path/to/my.yaml`). An unknown key, a wrong type or a value out of
+range is one error that names key and file, before anything is loaded.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import typing
+from collections.abc import Callable
+from dataclasses import MISSING
+from enum import Enum
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from tale.config.fields import LARGEST
+from tale.config.fields import Recipe as Base
+from tale.config.sections import Dtype
+from tale.errors import UserError, nearest
+from tale.hardware.devices import fast_dtype
+from tale.secrets import secret_in
+from tale.storage.folder import check_output
+
+RECIPES = Path(__file__).resolve().parents[2] / "recipes"
+FROM_OUTSIDE = re.compile(r"(\\*)\$\{(?![\w.\[\]]+\})")  # an interpolation that is not another key of the recipe
+UNWRITABLE = re.compile("[\0\ud800-\udfff]")
+Recipe = TypeVar("Recipe", bound=Base)
+
+
+def load(kind: type[Recipe], arguments: list[str]) -> Recipe:
+    """Resolve `recipe=<name or path>` and its `key=value` overrides into a typed recipe.
+
+    Merging and asking need no recipe: the model is the one in the recipe of the run that made `adapter`. Nor do
+    commands that work on runs: all their keys can be given as overrides.
+
+    Raises:
+        UserError: no such recipe, an unknown key, a wrong type, a value out of range, or one that is missing.
+    """
+    pairs = dict(_pair(argument) for argument in arguments)
+    beside_adapter = kind.source == "adapter" and "recipe" not in pairs and "adapter" in pairs
+    alone = kind.source == "none" and "recipe" not in pairs
+    if beside_adapter:
+        file = Path(pairs["adapter"]).parent / "recipe.yaml"
+    else:
+        file = None if alone else _find(pairs.pop("recipe", None))
+    if file and not file.is_file():
+        raise UserError(
+            f"adapter={pairs['adapter']}: no training run there ({file} is missing); name its base by recipe=…"
+        )
+    where = f"{file}: " if file else ""
+    own = lambda key: "" if any(re.match(rf"{re.escape(given)}([.\[]|$)", key) for given in pairs) else where  # noqa: E731
+    try:
+        content = read_yaml(file) if file else OmegaConf.create()
+        if beside_adapter:  # a trained adapter's run folder says which base it has
+            check_output(Path(pairs["adapter"]))
+            content = OmegaConf.masked_copy(content, "model")
+        _check_keys(kind, kind, content, where)
+        for name, hint in typing.get_type_hints(kind).items():
+            if _kinds(hint) and name in content:
+                content[name] = _typed(hint, content[name])
+        merged = OmegaConf.merge(OmegaConf.structured(kind), content)
+        for key, value in pairs.items():
+            _override(kind, merged, key, value)
+        missing = OmegaConf.missing_keys(merged)
+        if missing:
+            raise UserError(f"{where}{', '.join(sorted(missing))}: not given")
+        _check_texts(OmegaConf.to_container(merged, resolve=False), own, kind)
+        recipe = typing.cast(Recipe, OmegaConf.to_object(merged))
+    except (OmegaConfBaseException, RecursionError) as error:
+        key = getattr(error, "full_key", None)
+        raise UserError(f"{where}{f'{key}: ' if key else ''}{_reason(error)}") from error
+    _check_range(recipe, own)
+    _settle(recipe)
+    return recipe
+
+
+def _kinds(hint: Any) -> dict[str, type] | None:
+    """The kinds that the sections of a list are of, by their names; None of other keys."""
+    return getattr(typing.get_args(hint)[0], "kinds", None) if typing.get_origin(hint) is list else None
+
+
+def _typed(hint: Any, value: Any) -> Any:
+    """The value of a key; in a list whose sections have kinds, each as one of its own kind."""
+    kinds = _kinds(hint)
+    if not kinds or not OmegaConf.is_list(value):
+        return value
+    return [OmegaConf.merge(OmegaConf.structured(kinds[node.kind]), node) for node in value]
+
+
+def read_yaml(file: Path) -> DictConfig:
+    """A recipe's file as it stands, interpolations not resolved.
+
+    Raises:
+        UserError: it cannot be read, or is no YAML of keys and values: a key twice, aliases or nesting without end.
+    """
+    try:
+        content = OmegaConf.load(file)
+    except (OSError, ValueError, RecursionError, yaml.YAMLError, OmegaConfBaseException) as error:
+        reason = getattr(error, "strerror", None) or _reason(error)
+        raise UserError(f"{file}: cannot be read ({reason}); is this a recipe, or the folder of a run?") from error
+    if not OmegaConf.is_dict(content):
+        raise UserError(f"{file}: the recipe must be a section of `key: value` lines")
+    return content
+
+
+def _settle(recipe: Any) -> None:
+    """Put in place of `auto` what it means on this machine, so that a run's own recipe says what it was."""
+    model, fabric = getattr(recipe, "model", None), getattr(recipe, "fabric", None)
+    for each in [model] if model else getattr(recipe, "models", []):
+        if each.dtype is Dtype.auto:
+            each.dtype = Dtype(fast_dtype())
+    if getattr(fabric, "precision", None) == "auto":
+        fabric.precision = "bf16-mixed" if model.dtype is Dtype.bfloat16 else "32-true"
+
+
+def to_yaml(recipe: Any) -> str:
+    """The resolved recipe, every default written out; it can be given back as `recipe=<file>`."""
+    return OmegaConf.to_yaml(_literal(dataclasses.asdict(recipe)))
+
+
+def _literal(value: Any) -> Any:
+    """The same texts, with nothing in them that would be resolved."""
+    if isinstance(value, dict):
+        return {key: _literal(entry) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [_literal(entry) for entry in value]
+    if isinstance(value, Enum):
+        return value.name
+    return re.sub(r"(\\*)\$\{", r"\1\1\\${", value) if isinstance(value, str) else value
+
+
+def recipe_names() -> list[str]:
+    """Names of the shipped recipes."""
+    return sorted(str(file.relative_to(RECIPES).with_suffix("")) for file in RECIPES.rglob("*.yaml"))
+
+
+def describe(kind: type) -> str:
+    """The help text: what the command does, the shipped recipes of this kind, and every key."""
+    fitting = [name for name in recipe_names() if _fits(kind, name)]
+    needless = "none is needed" + (", the model is that of the adapter's own run" if kind.source == "adapter" else "")
+    recipes = ", ".join(fitting) or needless
+    lines = [str(kind.__doc__), "", f"recipes: {recipes}", "", "keys (override any with key=value):"]
+    lines += [f"  {key:<32} {type_:<22} {meaning}{default}" for key, type_, default, meaning in _rows(kind)]
+    return "\n".join(lines)
+
+
+def _rows(kind: type, prefix: str = "") -> typing.Iterator[tuple[str, str, str, str]]:
+    hints = typing.get_type_hints(kind)
+    for item in dataclasses.fields(kind):
+        hint, key = hints[item.name], prefix + item.name
+        if dataclasses.is_dataclass(hint):
+            yield from _rows(hint, key + ".")
+            continue
+        default = item.default_factory() if item.default_factory is not MISSING else item.default
+        default = default.value if isinstance(default, Enum) else default
+        shown = " (required)" if default == "???" else f" [{default}]"
+        bounds = str(item.metadata["bounds"] or "").removesuffix(f", at most {LARGEST}")
+        yield key, _type_name(hint), shown, item.metadata["help"] + (f"; {bounds}" if bounds else "")
+        if typing.get_origin(hint) is list and dataclasses.is_dataclass(typing.get_args(hint)[0]):
+            yield from _rows(typing.get_args(hint)[0], key + "[i].")
+            yield from _rows_of_kinds(typing.get_args(hint)[0], key + "[i].")
+
+
+def _rows_of_kinds(section: type, prefix: str) -> typing.Iterator[tuple[str, str, str, str]]:
+    """The keys that some kinds of a section have alone, each once."""
+    shared = {key for key, *_ in _rows(section, prefix)}
+    own: dict[str, tuple[str, str, str]] = {}
+    of: dict[str, list[str]] = {}
+    for name, each in getattr(section, "kinds", {}).items():
+        for key, *row in _rows(each, prefix):
+            if key not in shared:
+                own[key] = (row[0], row[1], row[2])
+                of.setdefault(key, []).append(name)
+    for key, (type_, default, meaning) in own.items():
+        yield key, type_, default, f"kind {', '.join(of[key])}: {meaning}"
+
+
+def _type_name(hint: Any) -> str:
+    if isinstance(hint, type) and issubclass(hint, Enum):
+        return "|".join(hint.__members__)
+    return hint.__name__ if isinstance(hint, type) and not typing.get_args(hint) else str(hint)
+
+
+def _pair(argument: str) -> tuple[str, str]:
+    key, equals, value = argument.partition("=")
+    if not (key.strip(".[]") and equals):
+        raise UserError(f"{argument!r}: arguments are key=value, such as recipe=sft_llama8b or optim.lr=2e-5")
+    return key, value
+
+
+def _find(name: str | None) -> Path:
+    if name is None:
+        raise UserError(f"recipe=… is missing; shipped recipes: {', '.join(recipe_names())}")
+    shipped = RECIPES / f"{name}.yaml"
+    file = shipped if shipped.is_file() else Path(name)
+    if not file.is_file():
+        known = recipe_names()
+        advice = nearest(name, known) or f" Shipped: {', '.join(known)}"
+        raise UserError(f"recipe={name}: no such recipe or file.{advice}")
+    return file
+
+
+def _fits(kind: type, name: str) -> bool:
+    try:
+        load(kind, [f"recipe={name}"])
+    except UserError:
+        return False
+    return True
+
+
+def _override(kind: type, recipe: Any, key: str, value: str) -> None:
+    """Set one key, such as `optim.lr` or `methods[0].label`. A text is taken as it stands, all else is read as YAML."""
+    hint: Any = kind
+    for part in re.finditer(r"[^.\[\]]+", key):
+        if typing.get_origin(hint) is list and part.group().isdecimal():
+            hint = typing.get_args(hint)[0]
+            if getattr(hint, "kinds", None):
+                hint = OmegaConf.get_type(OmegaConf.select(recipe, key[: part.end() + 1])) or hint
+        elif part.group() == "kind" and getattr(hint, "kinds", None):
+            raise UserError(f"{key}={value}: another kind has other keys; give the whole list")
+        else:
+            hint = _hint(kind, hint, part.group(), key[: part.start()], "")
+    try:
+        if hint in (str, str | None):
+            OmegaConf.update(recipe, key, None if value in ("", "null") else _literal(value))
+        else:
+            parsed = OmegaConf.from_dotlist([f"value={value}"])
+            _check_keys(kind, hint, parsed._get_node("value"), "", key)
+            OmegaConf.update(recipe, key, _typed(hint, parsed["value"]))
+    except (OmegaConfBaseException, yaml.YAMLError, ValueError, RecursionError) as error:
+        if isinstance(error, UserError):
+            raise
+        raise UserError(f"{key}={value}: {getattr(error, 'problem', None) or _reason(error)}") from error
+
+
+def _check_keys(kind: type, hint: Any, node: Any, where: str, path: str = "") -> None:
+    """Refuse unknown keys in a section or a list of sections, at any depth."""
+    element = typing.get_args(hint)[0] if typing.get_origin(hint) is list else None
+    if element and OmegaConf.is_list(node):
+        for i in range(len(node)):
+            _check_keys(kind, element, node._get_node(i), where, f"{path}[{i}]")
+            if not dataclasses.is_dataclass(element) and OmegaConf.is_config(node._get_node(i)):  # OmegaConf takes it
+                raise UserError(f"{where}{path}[{i}] must be one value, not a list or a section")
+    if element and OmegaConf.is_dict(node):
+        raise UserError(f"{where}{path} must be a list, such as [a, b]")
+    if not dataclasses.is_dataclass(hint) or node is None or (hint is not kind and node._is_none()):
+        return
+    if not OmegaConf.is_dict(node):
+        raise UserError(f"{where}{path or 'the recipe'} must be a section of `key: value` lines")
+    prefix = f"{path}." if path else ""
+    if kinds := getattr(hint, "kinds", None):
+        named = OmegaConf.to_container(node).get("kind")
+        for name in node if named is None else ():
+            if not any(name in typing.get_type_hints(each) for each in kinds.values()):
+                _hint(kind, hint, name, prefix, where)
+        if named not in kinds:
+            given = "not given" if named is None else f"is {named!r}"
+            raise UserError(f"{where}{prefix}kind: {given}; one of {', '.join(kinds)}")
+        hint = kinds[named]
+    for name in node:
+        _check_keys(kind, _hint(kind, hint, name, prefix, where), node._get_node(name), where, f"{prefix}{name}")
+
+
+def _hint(kind: type, section: Any, name: Any, prefix: str, where: str) -> Any:
+    """The type of the key `name` of a section.
+
+    Raises:
+        UserError: there is none; it names the keys of that name elsewhere in the recipe, else the nearest one here.
+    """
+    hints = typing.get_type_hints(section) if dataclasses.is_dataclass(section) else {}
+    if name in hints:
+        return hints[name]
+    if of := [other for other, each in getattr(section, "kinds", {}).items() if name in typing.get_type_hints(each)]:
+        raise UserError(f"{where}unknown key {prefix}{name}: it is of kind {' or '.join(of)}, not of {section().kind}")
+    elsewhere = [key for key, *_ in _rows(kind) if key.rpartition(".")[2] == name]
+    advice = f" Did you mean {' or '.join(map(repr, elsewhere))}?" if elsewhere else nearest(str(name), hints)
+    known = f" Known: {', '.join(hints)}." if hints else ""
+    raise UserError(f"{where}unknown key {prefix}{name}.{advice or known}")
+
+
+def _check_texts(value: Any, where: Callable[[str], str], kind: type, key: str = "") -> None:
+    """Refuse texts that must not be kept, where the recipe is, and what would be read from outside the recipe."""
+    if isinstance(value, dict):
+        for name, entry in value.items():
+            _check_texts(entry, where, kind, f"{key}.{name}" if key else str(name))
+    if isinstance(value, list):
+        for i, entry in enumerate(value):
+            _check_texts(entry, where, kind, f"{key}[{i}]")
+    if not isinstance(value, str):
+        return
+    if any(len(found[1]) % 2 == 0 for found in FROM_OUTSIDE.finditer(value)):
+        raise UserError(f"{where(key)}{key}: ${{…:…}} is not read in a recipe; write the value itself")
+    if UNWRITABLE.search(value):
+        raise UserError(f"{where(key)}{key}: has a character that no file and no path can have; leave it out")
+    if kind.kept and (reason := secret_in(value)):
+        raise UserError(f"{where(key)}{key}: {reason}")
+
+
+def _check_range(section: Any, where: Callable[[str], str], prefix: str = "") -> None:
+    for item in dataclasses.fields(section):
+        value, key = getattr(section, item.name), prefix + item.name
+        if dataclasses.is_dataclass(value):
+            _check_range(value, where, f"{key}.")
+        for i, entry in enumerate(value if isinstance(value, list) else []):
+            if dataclasses.is_dataclass(entry):
+                _check_range(entry, where, f"{key}[{i}].")
+        bounds, one_of, holds, like = (item.metadata.get(name) for name in ("bounds", "one_of", "holds", "like"))
+        if like and value is not None and not re.fullmatch(like[0], value):  # what stands there may be a secret
+            raise UserError(f"{where(key)}{key}: must be {like[1]}")
+        if holds and value is not None and holds not in value:
+            raise UserError(f"{where(key)}{key}={value}: must have {holds} in it")
+        if one_of and value not in one_of:
+            raise UserError(f"{where(key)}{key}={value}: one of {', '.join(name or 'null' for name in one_of)}")
+        numbers = value if isinstance(value, list) else [] if value is None else [value]
+        if bounds and not all(map(bounds.hold, numbers)):
+            raise UserError(f"{where(key)}{key}={value}: must be {bounds}")
+
+
+def _reason(error: Exception) -> str:
+    mark = getattr(error, "problem_mark", None)
+    if mark is not None:
+        return f"line {mark.line + 1}: {getattr(error, 'problem', None) or 'not YAML'}"
+    return str(error).strip().splitlines()[0]

@@ -1,0 +1,109 @@
+"""Every prompt of the paper, as the text of the user turn; the chat template goes around it (`tale.data.chat`).
+
+Sources: Table 1 (the step-by-step lines), Fig 5 (the estimator), Fig 8 (the choice format) of arXiv:2412.18547, and
+the paper's official code where the paper gives a method without its text (the direct and the number formats).
+Training and evaluation of a post-trained model both use `vanilla`, without a budget (§5.3, "input x").
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+from tale.data.question import Question
+
+
+@dataclass(frozen=True)
+class Message:
+    """One turn of a conversation."""
+
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
+NUMBER_FORMAT = "Please Give the response by strictly following this format: [[answer]], for example: Answer: [[50]]."
+# Ours, for open-ended questions, whose prompts the paper does not print: the same without a number's example.
+TEXT_FORMAT = "Please Give the response by strictly following this format: [[answer]]."
+CHOICE_FORMAT = "Please strictly follow the format: [[choice]], for example: Choice: [[A]]."
+CHOICE_FORMAT_ZH = "请严格按照如下格式回答：[[选项]]，例如：选项: [[A]]。"
+BUDGET_LINES = {
+    "en": "Let's think step by step and use less than {budget} tokens:",
+    "zh": "让我们一步一步思考并使用少于 {budget} tokens：",
+}
+
+
+# A prompt is its layout filled in; a layout without `{question}` is the last line of this one, Table 1's.
+LAYOUT = "{{question}}\n{{format}}\n{line}\n"
+PLACES = re.compile(r"\{(question|format|budget)\}")
+
+
+def direct(question: Question) -> str:
+    """The answer without any reasoning (Table 3's "directly answering")."""
+    if question.language == "zh":
+        lead = "请直接回答下面的问题并直接给出答案。"
+    else:
+        directly = " directly" if question.kind == "choice" else ""
+        lead = (
+            f"Please answer the following question{directly} and give the answer directly without any reasoning "
+            "process. "
+        )
+    return f"{lead}{_format(question)}\n{_asked(question)}"
+
+
+def vanilla(question: Question) -> str:
+    """Chain of thought without a budget (Table 1)."""
+    if question.language == "zh":
+        line = "让我们一步一步思考：" if question.kind == "choice" else "让我们一步一步思考来回答这个问题："
+    else:
+        line = "Let's think step by step:"
+    return _filled(question, LAYOUT.format(line=line))
+
+
+def budgeted(question: Question, budget: int, line: str | None = None) -> str:
+    """Chain of thought under a token budget: by the paper's line (Table 1), or by another that has `{budget}` in it.
+
+    A `line` that has `{question}` in it is the whole prompt, and `{format}` in it the answer format, a line of its own:
+    so a budget can stand before the question, and the format behind the budget or nowhere.
+    """
+    line = line or BUDGET_LINES[question.language]
+    return _filled(question, line if "{question}" in line else LAYOUT.format(line=line), budget)
+
+
+def chain_of_thought(question: Question, budget: int | None, line: str | None = None) -> str:
+    """Under a budget, or vanilla where there is none."""
+    return vanilla(question) if budget is None else budgeted(question, budget, line)
+
+
+def estimate(question: Question) -> str:
+    """TALE-EP's zero-shot budget estimator (Fig 5). It sees the question alone, no format and no step-by-step line."""
+    return (
+        "Task: Analyze the given question and estimate the minimum number of tokens required to generate a complete "
+        "and accurate response. Please Give the response by strictly following this format: [[budget]], for example, "
+        f'Budget: [[12]].\n\nBelow is the question:\n\nQuestion: "{_body(question)}"'
+    )
+
+
+def _filled(question: Question, layout: str, budget: int | None = None) -> str:
+    """The layout with everything in its place; where there is no format (Chinese numbers), there is no line for it."""
+    filled = {"question": _asked(question), "format": _format(question), "budget": str(budget)}
+    if not filled["format"]:
+        layout = layout.replace("{format}\n", "")
+    return PLACES.sub(lambda place: filled[place[1]], layout)
+
+
+def _format(question: Question) -> str:
+    if question.kind == "choice":
+        return CHOICE_FORMAT_ZH if question.language == "zh" else CHOICE_FORMAT
+    if question.language == "zh":
+        return ""
+    return TEXT_FORMAT if question.kind == "text" else NUMBER_FORMAT
+
+
+def _asked(question: Question) -> str:
+    return _body(question) if question.kind == "choice" else f"Q: {_body(question)}"
+
+
+def _body(question: Question) -> str:
+    options = (f"{chr(ord('A') + i)}. {option}" for i, option in enumerate(question.options))
+    return "\n".join((question.text, *options))

@@ -1,5 +1,0 @@
-"""Generation. An engine is asked for completions of conversations, and counts their tokens."""
-
-from tale.engines.base import Completion, Engine, Message, Request, Sampling, complete
-
-__all__ = ["Completion", "Engine", "Message", "Request", "Sampling", "complete"]

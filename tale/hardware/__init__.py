@@ -1,0 +1,1 @@
+"""What devices have and are good at."""

@@ -1,0 +1,5 @@
+"""Generation. An engine is asked for completions of conversations, and counts their tokens."""
+
+from tale.inference.requests import Completion, Engine, Message, Request, Sampling, complete
+
+__all__ = ["Completion", "Engine", "Message", "Request", "Sampling", "complete"]

@@ -1,0 +1,40 @@
+"""Where an answer ends: at an end token, before a stop string, or at its limit."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from tale.data.chat import Chat
+from tale.inference.requests import Request
+
+
+@dataclass(frozen=True)
+class Ended:
+    """An answer that has ended: its ids, an end token or a stop string's tokens included, and the text before that."""
+
+    ids: tuple[int, ...]
+    text: str
+    finish: Literal["stop", "length"]
+
+
+def ended(request: Request, generated: Sequence[int], chat: Chat, ends: Collection[int]) -> Ended | None:
+    """The answer that `generated` ids hold, perhaps with others behind it; None while it has not ended."""
+    limit = request.sampling.max_tokens
+    end = next((i for i, token in enumerate(generated[:limit], 1) if token in ends), None)
+    ids = generated[: end or limit]
+    if request.stop and (stopped := _before_stop(request.stop, ids, chat, ends)):
+        return stopped
+    if not end and len(ids) < limit:
+        return None
+    return Ended(tuple(ids), chat.decode(ids, ends), "stop" if end else "length")
+
+
+def _before_stop(stop: Sequence[str], ids: Sequence[int], chat: Chat, ends: Collection[int]) -> Ended | None:
+    """The answer up to the first of the strings in it, with no more ids than it takes to write that; None without."""
+    places = [place for string in stop if (place := chat.decode(ids, ends).find(string)) >= 0]
+    if not places:
+        return None
+    count = next(i for i in range(1, len(ids) + 1) if any(string in chat.decode(ids[:i], ends) for string in stop))
+    return Ended(tuple(ids[:count]), chat.decode(ids, ends)[: min(places)], "stop")

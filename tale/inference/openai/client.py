@@ -1,0 +1,104 @@
+"""The HTTP client of an endpoint: a call has a time and a size, and goes to the server that was named, to no other."""
+
+from __future__ import annotations
+
+import ssl
+import zlib
+from functools import cache
+from typing import Any
+
+import anyio
+import httpx2
+from openai import DefaultAsyncHttpxClient
+
+from tale.inference.openai.reply import NoCompletionError, Reply, status_inside
+
+MOST, STEP = 8 * 2**20, 2**18  # bytes of a reply, unpacked: a million tokens and more; and of it at once
+REDIRECTS = 5
+FRAMING = ("content-encoding", "content-length", "transfer-encoding")  # headers of the body as it was sent
+
+
+class UselessReplyError(httpx2.RequestError):
+    """A reply of status 200 with nothing to be used in it. As after a lost connection the call is made again."""
+
+
+class BoundedClient(DefaultAsyncHttpxClient):
+    """Calls of at most `seconds` each, from the first byte sent to the last one received.
+
+    The official client makes a call again where this one raises a `RequestError`: the time is up, the connection lost,
+    the reply too large or none. An error inside a reply of status 200 comes out with the status that it names, or 500.
+    """
+
+    def __init__(self, seconds: float):
+        super().__init__(timeout=seconds, headers={"Accept-Encoding": "identity"}, verify=_trusted())
+        self.seconds = seconds
+
+    async def send(self, request: httpx2.Request, **options: Any) -> httpx2.Response:
+        """The whole response.
+
+        Raises:
+            httpx2.RequestError: there is none that could be used.
+        """
+        try:
+            with anyio.fail_after(self.seconds):
+                response, content = await self._followed(request, options)
+        except TimeoutError as error:
+            raise httpx2.ReadTimeout("the time is up", request=request) from error
+        status = response.status_code
+        if response.is_success:
+            status = status_inside(content) or status
+        if httpx2.codes.is_success(status):
+            _check(content)
+        kept = {name: value for name, value in response.headers.items() if name not in FRAMING}
+        return httpx2.Response(status, headers=kept, content=content, request=response.request)
+
+    async def _followed(self, request: httpx2.Request, options: dict[str, Any]) -> tuple[httpx2.Response, bytes]:
+        """The response behind redirects within the same server. Another server gets neither prompts nor key."""
+        for _ in range(REDIRECTS):
+            response = await super().send(request, **options | {"stream": True, "follow_redirects": False})
+            content = await _content(response)
+            onward = response.next_request
+            if not onward or onward.method != request.method or not _same_server(request.url, onward.url):
+                break
+            request = onward
+        return response, content
+
+
+@cache
+def _trusted() -> ssl.SSLContext:
+    """Read once: it takes longer than a call does."""
+    return httpx2.create_ssl_context()
+
+
+def _same_server(one: httpx2.URL, other: httpx2.URL) -> bool:
+    return (one.scheme, one.host, one.port) == (other.scheme, other.host, other.port)
+
+
+async def _content(response: httpx2.Response) -> bytes:
+    """The body, unpacked, of which no more is taken than is allowed."""
+    encoding = response.headers.get("content-encoding", "identity").strip().lower()
+    if encoding not in ("", "identity", "gzip", "x-gzip", "deflate"):
+        raise UselessReplyError(f"the reply is compressed by {encoding}, which was not asked for")
+    unpack = None if encoding in ("", "identity") else zlib.decompressobj(zlib.MAX_WBITS | 32)
+    content = bytearray()
+    try:
+        async for chunk in response.aiter_raw():
+            while chunk:
+                content += unpack.decompress(chunk, STEP) if unpack else chunk
+                chunk = unpack.unconsumed_tail if unpack else b""
+                if len(content) > MOST:
+                    raise UselessReplyError(f"the reply is larger than {MOST >> 20} MB")
+    except zlib.error as error:
+        raise UselessReplyError(f"the reply cannot be unpacked ({error})") from error
+    finally:
+        await response.aclose()
+    return bytes(content)
+
+
+def _check(content: bytes) -> None:
+    try:
+        Reply.read(content)
+    except NoCompletionError as error:
+        raise UselessReplyError(
+            f"the reply is no chat completion ({content[:1000].decode(errors='replace')})"
+        ) from error

@@ -1,0 +1,200 @@
+"""What a chat completions endpoint replies, and the tokens in it."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from tale.data.chat import Chat
+from tale.errors import UserError
+from tale.inference.requests import Completion, Request
+
+# How servers say that an answer has ended, in small letters and with "_" for "-": OpenAI; Together, TGI, watsonx,
+# Cohere, Anthropic and Gemini behind gateways; Mistral.
+ENDS = {
+    "stop": "stop eos eos_token end_turn end_of_turn end_of_message end_of_text stop_sequence stop_token complete "
+    "completed",
+    "length": "length max_tokens max_length max_output_tokens model_length token_limit",
+    "content_filter": "content_filter content_filtered safety",
+}
+FINISHES = {word: finish for finish, words in ENDS.items() for word in words.split()}
+MOST_TOKENS = 10**9  # more than any context holds
+HALF_CHARACTERS = re.compile("[\ud800-\udfff]")
+
+
+class NoCompletionError(Exception):
+    """A body that is no chat completion: a web page, half a document, a list without a choice."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One answer of a reply. `reasoning` is the text that a server's reasoning parser has cut off from it."""
+
+    text: str
+    finish: object
+    reasoning: str
+    logprobs: tuple[float, ...] | None = None
+
+    @classmethod
+    def read(cls, choice: dict) -> Choice:
+        message = choice["message"]
+        text, thought = _parts(message.get("content") or message.get("refusal") or "")
+        beside, _ = _parts(message.get("reasoning_content") or message.get("reasoning") or "")
+        logprobs = (choice.get("logprobs") or {}).get("content")
+        scored = None if logprobs is None else tuple(float(token["logprob"]) for token in logprobs)
+        return cls(text, choice.get("finish_reason"), beside or thought, scored)
+
+
+@dataclass(frozen=True)
+class Usage:
+    """Token counts over all choices of a reply, as they came: what is not reported is None."""
+
+    prompt: object = None
+    answer: object = None
+    cached: object = None
+    reasoning: object = None
+
+    @classmethod
+    def read(cls, usage: dict) -> Usage:
+        return cls(
+            usage.get("prompt_tokens"),
+            usage.get("completion_tokens"),
+            (usage.get("prompt_tokens_details") or {}).get("cached_tokens"),
+            (usage.get("completion_tokens_details") or {}).get("reasoning_tokens"),
+        )
+
+
+@dataclass(frozen=True)
+class Reply:
+    """Choices by their index, with the usage of them all."""
+
+    choices: dict[int, Choice]
+    usage: Usage
+
+    @classmethod
+    def read(cls, body: bytes) -> Reply:
+        """Take what is needed from a JSON body; servers differ in the rest.
+
+        Raises:
+            NoCompletionError: it is not there.
+        """
+        try:
+            reply = json.loads(body)
+            choices = {_index(choice, i): Choice.read(choice) for i, choice in enumerate(reply["choices"])}
+            usage = Usage.read(reply.get("usage") or {})
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise NoCompletionError from error
+        if 0 not in choices:
+            raise NoCompletionError
+        return cls(choices, usage)
+
+    def completions(self, requests: Sequence[Request], chat: Chat | None) -> list[Completion]:
+        """One for each sample of a request. The first carries the prompt, so that sums are what is billed.
+
+        An answer that is shorter than its limit and whose end is not known is refused.
+
+        Raises:
+            UserError: a choice is missing, how many tokens it has cannot be told, or log-probabilities lack that the
+                requests ask for.
+        """
+        limit, scored = requests[0].sampling.max_tokens, requests[0].logprobs
+        if scored and any(choice.logprobs is None for choice in self.choices.values()):
+            raise UserError("the reply has no log-probabilities, which this method needs; take another server")
+        made = self._completions(requests, limit, chat)
+        return [replace(c, logprobs=self.choices[i].logprobs) if scored else c for i, c in enumerate(made)]
+
+    def _completions(self, requests: Sequence[Request], limit: int, chat: Chat | None) -> list[Completion]:
+        if chat is None:
+            return [self._reported(limit)]
+        given = [i for i in range(len(requests)) if i in self.choices]
+        if len(given) < len(requests):
+            raise UserError(f"{len(given)} of {len(requests)} choices came; set engine.endpoint.grouped=false")
+        if len(requests) > 1 and _count(self.usage.reasoning):
+            raise UserError("the reasoning tokens are of all choices together; set engine.endpoint.grouped=false")
+        return [self._counted(i, requests[i], limit, chat) for i in given]
+
+    def _reported(self, limit: int) -> Completion:
+        """By the endpoint's own figures, each of them a number of tokens; details may lack."""
+        choice = self.choices[0]
+        if self.usage.prompt is None or self.usage.answer is None:
+            raise UserError("the reply has no usage figures; set engine.endpoint.tokenizer")
+        counts = {name: _count(value) for name, value in vars(self.usage).items() if value is not None}
+        texts = {"prompt": True, "answer": bool(choice.text or choice.reasoning)}
+        for name, count in counts.items():
+            if count is None or (not count and texts.get(name)):
+                what = f"{name} of {getattr(self.usage, name)!r} tokens"
+                raise UserError(f"no usage figures to count with, set engine.endpoint.tokenizer: {what}")
+        prompt, answer, cached, reasoning = (
+            counts.get(name, 0) for name in ("prompt", "answer", "cached", "reasoning")
+        )
+        if cached > prompt or reasoning > answer:
+            what = f"{cached} cached of {prompt}, {reasoning} reasoning of {answer}"
+            raise UserError(f"no usage figures to count with, set engine.endpoint.tokenizer: {what}")
+        return _completion(choice, _finish(choice, answer, limit), answer, prompt, cached, reasoning)
+
+    def _counted(self, i: int, request: Request, limit: int, chat: Chat) -> Completion:
+        """By a tokenizer, and of the endpoint's figures what it cannot know."""
+        choice = self.choices[i]
+        reasoning = _count(self.usage.reasoning) or chat.count(choice.reasoning, ended=False)
+        finish = _finish(choice, reasoning + chat.count(choice.text, ended=False), limit)
+        tokens = reasoning + chat.count(choice.text, ended=finish == "stop")
+        prompt_tokens = len(chat.conversation_ids(request.messages)) if i == 0 else 0
+        cached = min(_count(self.usage.cached) or 0, prompt_tokens)
+        return _completion(choice, finish, tokens, prompt_tokens, cached, reasoning)
+
+
+def status_inside(body: bytes) -> int | None:
+    """The status that an error in place of a completion names, 500 where it names none; None without an error."""
+    try:
+        reply = json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(reply, dict) or reply.get("choices"):
+        return None
+    error = reply.get("error") or (reply if reply.get("object") == "error" else None)
+    if not error:
+        return None
+    code = str(error.get("code") if isinstance(error, dict) else "")
+    return int(code) if re.fullmatch("[45][0-9][0-9]", code) else 500
+
+
+def _completion(choice: Choice, finish: Any, tokens: int, prompt: int, cached: int, reasoning: int) -> Completion:
+    """An answer that stands in the reasoning alone is all reasoning."""
+    if finish is None:
+        return Completion.refused(f"unknown finish_reason {choice.finish!r}")
+    reasoning = tokens if choice.reasoning and not choice.text else reasoning
+    return Completion(choice.text, tokens, finish, prompt, cached, reasoning)
+
+
+def _finish(choice: Choice, tokens: int, limit: int) -> Any:
+    """How an answer ended; where the server leaves that open, its length tells. None: in another way."""
+    if choice.finish in (None, ""):
+        return "length" if tokens >= limit else "stop"
+    return FINISHES.get(str(choice.finish).lower().replace("-", "_"))
+
+
+def _index(choice: dict, position: int) -> int:
+    index = choice.get("index")
+    return index if type(index) is int else position
+
+
+def _count(value: object) -> int | None:
+    """A number of tokens, or None where it is none."""
+    return value if type(value) is int and 0 <= value <= MOST_TOKENS else None
+
+
+def _parts(content: Any) -> tuple[str, str]:
+    """Text and reasoning of a content, which is a text or a list of parts. Half characters are replaced."""
+    if isinstance(content, str):
+        return HALF_CHARACTERS.sub("\ufffd", content), ""
+    text = reasoning = ""
+    for part in content:
+        kind = part["type"]
+        said, thought = _parts(part.get(kind) or part["text"])
+        if kind in ("thinking", "reasoning"):
+            said, thought = "", said + thought
+        text, reasoning = text + said, reasoning + thought
+    return text, reasoning

@@ -1,0 +1,184 @@
+"""The memory plan of a recipe: what each device holds, and whether it fits. It needs no data, weights or network."""
+
+from __future__ import annotations
+
+import math
+import os
+import resource
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from rich.table import Table
+from torch import nn
+from transformers import PreTrainedConfig
+
+from tale.config.training import Objective, TrainRecipe
+from tale.errors import UserError
+from tale.hardware.devices import GB, Device, named, peak_memory
+from tale.memory.measure import PROMPT, Measured, measure
+from tale.models.architectures import read_architecture
+from tale.models.attention import kernels_alone
+from tale.models.probe import prove_training
+from tale.output.tables import Terminal
+from tale.text import printable
+from tale.training.run import check
+
+CUDA_CONTEXT = GB // 2  # assumed: driver, kernels and the libraries' workspaces
+
+
+@dataclass(frozen=True)
+class Line:
+    """A part of the memory, in bytes, and what it is."""
+
+    part: str
+    bytes: int
+    meaning: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One device's memory under a recipe."""
+
+    measured: Measured
+    device: Device
+    lines: list[Line]
+    assumed: str
+
+    @property
+    def total(self) -> int:
+        """Bytes at the peak."""
+        return sum(line.bytes for line in self.lines)
+
+    @property
+    def fits(self) -> bool:
+        """Whether the device has as much."""
+        return self.total <= self.device.memory
+
+
+def plan(recipe: TrainRecipe, architecture: PreTrainedConfig | None = None) -> Plan:
+    """Plan one device's memory at the peak of an optimizer step; the architecture is that of the recipe's model.
+
+    Raises:
+        UserError: no such device, too many of them for a step, or a model whose architecture is not known.
+    """
+    architecture = architecture or read_architecture(recipe.model)
+    local, shared = _local_devices(recipe), recipe.train.batch_size
+    devices = local * recipe.fabric.num_nodes
+    device = named(recipe.plan_device, recipe.fabric.accelerator, local)
+    if shared < devices:
+        raise UserError(f"train.batch_size={shared}: {devices} devices, but a step has {shared} examples to share out")
+    micro_batch = min(recipe.train.micro_batch, math.ceil(shared / devices))
+    process = (
+        Line("process", CUDA_CONTEXT, "CUDA context, assumed")
+        if device.gpu
+        else Line("process", _process(), "interpreter and libraries, measured now")
+    )
+    with kernels_alone() if device.gpu else nullcontext():
+        measured = measure(recipe, architecture, micro_batch)
+    return Plan(measured, device, [*_lines(recipe, measured, devices), process], _assumed(recipe, micro_batch, devices))
+
+
+def _lines(recipe: TrainRecipe, m: Measured, devices: int) -> list[Line]:
+    """What a strategy stores on each device, and what a step holds besides."""
+    sharded = recipe.fabric.strategy == "fsdp2" and devices > 1
+    parts = devices if sharded else 1
+    share = f", 1/{parts} of it" if sharded else ""
+    weights = "4-bit NF4, the rest " if recipe.model.quantize else ""
+    added = []
+    if sharded:
+        added = [Line("gathered", m.rest + 3 * m.layer, "embeddings and head; 3 layers: before, now and next")]
+    elif devices > 1:
+        added = [Line("buckets", m.gradients, "gradients' copies that DDP sums over devices")]
+    return [
+        Line("weights", m.weights // parts, f"frozen, {weights}{recipe.model.dtype.value}{share}"),
+        Line("adapters", m.adapters // parts, f"trained{share}"),
+        Line("optimizer", m.optimizer // parts, f"{recipe.optim.kind}{share}"),
+        Line("gradients", m.gradients // parts, f"of the adapters{share}"),
+        *added,
+        Line("activations", m.activations, "kept for the backward pass, at the peak"),
+        Line("logits", m.logits, "the head's, at the peak"),
+        Line("temporary", m.temporary, "everything else, at the peak"),
+    ]
+
+
+def _assumed(recipe: TrainRecipe, micro_batch: int, devices: int) -> str:
+    pairs = recipe.objective is Objective.dpo
+    prompt = min(PROMPT, recipe.data.max_length // 2)
+    checkpointing = "on" if recipe.train.gradient_checkpointing else "off"
+    what = ("pair" if pairs else "example") + ("s" if micro_batch > 1 else "")
+    return (
+        f"{devices} device{'s' if devices > 1 else ''}, strategy {recipe.fabric.strategy}, "
+        f"gradient checkpointing {checkpointing}\n"
+        f"micro-batch: {micro_batch} {what}, as long as can be: "
+        f"prompt {prompt:,} tokens, {'each ' if pairs else ''}answer {recipe.data.max_length - prompt:,}"
+    )
+
+
+def show(recipe: TrainRecipe) -> None:
+    """Print the plan as a table, and whether it fits.
+
+    Raises:
+        UserError: as `plan`, or training does not know the architecture.
+    """
+    check(recipe)
+    architecture = read_architecture(recipe.model)
+    prove_training(architecture, recipe.lora, recipe.data.max_length)
+    made = plan(recipe, architecture)
+    console = Terminal(highlight=False, markup=False, emoji=False)
+    table = Table("part", "GB", "what", title_justify="left")
+    table.title = printable(f"memory of one device: {Path(recipe.output).name}")
+    table.columns[1].justify = "right"
+    for line in made.lines:
+        table.add_row(line.part, f"{line.bytes / GB:,.3f}", line.meaning)
+    table.add_section()
+    table.add_row("total", f"{made.total / GB:,.3f}", "at the peak of a step")
+    console.print(f"parameters: {made.measured.frozen:,} frozen, {made.measured.trained:,} trained\n{made.assumed}")
+    console.print(table)
+    console.print(verdict(made, recipe), soft_wrap=True)
+    if not made.device.gpu and "MALLOC_MMAP_THRESHOLD_" not in os.environ:
+        console.print(
+            "on a CPU glibc keeps freed blocks, which is faster: as much again as activations and logits was seen; "
+            "MALLOC_MMAP_THRESHOLD_=131072 in the environment gives them back",
+            soft_wrap=True,
+        )
+
+
+def verdict(made: Plan, recipe: TrainRecipe) -> str:
+    """One line: whether it fits, and if not, what would make it smaller that the recipe does not have yet."""
+    left = made.device.memory - made.total
+    of = f"{made.device.name} ({made.device.memory / GB:,.1f} GB)"
+    if made.fits:
+        return f"fits {of}: {left / GB:,.1f} GB are left ({left / made.device.memory:.0%})"
+    quantised, sharded = recipe.model.quantize is not None, recipe.fabric.strategy == "fsdp2"
+    options = {
+        "train.micro_batch=1": recipe.train.micro_batch > 1,
+        "train.gradient_checkpointing=true": not recipe.train.gradient_checkpointing,
+        "model.quantize=nf4": not quantised and not sharded,
+        "fabric.strategy=fsdp2 on several devices": not quantised and not sharded,
+        "a smaller data.max_length": True,
+    }
+    less = ", ".join(option for option, helps in options.items() if helps)
+    return f"does not fit {of}: {-left / GB:,.1f} GB too much; less is taken by {less}"
+
+
+def _local_devices(recipe: TrainRecipe) -> int:
+    text = recipe.fabric.devices
+    if text in ("auto", "-1"):
+        return max(1, torch.cuda.device_count())
+    if not text.isdigit() or not int(text):
+        raise UserError(f"fabric.devices={text}: the plan needs a number of devices, or auto")
+    return int(text)
+
+
+def _process() -> int:
+    """Resident bytes of this process, with what a first step loads: run on a toy, so that a plan's process has it."""
+    toy = nn.TransformerEncoderLayer(64, 4, 64, batch_first=True)
+    optimizer = torch.optim.AdamW(toy.parameters())
+    toy(torch.zeros(2, 64, 64)).sum().backward()
+    optimizer.step()
+    resident = Path("/proc/self/statm")
+    if resident.is_file():
+        return int(resident.read_text().split()[1]) * resource.getpagesize()
+    return peak_memory(torch.device("cpu"))

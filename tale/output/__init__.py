@@ -1,0 +1,1 @@
+"""Tables and figures, in the terminal and in files."""

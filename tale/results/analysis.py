@@ -1,0 +1,171 @@
+"""An analysis's section: its own tables, and Fig 2 and 3, with the paper's figures beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import groupby
+from statistics import fmean, median
+from typing import Any
+
+from matplotlib.figure import Figure as Canvas
+
+from tale.analysis.elasticity import Model, OneQuestion, Step
+from tale.analysis.paths import Iteration, Saving
+from tale.analysis.plot import SHOWN, draw_paths, draw_savings
+from tale.results.blocks import (
+    Block,
+    Column,
+    Figure,
+    Interval,
+    Section,
+    Table,
+    Text,
+    cells_of,
+    number,
+    percent,
+    table_of,
+    two_digits,
+    whole,
+)
+from tale.results.elasticity import elasticity_figure, elasticity_tables
+from tale.results.figures import figure, legend
+from tale.results.paper import paper
+from tale.results.runs import AnalysisRun
+
+YES = {True: "yes", False: "no"}
+MONOTONE = (
+    Column("records", "search"),
+    Column("with_star", "questions with β*", whole),
+    Column("monotone_share", "monotone around β*, %", percent),
+    Column("threshold_share", "from some budget up, %", percent),
+)
+ELASTIC = (
+    Column("records", "search"),
+    Column("budget_line", "budget asked for by"),
+    Column("questions", "questions", whole),
+    Column("searched", "searched", whole),
+    Column("elasticity_point", "elasticity point, × vanilla", "{:.4g}".format),
+    Column("elastic", "longer again below"),
+    Column("median_elasticity_point", "a question's point, tokens, median", number),
+    Column("elastic_share", "elastic questions, %", percent),
+)
+IDEAL = (
+    Column("records", "search"),
+    Column("questions", "questions with a right budget", whole),
+    Column("low", "from, tokens", number),
+    Column("high", "to, tokens", number),
+    Column("low_share", "from, × vanilla", two_digits),
+    Column("high_share", "to, × vanilla", two_digits),
+    Column("star", "β* inside, %", percent),
+)
+SAVINGS = (
+    Column("records", "search"),
+    Column("questions", "questions", whole),
+    Column("vanilla", "vanilla CoT, tokens", number),
+    Column("searched", "under β*, tokens", number),
+    Column("difference", "difference", number),
+    Column("ratio", "× vanilla", two_digits),
+)
+NOTE = (
+    "In brackets 95 % intervals. The paper's figures are of other models and questions. Its Table 8 is over all "
+    "questions, here only those that vanilla CoT answers right were asked under budgets, so its own row is 100 %. "
+    "Monotone (Table 2): every budget from β* up is answered right, every one below wrong. Ideal range (A.1): the "
+    "third of a question's right budgets that takes the fewest tokens; the paper prints no figure for it."
+)
+
+
+def analysis_section(run: AnalysisRun) -> Section:
+    """All about one analysis."""
+    models, paths = run.rows(Model), run.rows(Iteration)
+    known = {row.records for row in (*models, *paths)}
+    blocks: list[Block] = [Text(f"Of {', '.join(run.recipe.records)}.")]
+    if lost := [label for label in run.labels if label not in known]:
+        text = f"No results of {', '.join(lost)}: the run was not finished; its command makes them anew."
+        blocks.append(Text(text, warning=True))
+    if models:
+        blocks += _grids(run, models)
+    if paths:
+        blocks += _halved(run, paths)
+    return Section(f"analysis-{run.slug}", f"Analysis: {run.name}", blocks)
+
+
+def _grids(run: AnalysisRun, models: Sequence[Model]) -> list[Block]:
+    curves, slug = run.rows(Step), f"analysis-{run.slug}"
+    each = [list(rows) for _, rows in groupby(curves, key=lambda step: step.records)]
+    tables = [table for i, rows in enumerate(each, 1) for table in elasticity_tables(f"{slug}-{i}", rows)]
+    return [*_models(run, models), *tables, _ideal(run), Text(NOTE), elasticity_figure(slug, curves)]
+
+
+def _models(run: AnalysisRun, models: Sequence[Model]) -> list[Table]:
+    rows = [{**vars(row), "elastic": YES[row.elastic], "monotone_share": _monotone(row)} for row in models]
+    theirs = paper()["monotone"]
+    beside = {"records": f"the paper ({theirs['table']})", "monotone_share": theirs["share"] / 100}
+    return [
+        table_of(f"analysis-monotone-{run.slug}", "Monotonicity (Table 2)", MONOTONE, [*rows, beside]),
+        table_of(f"analysis-elastic-{run.slug}", "Token elasticity (§3)", ELASTIC, rows),
+    ]
+
+
+def _monotone(row: Model) -> Interval | None:
+    share, low, high = row.monotone_share, row.monotone_low, row.monotone_high
+    return None if share is None or low is None or high is None else Interval(share, low, high)
+
+
+def _ideal(run: AnalysisRun) -> Table:
+    each = groupby(run.rows(OneQuestion), key=lambda one: one.records)
+    rows = [{"records": label, **_ranges(list(questions))} for label, questions in each]
+    return table_of(f"analysis-ideal-{run.slug}", "Ideal range of budgets (A.1), medians over questions", IDEAL, rows)
+
+
+def _ranges(questions: Sequence[OneQuestion]) -> dict[str, Any]:
+    ranges = [(o.ideal_low, o.ideal_high, o.vanilla_tokens, o.star) for o in questions if o.ideal_low and o.ideal_high]
+    if not ranges:
+        return {"questions": 0}
+    return {
+        "questions": len(ranges),
+        "low": median(low for low, *_ in ranges),
+        "high": median(high for _, high, *_ in ranges),
+        "low_share": median(low / vanilla for low, _, vanilla, _ in ranges),
+        "high_share": median(high / vanilla for _, high, vanilla, _ in ranges),
+        "star": fmean(star is not None and low <= star <= high for low, high, _, star in ranges),
+    }
+
+
+def _halved(run: AnalysisRun, paths: Sequence[Iteration]) -> list[Block]:
+    savings, blocks = run.rows(Saving), []
+    searches = [list(rows) for _, rows in groupby(paths, key=lambda one: one.records)]
+    if savings:
+        blocks += [_savings(run, savings), _saved(run, savings)]
+    if lost := [rows[0].records for rows in searches if rows[0].records not in {row.records for row in savings}]:
+        text = f"{', '.join(lost)}: nothing was saved that Fig 3 could show, no question has a target."
+        blocks.append(Text(text, warning=True))
+    return [*blocks, *(_searched(f"analysis-paths-{i}-{run.slug}", rows) for i, rows in enumerate(searches, 1))]
+
+
+def _savings(run: AnalysisRun, savings: Sequence[Saving]) -> Table:
+    rows = [{**cells_of(row, "difference"), "ratio": row.searched / row.vanilla} for row in savings]
+    caption = "Mean tokens of vanilla CoT and under β*, of questions that both answer right (Fig 3; no figure printed)"
+    return table_of(f"analysis-savings-{run.slug}", caption, SAVINGS, rows)
+
+
+def _saved(run: AnalysisRun, savings: Sequence[Saving]) -> Figure:
+    def drawn(canvas: Canvas) -> None:
+        draw_savings(canvas.subplots(), savings)
+        legend(canvas)
+
+    caption = "Mean tokens of vanilla CoT and under the searched budget (Fig 3)."
+    said = "; ".join(f"{row.records} {number(row.vanilla)} against {number(row.searched)}" for row in savings)
+    size = (4.6, 1.4 + 0.8 * len(savings))
+    return figure(f"analysis-savings-{run.slug}", caption, f"{caption} {said}.", drawn, size)
+
+
+def _searched(name: str, rows: Sequence[Iteration]) -> Figure:
+    def drawn(canvas: Canvas) -> None:
+        draw_paths(*canvas.subplots(2), rows)
+
+    caption = f"{rows[0].records}: budget and tokens over the search (Fig 2), a line a question, the longest searches."
+    ends = [list(one)[-1] for _, one in groupby(rows, key=lambda one: one.question)]
+    said = (
+        f"{len(ends)} questions, {min(len(ends), SHOWN)} shown; at most {max(one.iteration for one in ends)} budgets."
+    )
+    return figure(name, caption, f"{caption} {said}", drawn, (4.6, 5.2))

@@ -1,0 +1,72 @@
+"""Estimators' section: their scores against ideal ranges and β*, with the paper's beside them (A.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from tale.results.blocks import Block, Column, Section, Text, cells_of, number, percent, table_of, whole
+from tale.results.paper import paper
+from tale.results.runs import EstimateRun
+
+RANGES = (
+    Column("estimator", "estimator"),
+    Column("without_estimate", "no estimate", whole),
+    Column("in_range", "in range, %", percent),
+    Column("distance_outside", "tokens to it, of those outside", number),
+    Column("distance", "tokens to it, over all", number),
+    Column("distance_difference", "Δ to constant", number),
+    Column("verdict", "than the constant"),
+)
+STARS = (
+    Column("estimator", "estimator"),
+    Column("error", "tokens from β*", number),
+    Column("covered", "reaches β*, %", percent),
+    Column("tokens", "its own tokens", number),
+    Column("prompt_tokens", "tokens it reads", number),
+)
+NOTE = (
+    "In brackets 95 % intervals: Wilson for shares; for the difference to the constant's distance a bootstrap, paired "
+    "by question, and nearer or farther where it lies on one side of 0. Oracle is β* itself. The paper's distance is "
+    "over the budgets outside, which are other questions for each estimator; over all, those inside count 0. The "
+    "paper's figures are of its own models and questions, by the zero-shot estimator."
+)
+
+
+def estimators_section(run: EstimateRun) -> Section:
+    """All about one training of estimators, and their scores."""
+    blocks: list[Block] = [_about(run)] if run.trained else []
+    if not run.trained:
+        blocks.append(Text("No estimator: the run was not finished; its command makes them anew.", warning=True))
+    elif not run.recipe.grid:
+        blocks.append(Text("Not scored: no grid search was given (grid=…).", warning=True))
+    elif not run.scores:
+        text = "No results: scores.json of this grid is missing, the run was not finished; its command makes it anew."
+        blocks.append(Text(text, warning=True))
+    else:
+        blocks += _scores(run)
+    return Section(f"estimators-{run.slug}", f"Estimators: {run.name}", blocks)
+
+
+def _about(run: EstimateRun) -> Text:
+    count = run.identity.get("examples", {}).get("train", 0)
+    names, reach = ", ".join(run.trained), f"{100 * run.recipe.coverage:g} %"
+    return Text(
+        f"Trained on the β* of {count:,} questions: {names}. The conformal budget is to reach β* for {reach} of "
+        f"questions. Estimates are multiplied by α = {run.recipe.alpha:g}."
+    )
+
+
+def _scores(run: EstimateRun) -> list[Block]:
+    rows: Sequence[dict[str, Any]] = [cells_of(row, "in_range", "distance_difference", "covered") for row in run.scores]
+    theirs = paper()["estimator"]
+    figures = {"in_range": theirs["in_range"] / 100, "distance_outside": theirs["distance_outside"]}
+    beside = {"estimator": f"the paper ({theirs['table']})", **figures}
+    held_out = f"{run.scores[0].questions} held-out questions"
+    ranges = f"Budgets against the ideal ranges (A.2), {held_out}"
+    stars = f"Budgets against β*, and what an estimate costs, {held_out}"
+    return [
+        table_of(f"estimators-ranges-{run.slug}", ranges, RANGES, [*rows, beside]),
+        table_of(f"estimators-stars-{run.slug}", stars, STARS, rows),
+        Text(NOTE),
+    ]

@@ -1,0 +1,229 @@
+"""An evaluation's section: table, accuracy against tokens, histograms, examples."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy
+from matplotlib.figure import Figure as Canvas
+from matplotlib.ticker import MaxNLocator
+
+from tale.evaluation.plot import draw, front
+from tale.evaluation.replies import Reply
+from tale.evaluation.run import reference
+from tale.evaluation.summary import Row, field_of, summarise, tokens_of
+from tale.grading import UNMARKED
+from tale.output.figures import literal
+from tale.results.blocks import (
+    Block,
+    Column,
+    Figure,
+    Interval,
+    Points,
+    Section,
+    Table,
+    Text,
+    cells_of,
+    interval_of,
+    number,
+    percent,
+    points,
+    signed,
+    table_of,
+    three_digits,
+    two_digits,
+    whole,
+)
+from tale.results.examples import examples
+from tale.results.figures import COLOURS, figure, legend
+from tale.results.ledger import queries
+from tale.results.runs import EvaluationRun
+from tale.statistics import bootstrapped
+
+RESULTS = (
+    Column("method", "method"),
+    Column("accuracy", "accuracy, %", percent),
+    Column("accuracy_spread", "SD of seeds, points", percent),
+    Column("accuracy_difference", "Δ to vanilla, points", points),
+    Column("bleu", "BLEU", three_digits),
+    Column("bleu_spread", "SD of seeds, BLEU", three_digits),
+    Column("bleu_difference", "Δ to vanilla, BLEU", signed),
+    Column("corpus_bleu", "corpus BLEU", three_digits),
+    Column("output_tokens", "output tokens", number),
+    Column("output_tokens_spread", "SD of seeds, tokens", number),
+    Column("tokens_difference", "Δ to vanilla", number),
+    Column("tokens_ratio", "× vanilla", two_digits),
+    Column("expense", "expense, 10⁻⁵ $", two_digits),
+    Column("mcnemar_p", "McNemar p", "{:.2g}".format),
+    Column("within_margin", "no worse, within the margin"),
+)
+INTERVALS = ("accuracy", "accuracy_difference", "bleu", "bleu_difference", "tokens_difference")
+INTERVALS += ("repetition_difference",)
+ANSWERS = (
+    Column("method", "method"),
+    Column("estimator_tokens", "estimator's tokens", number),
+    Column("asked_without_budget", "asked without a budget", whole),
+    Column("not_answered", "not answered", whole),
+    Column("truncated", "cut off, %", percent),
+    Column("in_format", "answer in [[ ]], %", percent),
+    *(Column(field_of(way), f"read by {how}, %", percent) for way, how in UNMARKED.items()),
+    Column("repetition", "repeated 4-grams, %", percent),
+    Column("repetition_difference", "Δ to vanilla, points", points),
+    Column("seconds", "engine's seconds a question", "{:.3g}".format),
+)
+
+
+def evaluation_section(
+    run: EvaluationRun, rows: Sequence[Row], how_many: int, over_seeds: Sequence[Table] = ()
+) -> Section:
+    """All about one evaluation; `rows` are its methods', none where it has no results, `over_seeds` goes below them."""
+    title, anchor = f"Evaluation: {run.name}", f"evaluation-{run.slug}"
+    about = Text(f"{run.model} on {run.recipe.benchmark.name}. {_decoding(run)}.")
+    if not rows:
+        return Section(anchor, title, [about, _nothing(run)])
+    tokens = {label: interval(tokens_of(replies)) for label, replies in (run.replies or {}).items()}
+    seconds = {row.method: _seconds(run, row.method) for row in rows}
+    results = _table(
+        anchor, f"{rows[0].questions} questions; in brackets 95 % intervals", RESULTS, rows, tokens, seconds
+    )
+    answers = _table(f"{anchor}-answers", "How the answers came about", ANSWERS, rows, tokens, seconds)
+    blocks: list[Block] = [about, Points(headlines(rows)), results, *over_seeds, *_clean(run, anchor), answers]
+    blocks += [_notes(run, rows, seconds), _scatter(run, rows, tokens), _histograms(run)]
+    return Section(anchor, title, blocks, [Section(f"{anchor}-examples", "Side by side", examples(run, how_many))])
+
+
+def rows_of(run: EvaluationRun) -> list[Row]:
+    """The evaluation's rows, from its replies; none where there are no replies."""
+    recipe = run.recipe
+    return summarise(run.replies or {}, reference(recipe.methods), recipe.prices, recipe.margin / 100)
+
+
+def interval(values: Sequence[float]) -> Interval:
+    """The mean with its 95 % bootstrap interval."""
+    return Interval(*bootstrapped(values))
+
+
+def headlines(rows: Sequence[Row]) -> list[str]:
+    """A sentence a method: how right, in how many tokens, compared with vanilla CoT."""
+    return [f"{row.method}: {_headline(row)}" for row in rows if row.tokens_difference is not None] or [
+        f"{row.method}: {_score(row)}, {number(row.output_tokens)} output tokens" for row in rows
+    ]
+
+
+def _score(row: Row) -> str:
+    return f"{percent(row.accuracy)} % right" if row.bleu is None else f"BLEU {three_digits(row.bleu)}"
+
+
+def _headline(row: Row) -> str:
+    if row.bleu is None:
+        change = f"{points(interval_of(row, 'accuracy_difference'))} points to vanilla CoT; no more than "
+        change += f"{100 * (row.margin or 0):g} points worse: {row.within_margin}"
+    else:
+        change = f"{signed(interval_of(row, 'bleu_difference'))} to vanilla CoT"
+    spent = f"{number(row.output_tokens)} output tokens ({two_digits(row.tokens_ratio or 0)} × vanilla)"
+    return f"{_score(row)} ({change}), {spent}"
+
+
+def _nothing(run: EvaluationRun) -> Text:
+    done = sum(len(journal.answers) for journal in run.journals)
+    if run.replies is not None:
+        return Text("No results: replies.jsonl is empty.", warning=True)
+    advice = f"; {done:,} answers are in its journal, and its command goes on from there" if done else ""
+    state = "is of an earlier start with other methods or seeds" if run.file.is_file() else "is missing"
+    return Text(f"No results: replies.jsonl {state}, the run was not finished{advice}.", warning=True)
+
+
+def _decoding(run: EvaluationRun) -> str:
+    s = run.recipe.sampling
+    seeds = run.recipe.seeds or [s.seed]
+    drawn = f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"
+    how = f"temperature {s.temperature:g}, {drawn}" if s.temperature else "greedy"
+    return f"Every method decoded alike: {how}, at most {s.max_tokens:,} tokens"
+
+
+def _table(
+    name: str,
+    caption: str,
+    columns: Sequence[Column],
+    rows: Sequence[Row],
+    tokens: dict[str, Interval],
+    seconds: dict[str, float | None],
+) -> Table:
+    """Of the columns those that hold something."""
+    cells = [
+        {
+            **cells_of(row, *INTERVALS),
+            **{field_of(way): getattr(row, field_of(way)) or None for way in UNMARKED},
+            "output_tokens": tokens.get(row.method, row.output_tokens),
+            "estimator_tokens": row.estimator_tokens or None,
+            "asked_without_budget": row.asked_without_budget or None,
+            "seconds": seconds.get(row.method),
+        }
+        for row in rows
+    ]
+    return table_of(name, caption, columns, cells)
+
+
+def _notes(run: EvaluationRun, rows: Sequence[Row], seconds: dict[str, float | None]) -> Text:
+    baseline = reference(run.recipe.methods)
+    text = "Accuracy: Wilson interval. " if rows[0].bleu is None else "BLEU: mean over samples, bootstrap interval. "
+    if rows[0].seeds:
+        text = f"Every question was answered under {rows[0].seeds} seeds: means are over all answers, intervals are "
+        text += "bootstraps over questions, each with all its answers; SD is that of the seeds' means. "
+    text += "Tokens: means over all samples, right and wrong, bootstrap interval. "
+    if baseline:
+        verdicts = rows[0].bleu is None and not rows[0].seeds  # one a question
+        how = "accuracy's by the score interval, tokens' by a bootstrap" if verdicts else "bootstrap"
+        text += f"Differences to {baseline}: paired by question, {how}. "
+    if any(value is not None for value in seconds.values()):
+        text += "Seconds are the engine's wall time over all its questions together, not a single user's wait."
+    return Text(text)
+
+
+def _seconds(run: EvaluationRun, label: str) -> float | None:
+    times = [query.all_seconds for query in queries(run, label)]
+    return None if None in times else float(numpy.mean(times))  # type: ignore[arg-type]
+
+
+def _clean(run: EvaluationRun, anchor: str) -> list[Block]:
+    """The table over the questions whose context was never trained on, where the run has one."""
+    if not run.clean:
+        return []
+    caption = f"The {run.clean[0].questions} questions whose context was never trained on"
+    return [_table(f"{anchor}-clean", caption, RESULTS, run.clean, {}, {})]
+
+
+def _scatter(run: EvaluationRun, rows: Sequence[Row], tokens: dict[str, Interval]) -> Figure:
+    best = [row.method for row in front(rows)]
+    scoring = "Accuracy" if rows[0].bleu is None else "BLEU"
+    caption = f"{scoring} against tokens, with 95 % intervals. On the Pareto front: {', '.join(best)}."
+    said = "; ".join(f"{r.method} {_score(r)} at {number(r.output_tokens)} tokens" for r in rows)
+
+    def drawn(canvas: Canvas) -> None:
+        draw(canvas.subplots(), rows, {method: (tokens[method].low, tokens[method].high) for method in tokens})
+        legend(canvas)
+
+    return figure(f"{scoring.lower()}-tokens-{run.slug}", caption, f"{caption} {said}.", drawn, (4.6, 4.0))
+
+
+def _histograms(run: EvaluationRun) -> Figure:
+    replies: dict[str, list[Reply]] = run.replies or {}
+    counts = {method: [r.output_tokens for r in rows] for method, rows in replies.items()}
+    longest = max(max(tokens) for tokens in counts.values())
+    bins = numpy.linspace(0, longest + 1, 41)
+
+    def drawn(canvas: Canvas) -> None:
+        panels = canvas.subplots(len(counts), sharex=True, squeeze=False)[:, 0]
+        for i, (axes, (method, tokens)) in enumerate(zip(panels, counts.items(), strict=True)):
+            axes.hist(tokens, bins=bins, color=COLOURS[i % len(COLOURS)])
+            axes.axvline(numpy.mean(tokens), color="gray", lw=1, ls="--")
+            axes.set_title(literal(method), loc="right", fontsize=10, y=0.7)
+            axes.yaxis.set_major_locator(MaxNLocator(2, integer=True))
+        panels[-1].set_xlabel("output tokens of a question, the estimator's included")
+        canvas.supylabel("answers", fontsize=10)
+
+    medians = "; ".join(f"{method} {numpy.median(tokens):,.0f}" for method, tokens in counts.items())
+    caption = "Output tokens of single answers; the dashed line is the mean."
+    return figure(
+        f"tokens-{run.slug}", caption, f"{caption} Medians: {medians}.", drawn, (4.6, 0.6 + 0.85 * len(counts))
+    )

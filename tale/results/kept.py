@@ -1,0 +1,84 @@
+"""What lasts: each method over the benchmarks of several evaluations, and over trainings that differ in their seed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from tale.config.recipes import to_yaml
+from tale.config.training import TrainRecipe
+from tale.evaluation.replies import Reply
+from tale.evaluation.run import reference
+from tale.evaluation.summary import Row, summarise
+from tale.results.blocks import Column, Section, Table, Text, cells_of, table_of, whole
+from tale.results.evaluation import ANSWERS, INTERVALS, RESULTS
+from tale.results.runs import EvaluationRun, Run
+
+FIGURES = ("accuracy", "accuracy_difference", "bleu", "bleu_difference", "output_tokens", "tokens_ratio")
+FIGURES += ("repetition", "repetition_difference")
+COLUMNS = (
+    Column("method", "method"),
+    Column("benchmark", "benchmark"),
+    Column("run", "run"),
+    Column("model", "model"),
+    Column("questions", "questions", whole),
+    *(column for column in (*RESULTS, *ANSWERS) if column.name in FIGURES),
+)
+NOTE = (
+    "Each row is paired with vanilla CoT of its own run, question by question; intervals as in the runs' own tables, "
+    "which also have those of the tokens. Repeated 4-grams: the mean over answers of the share that stood there before."
+)
+
+
+def kept_section(evaluations: Sequence[tuple[EvaluationRun, Sequence[Row]]]) -> Section | None:
+    """A row for each method and evaluation, a method's rows together; None where fewer than two have results."""
+    found = [(run, row) for run, rows in evaluations for row in rows]
+    if len({run.name for run, _ in found}) < 2:
+        return None
+    methods = list(dict.fromkeys(row.method for _, row in found))
+    found.sort(key=lambda pair: methods.index(pair[1].method))
+    models = len({run.model for run, _ in found}) > 1
+    unclear = len({run.recipe.benchmark.name for run, _ in found}) < len({run.name for run, _ in found})
+    rows = [
+        {
+            **cells_of(row, *INTERVALS),
+            "benchmark": run.recipe.benchmark.name,
+            "run": run.name if unclear else None,
+            "model": run.model if models else None,
+        }
+        for run, row in found
+    ]
+    table = table_of("kept", "Methods by benchmark; in brackets 95 % intervals", COLUMNS, rows)
+    return Section("kept", "What is kept on other benchmarks", [table, Text(NOTE)])
+
+
+def over_seeds(run: EvaluationRun, runs: Sequence[Run]) -> list[Table]:
+    """The adapters whose trainings, of those given, differ in their seed alone, as one method; none where none do."""
+    alike: dict[str, list[str]] = {}
+    for label, method in run.methods.items() if run.replies else ():
+        if training := run.training(method, runs):
+            alike.setdefault(_but_for_the_seed(training.recipe) + method.kind, []).append(label)
+    together = {f"{len(of)} trainings: {', '.join(of)}": of for of in alike.values() if len(of) > 1}
+    baseline, replies = reference(run.recipe.methods), run.replies or {}
+    pooled = {joint: _pooled(joint, [replies[label] for label in labels]) for joint, labels in together.items()}
+    if not pooled:
+        return []
+    pooled |= {baseline: replies[baseline]} if baseline else {}
+    rows = summarise(pooled, baseline, run.recipe.prices, run.recipe.margin / 100)
+    caption = "Trainings that differ in their seed alone, together: means over all their answers, SD of their means"
+    cells = [cells_of(row, *INTERVALS) for row in rows if row.method in together]
+    return [table_of(f"seeds-{run.slug}", caption, RESULTS, cells)]
+
+
+def _but_for_the_seed(recipe: TrainRecipe) -> str:
+    return to_yaml(replace(recipe, output="", resume=None, train=replace(recipe.train, seed=0)))
+
+
+def _pooled(joint: str, trainings: Sequence[Sequence[Reply]]) -> list[Reply]:
+    """Replies of several trainings as of one method under as many seeds."""
+    numbers: dict[tuple[int, int | None], int] = {}
+    return [
+        replace(reply, method=joint, seed=numbers.setdefault((i, reply.seed), len(numbers)))
+        for i, replies in enumerate(trainings)
+        for reply in replies
+    ]

@@ -1,0 +1,62 @@
+"""What was left out, and why: one table over all runs."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+from tale.evaluation.replies import count_seeds
+from tale.grading import UNMARKED
+from tale.results.blocks import Column, Section, Table, Text, whole
+from tale.results.runs import EvaluationRun, Run, SearchRun, TrainRun
+
+OTHERS = ("brackets", "reasoning", "none")
+COLUMNS = (Column("run", "run"), Column("what", "what"), Column("count", "how many", whole))
+
+ALONE = "answers in the reasoning alone, counted as wrong"
+
+
+def left_out_section(runs: Sequence[Run]) -> Section:
+    """Questions without a target, records not trained on, answers cut off or not asked as meant, duplicates."""
+    rows = [(run.name, what, count) for run in runs for what, count in _left_out(run) if count]
+    title = "What was left out, and why"
+    if not rows:
+        return Section("left-out", title, [Text("Nothing.")])
+    return Section("left-out", title, [Table("left-out", "By run", COLUMNS, rows)])
+
+
+def _left_out(run: Run) -> Iterator[tuple[str, int]]:
+    yield "duplicate questions, dropped", run.identity.get("questions", {}).get("duplicates", 0)
+    if isinstance(run, SearchRun):
+        records = run.records or []
+        yield from _counted("questions without a target: {}", (r.reason for r in records if not r.target))
+        yield from _not_answered("", [r.error for r in records if r.error])
+        answers = [a for r in records for attempt in (r.vanilla, *r.attempts) for a in attempt.answers]
+        yield ALONE, sum(a.via == "reasoning" for a in answers)
+        cut = [a for r in records for a in r.attempts for answer in a.answers if answer.finish not in ("stop", "error")]
+        yield "answers under a budget that were cut off, counted as wrong", sum(not attempt.limit for attempt in cut)
+        yield "answers cut off where they could no longer be cheaper", sum(bool(attempt.limit) for attempt in cut)
+    if isinstance(run, TrainRun):
+        for reason, count in run.identity.get("examples", {}).get("left_out", {}).items():
+            yield f"records not trained on: {reason}", count
+    if isinstance(run, EvaluationRun):
+        for label, replies in (run.replies or {}).items():
+            method = f"{label}, {seeds} seeds" if (seeds := count_seeds(replies)) > 1 else label
+            yield from _counted(f"{method}: asked as vanilla CoT, {{}}", (r.fallback for r in replies if r.fallback))
+            yield from _not_answered(f"{method}: ", [r.error for r in replies if r.error])
+            yield f"{method}: cut off", sum(r.finish not in ("stop", "error") for r in replies)
+            ways = (UNMARKED.get(r.via, f"an earlier version's {r.via}") for r in replies if r.via not in OTHERS)
+            yield from _counted(f"{method}: read by {{}}, without [[ ]]", ways)
+            yield f"{method}: {ALONE}", sum(r.via == "reasoning" for r in replies)
+            yield f"{method}: no answer to be read", sum(r.value is None for r in replies)
+
+
+def _not_answered(method: str, errors: Sequence[str]) -> Iterator[tuple[str, int]]:
+    """The first error stands for them all: a server words each anew."""
+    if errors:
+        yield f"{method}not answered, counted as wrong; the first: {errors[0]}", len(errors)
+
+
+def _counted(what: str, reasons: Iterator[str | None]) -> Iterator[tuple[str, int]]:
+    for reason, count in Counter(map(str, reasons)).most_common():
+        yield what.format(reason), count

@@ -1,0 +1,251 @@
+"""Reading run folders: what kind of run each one is, and what it has left behind."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeVar
+
+from tale.analysis.elasticity import Model, OneQuestion, Step
+from tale.analysis.estimators.recipe import EstimateRecipe
+from tale.analysis.estimators.score import Score
+from tale.analysis.paths import Iteration, Saving
+from tale.analysis.recipe import AnalyseRecipe
+from tale.analysis.run import labels_of
+from tale.config.recipes import load, read_yaml
+from tale.config.training import TrainRecipe
+from tale.data.records import Record, read_records
+from tale.errors import UserError
+from tale.evaluation.recipe import EvaluateRecipe
+from tale.evaluation.replies import Reply, read_replies
+from tale.evaluation.seeds import seeds_of
+from tale.evaluation.summary import Row
+from tale.inference.journal import Journal, read_journal
+from tale.results.events import Curves, read_curves
+from tale.search.recipe import SearchRecipe
+from tale.solvers.base import Method
+from tale.storage.folder import check_recipe, finished
+from tale.storage.strict_json import read_file
+from tale.wordings.recipe import WordingsRecipe
+from tale.wordings.regions import Best, Cell, Curve
+
+Kind = TypeVar("Kind")
+LONGEST = 150  # bytes of a run in a file's name, which has 255 at most
+# The tables of an analysis, by what their rows are.
+TABLES = {Step: "elasticity", OneQuestion: "questions", Model: "models", Iteration: "iterations", Saving: "savings"}
+
+# The tables of a run of wordings.
+WORDINGS = {Cell: "cells", Curve: "curves", Best: "best"}
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder. `identity` is its run.json, `yaml` its resolved recipe as text; both empty where there is none."""
+
+    folder: Path
+    identity: dict[str, Any] = field(default_factory=dict)
+    yaml: str = ""
+
+    @property
+    def name(self) -> str:
+        """The folder, as it was given."""
+        return str(self.folder)
+
+    @property
+    def slug(self) -> str:
+        """The folder as the name of a file or an anchor; of a long one the end, and a hash of it all."""
+        slug = re.sub(r"[^\w-]+", "-", self.name).strip("-")
+        if len(slug.encode()) <= LONGEST:
+            return slug
+        end = slug.encode()[-LONGEST:].decode(errors="ignore")
+        return f"{end}-{hashlib.sha256(self.name.encode()).hexdigest()[:8]}"
+
+    @property
+    def model(self) -> str:
+        """The base model's name."""
+        return str(self.identity.get("base", {}).get("name", "unknown model"))
+
+    @cached_property
+    def journals(self) -> list[Journal]:
+        """Every journal of the run, those of its shards or models included."""
+        files = [file for place in (".", "shard-*", "model-*") for file in self.folder.glob(f"{place}/journal*.jsonl")]
+        return [read_journal(file) for file in sorted(files)]
+
+    def place(self, path: str, output: str) -> Path:
+        """Where a path of the recipe is now, seen from this folder, which the run knew as `output`."""
+        return Path(os.path.normpath(self.folder.absolute() / os.path.relpath(path, output)))
+
+    def made(self, path: str, output: str, by: Run) -> bool:
+        """Whether the run `by` has made what stood at a path of this run's recipe, and not another thing since."""
+        place, then = self.place(path, output), self.identity.get("inputs", {}).get(path)
+        now = by.identity.get("outputs", {}).get(place.name)
+        return place.parent == by.folder.absolute() and (then == now or None in (then, now))
+
+
+@dataclass(frozen=True)
+class SearchRun(Run):
+    """A search; `records` is None where it was not finished."""
+
+    recipe: SearchRecipe = field(kw_only=True)
+
+    @cached_property
+    def records(self) -> list[Record] | None:
+        """What was found for each question."""
+        file = self.folder / "records.jsonl"
+        return read_records(file) if finished(file) else None
+
+
+@dataclass(frozen=True)
+class TrainRun(Run):
+    """A training; without an adapter it was not finished."""
+
+    recipe: TrainRecipe = field(kw_only=True)
+
+    @property
+    def finished(self) -> bool:
+        """Whether it has left an adapter."""
+        return finished(self.folder / "adapter")
+
+    @cached_property
+    def curves(self) -> Curves:
+        """What was logged at each step."""
+        return read_curves(self.folder)
+
+    def searches(self, runs: Iterable[Run]) -> list[SearchRun]:
+        """The searches, of those given, that it was trained on."""
+        read, output = self.recipe.data.records, self.recipe.output
+        searches = [run for run in runs if isinstance(run, SearchRun)]
+        return [run for run in searches if any(self.made(path, output, run) for path in read)]
+
+
+@dataclass(frozen=True)
+class EvaluationRun(Run):
+    """An evaluation; `replies` is None where it was not finished, or only with other methods or seeds."""
+
+    recipe: EvaluateRecipe = field(kw_only=True)
+
+    @cached_property
+    def replies(self) -> dict[str, list[Reply]] | None:
+        """Every method's replies, over the same questions in the same order."""
+        if not finished(self.file):
+            return None
+        replies = read_replies(self.file)
+        seeds = {reply.seed for of in replies.values() for reply in of}
+        same = replies.keys() == self.methods.keys() and seeds == set(seeds_of(self.recipe))
+        return replies if not replies or same else None
+
+    @property
+    def file(self) -> Path:
+        """Where the replies are."""
+        return self.folder / "replies.jsonl"
+
+    @cached_property
+    def clean(self) -> list[Row]:
+        """The rows over the questions whose context was never trained on; none where the run has no table of them."""
+        return _read_rows(self.folder / "summary_clean.json", Row, "scripts/evaluate.py")
+
+    @property
+    def methods(self) -> dict[str, Method]:
+        """The methods by their name in tables."""
+        return {method.name: method for method in self.recipe.methods}
+
+    def training(self, method: Method, runs: Iterable[Run]) -> TrainRun | None:
+        """The training, of those given, that made the method's adapter."""
+        made = lambda run: method.adapter and self.made(method.adapter, self.recipe.output, run)  # noqa: E731
+        return next((run for run in runs if isinstance(run, TrainRun) and made(run)), None)
+
+
+@dataclass(frozen=True)
+class AnalysisRun(Run):
+    """An analysis of searches."""
+
+    recipe: AnalyseRecipe = field(kw_only=True)
+
+    @property
+    def labels(self) -> list[str]:
+        """What its searches are called in its tables."""
+        return labels_of(self.recipe.records)
+
+    def rows(self, kind: type[Kind]) -> list[Kind]:
+        """A table's rows as they were saved; none where there is no such table, none of an earlier start's searches."""
+        rows = _read_rows(self.folder / f"{TABLES[kind]}.json", kind, "scripts/analyse.py")
+        labels = self.labels
+        return [row for row in rows if row.records in labels]
+
+
+@dataclass(frozen=True)
+class EstimateRun(Run):
+    """Trained estimators."""
+
+    recipe: EstimateRecipe = field(kw_only=True)
+
+    @property
+    def trained(self) -> list[str]:
+        """The estimators that it has left."""
+        return sorted(file.parent.name for file in self.folder.glob("*/estimator.json") if finished(file.parent))
+
+    @cached_property
+    def scores(self) -> list[Score]:
+        """The scores as they were saved; none where nothing was scored, none of an earlier start's questions."""
+        rows = _read_rows(self.folder / "scores.json", Score, "scripts/estimate.py")
+        return [row for row in rows if row.questions == self.identity.get("examples", {}).get("held_out")]
+
+
+@dataclass(frozen=True)
+class WordingsRun(Run):
+    """A grid of wordings, budgets, models and tasks."""
+
+    recipe: WordingsRecipe = field(kw_only=True)
+
+    def rows(self, kind: type[Kind]) -> list[Kind]:
+        """A table's rows as they were saved; none where the run was not finished, or found none."""
+        return _read_rows(self.folder / f"{WORDINGS[kind]}.json", kind, "scripts/wordings.py")
+
+
+# A key that recipes of one kind alone have.
+KINDS = {"objective": (TrainRun, TrainRecipe), "methods": (EvaluationRun, EvaluateRecipe)}
+KINDS |= {"strategy": (SearchRun, SearchRecipe), "wordings": (WordingsRun, WordingsRecipe)}
+KINDS |= {"records": (AnalysisRun, AnalyseRecipe), "coverage": (EstimateRun, EstimateRecipe)}
+
+
+def read_runs(folders: Sequence[str]) -> list[Run]:
+    """Every folder's run, each once.
+
+    Raises:
+        UserError: no folder is given or one is not there, or a recipe.yaml or run.json cannot be read.
+    """
+    if not folders:
+        raise UserError("runs: none given, such as runs=[runs/search,runs/sft,runs/eval]")
+    for folder in folders:
+        if not Path(folder).is_dir():
+            raise UserError(f"runs: no folder {folder}; give the output folders of runs")
+    places = {os.path.realpath(folder): Path(os.path.normpath(folder)) for folder in reversed(folders)}
+    runs = [_read(folder) for folder in reversed(places.values())]
+    named: dict[str, Run] = {}
+    for run in runs:
+        if (other := named.setdefault(run.slug, run)) is not run:
+            raise UserError(f"runs: {other.name} and {run.name} would have files of one name; rename a folder")
+    return runs
+
+
+def _read_rows(file: Path, kind: type[Kind], script: str) -> list[Kind]:
+    """What `tale.output.tables.write_rows` has written; nothing where it has not."""
+    return read_file(file, list[kind], "a table of figures", f"{script} writes it anew") if finished(file) else []
+
+
+def _read(folder: Path) -> Run:
+    identity, file = check_recipe(folder), folder / "recipe.yaml"
+    if not file.is_file():
+        return Run(folder, identity)
+    keys, text = read_yaml(file), file.read_text(encoding="utf-8")
+    for key, (kind, recipe) in KINDS.items():
+        if key in keys:
+            if not identity:
+                raise UserError(f"{folder}: has recipe.yaml but no run.json; copy the whole folder, or run it again")
+            return kind(folder, identity, text, recipe=load(recipe, [f"recipe={file}"]))
+    return Run(folder, identity, text)

@@ -1,0 +1,1 @@
+"""What every command with a run folder shares."""

@@ -30,7 +30,7 @@ def check_room(asked: Mapping[str, Sequence[Request]], chat: Chat | None, contex
     """
     if context is None:
         return
-    most = max(request.sampling.max_tokens for requests in asked.values() for request in requests)
+    most = max((request.sampling.max_tokens for requests in asked.values() for request in requests), default=0)
     if most >= context:
         raise UserError(f"sampling.max_tokens={most}: leaves no room for a prompt, the model has {context} tokens")
     if chat is None:

@@ -287,11 +287,11 @@ def test_an_archive_without_the_file_is_named(monkeypatch: pytest.MonkeyPatch, t
 
 
 def test_problems_are_passed_through(monkeypatch: pytest.MonkeyPatch) -> None:
-    import tale.data
+    import tale.tasks
 
     stand_in = SimpleNamespace(load=lambda split, count, seed: [(split, count, seed)])
     monkeypatch.setitem(sys.modules, "tale.tasks.problems", stand_in)
-    monkeypatch.setattr(tale.data, "problems", stand_in, raising=False)
+    monkeypatch.setattr(tale.tasks, "problems", stand_in, raising=False)
     assert load("problems", None, "train", 3, 9) == [("train", 3, 9)]
 
 

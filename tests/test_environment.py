@@ -89,8 +89,8 @@ def test_the_packages_of_every_embedded_model_are_pinned(constraints: dict[str, 
     assert len(pins) == 6 + 22 + 1
 
 
-def test_the_readme_names_every_embedded_model_its_packages_and_its_licence() -> None:
-    lines = (ROOT / "README.md").read_text().splitlines()
+def test_the_docs_name_every_embedded_model_its_packages_and_its_licence() -> None:
+    lines = (ROOT / "docs" / "usage.md").read_text().splitlines()
     rows = [line.strip("| ").split(" | ") for line in lines if line.startswith("| `embedded:")]
     for model, (source, packages, file, hub) in zip(embedded.MODELS, rows, strict=True):
         assert (source, hub) == (f"`{model.source}`", f"`{model.hub}`")

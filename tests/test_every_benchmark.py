@@ -9,6 +9,7 @@ import json
 import os
 import re
 import runpy
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -19,6 +20,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import compare_checkouts
 import planner_error
 import pytest
 import search_scale
@@ -362,3 +364,27 @@ def test_fuzz_readers_has_a_line_for_each_kind_of_file(run: Run) -> None:
     lines = [line.split() for line in run("fuzz_readers", "count=1", "seed=1").splitlines()]
     assert {"records", "replies", "journal", "run.json", "card", "recipe"} < {line[0] for line in lines}
     assert {tuple(line[1:3]) for line in lines} == {("1", "inputs")}
+
+
+# --- Two checkouts --------------------------------------------------------------------------------------------------
+
+
+def test_a_checkout_does_what_it_does_and_a_changed_prompt_is_found(
+    run: Run, tiny_model_folder: Path, trained: list[str], tmp_path: Path
+) -> None:
+    """Against itself, and against a copy with another estimator's prompt, which the records do not depend on."""
+    other = tmp_path / "other"
+    for name in ("tale", "scripts", "recipes"):
+        shutil.copytree(ROOT / name, other / name, ignore=shutil.ignore_patterns("__pycache__"))
+    prompts = other / "tale" / "data" / "prompts.py"
+    prompts.write_text(prompts.read_text().replace("Task: Analyze", "Task: analyze"))
+    words = [f"model={tiny_model_folder}", "questions=2", f"records={tmp_path / 'records.jsonl'}", f"after={ROOT}"]
+    with pytest.raises(SystemExit):
+        run("compare_checkouts", f"before={other}", *words)
+    different = {what: of["different"] for what, of in figures("compare_checkouts").items() if isinstance(of, dict)}
+    assert different.pop("ids of prompts") == 50
+    assert different.pop("replies") > 0  # TALE-EP's
+    different.pop("summary")
+    assert different == {"records": 0, "adapters, by their bytes": 0}
+    script = compare_checkouts.python(ROOT, "scripts/search.py", "--help")
+    assert "  full_answers " in script

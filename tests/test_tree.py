@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator, Mapping
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 import tale
 
 PACKAGE = Path(tale.__file__).parent
+ROOT = PACKAGE.parent
 FILES = {
     ".".join(("tale", *file.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(".__init__"): file
     for file in PACKAGE.rglob("*.py")
@@ -79,3 +81,29 @@ def test_few_modules_are_beside_the_packages() -> None:
 def test_every_file_says_what_it_is_for(module: str) -> None:
     content = FILES[module].read_text()
     assert not content.strip() or ast.get_docstring(ast.parse(content))
+
+
+# --- Documents ------------------------------------------------------------------------------------------------------
+
+
+def test_the_list_of_files_is_whole() -> None:
+    listed = set(re.findall(r"^\| `([\w/]+\.py)` \|", (ROOT / "docs" / "files.md").read_text(), re.MULTILINE))
+    assert listed == {str(f.relative_to(PACKAGE)) for f in FILES.values() if f.name != "__init__.py"}
+
+
+@pytest.mark.parametrize("file", sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]), ids=lambda f: f.name)
+def test_links_lead_somewhere(file: Path) -> None:
+    """To a file, and to a heading in it as its anchor is made: in small letters, with `-` for a space."""
+    for target in re.findall(r"\]\(([^)\s]+)\)", file.read_text()):
+        if "://" in target:
+            continue
+        path, _, anchor = target.partition("#")
+        found = file.parent / path if path else file
+        assert found.exists(), target
+        if anchor:
+            headings = re.findall(r"^#+ (.+)$", found.read_text(), re.MULTILINE)
+            assert anchor in {re.sub(r"[^\w -]", "", h.lower()).replace(" ", "-") for h in headings}, target
+
+
+def test_the_readme_fits_two_screens() -> None:
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 160

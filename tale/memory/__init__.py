@@ -1,0 +1,1 @@
+"""The memory that a training takes, planned without its weights."""

@@ -10,6 +10,7 @@ import runpy
 import sys
 import types
 import typing
+from collections.abc import Callable
 from enum import Enum
 from pathlib import Path
 
@@ -47,6 +48,10 @@ SCRIPTS = {
 }
 
 
+# Those that a command runs; the others are bases.
+WHOLE = [name for name in recipe_names() if not name.startswith("paper/")]
+
+
 def kind_of(name: str) -> type:
     return KINDS[name.rpartition("/")[2].partition("_")[0]]
 
@@ -62,7 +67,7 @@ def sections(kind: type) -> set[type]:
 # --- Shipped recipes ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", recipe_names())
+@pytest.mark.parametrize("name", WHOLE)
 def test_a_shipped_recipe_loads_as_its_kind_and_no_other(name: str) -> None:
     kind = kind_of(name)
     assert isinstance(load(kind, [f"recipe={name}"]), kind)
@@ -71,7 +76,7 @@ def test_a_shipped_recipe_loads_as_its_kind_and_no_other(name: str) -> None:
             load(other, [f"recipe={name}"])
 
 
-@pytest.mark.parametrize("name", recipe_names())
+@pytest.mark.parametrize("name", WHOLE)
 def test_a_resolved_recipe_is_a_recipe_that_gives_the_same(name: str, tmp_path: Path) -> None:
     recipe = load(kind_of(name), [f"recipe={name}"])
     file = tmp_path / "recipe.yaml"
@@ -163,7 +168,7 @@ def test_help_lists_the_recipes_and_every_key_with_type_default_and_meaning(
     assert end.value.code == 0
     assert f"python scripts/{script}.py" in out
     listed = next(line for line in out.splitlines() if line.startswith("recipes: "))
-    fitting = [name for name in recipe_names() if kind_of(name) is SCRIPTS[script]]
+    fitting = [name for name in WHOLE if kind_of(name) is SCRIPTS[script]]
     of_adapter = ", the model is that of the adapter's own run" if script in ("merge", "ask") else ""
     assert listed.removeprefix("recipes: ") == (", ".join(fitting) or f"none is needed{of_adapter}")
     for key, hint, item in leaves(SCRIPTS[script]):
@@ -548,3 +553,67 @@ def test_nothing_but_dataclasses_and_enums_makes_a_recipe() -> None:
         plain = element in (str, int, float, bool)
         assert plain or dataclasses.is_dataclass(element) or issubclass(element, Enum)
     assert recipes.RECIPES.is_dir()
+
+
+# --- Recipes that rest on others ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def written(tmp_path: Path) -> Callable[..., str]:
+    """`written(a="…", b="…")` writes these recipes; the path of the first."""
+
+    def write(**files: str) -> str:
+        for name, text in files.items():
+            (tmp_path / f"{name}.yaml").write_text(text.replace("@", f"{tmp_path}/"))
+        return f"recipe={tmp_path / next(iter(files))}.yaml"
+
+    return write
+
+
+def test_a_recipe_takes_from_its_bases_what_it_does_not_say(written: Callable[..., str]) -> None:
+    """Sections key by key, lists as a whole; of two bases the later one counts, and the recipe itself above both."""
+    given = written(
+        a="base: [@b.yaml, @c.yaml]\noutput: a\noptim: {lr: 0.1}\n",
+        b="base: tiny/sft\noutput: b\noptim: {lr: 0.2, clip: 2}\nlora: {modules: [o_proj]}\n",
+        c="optim: {clip: 3, warmup: 0.5}\n",
+    )
+    made = load(TrainRecipe, [given, "optim.decay=constant"])
+    assert (made.output, made.objective, made.model.name) == ("a", Objective.sft, "tiny-llama")
+    assert (made.optim.lr, made.optim.clip, made.optim.warmup, made.optim.decay) == (0.1, 3, 0.5, "constant")
+    assert made.lora.modules == ["o_proj"]
+    assert (made.lora.rank, made.train.epochs) == (2, 2)
+
+
+def test_the_resolved_recipe_rests_on_none(written: Callable[..., str], tmp_path: Path) -> None:
+    made = load(TrainRecipe, [written(a="base: tiny/sft\noutput: a\n")])
+    (tmp_path / "resolved.yaml").write_text(recipes.to_yaml(made))
+    assert load(TrainRecipe, [f"recipe={tmp_path / 'resolved.yaml'}"]) == made
+    assert "base:" not in recipes.to_yaml(made)
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({"a": "base: @a.yaml\n"}, r"a\.yaml: base: a → a comes back to itself"),
+        (
+            {"a": "base: @b.yaml\n", "b": "base: [tiny/sft, @c.yaml]\n", "c": "base: @b.yaml\n"},
+            r"a\.yaml: base: a → b → c → b comes back to itself",
+        ),
+        (
+            {"a": "base: sft_lama8b\n"},
+            r"a\.yaml: base: sft_lama8b: no such recipe or file\. Did you mean 'sft_llama8b'",
+        ),
+        ({"a": "base: 7\n"}, r"a\.yaml: base: must be a recipe's name, or a list of names"),
+        ({"a": "base: [tiny/sft, 7]\n"}, r"a\.yaml: base: must be a recipe's name, or a list of names"),
+        (
+            {"a": "base: @b.yaml\n", "b": "base: tiny/sft\noptim: {lt: 1}\n"},
+            r"b\.yaml: unknown key optim\.lt\. Did you",
+        ),
+        ({"a": "base: tiny/search\n"}, r"tiny/search\.yaml: unknown key benchmark\."),
+    ],
+)
+def test_a_base_that_is_none_is_one_clear_error(
+    files: dict[str, str], message: str, written: Callable[..., str]
+) -> None:
+    with pytest.raises(UserError, match=message):
+        load(TrainRecipe, [written(**files)])

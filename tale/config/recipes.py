@@ -1,7 +1,8 @@
 """Reading recipes: YAML and `key=value` overrides, merged into a command's dataclass.
 
-A recipe is a file in `recipes/`, or anywhere (`recipe=path/to/my.yaml`). An unknown key, a wrong type or a value out of
-range is one error that names key and file, before anything is loaded.
+A recipe is a file in `recipes/`, or anywhere (`recipe=path/to/my.yaml`), and takes what it does not say itself from the
+recipes that its `base` names. An unknown key, a wrong type or a value out of range is one error that names key and
+file, before anything is loaded.
 """
 
 from __future__ import annotations
@@ -56,11 +57,12 @@ def load(kind: type[Recipe], arguments: list[str]) -> Recipe:
     where = f"{file}: " if file else ""
     own = lambda key: "" if any(re.match(rf"{re.escape(given)}([.\[]|$)", key) for given in pairs) else where  # noqa: E731
     try:
-        content = read_yaml(file) if file else OmegaConf.create()
         if beside_adapter:  # a trained adapter's run folder says which base it has
             check_output(Path(pairs["adapter"]))
-            content = OmegaConf.masked_copy(content, "model")
-        _check_keys(kind, kind, content, where)
+            content = OmegaConf.masked_copy(read_yaml(file), "model")
+            _check_keys(kind, kind, content, where)
+        else:
+            content = _with_bases(kind, file) if file else OmegaConf.create()
         for name, hint in typing.get_type_hints(kind).items():
             if _kinds(hint) and name in content:
                 content[name] = _typed(hint, content[name])
@@ -78,6 +80,25 @@ def load(kind: type[Recipe], arguments: list[str]) -> Recipe:
     _check_range(recipe, own)
     _settle(recipe)
     return recipe
+
+
+def _with_bases(kind: type, file: Path, above: tuple[Path, ...] = ()) -> DictConfig:
+    """A recipe's file over those that its `base` names, of which a later one counts before an earlier one.
+
+    Raises:
+        UserError: a base is missing, or rests on itself; or a key of one of the files is unknown.
+    """
+    chain = (*above, file.resolve())
+    if file.resolve() in above:
+        raise UserError(f"{above[0]}: base: {' → '.join(each.stem for each in chain)} comes back to itself")
+    content = read_yaml(file)
+    names = content.pop("base", [])
+    names = [names] if isinstance(names, str) else names
+    if (not OmegaConf.is_list(names) and not isinstance(names, list)) or not all(isinstance(n, str) for n in names):
+        raise UserError(f"{file}: base: must be a recipe's name, or a list of names")
+    bases = [_with_bases(kind, _find(name, f"{file}: base: "), chain) for name in names]
+    _check_keys(kind, kind, content, f"{above[0]}: base {file}: " if above else f"{file}: ")
+    return OmegaConf.merge(*bases, content)
 
 
 def _kinds(hint: Any) -> dict[str, type] | None:
@@ -194,7 +215,7 @@ def _pair(argument: str) -> tuple[str, str]:
     return key, value
 
 
-def _find(name: str | None) -> Path:
+def _find(name: str | None, whose: str = "recipe=") -> Path:
     if name is None:
         raise UserError(f"recipe=… is missing; shipped recipes: {', '.join(recipe_names())}")
     shipped = RECIPES / f"{name}.yaml"
@@ -202,7 +223,7 @@ def _find(name: str | None) -> Path:
     if not file.is_file():
         known = recipe_names()
         advice = nearest(name, known) or f" Shipped: {', '.join(known)}"
-        raise UserError(f"recipe={name}: no such recipe or file.{advice}")
+        raise UserError(f"{whose}{name}: no such recipe or file.{advice}")
     return file
 
 

@@ -1,7 +1,6 @@
-"""Fold an adapter into its base: python scripts/merge.py adapter=runs/sft_qwen/adapter output=my_model"""
+"""`tale merge`, from a checkout."""
 
 from tale.cli import run
-from tale.training.merge import MergeRecipe, merge
 
 if __name__ == "__main__":
-    run(MergeRecipe, merge, __doc__)
+    run("merge", "python scripts/merge.py")

@@ -1,8 +1,6 @@
-"""Runs as one page: python scripts/report.py runs=[runs/search,runs/sft,runs/eval] output=runs/report [key=value …]"""
+"""`tale report`, from a checkout."""
 
 from tale.cli import run
-from tale.results.recipe import ReportRecipe
-from tale.results.run import report
 
 if __name__ == "__main__":
-    run(ReportRecipe, report, __doc__)
+    run("report", "python scripts/report.py")

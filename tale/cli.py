@@ -1,4 +1,4 @@
-"""What the thin scripts share: `--help`, recipes from the command line, and errors a person can act on."""
+"""The commands: `--help`, recipes from the command line, and errors a person can act on."""
 
 from __future__ import annotations
 
@@ -9,27 +9,119 @@ import traceback
 import warnings
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
+from pkgutil import resolve_name
 from tempfile import NamedTemporaryFile
-from typing import Any
 
 import torch
 from transformers.utils import logging as transformers_logging
 
 from tale.config.recipes import describe, load
-from tale.errors import UserError
+from tale.errors import UserError, nearest
 from tale.hardware.devices import keep_freed_memory
 from tale.secrets import veiled
 from tale.text import in_lines, printable
 
 
-def run(kind: type, main: Callable[[Any], None], usage: str) -> None:
-    """Load a recipe of `kind` from `sys.argv` and call `main` with it, `guarded`."""
-    arguments = sys.argv[1:]
+@dataclass(frozen=True)
+class Command:
+    """What a command does, by example, with the places of its recipe's class and of the function that runs it."""
+
+    does: str
+    example: str
+    recipe: str
+    main: str
+
+    def usage(self, program: str) -> str:
+        """The head of its help."""
+        return f"{self.does}: {program} {self.example}"
+
+
+COMMANDS = {
+    "search": Command(
+        "Search each question's shortest right answer",
+        "recipe=search_llama8b [key=value …]",
+        "tale.search.recipe:SearchRecipe",
+        "tale.search.run:run_search",
+    ),
+    "train": Command(
+        "Train LoRA adapters by SFT or pairwise DPO",
+        "recipe=sft_llama8b [key=value …]",
+        "tale.config.training:TrainRecipe",
+        "tale.memory.plan:plan_or_train",
+    ),
+    "evaluate": Command(
+        "Accuracy or BLEU, and output tokens, of methods",
+        "recipe=eval_llama8b [key=value …]",
+        "tale.evaluation.recipe:EvaluateRecipe",
+        "tale.evaluation.run:evaluate",
+    ),
+    "wordings": Command(
+        "Ways to ask for a budget, over budgets, models and tasks",
+        "recipe=wordings_qwen [key=value …]",
+        "tale.wordings.recipe:WordingsRecipe",
+        "tale.wordings.run:run_wordings",
+    ),
+    "analyse": Command(
+        "Elasticity, ideal budgets and search paths",
+        "'records=[runs/grid/records.jsonl]' output=runs/analysis",
+        "tale.analysis.recipe:AnalyseRecipe",
+        "tale.analysis.run:analyse",
+    ),
+    "estimate": Command(
+        "Train and score budget estimators",
+        "'train=[runs/search/records.jsonl]' 'grid=[…]' output=runs/budgets",
+        "tale.analysis.estimators.recipe:EstimateRecipe",
+        "tale.analysis.estimators.run:run_estimate",
+    ),
+    "report": Command(
+        "Runs as one page",
+        "'runs=[runs/search,runs/sft,runs/eval]' output=runs/report [key=value …]",
+        "tale.results.recipe:ReportRecipe",
+        "tale.results.run:report",
+    ),
+    "merge": Command(
+        "Fold an adapter into its base",
+        "adapter=runs/sft_qwen/adapter output=my_model",
+        "tale.training.merge:MergeRecipe",
+        "tale.training.merge:merge",
+    ),
+    "ask": Command(
+        "Vanilla and trained answer, one under the other",
+        'adapter=runs/sft_qwen/adapter "Tom has 3 boxes of 12 pens. How many pens does he have?"',
+        "tale.evaluation.ask:AskRecipe",
+        "tale.evaluation.ask:ask",
+    ),
+}
+
+
+def main() -> None:
+    """`tale <command> …`, as `scripts/<command>.py …` in a checkout."""
+    name, *rest = sys.argv[1:] or ["--help"]
+    if name in COMMANDS:
+        sys.argv[1:] = rest
+        return run(name, f"tale {name}")
+    lines = [f"  tale {name:<10} {command.does}" for name, command in COMMANDS.items()]
+    usage = "\n".join(["tale <command> [key=value …], and tale <command> --help for its keys", "", *lines])
+    if name in ("-h", "--help"):
+        return guarded(lambda: print(usage))
+    return guarded(lambda: _unknown(name))
+
+
+def _unknown(name: str) -> None:
+    known = f" Known: {', '.join(COMMANDS)}"
+    raise UserError(f"tale {name}: no such command.{nearest(name, COMMANDS) or known}")
+
+
+def run(name: str, program: str) -> None:
+    """Load the recipe of a command from `sys.argv` and run it, `guarded`."""
+    arguments, command = sys.argv[1:], COMMANDS[name]
+    kind = resolve_name(command.recipe)
     if not arguments or _help_wanted():
-        guarded(lambda: print(f"{usage}\n\n{describe(kind)}"))
+        guarded(lambda: print(f"{command.usage(program)}\n\n{describe(kind)}"))
         sys.exit(0 if arguments else 2)
-    guarded(lambda: main(load(kind, arguments)))
+    guarded(lambda: resolve_name(command.main)(load(kind, arguments)))
 
 
 def guarded(main: Callable[[], None], usage: str | None = None) -> None:

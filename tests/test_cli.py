@@ -5,15 +5,19 @@ from __future__ import annotations
 import errno
 import os
 import re
+import runpy
+import shutil
+import subprocess
 import sys
 import tempfile
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
-from tale.cli import guarded
+from tale.cli import COMMANDS, guarded, main
 from tale.errors import UserError
 from tale.output.tables import show
 
@@ -83,3 +87,68 @@ def test_an_output_that_cannot_be_written_ends_the_command_and_one_that_nobody_r
             guarded(work)
     assert end.value.code == code
     assert capsys.readouterr().err.partition(";")[0] == line
+
+
+# --- The console command --------------------------------------------------------------------------------------------
+
+
+def called(*words: str, monkeypatch: pytest.MonkeyPatch) -> int:
+    """The exit code of `tale …`."""
+    monkeypatch.setattr(sys, "argv", ["tale", *words])
+    try:
+        main()
+    except SystemExit as end:
+        return int(end.code or 0)
+    return 0
+
+
+def test_tale_lists_its_commands(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert called(monkeypatch=monkeypatch) == 0
+    listed = re.findall(r"^  tale (\w+) ", capsys.readouterr().out, re.MULTILINE)
+    assert listed == [*COMMANDS]
+    scripts = {file.stem for file in (Path(__file__).parents[1] / "scripts").glob("*.py")}
+    assert scripts == {*COMMANDS, "demo"}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_command_is_its_script(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert called(name, "--help", monkeypatch=monkeypatch) == 0
+    helped = capsys.readouterr().out
+    monkeypatch.setattr(sys, "argv", [f"{name}.py", "--help"])
+    with pytest.raises(SystemExit):
+        runpy.run_path(str(Path(__file__).parents[1] / "scripts" / f"{name}.py"), run_name="__main__")
+    assert capsys.readouterr().out == helped.replace(f"tale {name}", f"python scripts/{name}.py")
+
+
+def test_an_unknown_command_is_answered_by_the_nearest(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert called("serach", monkeypatch=monkeypatch) == 2
+    assert capsys.readouterr().err == "error: tale serach: no such command. Did you mean 'search'?\n"
+
+
+@pytest.mark.slow
+def test_an_installed_wheel_works_in_another_folder(tmp_path: Path) -> None:
+    """With its recipes, its page, its stories and its configs; without this checkout."""
+    root = Path(__file__).parents[1]
+    source = tmp_path / "source"
+    shutil.copytree(root, source, ignore=shutil.ignore_patterns(".*", "runs", "__pycache__", "build", "*.egg-info"))
+    shutil.copytree(root / "tale" / "runs", source / "tale" / "runs", dirs_exist_ok=True)
+    build = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", tmp_path, source]
+    subprocess.run(build, check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(tmp_path / "installed")
+    shipped = {
+        str(f.relative_to(tmp_path / "installed")) for f in (tmp_path / "installed" / "tale").rglob("*") if f.is_file()
+    }
+    kept = [f for f in (*root.glob("tale/**/*"), *root.glob("recipes/**/*.yaml")) if f.is_file() and f.suffix != ".pyc"]
+    names = [str(f.relative_to(root)) for f in kept]
+    assert {name if name.startswith("tale/") else f"tale/{name}" for name in names} == shipped
+    place = {"PYTHONPATH": str(tmp_path / "installed"), "OMP_NUM_THREADS": "1"}
+    code = "import tale, sys; assert 'installed' in tale.__file__; from tale.cli import main; main()"
+    command = [sys.executable, "-c", code, "train", "recipe=sft_llama8b", "plan=true", "plan_device=A100-80GB"]
+    done = subprocess.run(command, cwd=tmp_path, env=os.environ | place, capture_output=True, text=True, check=True)
+    assert "fits A100-80GB" in done.stdout

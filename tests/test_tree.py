@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import tale
+from tale.cli import COMMANDS
 
 PACKAGE = Path(tale.__file__).parent
 ROOT = PACKAGE.parent
@@ -67,6 +68,7 @@ def test_every_file_is_reached() -> None:
     """But for packages' own files: from another one, or from a script."""
     scripts = (PACKAGE.parent / "scripts").glob("*.py")
     reached = set().union(*GRAPH.values(), *(set(imported(file)) for file in scripts))
+    reached |= {place.partition(":")[0] for command in COMMANDS.values() for place in (command.recipe, command.main)}
     methods = {module for module in FILES if module.startswith("tale.solvers.")}  # found by their names
     tasks = {module for module in FILES if module.startswith("tale.tasks.")}
     packages = {module for module, file in FILES.items() if file.name == "__init__.py"}

@@ -28,7 +28,9 @@ from tale.hardware.devices import fast_dtype
 from tale.secrets import secret_in
 from tale.storage.folder import check_output
 
-RECIPES = Path(__file__).resolve().parents[2] / "recipes"
+# In the package of a wheel; of a checkout beside it.
+PLACES = [Path(__file__).resolve().parents[above] / "recipes" for above in (1, 2)]
+RECIPES = next((folder for folder in PLACES if folder.is_dir()), PLACES[0])
 FROM_OUTSIDE = re.compile(r"(\\*)\$\{(?![\w.\[\]]+\})")  # an interpolation that is not another key of the recipe
 UNWRITABLE = re.compile("[\0\ud800-\udfff]")
 Recipe = TypeVar("Recipe", bound=Base)
@@ -43,7 +45,7 @@ def load(kind: type[Recipe], arguments: list[str]) -> Recipe:
     Raises:
         UserError: no such recipe, an unknown key, a wrong type, a value out of range, or one that is missing.
     """
-    pairs = dict(_pair(argument) for argument in arguments)
+    pairs = dict(_pair(argument, kind.bare) for argument in arguments)
     beside_adapter = kind.source == "adapter" and "recipe" not in pairs and "adapter" in pairs
     alone = kind.source == "none" and "recipe" not in pairs
     if beside_adapter:
@@ -208,7 +210,9 @@ def _type_name(hint: Any) -> str:
     return hint.__name__ if isinstance(hint, type) and not typing.get_args(hint) else str(hint)
 
 
-def _pair(argument: str) -> tuple[str, str]:
+def _pair(argument: str, bare: str | None) -> tuple[str, str]:
+    if bare and not re.match(r"[\w.\[\]]+=", argument):
+        return bare, argument
     key, equals, value = argument.partition("=")
     if not (key.strip(".[]") and equals):
         raise UserError(f"{argument!r}: arguments are key=value, such as recipe=sft_llama8b or optim.lr=2e-5")

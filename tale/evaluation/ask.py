@@ -27,6 +27,7 @@ class AskRecipe(Recipe):
 
     source = "adapter"
     kept = False
+    bare = "question"
 
     adapter: str = opt("adapter folder")
     question: str = opt("the question, as plain text")

@@ -23,7 +23,7 @@ from tale.models.attention import kernels_alone
 from tale.models.probe import prove_training
 from tale.output.tables import Terminal
 from tale.text import printable
-from tale.training.run import check
+from tale.training.run import check, train
 
 CUDA_CONTEXT = GB // 2  # assumed: driver, kernels and the libraries' workspaces
 
@@ -114,6 +114,15 @@ def _assumed(recipe: TrainRecipe, micro_batch: int, devices: int) -> str:
         f"micro-batch: {micro_batch} {what}, as long as can be: "
         f"prompt {prompt:,} tokens, {'each ' if pairs else ''}answer {recipe.data.max_length - prompt:,}"
     )
+
+
+def plan_or_train(recipe: TrainRecipe) -> None:
+    """Train, or with `plan` say how much memory that takes.
+
+    Raises:
+        UserError: as `show`, or as `train`.
+    """
+    (show if recipe.plan else train)(recipe)
 
 
 def show(recipe: TrainRecipe) -> None:

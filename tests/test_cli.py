@@ -141,7 +141,8 @@ def test_an_installed_wheel_works_in_another_folder(tmp_path: Path) -> None:
     (wheel,) = tmp_path.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(tmp_path / "installed")
-    shipped = {
+    unpacked = tmp_path / "installed"
+    shipped = {str(f.relative_to(unpacked)) for f in unpacked.glob("tale/**/*") if f.is_file()}
         str(f.relative_to(tmp_path / "installed")) for f in (tmp_path / "installed" / "tale").rglob("*") if f.is_file()
     }
     kept = [f for f in (*root.glob("tale/**/*"), *root.glob("recipes/**/*.yaml")) if f.is_file() and f.suffix != ".pyc"]

@@ -366,6 +366,18 @@ def test_fuzz_readers_has_a_line_for_each_kind_of_file(run: Run) -> None:
     assert {tuple(line[1:3]) for line in lines} == {("1", "inputs")}
 
 
+# --- An endpoint ----------------------------------------------------------------------------------------------------
+
+
+def test_the_calls_in_flight_are_those_of_the_search(run: Run) -> None:
+    """Twice the same checkout makes the same calls; no more of them are in flight than may be."""
+    run("endpoint_calls", f"before={ROOT}", f"after={ROOT}", "questions=6", "concurrency=3", "slow=0.1")
+    found = figures("endpoint_calls")
+    assert found["before"]["calls"] == found["after"]["calls"] > 6
+    assert 0 < found["after"]["mean in flight"] <= 3
+    assert Path("runs/benchmarks/endpoint_calls.png").stat().st_size > 10_000
+
+
 # --- Two checkouts --------------------------------------------------------------------------------------------------
 
 

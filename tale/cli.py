@@ -21,7 +21,7 @@ from tale.config.recipes import describe, load
 from tale.errors import UserError, nearest
 from tale.hardware.devices import keep_freed_memory
 from tale.secrets import veiled
-from tale.text import in_lines, printable
+from tale.text import in_lines, log_to_terminal, printable
 
 
 @dataclass(frozen=True)
@@ -139,6 +139,7 @@ def guarded(main: Callable[[], None], usage: str | None = None) -> None:
     transformers_logging.disable_progress_bar()
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")
     try:
+        log_to_terminal(_log_level())
         main()
         return sys.stdout.flush()  # what waits there may not be written either
     except KeyboardInterrupt:
@@ -151,6 +152,13 @@ def guarded(main: Callable[[], None], usage: str | None = None) -> None:
     with suppress(OSError):
         print(line, end="\n" * bool(line), file=sys.stderr, flush=True)
     sys.exit(code)
+
+
+def _log_level() -> str:
+    level = os.environ.get("TALE_LOG_LEVEL", "info").lower()
+    if level not in (known := ("debug", "info", "warning", "error")):
+        raise UserError(f"TALE_LOG_LEVEL={level}: one of {', '.join(known)}")
+    return level
 
 
 def _explained(error: Exception) -> tuple[str, int]:

@@ -9,6 +9,14 @@ import pytest
 from tiny_llama import byte_tokenizer, saved, tiny_llama
 from transformers import PreTrainedTokenizerFast
 
+from tale.text import log_to_terminal
+
+
+@pytest.fixture(autouse=True)
+def logged() -> None:
+    """As in a command, what is logged goes to the terminal."""
+    log_to_terminal("info")
+
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:

@@ -19,7 +19,9 @@ import torch
 
 from tale.cli import COMMANDS, guarded, main
 from tale.errors import UserError
+from tale.output.progress import progress
 from tale.output.tables import show
+from tale.text import LOG, say, warn
 
 
 @pytest.fixture(autouse=True)
@@ -87,6 +89,56 @@ def test_an_output_that_cannot_be_written_ends_the_command_and_one_that_nobody_r
             guarded(work)
     assert end.value.code == code
     assert capsys.readouterr().err.partition(";")[0] == line
+
+
+# --- What a run says ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("level", "shown"), [("info", "a\nb\\x1b[2J\nc\n"), ("WARNING", "c\n"), ("error", "")])
+def test_what_is_logged_goes_to_the_terminal_from_a_level_on(
+    level: str, shown: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TALE_LOG_LEVEL", level)
+
+    def speaking() -> None:
+        say("a", "b\x1b[2J")
+        warn("c")
+
+    guarded(speaking)
+    assert capsys.readouterr().out == shown
+
+
+def test_a_level_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("TALE_LOG_LEVEL", "loud")
+    with pytest.raises(SystemExit) as end:
+        guarded(lambda: None)
+    assert end.value.code == 2
+    assert capsys.readouterr().err == "error: TALE_LOG_LEVEL=loud: one of debug, info, warning, error\n"
+
+
+def test_an_application_that_uses_the_package_decides_what_it_logs(caplog: pytest.LogCaptureFixture) -> None:
+    LOG.handlers, LOG.propagate = [], True
+    with caplog.at_level("INFO", logger="tale"):
+        say("said")
+        warn("warned")
+    assert [(r.levelname, r.getMessage()) for r in caplog.records] == [("INFO", "said"), ("WARNING", "warned")]
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_a_bar_in_a_file_is_drawn_once_a_minute(
+    terminal: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """1,000 steps of 0.6 s, by a clock that each of them sets on: ten minutes; in a terminal each step is drawn."""
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal, raising=False)
+    bar = progress("x", total=1000)
+    clock = [bar.start_t]
+    bar._time = lambda: clock[0]
+    for _ in range(1000):
+        clock[0] += 0.6
+        bar.update()
+    bar.close()
+    drawn = capsys.readouterr().err.count("\r")
+    assert drawn > 900 if terminal else 10 <= drawn <= 13
 
 
 # --- The console command --------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from tale.errors import UserError
 from tale.output.tables import interval, show, shown, write_rows
 from tale.runs.compare import check_comparable, read_recipe, run_folder
 from tale.runs.run import finish_run, hold, start_run
-from tale.text import say
+from tale.text import say, warn
 
 TABLES = ("elasticity", "questions", "models", "iterations", "savings")
 PLOTS = ("elasticity.png", "iterations.png", "savings.png")
@@ -156,7 +156,7 @@ def _paths(searches: Sequence[Searched], folder: Path) -> list[Saving]:
         plot_paths(rows, folder / "iterations.png")
     for search in searches:
         if search not in whole:
-            say(
+            warn(
                 f"{search.label}: not among the paths (Fig 2), as answers were cut off where they could no longer be "
                 "feasible; search with strategy=minimum or full_answers=true"
             )

@@ -8,8 +8,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from tale.data.question import Question
 from tale.data.records import Finish
 from tale.errors import UserError
@@ -17,11 +15,11 @@ from tale.estimators import Estimate
 from tale.grading import bleu, grade
 from tale.inference import Completion, Engine, Sampling
 from tale.inference.scheduler import Result, Solver, solve
+from tale.output.progress import progress
 from tale.solvers.base import Method, Solution
 from tale.solvers.estimated import Estimated
 from tale.storage.folder import check_output
 from tale.storage.strict_json import Count, Positive, Share, read_lines
-from tale.text import SHOWN, printable
 
 
 @dataclass(frozen=True)
@@ -119,7 +117,7 @@ def answer(
 def solved(solvers: Iterable[Solver[Result]], engine: Engine, count: int, label: str) -> list[Result]:
     """The results of `count` solvers in the order given, with a progress bar."""
     with (
-        tqdm(total=count, desc=printable(label, SHOWN), unit="answer") as bar,
+        progress(label, total=count, unit="answer") as bar,
         closing(solve(solvers, engine, answered=lambda done: bar.update(done - bar.n))) as results,
     ):
         return list(results)

@@ -9,12 +9,10 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import Protocol
 
-from tqdm import tqdm
-
 from tale.data.prompts import Message
 from tale.data.records import Finish, Sampling
+from tale.output.progress import progress
 from tale.storage.strict_json import Count
-from tale.text import SHOWN, printable
 
 
 @dataclass(frozen=True)
@@ -128,5 +126,5 @@ def each(more: More) -> Iterator[Request]:
 def complete(engine: Engine, requests: Sequence[Request], label: str) -> list[Completion]:
     """One completion for each request, in the order given, with a progress bar."""
     with closing(engine.generate(once(requests))) as answers:
-        done = dict(tqdm(answers, total=len(requests), desc=printable(label, SHOWN), unit="answer"))
+        done = dict(progress(label, answers, total=len(requests), unit="answer"))
     return [done[i] for i in range(len(requests))]

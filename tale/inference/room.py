@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from tale.data.chat import Chat
 from tale.errors import UserError
 from tale.inference.requests import Request
-from tale.text import say
+from tale.text import warn
 
 NAMED = 5  # questions that are named; of the others it is said how many there are
 
@@ -47,4 +47,4 @@ def check_room(asked: Mapping[str, Sequence[Request]], chat: Chat | None, contex
     said = f"{len(reasons)} of {len(asked)} questions do not fit into the model's context: {named}{more}"
     if len(reasons) == len(asked):
         raise UserError(f"{said}; lower sampling.max_tokens")
-    say(f"{said}. They are left unanswered, with this reason")
+    warn(f"{said}. They are left unanswered, with this reason")

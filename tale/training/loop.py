@@ -15,14 +15,13 @@ from lightning import Fabric
 from lightning.fabric.wrappers import _FabricModule, _FabricOptimizer
 from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
-from tqdm import tqdm
 
 from tale.config.training import OptimConfig, TrainRecipe
 from tale.data.datamodule import TaleDataModule
 from tale.data.examples import Batch
 from tale.models.modules import CausalLMModule
+from tale.output.progress import progress
 from tale.storage.files import explained
-from tale.text import SHOWN, printable
 from tale.training import checkpoint
 from tale.training.sharding import whole
 from tale.training.throughput import Throughput
@@ -58,8 +57,8 @@ def fit(
     held_out = data.validation_batches(fabric.global_rank, fabric.world_size)
     # Also where a run is resumed: what was logged at its first step is hidden with all that came after it.
     _log(fabric, folder.parent, _named("val", validate(fabric, model, held_out)), step=first)
-    name = printable(Path(recipe.output).name, SHOWN)
-    bar = tqdm(total=total, initial=first, unit="step", desc=name, disable=not fabric.is_global_zero)
+    name, shown = Path(recipe.output).name, fabric.is_global_zero
+    bar = progress(name, total=total, initial=first, unit="step", disable=not shown)
     throughput = Throughput(fabric, recipe, module)
     for step, micro_batches in zip(range(first, total), throughput.loading(loader), strict=False):
         began = time.perf_counter()

@@ -24,7 +24,7 @@ from tale.runs.run import finish_run, hold, start_run
 from tale.solvers.base import Call, Solution
 from tale.storage.files import write_jsonl_atomic
 from tale.tasks.selection import scoring, select
-from tale.text import say
+from tale.text import say, warn
 from tale.wordings.plot import plot
 from tale.wordings.recipe import WordingsRecipe
 from tale.wordings.regions import VANILLA, Best, Cell, Curve, Grid, cells, confirmed, curves
@@ -74,7 +74,7 @@ def run_wordings(recipe: WordingsRecipe) -> None:
     show_results(*found)
     if errors := [reply.error for grid in grids for reply in grid.replies if reply.error]:
         said = f"{len(errors)} not answered, counted as wrong, of 0 tokens; the same command asks again"
-        say(f"{said}; the first: {errors[0]}")
+        warn(f"{said}; the first: {errors[0]}")
     say(f"tables and figures: {folder}")
 
 

@@ -21,7 +21,7 @@ from tale.inference.openai.reply import Reply
 from tale.inference.requests import Answers, Completion, More, Request
 from tale.inference.room import too_long
 from tale.models.base import tokenizer_alone
-from tale.text import say
+from tale.text import warn
 
 if TYPE_CHECKING:
     from openai import APIStatusError, AsyncOpenAI, OpenAIError
@@ -114,7 +114,7 @@ class EndpointEngine:
             calls.close()
             ended.result()
         if silent:
-            say(
+            warn(
                 f"{self.where}: {silent} of {asked} answers stand in the reasoning alone and count as none; "
                 "raise sampling.max_tokens, or start the server without its reasoning parser"
             )
@@ -210,7 +210,7 @@ class EndpointEngine:
             self.limit = "max_completion_tokens"
         if new := unwanted - self.forbidden - {"max_tokens"}:
             self.forbidden |= new
-            say(f"{self.where}: refuses {' and '.join(sorted(new))}, which is left out: the server's default applies")
+            warn(f"{self.where}: refuses {' and '.join(sorted(new))}, which is left out: the server's default applies")
 
     def _client(self) -> AsyncOpenAI:
         from openai import AsyncOpenAI

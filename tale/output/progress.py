@@ -1,0 +1,18 @@
+"""Progress bars."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from tqdm import tqdm
+
+from tale.text import SHOWN, printable
+
+MINUTE = 60.0  # seconds
+
+
+def progress(label: str, *of: Any, **how: Any) -> tqdm:
+    """tqdm's bar behind a label: drawn anew all the time in a terminal, once a minute in a file or a pipe."""
+    often = {} if sys.stderr.isatty() else {"mininterval": MINUTE, "maxinterval": MINUTE}
+    return tqdm(*of, desc=printable(label, SHOWN), **often, **how)

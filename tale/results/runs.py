@@ -17,7 +17,7 @@ from tale.analysis.estimators.score import Score
 from tale.analysis.paths import Iteration, Saving
 from tale.analysis.recipe import AnalyseRecipe
 from tale.analysis.run import labels_of
-from tale.config.recipes import load, read_yaml
+from tale.config.recipes import load
 from tale.config.training import TrainRecipe
 from tale.data.records import Record, read_records
 from tale.errors import UserError
@@ -207,10 +207,15 @@ class WordingsRun(Run):
         return _read_rows(self.folder / f"{WORDINGS[kind]}.json", kind, "scripts/wordings.py")
 
 
-# A key that recipes of one kind alone have.
-KINDS = {"objective": (TrainRun, TrainRecipe), "methods": (EvaluationRun, EvaluateRecipe)}
-KINDS |= {"strategy": (SearchRun, SearchRecipe), "wordings": (WordingsRun, WordingsRecipe)}
-KINDS |= {"records": (AnalysisRun, AnalyseRecipe), "coverage": (EstimateRun, EstimateRecipe)}
+# By the kind that a run's run.json says.
+KINDS = {
+    "search": (SearchRun, SearchRecipe),
+    "train": (TrainRun, TrainRecipe),
+    "evaluate": (EvaluationRun, EvaluateRecipe),
+    "wordings": (WordingsRun, WordingsRecipe),
+    "analyse": (AnalysisRun, AnalyseRecipe),
+    "estimate": (EstimateRun, EstimateRecipe),
+}
 
 
 def read_runs(folders: Sequence[str]) -> list[Run]:
@@ -242,10 +247,8 @@ def _read(folder: Path) -> Run:
     identity, file = check_recipe(folder), folder / "recipe.yaml"
     if not file.is_file():
         return Run(folder, identity)
-    keys, text = read_yaml(file), file.read_text(encoding="utf-8")
-    for key, (kind, recipe) in KINDS.items():
-        if key in keys:
-            if not identity:
-                raise UserError(f"{folder}: has recipe.yaml but no run.json; copy the whole folder, or run it again")
-            return kind(folder, identity, text, recipe=load(recipe, [f"recipe={file}"]))
-    return Run(folder, identity, text)
+    text = file.read_text(encoding="utf-8")
+    if (kind := identity.get("kind")) not in KINDS:
+        return Run(folder, identity, text)
+    run, recipe = KINDS[kind]
+    return run(folder, identity, text, recipe=load(recipe, [f"recipe={file}"]))

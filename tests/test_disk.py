@@ -134,7 +134,7 @@ def test_a_disk_that_is_really_full(expected: bytes, tmp_path: Path) -> None:
     codes = {name: int((tmp_path / f"code.{name}").read_text()) for name in said}
     assert codes == {"journal": 2, "room": 0, "records": 2, "again": 0, "readonly": 2}
     run_ = tmp_path / "disk" / "run"
-    # While it searches both files grow, the draft of the records as questions are done: one of them is the first to fail.
+    # Both files grow while it searches, the records as questions are done: either may be the first to fail.
     assert said["journal"] in [
         f"error: {run_}/{file}.jsonl: cannot be written (No space left on device). {NO_ROOM}\n"
         for file in ("journal", "records")

@@ -146,6 +146,15 @@ def test_an_answer_may_have_one_token_less_than_the_best_one_before() -> None:
     assert (record.budget, record.target.tokens) == (50, 40)
 
 
+def test_below_an_answer_of_one_token_no_shorter_one_is_asked_for() -> None:
+    """An endpoint may count one token for "7": the next answers may have one too, and are as long as that one."""
+    asked = questions(1)
+    reply = lambda a: right({None: 100, 50: 1}.get(a.budget, 9))  # noqa: E731
+    (record,) = search(asked, ScriptedEngine(asked, reply), GREEDY)
+    assert [(a.budget, a.limit, a.feasible) for a in record.attempts] == [(50, 99, True), (25, 1, False)]
+    assert (record.budget, record.target.tokens) == (50, 1)
+
+
 def test_a_grid_asks_no_budget_twice_and_none_of_0() -> None:
     assert searched(elastic, partial(grid, shares=[0.001, 0.01, 0.3, 0.301]))[1] == [1, 30]
 

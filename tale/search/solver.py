@@ -86,7 +86,8 @@ class QuestionSearch:
         """The answers under a budget (None: vanilla) that are feasible below `limit` tokens, not judged yet."""
         sampling = self.sampling
         if self.strategy in CUT and (self.samples == 1 or self.rule == "shortest") and not self.full_answers:
-            sampling = replace(sampling, max_tokens=int(min(sampling.max_tokens, limit - 1)))
+            most = max(1, limit - 1)  # below one token there is no answer, and none that could be feasible
+            sampling = replace(sampling, max_tokens=int(min(sampling.max_tokens, most)))
         prompt = prompts.chain_of_thought(question, budget, self.budget_line)
         completions = yield [Request.user(prompt, sampling, sample) for sample in range(self.samples)]
         answers = tuple(answer(completion, question) for completion in completions)

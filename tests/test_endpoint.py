@@ -690,6 +690,16 @@ def test_log_probabilities_come_with_the_reply() -> None:
     assert endpoint.calls[0]["logprobs"] is True
 
 
+@pytest.mark.parametrize("given", [[-0.5], "none", 7, {"tokens": [7]}, {"content": [{"token": "7"}]}, {"content": 7}])
+def test_log_probabilities_in_another_form_matter_only_where_they_are_wanted(given: object) -> None:
+    body = copy.deepcopy(FINE.body)
+    body["choices"][0]["logprobs"] = given
+    with served(replace(FINE, body=body)) as (engine, _):
+        assert asked(engine, ask("a")) == [Completion("7", 2, "stop", 5)]
+        with pytest.raises(UserError, match="the reply has no log-probabilities"):
+            list(generate(engine, [replace(ask("a"), logprobs=True)]))
+
+
 def test_a_server_without_log_probabilities_is_refused_where_they_are_wanted() -> None:
     with served(FINE) as (engine, _), pytest.raises(UserError, match="the reply has no log-probabilities"):
         list(generate(engine, [replace(ask("a"), logprobs=True)]))

@@ -6,6 +6,7 @@ import csv
 import dataclasses
 import json
 import math
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -27,7 +28,8 @@ from tale.evaluation.recipe import EvaluateRecipe
 from tale.evaluation.repetition import repetition
 from tale.evaluation.replies import Reply, answer, check_methods
 from tale.evaluation.summary import Row, print_table, summarise
-from tale.inference import Completion, Sampling
+from tale.inference import Completion, Request, Sampling
+from tale.inference.requests import More
 from tale.models.adapters import AdapterCard
 from tale.output.tables import write_rows
 from tale.solvers.registry import METHODS, Method
@@ -194,6 +196,24 @@ def test_labels_name_the_method_the_adapters_run_or_what_the_recipe_says() -> No
     assert method("budget", budget=9).name == "CoT, budget 9"
     assert method("vanilla", adapter="runs/sft_x/adapter").name == "sft_x"
     assert method("vanilla", adapter="runs/sft_x/adapter", label="TALE-PT").name == "TALE-PT"
+
+
+def test_all_questions_are_at_hand_at_once() -> None:
+    """A batch or so many calls at a time may be larger than a search's window."""
+    asked = questions(600)
+    taken: list[int] = []
+
+    class Noting(ScriptedEngine):
+        def generate(self, more: More) -> Iterator[tuple[int, Completion]]:
+            def noted() -> Sequence[Request]:
+                requests = more()
+                taken.append(len(requests))
+                return requests
+
+            return super().generate(noted)
+
+    answer(method("vanilla"), asked, Noting(asked, lambda _: right(9)), GREEDY)
+    assert taken[0] == 600
 
 
 # --- Refused methods ------------------------------------------------------------------------------------------------

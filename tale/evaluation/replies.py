@@ -115,10 +115,13 @@ def answer(
 
 
 def solved(solvers: Iterable[Solver[Result]], engine: Engine, count: int, label: str) -> list[Result]:
-    """The results of `count` solvers in the order given, with a progress bar."""
+    """The results of `count` solvers in the order given, with a progress bar.
+
+    All of them are begun, as all results are held in memory: however large its batch, the engine has enough at hand.
+    """
     with (
         progress(label, total=count, unit="answer") as bar,
-        closing(solve(solvers, engine, answered=lambda done: bar.update(done - bar.n))) as results,
+        closing(solve(solvers, engine, count, lambda done: bar.update(done - bar.n))) as results,
     ):
         return list(results)
 

@@ -36,16 +36,28 @@ class Choice:
     text: str
     finish: object
     reasoning: str
-    logprobs: tuple[float, ...] | None = None
+    logprobs: object = None  # as they came; servers give them unasked, in forms of their own
 
     @classmethod
     def read(cls, choice: dict) -> Choice:
         message = choice["message"]
         text, thought = _parts(message.get("content") or message.get("refusal") or "")
         beside, _ = _parts(message.get("reasoning_content") or message.get("reasoning") or "")
-        logprobs = (choice.get("logprobs") or {}).get("content")
-        scored = None if logprobs is None else tuple(float(token["logprob"]) for token in logprobs)
-        return cls(text, choice.get("finish_reason"), beside or thought, scored)
+        return cls(text, choice.get("finish_reason"), beside or thought, choice.get("logprobs"))
+
+    @property
+    def scores(self) -> tuple[float, ...]:
+        """The log-probability of each token.
+
+        Raises:
+            UserError: there are none, or not in OpenAI's form.
+        """
+        try:
+            return tuple(float(token["logprob"]) for token in self.logprobs["content"])  # type: ignore[index]
+        except (TypeError, KeyError, ValueError) as error:
+            raise UserError(
+                "the reply has no log-probabilities, which this method needs; take another server"
+            ) from error
 
 
 @dataclass(frozen=True)
@@ -94,17 +106,16 @@ class Reply:
     def completions(self, requests: Sequence[Request], chat: Chat | None) -> list[Completion]:
         """One for each sample of a request. The first carries the prompt, so that sums are what is billed.
 
-        An answer that is shorter than its limit and whose end is not known is refused.
+        An answer whose end is not known is refused.
 
         Raises:
             UserError: a choice is missing, how many tokens it has cannot be told, or log-probabilities lack that the
                 requests ask for.
         """
-        limit, scored = requests[0].sampling.max_tokens, requests[0].logprobs
-        if scored and any(choice.logprobs is None for choice in self.choices.values()):
-            raise UserError("the reply has no log-probabilities, which this method needs; take another server")
-        made = self._completions(requests, limit, chat)
-        return [replace(c, logprobs=self.choices[i].logprobs) if scored else c for i, c in enumerate(made)]
+        made = self._completions(requests, requests[0].sampling.max_tokens, chat)
+        if not requests[0].logprobs:
+            return made
+        return [replace(completion, logprobs=self.choices[i].scores) for i, completion in enumerate(made)]
 
     def _completions(self, requests: Sequence[Request], limit: int, chat: Chat | None) -> list[Completion]:
         if chat is None:

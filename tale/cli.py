@@ -17,7 +17,8 @@ from tempfile import NamedTemporaryFile
 import torch
 from transformers.utils import logging as transformers_logging
 
-from tale.config.recipes import describe, load
+from tale.config.help import describe
+from tale.config.recipes import load
 from tale.errors import UserError, nearest
 from tale.hardware.devices import keep_freed_memory
 from tale.secrets import veiled

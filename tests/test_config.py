@@ -171,6 +171,7 @@ def test_help_lists_the_recipes_and_every_key_with_type_default_and_meaning(
     fitting = [name for name in WHOLE if kind_of(name) is SCRIPTS[script]]
     of_adapter = ", the model is that of the adapter's own run" if script in ("merge", "ask") else ""
     assert listed.removeprefix("recipes: ") == (", ".join(fitting) or f"none is needed{of_adapter}")
+    assert "tale." not in out.partition("keys (")[2]  # a type is known by its name, not by its module
     for key, hint, item in leaves(SCRIPTS[script]):
         line = next(line for line in out.splitlines() if line.split()[:1] == [key])
         assert item.metadata["help"] in line

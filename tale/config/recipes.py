@@ -11,7 +11,6 @@ import dataclasses
 import re
 import typing
 from collections.abc import Callable
-from dataclasses import MISSING
 from enum import Enum
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,8 +19,8 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from tale.config.fields import LARGEST
 from tale.config.fields import Recipe as Base
+from tale.config.keys import rows
 from tale.config.sections import Dtype
 from tale.errors import UserError, nearest
 from tale.hardware.devices import fast_dtype
@@ -163,53 +162,6 @@ def recipe_names() -> list[str]:
     return sorted(str(file.relative_to(RECIPES).with_suffix("")) for file in RECIPES.rglob("*.yaml"))
 
 
-def describe(kind: type) -> str:
-    """The help text: what the command does, the shipped recipes of this kind, and every key."""
-    fitting = [name for name in recipe_names() if _fits(kind, name)]
-    needless = "none is needed" + (", the model is that of the adapter's own run" if kind.source == "adapter" else "")
-    recipes = ", ".join(fitting) or needless
-    lines = [str(kind.__doc__), "", f"recipes: {recipes}", "", "keys (override any with key=value):"]
-    lines += [f"  {key:<32} {type_:<22} {meaning}{default}" for key, type_, default, meaning in _rows(kind)]
-    return "\n".join(lines)
-
-
-def _rows(kind: type, prefix: str = "") -> typing.Iterator[tuple[str, str, str, str]]:
-    hints = typing.get_type_hints(kind)
-    for item in dataclasses.fields(kind):
-        hint, key = hints[item.name], prefix + item.name
-        if dataclasses.is_dataclass(hint):
-            yield from _rows(hint, key + ".")
-            continue
-        default = item.default_factory() if item.default_factory is not MISSING else item.default
-        default = default.value if isinstance(default, Enum) else default
-        shown = " (required)" if default == "???" else f" [{default}]"
-        bounds = str(item.metadata["bounds"] or "").removesuffix(f", at most {LARGEST}")
-        yield key, _type_name(hint), shown, item.metadata["help"] + (f"; {bounds}" if bounds else "")
-        if typing.get_origin(hint) is list and dataclasses.is_dataclass(typing.get_args(hint)[0]):
-            yield from _rows(typing.get_args(hint)[0], key + "[i].")
-            yield from _rows_of_kinds(typing.get_args(hint)[0], key + "[i].")
-
-
-def _rows_of_kinds(section: type, prefix: str) -> typing.Iterator[tuple[str, str, str, str]]:
-    """The keys that some kinds of a section have alone, each once."""
-    shared = {key for key, *_ in _rows(section, prefix)}
-    own: dict[str, tuple[str, str, str]] = {}
-    of: dict[str, list[str]] = {}
-    for name, each in getattr(section, "kinds", {}).items():
-        for key, *row in _rows(each, prefix):
-            if key not in shared:
-                own[key] = (row[0], row[1], row[2])
-                of.setdefault(key, []).append(name)
-    for key, (type_, default, meaning) in own.items():
-        yield key, type_, default, f"kind {', '.join(of[key])}: {meaning}"
-
-
-def _type_name(hint: Any) -> str:
-    if isinstance(hint, type) and issubclass(hint, Enum):
-        return "|".join(hint.__members__)
-    return hint.__name__ if isinstance(hint, type) and not typing.get_args(hint) else str(hint)
-
-
 def _pair(argument: str, bare: str | None) -> tuple[str, str]:
     if bare and not re.match(r"[\w.\[\]]+=", argument):
         return bare, argument
@@ -229,14 +181,6 @@ def _find(name: str | None, whose: str = "recipe=") -> Path:
         advice = nearest(name, known) or f" Shipped: {', '.join(known)}"
         raise UserError(f"{whose}{name}: no such recipe or file.{advice}")
     return file
-
-
-def _fits(kind: type, name: str) -> bool:
-    try:
-        load(kind, [f"recipe={name}"])
-    except UserError:
-        return False
-    return True
 
 
 def _override(kind: type, recipe: Any, key: str, value: str) -> None:
@@ -303,7 +247,7 @@ def _hint(kind: type, section: Any, name: Any, prefix: str, where: str) -> Any:
         return hints[name]
     if of := [other for other, each in getattr(section, "kinds", {}).items() if name in typing.get_type_hints(each)]:
         raise UserError(f"{where}unknown key {prefix}{name}: it is of kind {' or '.join(of)}, not of {section().kind}")
-    elsewhere = [key for key, *_ in _rows(kind) if key.rpartition(".")[2] == name]
+    elsewhere = [key for key, *_ in rows(kind) if key.rpartition(".")[2] == name]
     advice = f" Did you mean {' or '.join(map(repr, elsewhere))}?" if elsewhere else nearest(str(name), hints)
     known = f" Known: {', '.join(hints)}." if hints else ""
     raise UserError(f"{where}unknown key {prefix}{name}.{advice or known}")

@@ -1,0 +1,53 @@
+"""Every key of a recipe, with what its help says of it."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import typing
+from collections.abc import Iterator
+from dataclasses import MISSING
+from enum import Enum
+from typing import Any
+
+from tale.config.fields import LARGEST
+
+Key = tuple[str, str, str, str]  # the key, its type, its default, and its meaning with its bounds
+
+
+def rows(kind: type, prefix: str = "") -> Iterator[Key]:
+    """The keys of a recipe or a section, those of its sections in their place."""
+    hints = typing.get_type_hints(kind)
+    for item in dataclasses.fields(kind):
+        hint, key = hints[item.name], prefix + item.name
+        if dataclasses.is_dataclass(hint):
+            yield from rows(hint, key + ".")
+            continue
+        default = item.default_factory() if item.default_factory is not MISSING else item.default
+        default = default.value if isinstance(default, Enum) else default
+        shown = " (required)" if default == "???" else f" [{default}]"
+        bounds = str(item.metadata["bounds"] or "").removesuffix(f", at most {LARGEST}")
+        yield key, _type_name(hint), shown, item.metadata["help"] + (f"; {bounds}" if bounds else "")
+        if typing.get_origin(hint) is list and dataclasses.is_dataclass(typing.get_args(hint)[0]):
+            yield from rows(typing.get_args(hint)[0], key + "[i].")
+            yield from _of_kinds(typing.get_args(hint)[0], key + "[i].")
+
+
+def _of_kinds(section: type, prefix: str) -> Iterator[Key]:
+    """The keys that some kinds of a section have alone, each once."""
+    shared = {key for key, *_ in rows(section, prefix)}
+    found: dict[Key, list[str]] = {}
+    for name, each in getattr(section, "kinds", {}).items():
+        for row in rows(each, prefix):
+            if row[0] not in shared:
+                found.setdefault(row, []).append(name)
+    for (key, type_, default, meaning), kinds in found.items():
+        yield key, type_, default, f"kind {', '.join(kinds)}: {meaning}"
+
+
+def _type_name(hint: Any) -> str:
+    if isinstance(hint, type) and issubclass(hint, Enum):
+        return "|".join(hint.__members__)
+    if isinstance(hint, type) and not typing.get_args(hint):
+        return hint.__name__
+    return re.sub(r"(?:\w+\.)+(\w+)", r"\1", str(hint))  # a class by its name, without its module

@@ -142,7 +142,7 @@ def compared(before: list[Any], after: list[Any]) -> dict[str, Any]:
 
 
 def filled(value: Any) -> Any:
-    """The same without empty keys, and without what holds a run's own place."""
+    """The same without empty keys."""
     if isinstance(value, dict):
         return {key: filled(of) for key, of in value.items() if of is not None}
     return [filled(of) for of in value] if isinstance(value, list) else value

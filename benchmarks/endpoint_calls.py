@@ -25,13 +25,13 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from matplotlib import pyplot as plt
 from report import publish
 from words import only
 
 from tale.cli import guarded
 from tale.data.question import Question
 from tale.errors import UserError
+from tale.output.figures import plt, save
 from tale.tasks import load
 
 BUDGET = re.compile(r"less than (\d+) tokens")
@@ -89,7 +89,6 @@ class Served:
                 pass
 
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.server.request_queue_size = 64
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
     def reply(self, prompt: str) -> tuple[bytes, float]:
@@ -141,7 +140,7 @@ def draw(curves: dict[str, tuple[list[float], list[int]]], concurrency: int, fil
         axes.set(title=f"{name}: {times[-1]:.1f} s", ylabel="calls in flight", ylim=(0, concurrency + 1))
         axes.grid(alpha=0.3)
     panels[-1, 0].set_xlabel("seconds since the first call")
-    figure.savefig(file, dpi=120)
+    save(figure, file)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The one exception that means "the person can mend this": scripts print it alone and exit with code 2."""
+"""The one exception for what a person can fix: scripts print it alone and exit with code 2."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Completions on disk before they are used: a killed search or evaluation goes on where it stopped."""
+"""Completions on disk before they are used: a killed search or evaluation resumes where it stopped."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a base model comes from, and who it is: its name and a hash of its weights, never a path."""
+"""Where a base model comes from, and its identity: its name and a hash of its weights, never a path."""
 
 from __future__ import annotations
 

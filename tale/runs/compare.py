@@ -1,4 +1,4 @@
-"""Which runs may stand in one comparison: those decoded alike, and scored alike by the same code."""
+"""Which runs may stand in one comparison: those with the same decoding, scored by the same code."""
 
 from __future__ import annotations
 

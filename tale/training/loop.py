@@ -1,4 +1,4 @@
-"""The one training loop, on Lightning Fabric, for SFT and DPO alike; read it top to bottom.
+"""The one training loop, on Lightning Fabric, for SFT and DPO; read it top to bottom.
 
 A step's loss is the sum over all of its micro-batches on all devices, divided once by what the global batch holds.
 """

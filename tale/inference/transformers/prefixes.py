@@ -1,4 +1,4 @@
-"""Keys and values of prompts that were asked before, for prompts that begin alike.
+"""Keys and values of prompts that were asked before, for prompts with the same beginning.
 
 The prompts of one question differ in their last words only, the budget. A search asks each question several times, so
 most of a prompt is known after the first.

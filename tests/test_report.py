@@ -592,8 +592,8 @@ def test_a_folder_that_is_no_run_and_a_run_of_another_kind_are_said_to_be_that(p
     text = page("nothing", "other", "merged").text
     kinds = "a search, a training, an evaluation, wordings, an analysis or estimators"
     assert f"nothing is not {kinds}: it has no recipe.yaml." in text
-    assert f"other is not {kinds}: it has no run.json." in text
-    assert f"merged is not {kinds}: its run.json says no such kind." in text
+    assert f"other is not {kinds}: its recipe.yaml is none of them." in text
+    assert f"merged is not {kinds}: its recipe.yaml is none of them." in text
 
 
 def test_a_run_that_has_only_begun_has_a_page() -> None:

@@ -97,8 +97,7 @@ def what_was_run(runs: Sequence[Run]) -> Section:
     blocks: list[Block] = [Table("runs", "Runs", COLUMNS, rows)]
     for run in runs:
         if type(run) is Run:
-            what = "its run.json says no such kind" if run.identity else "it has no run.json"
-            what = what if run.yaml else "it has no recipe.yaml"
+            what = "its recipe.yaml is none of them" if run.yaml else "it has no recipe.yaml"
             known = "a search, a training, an evaluation, wordings, an analysis or estimators"
             blocks.append(Text(f"{run.name} is not {known}: {what}.", warning=True))
         if run.yaml:

@@ -17,7 +17,7 @@ from tale.analysis.estimators.score import Score
 from tale.analysis.paths import Iteration, Saving
 from tale.analysis.recipe import AnalyseRecipe
 from tale.analysis.run import labels_of
-from tale.config.recipes import load
+from tale.config.recipes import load, read_yaml
 from tale.config.training import TrainRecipe
 from tale.data.records import Record, read_records
 from tale.errors import UserError
@@ -247,7 +247,9 @@ def _read(folder: Path) -> Run:
     identity, file = check_recipe(folder), folder / "recipe.yaml"
     if not file.is_file():
         return Run(folder, identity)
-    text = file.read_text(encoding="utf-8")
+    keys, text = read_yaml(file), file.read_text(encoding="utf-8")
+    if not identity and "output" in keys:  # as the recipe of every run has
+        raise UserError(f"{folder}: has recipe.yaml but no run.json; copy the whole folder, or run it again")
     if (kind := identity.get("kind")) not in KINDS:
         return Run(folder, identity, text)
     run, recipe = KINDS[kind]

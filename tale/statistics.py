@@ -16,6 +16,9 @@ Z = float(stats.norm.ppf(0.975))  # of a two-sided 95 % interval
 POWER = 0.8
 
 Verdict = Literal["shown", "not shown", "not enough questions"]
+# A figure and its interval, where there may be none.
+Bounded = tuple[float | None, float | None, float | None]
+UNKNOWN: Bounded = (None, None, None)
 
 
 def wilson(successes: int, total: int) -> tuple[float, float]:
@@ -29,7 +32,7 @@ def paired_difference(ours: Sequence[float], theirs: Sequence[float]) -> tuple[f
     return bootstrapped(numpy.subtract(ours, theirs))
 
 
-def bootstrapped(values: Sequence[float]) -> tuple[float, float, float]:
+def bootstrapped(values: Sequence[float] | numpy.ndarray) -> tuple[float, float, float]:
     """Mean, with a 95 % percentile bootstrap interval (seeded)."""
     sample = numpy.asarray(values, dtype=float)
     mean = float(sample.mean())

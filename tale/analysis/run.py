@@ -138,9 +138,7 @@ def _show_models(rows: Sequence[Model]) -> None:
             "yes" if r.elastic else "no",
             shown(r.median_elasticity_point),
             shown(r.elastic_share, factor=100),
-            interval(r.monotone_share, r.monotone_low, r.monotone_high, factor=100)
-            if r.monotone_share is not None and r.monotone_low is not None and r.monotone_high is not None
-            else "",
+            interval(r.monotone_share, r.monotone_low, r.monotone_high, factor=100),
             shown(r.threshold_share, factor=100),
         ]
         for r in rows

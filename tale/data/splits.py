@@ -83,9 +83,14 @@ class Seen(Protocol):
     `hashes` is the `HASHES` of the code that wrote it.
     """
 
-    questions: Sequence[str]
-    contexts: Sequence[str]
-    hashes: int
+    @property
+    def questions(self) -> Sequence[str]: ...
+
+    @property
+    def contexts(self) -> Sequence[str]: ...
+
+    @property
+    def hashes(self) -> int: ...
 
 
 def check_hashes(card: Seen, file: Path, remedy: str) -> None:

@@ -62,8 +62,8 @@ class Regression:
         return (numpy.hstack([words, lengths]) @ self.weights + self.intercept).tolist()
 
 
-def fit(questions: Sequence[Question], stars: Sequence[int], ridge: float = 0.0) -> Regression:
-    """Fit log β* on the questions; `ridge=0`: the strength is chosen by cross-validation, a context in one fold alone.
+def fit(questions: Sequence[Question], stars: Sequence[int], ridge: float | None = None) -> Regression:
+    """Fit log β* on the questions; without `ridge` its strength is cross-validated, a context in one fold alone.
 
     Raises:
         UserError: too few questions, or too few contexts to cross-validate.

@@ -16,9 +16,9 @@ from tale.storage.folder import check_output
 from tale.storage.strict_json import read_file, typed
 
 FILE = "estimator.json"
-KINDS: dict[str, type] = {"constant": Constant, "regression": Regression}
-
 Trained = Constant | Regression
+Kind = Literal["constant", "regression"]
+KINDS: dict[Kind, type[Trained]] = {"constant": Constant, "regression": Regression}
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class EstimatorCard:
 class Saved:
     """The file."""
 
-    kind: Literal["constant", "regression"]
+    kind: Kind
     card: dict[str, Any]
     numbers: dict[str, Any]
 

@@ -144,7 +144,7 @@ def reply_of(label: str, question: Question, solution: Solution, seed: int | Non
         tokens=completion.tokens,
         prompt_tokens=completion.prompt_tokens,
         budget=solution.budget,
-        estimator_text=estimator and estimator.text,
+        estimator_text=estimator.text if estimator else None,
         estimator_tokens=estimator.tokens if estimator else 0,
         estimator_prompt_tokens=estimator.prompt_tokens if estimator else 0,
         fallback=solution.estimate.fallback,

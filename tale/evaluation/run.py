@@ -24,7 +24,7 @@ from tale.inference.openai.engine import RemoteModel
 from tale.inference.room import check_room
 from tale.models.adapters import check_adapter, read_card
 from tale.output.tables import write_rows
-from tale.runs.run import finish_run, hold, start_run
+from tale.runs.run import Identity, finish_run, hold, start_run
 from tale.solvers.base import Method
 from tale.solvers.estimated import Estimated
 from tale.solvers.vanilla import Vanilla
@@ -107,12 +107,12 @@ def _answered(recipe: EvaluateRecipe, given: _Checked, folder: Path, drawing: st
     weights.
     """
     models = {place_of(model, "estimator"): model for model in given.others.values()}
-    asking = deque((place, *engines(recipe.engine, model, folder / place)) for place, model in models.items())
+    asking = deque((place, e) for place, model in models.items() for e in engines(recipe.engine, model, folder / place))
     answering = deque(zip(given.adapters, engines(recipe.engine, given.base, folder, given.adapters), strict=True))
     reads = {path for method in recipe.methods for path in method.reads}
     counted = {"asked": len(given.questions), "duplicates": given.dropped}
-    described = {"scoring": scoring(given.questions), "base": given.base.identity, "questions": counted}
-    start_run(recipe, None, (*OUTPUTS, drawing), reads=sorted(reads), **described)
+    used: Identity = {"base": given.base.identity, "questions": counted}
+    start_run(recipe, None, (*OUTPUTS, drawing), reads=sorted(reads), scoring=scoring(given.questions), **used)
     asked, seeds = each_seed(given.questions, recipe)
     estimates: dict[str, list[Estimate]] = {}
     while asking:

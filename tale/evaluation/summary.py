@@ -15,7 +15,7 @@ from tale.grading import UNMARKED
 from tale.grading.bleu import corpus_bleu
 from tale.inference.costs import dollars
 from tale.output.tables import interval, show, shown
-from tale.statistics import Paired, Verdict, bootstrapped, compared, mean_share, paired_difference
+from tale.statistics import UNKNOWN, Bounded, Paired, Verdict, bootstrapped, compared, mean_share, paired_difference
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ class Row:
     repetition_difference_high: float | None = None
 
     @property
-    def score(self) -> tuple[Any, Any, Any]:
+    def score(self) -> Bounded:
         """Accuracy, or BLEU where there is none, with the ends of its interval."""
         if self.bleu is not None:
             return self.bleu, self.bleu_low, self.bleu_high
@@ -117,14 +117,14 @@ def summarise(
 
 def _alone(replies: list[Reply], prices: PriceConfig) -> Row:
     """The figures of a method by itself."""
-    nothing, seeds = (None, None, None), count_seeds(replies)
-    scores = _bleu(replies)
+    scores, seeds = _bleu(replies), count_seeds(replies)
+    ways: dict[str, Any] = {field_of(way): fmean(r.via == way for r in replies) for way in UNMARKED}
     return Row(
-        replies[0].method, len(replies) // seeds, *(nothing if scores else mean_share(_right(replies))), *nothing,
-        fmean(r.output_tokens for r in replies), fmean(r.estimator_tokens for r in replies), *nothing, None,
+        replies[0].method, len(replies) // seeds, *(UNKNOWN if scores else mean_share(_right(replies))), *UNKNOWN,
+        fmean(r.output_tokens for r in replies), fmean(r.estimator_tokens for r in replies), *UNKNOWN, None,
         truncated=fmean(r.finish == "length" for r in replies),
         in_format=fmean(r.via == "brackets" for r in replies),
-        **{field_of(way): fmean(r.via == way for r in replies) for way in UNMARKED},
+        **ways,
         asked_without_budget=sum(r.fallback is not None for r in replies),
         not_answered=sum(r.finish == "error" for r in replies) or None,
         repetition=fmean(_repeated(replies)),
@@ -241,7 +241,7 @@ def _accuracy_cells(r: Row) -> list[str]:
     change = (r.accuracy_difference, r.accuracy_difference_low, r.accuracy_difference_high)
     return [
         interval(*r.score, factor=100),
-        "" if None in change else interval(*change, factor=100, sign="+"),
+        interval(*change, factor=100, sign="+"),
         "<0.001" if r.mcnemar_p is not None and r.mcnemar_p < 0.001 else shown(r.mcnemar_p, 3),
         r.within_margin or "",
     ]
@@ -252,5 +252,5 @@ def _bleu_cells(r: Row) -> list[str]:
     return [
         interval(*r.score, digits=3),
         shown(r.corpus_bleu, 3),
-        "" if None in change else interval(*change, digits=3, sign="+"),
+        interval(*change, digits=3, sign="+"),
     ]

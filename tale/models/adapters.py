@@ -36,10 +36,17 @@ NOTES = {
 class Base(Protocol):
     """What of a base model its adapters depend on (`tale.models.base.BaseModel`)."""
 
-    name: str
-    folder: Path
-    fingerprint: str
-    identity: dict[str, str]
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def folder(self) -> Path: ...
+
+    @property
+    def fingerprint(self) -> str: ...
+
+    @property
+    def identity(self) -> dict[str, str]: ...
 
     def outline(self) -> PreTrainedModel:
         """The architecture without weights."""

@@ -65,8 +65,12 @@ def shown(value: float | None, digits: int = 1, factor: float = 1) -> str:
     return "" if value is None else f"{factor * value:.{digits}f}"
 
 
-def interval(value: float, low: float, high: float, digits: int = 1, factor: float = 1, sign: str = "") -> str:
-    """A figure with its interval, such as "57.0 [52.6, 61.3]"; `sign="+"` shows both signs."""
+def interval(
+    value: float | None, low: float | None, high: float | None, digits: int = 1, factor: float = 1, sign: str = ""
+) -> str:
+    """A figure with its interval, such as "57.0 [52.6, 61.3]", if it has one; `sign="+"` shows both signs."""
+    if value is None or low is None or high is None:
+        return ""
     centre, *ends = (f"{factor * number:{sign}.{digits}f}" for number in (value, low, high))
     return f"{centre} [{', '.join(ends)}]"
 

@@ -23,7 +23,7 @@ from tale.config.recipes import to_yaml
 from tale.errors import UserError
 from tale.secrets import veiled
 from tale.storage.files import explained, remove, write_atomic
-from tale.storage.folder import RECIPE, RUN, Examples, RunFile, digest, held, read_run
+from tale.storage.folder import RECIPE, RUN, Examples, RunFile, Scoring, digest, held, read_run
 
 PACKAGES = ("lightning", "torch", "transformers", "peft", "bitsandbytes", "datasets", "omegaconf", "tensorboard")
 # By scoring: the source that grades, a file or a folder, and the library it asks.
@@ -63,7 +63,7 @@ def start_run(
     outputs: Sequence[str] = (),
     keep: bool = False,
     reads: Iterable[str | Path] = (),
-    scoring: str = "accuracy",
+    scoring: Scoring = "accuracy",
     **identity: Unpack[Identity],
 ) -> Path:
     """Forget the outputs of an earlier start, and write `recipe.yaml` and `run.json` into the folder, which is held.

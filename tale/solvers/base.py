@@ -46,13 +46,9 @@ class Solution:
 
 @dataclass
 class Method:
-    """A way to answer questions, with its options. `kind` is its name in recipes.
+    """A way to answer questions, with its options. `kind` is its name in recipes."""
 
-    `title` is its name in tables where it has no label and no adapter.
-    """
-
-    title = ""
-    kinds = {}  # noqa: RUF012 - every method, by its kind; without an annotation, which would make it an option
+    kinds = dict[str, "type[Method]"]()  # noqa: RUF012 - every method, by its kind; without an annotation, which would make it an option
 
     kind: str = opt("direct, vanilla, budget, searched or estimated (TALE-EP)", "")
     label: str | None = opt("name in tables; default: the kind", None)
@@ -64,6 +60,11 @@ class Method:
 
     def __post_init__(self) -> None:
         self.kind = type(self).__module__.rpartition(".")[2]
+
+    @property
+    def title(self) -> str:
+        """Its name where it has no label and no adapter."""
+        return ""
 
     @property
     def name(self) -> str:

@@ -42,6 +42,9 @@ def held(folder: Path) -> Iterator[None]:
                 folder.rmdir()
 
 
+Scoring = Literal["accuracy", "bleu"]
+
+
 class Examples(TypedDict, total=False):
     """What a training, or an estimator's, was on."""
 
@@ -63,7 +66,7 @@ class RunFile(TypedDict, total=False):
     examples: Examples
     commit: str
     code: str
-    scoring: Literal["accuracy", "bleu"]
+    scoring: Scoring
     grading: str
     python: str
     machine: str

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import codecs
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import MISSING, Field, fields, is_dataclass
 from functools import cache
 from pathlib import Path
@@ -114,13 +114,13 @@ def _check_unique(pairs: list[tuple[str, Any]]) -> None:
 
 
 @cache
-def _decoder(kind: Any, exact: Exact) -> Decoder:
+def _decoder(kind: Hashable, exact: Exact) -> Decoder:
     return Decoder(_closed(kind), float_hook=exact)
 
 
 def _closed(kind: Any) -> Any:
     """`kind` with structs for its classes, since msgspec passes unknown keys over in all others."""
-    if is_dataclass(kind):
+    if isinstance(kind, type) and is_dataclass(kind):
         hints = get_type_hints(kind, include_extras=True)
         keys = [(f.name, _closed(hints[f.name]), *_default(f)) for f in fields(kind)]
         return defstruct(kind.__name__, keys, forbid_unknown_fields=True, kw_only=True)

@@ -110,6 +110,10 @@ def _hub(arguments: dict[str, str]) -> Callable[[str], Rows]:
     return rows
 
 
+def _downloaded(name: str, _: str) -> Rows:
+    return _file(mathbench.download(name))
+
+
 BENCHMARKS = {
     "gsm8k": Benchmark(gsm8k.question, gsm8k.SPLITS, _hub(gsm8k.HUB)),
     "gsm8k_zero": Benchmark(gsm8k_zero.question, gsm8k_zero.SPLITS, _hub(gsm8k_zero.HUB)),
@@ -120,11 +124,11 @@ BENCHMARKS = {
     ),
     "mbpp": Benchmark(mbpp.question, mbpp.SPLITS, _hub(mbpp.HUB)),
 } | {
-    name: Benchmark(mathbench.converter(name), mathbench.SPLITS, lambda _, name=name: _file(mathbench.download(name)))
-    for name in mathbench.FILES
+    name: Benchmark(mathbench.converter(name), mathbench.SPLITS, partial(_downloaded, name)) for name in mathbench.FILES
 }
 # By split, count and seed; no rows of their own.
-GENERATED: dict[str, Callable[[str, int, int], list[Question]]] = {"problems": _problems} | {
-    name: partial(reasoning_gym.generate, name) for name in reasoning_gym.NAMES
+GENERATED: dict[str, Callable[[str, int, int], list[Question]]] = {
+    "problems": _problems,
+    **{name: partial(reasoning_gym.generate, name) for name in reasoning_gym.NAMES},
 }
 NAMES = (*BENCHMARKS, *GENERATED)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
 
 from lightning.fabric.utilities import rank_zero_only
 
@@ -11,9 +10,8 @@ from tale.config.sections import BenchmarkConfig, Part
 from tale.data.question import Question
 from tale.data.splits import by_context, contexts, deduplicate, drawn, preamble
 from tale.errors import UserError
+from tale.storage.folder import Scoring
 from tale.tasks import load
-
-Scoring = Literal["accuracy", "bleu"]
 
 
 def select(config: BenchmarkConfig) -> tuple[list[Question], int]:

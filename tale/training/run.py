@@ -19,7 +19,8 @@ from tale.models.lora import check_lora, save_adapter
 from tale.models.modules import build
 from tale.models.probe import prove_training
 from tale.runs.devices import launch, make_fabric
-from tale.runs.run import finish_run, hold, start_run
+from tale.runs.run import Identity, finish_run, hold, start_run
+from tale.storage.folder import Examples
 from tale.text import printable
 from tale.training import checkpoint
 from tale.training.loop import fit
@@ -52,11 +53,15 @@ def train(recipe: TrainRecipe) -> Path:
         if fabric.is_global_zero:
             if not start:
                 _forget(output)
-            counted = {"train": len(data.train), "left_out": dict(data.left_out), "retokenised": data.retokenised}
-            counted["vanilla_wrong"] = data.vanilla_wrong
+            counted: Examples = {
+                "train": len(data.train),
+                "left_out": dict(data.left_out),
+                "retokenised": data.retokenised,
+                "vanilla_wrong": data.vanilla_wrong,
+            }
             reads = [*recipe.data.records, *filter(None, [recipe.lora.start])]
-            described = {"base": base.identity, "examples": counted}
-            start_run(recipe, None, ("adapter",), keep=start is not None, reads=reads, **described)
+            used: Identity = {"base": base.identity, "examples": counted}
+            start_run(recipe, None, ("adapter",), keep=start is not None, reads=reads, **used)
         # Not before: the logger makes files. It hides what was logged from here on before a resumed run was cut off.
         logger = TensorBoardLogger(output.parent, name=output.name, version="", purge_step=checkpoint.step_of(start))
         fabric.loggers.append(logger)

@@ -11,7 +11,7 @@ from typing import Literal
 import numpy
 
 from tale.evaluation.replies import Reply
-from tale.statistics import bootstrapped, compared, mean_share, paired_difference
+from tale.statistics import UNKNOWN, bootstrapped, compared, mean_share, paired_difference
 
 Region = Literal["obeyed", "ignored", "overdone"]
 VANILLA = "Vanilla CoT"
@@ -154,8 +154,7 @@ def curves(grid: Grid, cells: Sequence[Cell]) -> list[Curve]:
         for cell in cells:
             if cell.wording == wording and cell.region:
                 budgets[cell.region].append(str(cell.budget))
-        named = {name: ", ".join(of) for name, of in budgets.items()}
-        rows.append(Curve(grid.model, grid.task, wording, *slope, **named))
+        rows.append(Curve(grid.model, grid.task, wording, *slope, *map(", ".join, budgets.values())))
     return rows
 
 
@@ -197,9 +196,9 @@ def confirmed(grid: Grid, choosing: Collection[str], paper: str | None, share: f
         fmean(_tokens(ours)),
         fmean(_tokens(ours)) / used,
         *_gained(ours, held.vanilla),
-        theirs and theirs.budget,
-        *(_gained(ours, papers) if other else (None,) * 3),
-        *(paired_difference(_tokens(ours), _tokens(papers)) if other else (None,) * 3),
+        theirs.budget if theirs else None,
+        *(_gained(ours, papers) if other else UNKNOWN),
+        *(paired_difference(_tokens(ours), _tokens(papers)) if other else UNKNOWN),
     )
 
 

@@ -59,7 +59,7 @@ def run_wordings(recipe: WordingsRecipe) -> None:
     outputs = ["replies.jsonl", *(f"{table}.{kind}" for table in TABLES for kind in ("csv", "json")), *figures.values()]
     counted = {"asked": sum(len(t.questions) for t in tasks), "duplicates": sum(t.dropped for t in tasks)}
     with hold(recipe) as folder:
-        asking = deque((m.name, *engines(recipe.engine, m, folder / place_of(m, "model"))) for m in models)
+        asking = deque((m.name, e) for m in models for e in engines(recipe.engine, m, folder / place_of(m, "model")))
         start_run(recipe, outputs=outputs, models=[model.identity for model in models], questions=counted)
         grids: list[Grid] = []
         while asking:  # each engine is freed before the next one loads weights
@@ -149,10 +149,11 @@ def _written(
     followed = [curve for grid, of in zip(grids, each, strict=True) for curve in curves(grid, of)]
     best = [row for grid in grids if (row := confirmed(grid, choosing[grid.task], papers, recipe.share))]
     flat = [cell for of in each for cell in of]
-    for name, rows in zip(TABLES, (flat, followed, best), strict=True):
+    found = flat, followed, best
+    for name, rows in zip(TABLES, found, strict=True):
         if rows:
             write_rows(rows, folder, name)
-    return flat, followed, best
+    return found
 
 
 def _line(grid: Grid, reply: Reply) -> dict[str, object]:

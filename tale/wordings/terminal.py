@@ -20,12 +20,13 @@ def show_work(recipe: WordingsRecipe, tasks: Mapping[str, Sequence[Question]]) -
     """Print how many calls and tokens each task takes: at most, and if every budget were obeyed."""
     for model in recipe.models:
         chat = find_chat(model, recipe.engine)
-        rows = [(name, *_work(recipe, questions, chat)) for name, questions in tasks.items()]
-        calls, read, most, asked = (sum(row[i] for row in rows) for i in (1, 2, 3, 4))
-        rows.append(("all", calls, read, most, asked))
+        work = {name: _work(recipe, questions, chat) for name, questions in tasks.items()}
+        calls, read, most, asked = map(sum, zip(*work.values(), strict=True))
+        rows = [*work.items(), ("all", (calls, read, most, asked))]
+
         unread = "" if chat else "; without its tokenizer the prompts' tokens are left open"
         headings = ["task", "calls", "prompt tokens", "output tokens, at most", "if every budget is obeyed"]
-        cells = [[name, *(f"{value:,}" for value in values)] for name, *values in rows]
+        cells = [[name, *(f"{value:,}" for value in values)] for name, values in rows]
         show(f"{model.source}: calls and tokens{unread}", headings, cells)
         if paid := dollars(recipe.prices, read, most):
             say(f"at most ${paid:,.2f}")
@@ -85,10 +86,6 @@ def _best(row: Best) -> list[str]:
         shown(row.used),
         shown(row.used_ratio, 2),
         shown(row.paper_budget, 0),
-        _difference(row.to_paper, row.to_paper_low, row.to_paper_high, 100),
-        _difference(row.tokens_to_paper, row.tokens_to_paper_low, row.tokens_to_paper_high, 1),
+        interval(row.to_paper, row.to_paper_low, row.to_paper_high, factor=100, sign="+"),
+        interval(row.tokens_to_paper, row.tokens_to_paper_low, row.tokens_to_paper_high, sign="+"),
     ]
-
-
-def _difference(value: float | None, low: float | None, high: float | None, factor: float) -> str:
-    return "" if value is None or low is None or high is None else interval(value, low, high, factor=factor, sign="+")

@@ -28,8 +28,9 @@ def replied(file: Path, questions: Sequence[Question], budget_line: str | None) 
     for reply in chain.from_iterable(read_replies(file).values()):
         question = by_id.get(reply.question)
         # An id alone may be another benchmark's; the prompt says which question it is.
-        known = question and reply.prompt == prompts.chain_of_thought(question, reply.budget, budget_line)
-        if known and reply.estimator_text is not None:
+        if not question or reply.prompt != prompts.chain_of_thought(question, reply.budget, budget_line):
+            continue
+        if reply.estimator_text is not None:
             method = f"{reply.method}, seed {reply.seed}" if reply.seed is not None else reply.method
             estimator = Completion(reply.estimator_text, reply.estimator_tokens, "stop", reply.estimator_prompt_tokens)
             found.setdefault(method, {})[question.id] = estimate_of(estimator)

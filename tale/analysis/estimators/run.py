@@ -18,6 +18,7 @@ from tale.estimators.saved import EstimatorCard, Trained, save_estimator
 from tale.output.tables import interval, show, shown, write_rows
 from tale.runs.compare import check_comparable, read_recipe, run_folder
 from tale.runs.run import finish_run, hold, start_run
+from tale.storage.folder import Examples
 from tale.text import say
 
 
@@ -33,7 +34,7 @@ def run_estimate(recipe: EstimateRecipe) -> list[Score]:
     questions = [one.question for one in held_out]
     asked = [found for file in recipe.replies for found in replied(Path(file), questions, card.budget_line).items()]
     with hold(recipe) as folder:
-        counted = {"train": stars, "held_out": len(held_out)}
+        counted: Examples = {"train": stars, "held_out": len(held_out)}
         reads = (*recipe.train, *recipe.grid, *recipe.searched, *recipe.replies)
         start_run(recipe, None, (*trained, "scores.csv", "scores.json"), reads=reads, examples=counted)
         for name, estimator in trained.items():
@@ -92,8 +93,8 @@ def train_estimators(recipe: EstimateRecipe) -> tuple[dict[str, Trained], Estima
     }
     # What was searched without finding a β* was not learnt from, but its story was looked at: it counts as seen.
     searched = [record.question for record in records]
-    seen = {question.question_hash for question in searched}, set(contexts(searched))
-    return estimators, EstimatorCard(tokenizers[0], *map(sorted, seen), lines.pop()), len(stars)
+    seen = sorted({question.question_hash for question in searched}), sorted(set(contexts(searched)))
+    return estimators, EstimatorCard(tokenizers[0], *seen, lines.pop()), len(stars)
 
 
 def _check(recipe: EstimateRecipe) -> None:
@@ -113,13 +114,12 @@ def _held_out(recipe: EstimateRecipe, card: EstimatorCard) -> list[Ideal]:
     """The grid's questions with a β*, without those whose context was trained on."""
     records = _first_of_each([record for file in recipe.grid for record in read_records(Path(file))])
     clean = unseen([record.question for record in records], [card], "grid")
-    others = {record.tokenizer for record in records} - {card.tokenizer}
-    if others:
+    if others := {record.tokenizer for record in records} - {card.tokenizer}:
         raise UserError(f"grid: its tokens are of {', '.join(sorted(others))}, the training's of {card.tokenizer}")
     source = [record for file in recipe.searched for record in read_records(Path(file))] or records
     for key, of in (("grid", records), ("searched", source)):
-        if others := {record.budget_line for record in of} - {card.budget_line}:
-            raise UserError(f"{key}: {_lines(others)}, the training {_lines({card.budget_line})}")
+        if lines := {record.budget_line for record in of} - {card.budget_line}:
+            raise UserError(f"{key}: {_lines(lines)}, the training {_lines({card.budget_line})}")
     found = ideals(
         [record for record in records if record.question.id in clean],
         {record.question.question_hash: record.budget for record in source if record.target},
@@ -155,17 +155,13 @@ def _show(rows: Sequence[Score], alpha: float) -> None:
             interval(r.in_range, r.in_range_low, r.in_range_high, factor=100),
             shown(r.distance_outside),
             shown(r.distance),
-            _interval(r.distance_difference, r.distance_difference_low, r.distance_difference_high, sign="+"),
+            interval(r.distance_difference, r.distance_difference_low, r.distance_difference_high, sign="+"),
             r.verdict,
             shown(r.error),
-            _interval(r.covered, r.covered_low, r.covered_high, factor=100),
+            interval(r.covered, r.covered_low, r.covered_high, factor=100),
             shown(r.tokens),
             shown(r.prompt_tokens),
         ]
         for r in rows
     ]
     show(f"Estimators on {rows[0].questions} held-out questions, α = {alpha:g} (A.2)", headings, cells)
-
-
-def _interval(value: float | None, low: float | None, high: float | None, **options: object) -> str:
-    return "" if value is None or low is None or high is None else interval(value, low, high, **options)  # type: ignore

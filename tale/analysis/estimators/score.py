@@ -10,7 +10,7 @@ from tale.analysis.curve import Range, ideal_range, points
 from tale.data.question import Question
 from tale.data.records import Record
 from tale.estimators.base import Estimate
-from tale.statistics import paired_difference, wilson
+from tale.statistics import UNKNOWN, paired_difference, wilson
 
 
 @dataclass(frozen=True)
@@ -71,9 +71,10 @@ def score(
     inside = sum(distance == 0 for distance in distances)
     known = [(one.star, budget) for one, budget in zip(held_out, budgets, strict=True) if budget is not None]
     outside = [distance for distance in distances if distance]
-    pairs = [(ours, theirs) for ours, theirs in zip(distances, of_constant, strict=True) if None not in (ours, theirs)]
+    both = zip(distances, of_constant, strict=True)
+    pairs = [(ours, theirs) for ours, theirs in both if ours is not None and theirs is not None]
     compared = pairs and estimates is not constant
-    difference = paired_difference(*zip(*pairs, strict=True)) if compared else (None, None, None)
+    difference = paired_difference(*zip(*pairs, strict=True)) if compared else UNKNOWN
     covered = sum(star <= budget for star, budget in known)
     asked = [estimate.completion for estimate in estimates if estimate.completion]
     return Score(
@@ -88,7 +89,7 @@ def score(
         _verdict(*difference[1:]),
         fmean(abs(budget - star) for star, budget in known) if known else None,
         covered / len(known) if known else None,
-        *(wilson(covered, len(known)) if known else (None, None)),
+        *(wilson(covered, len(known)) if known else UNKNOWN[1:]),
         sum(completion.tokens for completion in asked) / len(held_out),
         sum(completion.prompt_tokens for completion in asked) / len(held_out),
     )

@@ -44,7 +44,8 @@ def load(split: str, count: int, seed: int) -> list[Question]:
 def _questions(split: str, seed: int) -> Iterator[Question]:
     rng = Random(f"{split}/{seed}")
     stories = [story for story in book().stories if story.new == (split == "test_new")]
-    seen, rejected = set(), 0
+    seen: set[str] = set()
+    rejected = 0
     while rejected < PATIENCE:
         question = Question(f"problems/{split}-s{seed}/{len(seen)}", *_text_and_gold(stories, rng))
         opening = question.context_hash
@@ -58,7 +59,7 @@ def _questions(split: str, seed: int) -> Iterator[Question]:
 
 def _text_and_gold(stories: Sequence[Story], rng: Random) -> tuple[str, str]:
     """A story with its numbers drawn and one question about it, and the answer."""
-    count = rng.choices(list(STEPS), STEPS.values())[0]
+    count = rng.choices(list(STEPS), list(STEPS.values()))[0]
     if count:
         story, (formula, *asked) = rng.choice(
             [(story, ask) for story in stories for ask in story.asks if ask[0].count(";") == count - 1]

@@ -134,7 +134,7 @@ def guarded(main: Callable[[], None], usage: str | None = None) -> None:
     """
     if usage and _help_wanted():
         return guarded(lambda: print(usage.strip()))
-    faulthandler.enable(sys.__stderr__)  # a crash in native code says where it was
+    faulthandler.enable(sys.__stderr__ or sys.stderr)  # a crash in native code says where it was
     keep_freed_memory()
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()

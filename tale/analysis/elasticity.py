@@ -134,6 +134,7 @@ def model(label: str, line: str | None, questions: int, curve: Sequence[Step], e
     asked = [(step.share, step.used) for step in curve if step.share is not None]
     point, used = min(asked, key=lambda step: (step[1], -step[0]))
     found = [one for one in each if one.star is not None]
+    points_of = [one.elasticity_point for one in found if one.elasticity_point is not None]
     same = sum(bool(one.monotone) for one in found)
     low, high = wilson(same, len(found)) if found else (None, None)
     return Model(
@@ -143,7 +144,7 @@ def model(label: str, line: str | None, questions: int, curve: Sequence[Step], e
         len(found),
         point,
         any(tokens > used for share, tokens in asked if share < point),
-        median(one.elasticity_point for one in found) if found else None,
+        median(points_of) if found else None,
         fmean(bool(one.elastic) for one in found) if found else None,
         same / len(found) if found else None,
         low,

@@ -52,7 +52,7 @@ def draw_elasticity(panels: Sequence[Axes], steps: Sequence[Step]) -> None:
     tokens, accuracy, by_used = panels
     for label, rows in groupby(steps, key=lambda step: step.records):
         asked = [row for row in rows if row.share is not None]
-        shares, used = [row.share for row in asked], [row.used_share for row in asked]
+        shares, used = [row.share or 0 for row in asked], [row.used_share for row in asked]
         right = [100 * row.accuracy for row in asked]
         (line,) = tokens.plot(shares, used, "o-", label=named(label))
         scale = [row.used_share / row.used for row in asked]
@@ -62,8 +62,8 @@ def draw_elasticity(panels: Sequence[Axes], steps: Sequence[Step]) -> None:
         tokens.fill_between(shares, low, high, alpha=0.15, color=line.get_color())
         accuracy.plot(shares, right, "o-", color=line.get_color())
         by_used.plot(used, right, "o-", color=line.get_color())
-        ends = [[100 * getattr(row, f"accuracy_{end}") for row in asked] for end in ("low", "high")]
-        accuracy.fill_between(shares, *ends, alpha=0.15, color=line.get_color())
+        low, high = ([100 * getattr(row, f"accuracy_{end}") for row in asked] for end in ("low", "high"))
+        accuracy.fill_between(shares, low, high, alpha=0.15, color=line.get_color())
     asked_for = sorted({step.share for step in steps if step.share is not None})
     tokens.plot(asked_for, asked_for, ":", color="gray", label="as asked")
     tokens.axhline(1, color="gray", linewidth=0.8)
@@ -94,7 +94,7 @@ def draw_paths(asked: Axes, used: Axes, iterations: Sequence[Iteration]) -> None
     ends = [*asked.get_ylim(), *used.get_ylim()]
     for axes in (asked, used):
         axes.set(xlabel="iteration", ylabel="tokens", ylim=(min(ends), max(ends)))
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.locator_params(axis="x", integer=True)
         axes.grid(alpha=0.3)
 
 

@@ -74,4 +74,4 @@ class Recipe:
 
     source = "recipe"  # the file that its keys come from: "recipe"; the "adapter"'s own run; "none", as they are few
     kept = True  # whether it is written to a run folder, and so must hold no secret
-    bare = None  # the key of an argument without `key=`
+    bare = ""  # the key of an argument without `key=`, if there is one

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import Container, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from tale.config.fields import Recipe as Base
@@ -47,10 +47,11 @@ def load(kind: type[Recipe], arguments: list[str]) -> Recipe:
     pairs = dict(_pair(argument, kind.bare) for argument in arguments)
     beside_adapter = kind.source == "adapter" and "recipe" not in pairs and "adapter" in pairs
     alone = kind.source == "none" and "recipe" not in pairs
+    file: Path | None = None
     if beside_adapter:
         file = Path(pairs["adapter"]).parent / "recipe.yaml"
-    else:
-        file = None if alone else _find(pairs.pop("recipe", None))
+    elif not alone:
+        file = _find(pairs.pop("recipe", None))
     if file and not file.is_file():
         raise UserError(
             f"adapter={pairs['adapter']}: no training run there ({file} is missing); name its base by recipe=…"
@@ -58,7 +59,7 @@ def load(kind: type[Recipe], arguments: list[str]) -> Recipe:
     where = f"{file}: " if file else ""
     own = lambda key: "" if any(re.match(rf"{re.escape(given)}([.\[]|$)", key) for given in pairs) else where  # noqa: E731
     try:
-        if beside_adapter:  # a trained adapter's run folder says which base it has
+        if file and beside_adapter:  # a trained adapter's run folder says which base it has
             check_output(Path(pairs["adapter"]))
             content = OmegaConf.masked_copy(read_yaml(file), "model")
             _check_keys(kind, kind, content, where)
@@ -73,11 +74,11 @@ def load(kind: type[Recipe], arguments: list[str]) -> Recipe:
         missing = OmegaConf.missing_keys(merged)
         if missing:
             raise UserError(f"{where}{', '.join(sorted(missing))}: not given")
-        _check_texts(OmegaConf.to_container(merged, resolve=False), own, kind)
+        _check_texts(plain(merged), own, kind)
         recipe = typing.cast(Recipe, OmegaConf.to_object(merged))
     except (OmegaConfBaseException, RecursionError) as error:
-        key = getattr(error, "full_key", None)
-        raise UserError(f"{where}{f'{key}: ' if key else ''}{_reason(error)}") from error
+        at = getattr(error, "full_key", None)
+        raise UserError(f"{where}{f'{at}: ' if at else ''}{_reason(error)}") from error
     _check_range(recipe, own)
     _settle(recipe)
     return recipe
@@ -99,7 +100,7 @@ def _with_bases(kind: type, file: Path, above: tuple[Path, ...] = ()) -> DictCon
         raise UserError(f"{file}: base: must be a recipe's name, or a list of names")
     bases = [_with_bases(kind, _find(name, f"{file}: base: "), chain) for name in names]
     _check_keys(kind, kind, content, f"{above[0]}: base {file}: " if above else f"{file}: ")
-    return OmegaConf.merge(*bases, content)
+    return typing.cast(DictConfig, OmegaConf.merge(*bases, content))
 
 
 def _kinds(hint: Any) -> dict[str, type] | None:
@@ -126,19 +127,25 @@ def read_yaml(file: Path) -> DictConfig:
     except (OSError, ValueError, RecursionError, yaml.YAMLError, OmegaConfBaseException) as error:
         reason = getattr(error, "strerror", None) or _reason(error)
         raise UserError(f"{file}: cannot be read ({reason}); is this a recipe, or the folder of a run?") from error
-    if not OmegaConf.is_dict(content):
+    if not isinstance(content, DictConfig):
         raise UserError(f"{file}: the recipe must be a section of `key: value` lines")
     return content
 
 
 def _settle(recipe: Any) -> None:
     """Put in place of `auto` what it means on this machine, so that a run's own recipe says what it was."""
-    model, fabric = getattr(recipe, "model", None), getattr(recipe, "fabric", None)
+    model: Any = getattr(recipe, "model", None)
+    fabric: Any = getattr(recipe, "fabric", None)
     for each in [model] if model else getattr(recipe, "models", []):
         if each.dtype is Dtype.auto:
             each.dtype = Dtype(fast_dtype())
     if getattr(fabric, "precision", None) == "auto":
         fabric.precision = "bf16-mixed" if model.dtype is Dtype.bfloat16 else "32-true"
+
+
+def plain(recipe: Container) -> Any:
+    """A recipe, or a part of one, as dicts and lists, interpolations not resolved."""
+    return OmegaConf.to_container(recipe, resolve=False)
 
 
 def to_yaml(recipe: Any) -> str:
@@ -224,7 +231,7 @@ def _check_keys(kind: type, hint: Any, node: Any, where: str, path: str = "") ->
         raise UserError(f"{where}{path or 'the recipe'} must be a section of `key: value` lines")
     prefix = f"{path}." if path else ""
     if kinds := getattr(hint, "kinds", None):
-        named = OmegaConf.to_container(node).get("kind")
+        named = plain(node).get("kind")
         for name in node if named is None else ():
             if not any(name in typing.get_type_hints(each) for each in kinds.values()):
                 _hint(kind, hint, name, prefix, where)
@@ -253,7 +260,7 @@ def _hint(kind: type, section: Any, name: Any, prefix: str, where: str) -> Any:
     raise UserError(f"{where}unknown key {prefix}{name}.{advice or known}")
 
 
-def _check_texts(value: Any, where: Callable[[str], str], kind: type, key: str = "") -> None:
+def _check_texts(value: Any, where: Callable[[str], str], kind: type[Base], key: str = "") -> None:
     """Refuse texts that must not be kept, where the recipe is, and what would be read from outside the recipe."""
     if isinstance(value, dict):
         for name, entry in value.items():

@@ -85,9 +85,11 @@ def _check(recipe: EvaluateRecipe) -> _Checked:
     sampling = sampling_of(recipe)
     check_methods(recipe.methods, questions, sampling)
     adapters = list(dict.fromkeys(method.adapter for method in recipe.methods))
-    if isinstance(base, RemoteModel) and any(adapters):
+    cards: list[Seen | None] = []
+    if isinstance(base, BaseModel):
+        cards += [check_adapter(Path(folder), base) for folder in adapters if folder]
+    elif any(adapters):
         raise UserError("methods: an endpoint answers with its own model; serve the adapter there, as a model.source")
-    cards: list[Seen | None] = [check_adapter(Path(folder), base) for folder in adapters if folder]
     estimated = [method for method in recipe.methods if isinstance(method, Estimated)]
     cards += [load_estimator(Path(method.estimator))[1] for method in estimated if method.estimator]
     others = {m.name: find_model(m.estimator_model, recipe.engine) for m in estimated if m.estimator_model}

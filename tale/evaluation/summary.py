@@ -15,7 +15,7 @@ from tale.grading import UNMARKED
 from tale.grading.bleu import corpus_bleu
 from tale.inference.costs import dollars
 from tale.output.tables import interval, show, shown
-from tale.statistics import UNKNOWN, Bounded, Paired, Verdict, bootstrapped, compared, mean_share, paired_difference
+from tale.statistics import UNKNOWN, Paired, Verdict, bootstrapped, compared, mean_share, paired_difference
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ class Row:
     repetition_difference_high: float | None = None
 
     @property
-    def score(self) -> Bounded:
+    def score(self) -> tuple[Any, Any, Any]:
         """Accuracy, or BLEU where there is none, with the ends of its interval."""
         if self.bleu is not None:
             return self.bleu, self.bleu_low, self.bleu_high
@@ -118,20 +118,23 @@ def summarise(
 def _alone(replies: list[Reply], prices: PriceConfig) -> Row:
     """The figures of a method by itself."""
     scores, seeds = _bleu(replies), count_seeds(replies)
-    ways: dict[str, Any] = {field_of(way): fmean(r.via == way for r in replies) for way in UNMARKED}
+    more: dict[str, Any] = {field_of(way): fmean(r.via == way for r in replies) for way in UNMARKED}
+    if scores:
+        more |= _bounds("bleu", bootstrapped(scores))
+        more["corpus_bleu"] = corpus_bleu([r.value for r in replies], [str(r.reference) for r in replies])
+    if seeds > 1:
+        more |= _spreads(replies, seeds)
     return Row(
         replies[0].method, len(replies) // seeds, *(UNKNOWN if scores else mean_share(_right(replies))), *UNKNOWN,
         fmean(r.output_tokens for r in replies), fmean(r.estimator_tokens for r in replies), *UNKNOWN, None,
         truncated=fmean(r.finish == "length" for r in replies),
         in_format=fmean(r.via == "brackets" for r in replies),
-        **ways,
+
         asked_without_budget=sum(r.fallback is not None for r in replies),
         not_answered=sum(r.finish == "error" for r in replies) or None,
         repetition=fmean(_repeated(replies)),
         expense=fmean(_expense(r, prices) for r in replies) if _priced(prices) else None,
-        **(_bounds("bleu", bootstrapped(scores)) if scores else {}),
-        **(_spreads(replies, seeds) if seeds > 1 else {}),
-        corpus_bleu=corpus_bleu([r.value for r in replies], [str(r.reference) for r in replies]) if scores else None,
+        **more,
     )  # fmt: skip
 
 

@@ -77,7 +77,7 @@ NOTE = (
 def analysis_section(run: AnalysisRun) -> Section:
     """All about one analysis."""
     models, paths = run.rows(Model), run.rows(Iteration)
-    known = {row.records for row in (*models, *paths)}
+    known = {row.records for row in models} | {row.records for row in paths}
     blocks: list[Block] = [Text(f"Of {', '.join(run.recipe.records)}.")]
     if lost := [label for label in run.labels if label not in known]:
         text = f"No results of {', '.join(lost)}: the run was not finished; its command makes them anew."
@@ -132,7 +132,8 @@ def _ranges(questions: Sequence[OneQuestion]) -> dict[str, Any]:
 
 
 def _halved(run: AnalysisRun, paths: Sequence[Iteration]) -> list[Block]:
-    savings, blocks = run.rows(Saving), []
+    blocks: list[Block] = []
+    savings = run.rows(Saving)
     searches = [list(rows) for _, rows in groupby(paths, key=lambda one: one.records)]
     if savings:
         blocks += [_savings(run, savings), _saved(run, savings)]
@@ -161,7 +162,8 @@ def _saved(run: AnalysisRun, savings: Sequence[Saving]) -> Figure:
 
 def _searched(name: str, rows: Sequence[Iteration]) -> Figure:
     def drawn(canvas: Canvas) -> None:
-        draw_paths(*canvas.subplots(2), rows)
+        asked, used = canvas.subplots(2)
+        draw_paths(asked, used, rows)
 
     caption = f"{rows[0].records}: budget and tokens over the search (Fig 2), a line a question, the longest searches."
     ends = [list(one)[-1] for _, one in groupby(rows, key=lambda one: one.question)]

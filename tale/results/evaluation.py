@@ -57,7 +57,7 @@ RESULTS = (
     Column("mcnemar_p", "McNemar p", "{:.2g}".format),
     Column("within_margin", "no worse, within the margin"),
 )
-INTERVALS = ("accuracy", "accuracy_difference", "bleu", "bleu_difference", "tokens_difference")
+INTERVALS: tuple[str, ...] = ("accuracy", "accuracy_difference", "bleu", "bleu_difference", "tokens_difference")
 INTERVALS += ("repetition_difference",)
 ANSWERS = (
     Column("method", "method"),
@@ -111,15 +111,15 @@ def headlines(rows: Sequence[Row]) -> list[str]:
 
 
 def _score(row: Row) -> str:
-    return f"{percent(row.accuracy)} % right" if row.bleu is None else f"BLEU {three_digits(row.bleu)}"
+    return f"{percent(row.accuracy or 0)} % right" if row.bleu is None else f"BLEU {three_digits(row.bleu)}"
 
 
 def _headline(row: Row) -> str:
     if row.bleu is None:
-        change = f"{points(interval_of(row, 'accuracy_difference'))} points to vanilla CoT; no more than "
+        change = f"{points(interval_of(row, 'accuracy_difference') or 0)} points to vanilla CoT; no more than "
         change += f"{100 * (row.margin or 0):g} points worse: {row.within_margin}"
     else:
-        change = f"{signed(interval_of(row, 'bleu_difference'))} to vanilla CoT"
+        change = f"{signed(interval_of(row, 'bleu_difference') or 0)} to vanilla CoT"
     spent = f"{number(row.output_tokens)} output tokens ({two_digits(row.tokens_ratio or 0)} × vanilla)"
     return f"{_score(row)} ({change}), {spent}"
 

@@ -5,15 +5,18 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Callable
+from typing import Any
 
-from matplotlib import cycler, rc_context
+from cycler import cycler
+from matplotlib import rc_context
 from matplotlib.figure import Figure as Canvas
+from matplotlib.typing import RcKeyType
 
 from tale.results.blocks import Figure
 
 INK = "#1a1b1c"  # stands for the colour of the page's text, light or dark
 COLOURS = ["#3f76c4", "#d9752b", "#2f9a5d", "#c8414b", "#8f6bb8", "#9a7352", "#cf74b4", "#7d8794", "#a3a12f", "#2fa7b5"]
-STYLE = {
+STYLE: dict[RcKeyType, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "tale",
     "font.family": "sans-serif",

@@ -14,7 +14,14 @@ from tale.results.blocks import Column, Section, Table, Text, cells_of, table_of
 from tale.results.evaluation import ANSWERS, INTERVALS, RESULTS
 from tale.results.runs import EvaluationRun, Run
 
-FIGURES = ("accuracy", "accuracy_difference", "bleu", "bleu_difference", "output_tokens", "tokens_ratio")
+FIGURES: tuple[str, ...] = (
+    "accuracy",
+    "accuracy_difference",
+    "bleu",
+    "bleu_difference",
+    "output_tokens",
+    "tokens_ratio",
+)
 FIGURES += ("repetition", "repetition_difference")
 COLUMNS = (
     Column("method", "method"),

@@ -146,14 +146,15 @@ def break_even(run: EvaluationRun, label: str, runs: Sequence[Run], hourly: floa
     prices = run.recipe.prices
     ours, theirs = queries(run, label), queries(run, baseline) if baseline else []
     seeds = count_seeds((run.replies or {})[label])
-    units = {
-        "tokens": ([s.tokens for s in searched], learnt and learnt.tokens, lambda q: q.tokens),
-        "seconds": ([s.seconds for s in searched], learnt and learnt.seconds, lambda q: q.all_seconds),
-        "dollars": ([s.dollars for s in searched], learnt and learnt.dollars, lambda q: q.dollars(prices, hourly)),
+    units: dict[str, Callable[[Query], float | None]] = {
+        "tokens": lambda q: q.tokens,
+        "seconds": lambda q: q.all_seconds,
+        "dollars": lambda q: q.dollars(prices, hourly),
     }
     rows = []
-    for unit, (before, trained, of) in units.items():
-        search = _total(before) if whole else None
+    for unit, of in units.items():
+        search = _total([getattr(s, unit) for s in searched]) if whole else None
+        trained = getattr(learnt, unit) if learnt else None
         rows.append(_break_even(label, unit, search, trained, [of(q) for q in theirs], [of(q) for q in ours], seeds))
     return rows
 

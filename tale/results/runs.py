@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from tale.analysis.elasticity import Model, OneQuestion, Step
 from tale.analysis.estimators.recipe import EstimateRecipe
@@ -29,12 +29,13 @@ from tale.inference.journal import Journal, read_journal
 from tale.results.events import Curves, read_curves
 from tale.search.recipe import SearchRecipe
 from tale.solvers.base import Method
-from tale.storage.folder import check_recipe, finished
+from tale.storage.folder import RunFile, check_recipe, finished
 from tale.storage.strict_json import read_file
 from tale.wordings.recipe import WordingsRecipe
 from tale.wordings.regions import Best, Cell, Curve
 
 Kind = TypeVar("Kind")
+Analysed = TypeVar("Analysed", Step, OneQuestion, Model, Iteration, Saving)
 LONGEST = 150  # bytes of a run in a file's name, which has 255 at most
 # The tables of an analysis, by what their rows are.
 TABLES = {Step: "elasticity", OneQuestion: "questions", Model: "models", Iteration: "iterations", Saving: "savings"}
@@ -48,7 +49,7 @@ class Run:
     """A run folder. `identity` is its run.json, `yaml` its resolved recipe as text; both empty where there is none."""
 
     folder: Path
-    identity: dict[str, Any] = field(default_factory=dict)
+    identity: RunFile = field(default_factory=RunFile)
     yaml: str = ""
 
     @property
@@ -171,7 +172,7 @@ class AnalysisRun(Run):
         """What its searches are called in its tables."""
         return labels_of(self.recipe.records)
 
-    def rows(self, kind: type[Kind]) -> list[Kind]:
+    def rows(self, kind: type[Analysed]) -> list[Analysed]:
         """A table's rows as they were saved; none where there is no such table, none of an earlier start's searches."""
         rows = _read_rows(self.folder / f"{TABLES[kind]}.json", kind, "scripts/analyse.py")
         labels = self.labels
@@ -240,7 +241,8 @@ def read_runs(folders: Sequence[str]) -> list[Run]:
 
 def _read_rows(file: Path, kind: type[Kind], script: str) -> list[Kind]:
     """What `tale.output.tables.write_rows` has written; nothing where it has not."""
-    return read_file(file, list[kind], "a table of figures", f"{script} writes it anew") if finished(file) else []
+    rows = list[kind]  # type: ignore[valid-type]
+    return read_file(file, rows, "a table of figures", f"{script} writes it anew") if finished(file) else []
 
 
 def _read(folder: Path) -> Run:

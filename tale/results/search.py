@@ -90,7 +90,8 @@ def _tokens(run: SearchRun, found: Sequence[Record]) -> Figure:
             of = [(r.vanilla.best.tokens, r.target.tokens) for r in found if r.target and r.vanilla_wrong is wrong]
             label = "vanilla CoT wrong" if wrong else "vanilla CoT right"
             if of:
-                axes.scatter(*zip(*of, strict=True), s=14, alpha=0.5, color=colour, linewidths=0, label=label)
+                vanilla, searched = zip(*of, strict=True)
+                axes.scatter(vanilla, searched, s=14, alpha=0.5, color=colour, linewidths=0, label=label)
         most = max(r.vanilla.best.tokens for r in found)
         axes.plot([0, most], [0, most], "--", lw=1, color="gray")
         if any(r.vanilla_wrong for r in found):

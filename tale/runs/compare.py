@@ -6,9 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
-
-from tale.config.recipes import read_yaml
+from tale.config.recipes import plain, read_yaml
 from tale.errors import UserError
 from tale.storage.folder import RECIPE, check_recipe, read_run
 
@@ -46,7 +44,7 @@ def read_recipe(folder: Path) -> dict[str, Any]:
         UserError: there is none, or not that of the run.
     """
     check_recipe(folder)
-    return OmegaConf.to_container(read_yaml(folder / RECIPE), resolve=False)
+    return plain(read_yaml(folder / RECIPE))
 
 
 def _meaning(folder: Path) -> dict[str, Any]:

@@ -24,7 +24,7 @@ STAMP = "stage.json"
 class Stage:
     """A recipe, what runs it, and the recipes whose results it reads."""
 
-    kind: type
+    kind: type[Any]
     recipe: str
     run: Callable[[Any], Any]
     reads: Sequence[str] = ()
@@ -62,7 +62,7 @@ def run_stages(stages: Sequence[Stage]) -> None:
         if state and state.done and state == Stamp(key, digest(folder / RUN)):
             say(f"{title}: done before, in {recipe.output}")
             continue
-        say(f"{title}: {stage.kind.__doc__.splitlines()[0]}")
+        say(f"{title}: {str(stage.kind.__doc__).splitlines()[0]}")
         if state is None or state.key != key:
             with held(folder):
                 _forget(folder)

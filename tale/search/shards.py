@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from tale.config.recipes import read_yaml, to_yaml
+from tale.config.recipes import plain, read_yaml, to_yaml
 from tale.data.question import Question
 from tale.data.records import Record, each_record, write_records
 from tale.errors import UserError
@@ -127,12 +127,10 @@ def _check_settings(recipe: SearchRecipe, folders: Sequence[Path]) -> Any:
     return wanted["run.base"]
 
 
-def _settings(recipe: DictConfig, folder: Path) -> dict[str, Any]:
+def _settings(recipe: DictConfig | ListConfig, folder: Path) -> dict[str, Any]:
     """A recipe's settings by their dotted keys, and the model and code of the run in `folder`."""
     run = read_run(folder)
-    return _flat(OmegaConf.to_container(recipe, resolve=False)) | {
-        f"run.{name}": run.get(name) for name in ("base", "code")
-    }
+    return _flat(plain(recipe)) | {f"run.{name}": run.get(name) for name in ("base", "code")}
 
 
 def _flat(section: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -147,7 +145,7 @@ def _interleaved(shards: Sequence[Shard], output: Path, questions: Sequence[Ques
     for number, wanted in enumerate([*questions, *[None] * len(shards)]):
         shard = shards[number % len(shards)]
         record = next(parts[number % len(shards)], None)
-        found = record and record.question
+        found = record.question if record else None
         if wanted != found:
             raise UserError(
                 f"{shard.folder(output)}: has {_shown(found)} where {_shown(wanted)} belongs: other questions were "

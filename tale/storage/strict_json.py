@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import codecs
 import json
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import MISSING, Field, fields, is_dataclass
 from functools import cache
 from pathlib import Path
@@ -83,7 +83,7 @@ def parse(content: bytes, kind: type[T], where: str, what: str, remedy: str, *, 
     """
     try:
         content = content.removeprefix(codecs.BOM_UTF8)
-        value = _decoder(kind, exact).decode(content)
+        value = _decoder(kind, exact).decode(content)  # type: ignore[arg-type]  # a class is hashable
         json.loads(content, object_pairs_hook=_check_unique)  # msgspec lets the last of a key's values win
         return _opened(value, kind)
     except ValidationError as error:
@@ -114,7 +114,7 @@ def _check_unique(pairs: list[tuple[str, Any]]) -> None:
 
 
 @cache
-def _decoder(kind: Hashable, exact: Exact) -> Decoder:
+def _decoder(kind: Any, exact: Exact) -> Decoder:
     return Decoder(_closed(kind), float_hook=exact)
 
 

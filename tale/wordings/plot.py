@@ -81,12 +81,12 @@ def _line(accuracy: Axes, tokens: Axes, rows: Sequence[Cell], vanilla: Cell, col
     rows = sorted(rows, key=lambda cell: cell.budget or 0)
     asked = [cell.budget or 0 for cell in rows]
     accuracy.plot(asked, [100 * cell.accuracy for cell in rows], color=color)
-    ends = [[100 * getattr(cell, f"accuracy_{end}") for cell in rows] for end in ("low", "high")]
-    accuracy.fill_between(asked, *ends, alpha=0.15, color=color)
+    low, high = ([100 * getattr(cell, f"accuracy_{end}") for cell in rows] for end in ("low", "high"))
+    accuracy.fill_between(asked, low, high, alpha=0.15, color=color)
     tokens.plot(asked, [cell.median for cell in rows], color=color)
-    for cell in rows:
+    for budget, cell in zip(asked, rows, strict=True):
         marker = MARKERS[cell.region] if cell.region else ""
-        accuracy.plot(cell.budget, 100 * cell.accuracy, marker, color=color)
-        tokens.plot(cell.budget, cell.median, marker, color=color)
+        accuracy.plot(budget, 100 * cell.accuracy, marker, color=color)
+        tokens.plot(budget, cell.median, marker, color=color)
     accuracy.axhline(100 * vanilla.accuracy, linestyle="--", linewidth=1, color=color)
     tokens.axhline(vanilla.median, linestyle="--", linewidth=1, color=color)

@@ -8,6 +8,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 from tale.data import prompts
 from tale.data.question import Question
@@ -149,11 +150,11 @@ def _written(
     followed = [curve for grid, of in zip(grids, each, strict=True) for curve in curves(grid, of)]
     best = [row for grid in grids if (row := confirmed(grid, choosing[grid.task], papers, recipe.share))]
     flat = [cell for of in each for cell in of]
-    found = flat, followed, best
-    for name, rows in zip(TABLES, found, strict=True):
+    tables: tuple[Sequence[Any], ...] = (flat, followed, best)
+    for name, rows in zip(TABLES, tables, strict=True):
         if rows:
             write_rows(rows, folder, name)
-    return found
+    return flat, followed, best
 
 
 def _line(grid: Grid, reply: Reply) -> dict[str, object]:

@@ -26,13 +26,14 @@ demo: $(READY) ## search, SFT, DPO and evaluation on a small model: 10 to 20 min
 test: $(READY) ## all tests
 	$(BIN)/pytest
 
-check: $(READY) ## style, formatting, recipes and pinned versions
+check: $(READY) ## style, formatting, types, recipes and pinned versions
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 	$(BIN)/pytest tests/test_config.py tests/test_environment.py
 
 clean: ## remove both environments and caches; runs/ stays
-	rm -rf .venv .venv-vllm .pytest_cache .ruff_cache .hypothesis build *.egg-info
+	rm -rf .venv .venv-vllm .pytest_cache .ruff_cache .mypy_cache .hypothesis build *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(READY): constraints.txt pyproject.toml

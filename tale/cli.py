@@ -142,7 +142,8 @@ def guarded(main: Callable[[], None], usage: str | None = None) -> None:
     try:
         log_to_terminal(_log_level())
         main()
-        return sys.stdout.flush()  # what waits there may not be written either
+        sys.stdout.flush()  # what waits there may not be written either
+        return None
     except KeyboardInterrupt:
         line, code = "interrupted; the same command goes on where it stopped (training: with resume=auto)", 130
     except BrokenPipeError:

@@ -12,7 +12,6 @@ from contextlib import suppress
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
 
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
@@ -40,7 +39,7 @@ class Chat:
             or no token ends an answer.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, template: Literal["chat", "plain"] = "chat"):
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, template: str = "chat"):
         if template == "chat" and not tokenizer.chat_template:
             raise UserError(
                 "model.template: this model has no chat template; set model.template=plain to send bare text"
@@ -105,7 +104,7 @@ class Chat:
     def decode(self, ids: Sequence[int], ends: Collection[int] = ()) -> str:
         """Text of generated ids without the last if it is the end (or one of `ends`); special tokens within stay."""
         ended = len(ids) > 0 and ids[-1] in (self.end_id, *ends)
-        return self.tokenizer.decode(list(ids[:-1] if ended else ids), skip_special_tokens=False)
+        return str(self.tokenizer.decode(list(ids[:-1] if ended else ids), skip_special_tokens=False))
 
     def _encoded(self, text: str) -> list[int]:
         return self.tokenizer(text, add_special_tokens=False).input_ids
@@ -127,7 +126,7 @@ class Chat:
     def _render(self, *turns: Message, opened: bool = True) -> str:
         """A conversation's text; behind a user's turn, up to where the assistant begins if it is to be `opened`."""
         try:
-            return self.tokenizer.apply_chat_template(
+            text = self.tokenizer.apply_chat_template(
                 list(map(vars, turns)),
                 tokenize=False,
                 add_generation_prompt=opened and turns[-1].role != "assistant",
@@ -136,6 +135,7 @@ class Chat:
             )
         except Exception as error:  # a template is a program, and raises what it likes
             raise _refused(f"raises {type(error).__name__} ({str(error)[:200]})") from error
+        return str(text)
 
     def _around(self) -> tuple[str, str]:
         """What the template writes between prompt and answer, and behind the answer."""
@@ -171,7 +171,7 @@ class Chat:
         return "", self.tokenizer.eos_token_id
 
 
-def read_chat(source: Path | str, template: Literal["chat", "plain"], key: str) -> Chat:
+def read_chat(source: Path | str, template: str, key: str) -> Chat:
     """The tokenizer in a folder or of a hub id, which the recipe names under `key`.
 
     Raises:

@@ -116,7 +116,7 @@ class TaleDataModule(LightningDataModule):
         """One item an optimizer step: this rank's share of it as a list of micro-batches."""
         t = self.recipe.train
         sampler = StepSampler(len(self.train), t.batch_size, t.epochs, t.seed, first_step, rank, world_size)
-        return DataLoader(self.train, batch_sampler=sampler, collate_fn=self._micro_batches)
+        return DataLoader(self.train, batch_sampler=sampler, collate_fn=self._micro_batches)  # type: ignore[arg-type]
 
     def validation_batches(self, rank: int = 0, world_size: int = 1) -> list[Batch]:
         """This rank's share of the held-out examples; all of them, the same means, where there is not one for each."""
@@ -160,7 +160,7 @@ class TaleDataModule(LightningDataModule):
         elif least and record.again is None:
             where = f"data.confirmed={least}: the target of {record.question.id} was not asked again"
             raise UserError(f"{where}; give its search's command with confirm=8, which asks nothing else again")
-        elif least and record.again.share < least:
+        elif least and record.again and record.again.share < least:
             self.left_out[f"lucky: under data.confirmed={least} right when asked again"] += 1
         else:
             return True

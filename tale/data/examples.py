@@ -68,12 +68,14 @@ class Batch:
 
     def to(self, device: torch.device) -> Batch:
         """On another device."""
-        tensors = (self.sources, self.targets, self.answers, self.lengths)
         return Batch(
             self.input_ids.to(device),
             self.position_ids.to(device),
             self.layout.to(device),
-            *(tensor.to(device) for tensor in tensors),
+            self.sources.to(device),
+            self.targets.to(device),
+            self.answers.to(device),
+            self.lengths.to(device),
             self.ids,
         )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache, partial
 from pathlib import Path
 
@@ -74,10 +74,12 @@ def engines(
     Raises:
         UserError: the engine cannot serve them, or a journal was written under other settings.
     """
-    make = {"transformers": _transformers, "vllm": _vllm, "openai": _openai}[config.kind]
-    for adapter, engine in zip(adapters, make(config, model, [Path(a) if a else None for a in adapters]), strict=True):
+    kinds: dict[str, Callable[..., Iterable[OnDemand | EndpointEngine]]]
+    kinds = {"transformers": _transformers, "vllm": _vllm, "openai": _openai}
+    made = kinds[config.kind](config, model, [Path(a) if a else None for a in adapters])
+    for adapter, engine in zip(adapters, made, strict=True):
         settings = model.identity | {"engine": config.kind, "template": model.template, "tokenizer": engine.tokenizer}
-        if isinstance(model, BaseModel):
+        if isinstance(model, BaseModel) and isinstance(engine, OnDemand):
             settings["dtype"] = f"{model.quantize} {model.dtype}" if model.quantize else model.dtype
             settings["tokenizer_hash"] = engine.tokenizer_hash
         name = "journal.jsonl"
@@ -121,8 +123,7 @@ def _transformers(config: EngineConfig, base: BaseModel, adapters: Sequence[Path
     check_engine(config, base)
 
     def make(adapter: Path | None) -> Engine:
-        model = base.load(device)
-        model = load_adapter(model, adapter) if adapter else model
+        model = load_adapter(base.load(device), adapter) if adapter else base.load(device)
         return TransformersEngine(model, chat, config.batch_size, config.device, base.name, config.prefix_cache)
 
     for adapter in adapters:  # one at a time: the weights of the one before are let go
@@ -133,13 +134,16 @@ def _vllm(config: EngineConfig, base: BaseModel, adapters: Sequence[Path | None]
     chat = base.chat()
 
     @cache  # one for all adapters
-    def make() -> VllmEngine:
-        served, named = base.plain_folder(), [adapter for adapter in adapters if adapter]
-        return VllmEngine(served, chat, base.name, base.dtype, config.vllm, config.batch_size, named)
+    def served() -> VllmEngine:
+        folder, named = base.plain_folder(), [adapter for adapter in adapters if adapter]
+        return VllmEngine(folder, chat, base.name, base.dtype, config.vllm, config.batch_size, named)
 
-    return [OnDemand(base.name, chat, lambda adapter=adapter: make().with_adapter(adapter)) for adapter in adapters]
+    def make(adapter: Path | None) -> Engine:
+        return served().with_adapter(adapter)
+
+    return [OnDemand(base.name, chat, partial(make, adapter)) for adapter in adapters]
 
 
-def _openai(config: EngineConfig, model: RemoteModel, adapters: Sequence[Path | None]) -> list[Engine]:
+def _openai(config: EngineConfig, model: RemoteModel, adapters: Sequence[Path | None]) -> list[EndpointEngine]:
     assert not any(adapters)
     return [EndpointEngine(model.name, config.endpoint, config.batch_size, model.chat())]

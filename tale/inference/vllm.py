@@ -130,9 +130,11 @@ class VllmEngine:
                 (answer,) = output.outputs
                 if found := ended(request, answer.token_ids, self.chat, self.stops):
                     break  # at a stop string, which vLLM without a tokenizer does not know
-        count = len(found.ids)
-        chosen = zip(found.ids, answer.logprobs[:count], strict=True) if request.logprobs else None
-        logprobs = chosen and tuple(of[token].logprob for token, of in chosen)
+        assert found  # by the limit, if by nothing else
+        count, logprobs = len(found.ids), None
+        if request.logprobs:
+            chosen = zip(found.ids, answer.logprobs[:count], strict=True)
+            logprobs = tuple(of[token].logprob for token, of in chosen)
         cached = output.num_cached_tokens or 0
         return index, Completion(found.text, count, found.finish, len(prompt), cached, ids=found.ids, logprobs=logprobs)
 

@@ -11,7 +11,7 @@ def dpo_margin(
     rejected_B: Tensor,
     *,
     reference: tuple[Tensor, Tensor] | None = None,
-    lengths: tuple[Tensor, Tensor] | None = None,
+    lengths: tuple[Tensor, ...] | None = None,
     beta: float = 1.0,
 ) -> Tensor:
     """How much the model prefers the target y over the vanilla answer y′, in nats, shape [B].

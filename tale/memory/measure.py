@@ -71,7 +71,7 @@ def measure(recipe: TrainRecipe, architecture: PreTrainedConfig, micro_batch: in
     counts = sum(p.numel() for p in frozen), sum(p.numel() for p in trained)
     optimizer = sum(optimizer_bytes(recipe.optim.kind, p.numel()) for p in trained)
     (batch,) = micro_batches(largest_examples(recipe, micro_batch), micro_batch)
-    fabric = Fabric(accelerator="cpu", devices=1, precision=recipe.fabric.precision)
+    fabric = Fabric(accelerator="cpu", devices=1, precision=recipe.fabric.precision)  # type: ignore[arg-type]
     with pretended() as ledger:
         fill(module, lambda _: None)
         ledger.label((t for t in stored(module) if t.requires_grad), "adapters")

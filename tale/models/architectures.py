@@ -111,11 +111,11 @@ def fill(module: nn.Module, initialise: Callable[[nn.Module], None]) -> None:
         for name, buffer in list(part.named_buffers(recurse=False)):
             setattr(part, name, _empty(buffer) if buffer.is_meta else buffer)
         initialise(part)
-        if quantised:
+        if isinstance(part, Linear4bit):
             packed, state = quantize_4bit(part.weight.data, quant_type="nf4", compress_statistics=True)
             if isinstance(packed, FakeTensor):  # which can be no Params4bit; the layer asks for its state alone
                 part.weight = nn.Parameter(packed, requires_grad=False)
-                part.weight.quant_state = state
+                part.weight.quant_state = state  # type: ignore[attr-defined]
             else:
                 part.weight = Params4bit(packed, quant_state=state, quant_type="nf4", bnb_quantized=True, module=part)
             part.quant_state = state

@@ -6,9 +6,10 @@ a prompt), H heads of width D.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import accumulate
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -55,20 +56,20 @@ def packed_attention(
     assert attention_mask is None
     if layout is None:
         raise ValueError("the model's layers do not pass the rows' layout on to attention")
-    heads = (query_1HTD, key_1HTD, value_1HTD)
+    heads: tuple[Tensor, ...] = (query_1HTD, key_1HTD, value_1HTD)
     if layout.order_S is not None:
         heads = tuple(tensor.index_select(2, layout.order_S) for tensor in heads)
     fused = query_1HTD.is_cuda and query_1HTD.dtype in (torch.bfloat16, torch.float16)
-    attended_1SHD = (_varlen if fused else _one_by_one)(*heads, layout.lengths, scaling)
+    attended_1SHD = (_varlen if fused else _one_by_one)(heads, layout.lengths, scaling)
     if layout.places_T is not None:
         attended_1SHD = attended_1SHD.index_select(1, layout.places_T)
     return attended_1SHD, None
 
 
-def _one_by_one(query: Tensor, key: Tensor, value: Tensor, lengths: tuple[int, ...], scaling: float | None) -> Tensor:
+def _one_by_one(heads: Sequence[Tensor], lengths: tuple[int, ...], scaling: float | None) -> Tensor:
     """Without a mask and without padding each sequence takes the fast path of a CPU's attention."""
-    parts = zip(*(tensor.split(lengths, dim=2) for tensor in (query, key, value)), strict=True)
-    attended = [_causal(*part, scaling) for part in parts]
+    parts = zip(*(tensor.split(lengths, dim=2) for tensor in heads), strict=True)
+    attended = [_causal(query, key, value, scaling) for query, key, value in parts]
     return torch.cat(attended, dim=2).transpose(1, 2).contiguous()
 
 
@@ -92,13 +93,14 @@ def _by_products(query: Tensor, key: Tensor, value: Tensor, scaling: float | Non
     return torch.bmm(scores.softmax(dim=-1), value[0]).view(*query.shape[:-1], -1)
 
 
-def _varlen(query: Tensor, key: Tensor, value: Tensor, lengths: tuple[int, ...], scaling: float | None) -> Tensor:
+def _varlen(heads: Sequence[Tensor], lengths: tuple[int, ...], scaling: float | None) -> Tensor:
     """FlashAttention over all sequences at once. Not run on a GPU yet."""
-    ends = torch.tensor([0, *accumulate(lengths)], dtype=torch.int32, device=query.device)
-    heads = [tensor[0].transpose(0, 1) for tensor in (query, key, value)]
-    return varlen_attn(
-        *heads, ends, ends, max(lengths), max(lengths), scale=scaling, window_size=(-1, 0), enable_gqa=True
-    )[None]
+    ends, most = torch.tensor([0, *accumulate(lengths)], dtype=torch.int32, device=heads[0].device), max(lengths)
+    query, key, value = (tensor[0].transpose(0, 1) for tensor in heads)
+    attended: Any = varlen_attn(
+        query, key, value, ends, ends, most, most, scale=scaling, window_size=(-1, 0), enable_gqa=True
+    )  # one tensor, as nothing else is asked for
+    return attended[None]
 
 
 AttentionInterface.register(NAME, packed_attention)

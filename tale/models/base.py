@@ -291,9 +291,10 @@ def _loaded(folder: Path, **how: Any) -> PreTrainedModel:
         UserError: they are not all there, or not of this architecture; a tensor is named.
     """
     try:
-        model, report = AutoModelForCausalLM.from_pretrained(
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
             folder, output_loading_info=True, ignore_mismatched_sizes=True, **how
         )
+        model, report = loaded
     except Exception as error:  # whatever the library makes of files that cannot be
         raise UserError(
             f"{folder}: cannot be loaded ({str(error).strip().splitlines()[0]:.200}); fetch it again"

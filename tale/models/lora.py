@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import cast
 
 import torch
 from peft import LoraConfig as PeftLoraConfig
@@ -58,7 +59,7 @@ def save_adapter(
     """
     with new_folder(folder) as draft:
         # "auto" would ask the hub whether the base's vocabulary was resized.
-        model.save_pretrained(draft, save_embedding_layers=False, state_dict=weights)
+        model.save_pretrained(str(draft), save_embedding_layers=False, state_dict=weights)
         (draft / "README.md").unlink(missing_ok=True)
         card = replace(card, adapter=adapter_fingerprint(draft))
         (draft / CARD).write_text(json.dumps(asdict(card), indent=1) + "\n")
@@ -89,6 +90,9 @@ def check_lora(config: LoraConfig, base: BaseModel) -> AdapterCard | None:
     return card
 
 
-def load_adapter(model: PreTrainedModel, folder: Path) -> PeftModel:
-    """`model` with a trained adapter on it, unmerged: the same arithmetic as in training."""
-    return PeftModel.from_pretrained(model, folder)
+def load_adapter(model: PreTrainedModel, folder: Path) -> PreTrainedModel:
+    """`model` with a trained adapter on it, unmerged: the same arithmetic as in training.
+
+    PEFT's wrapper passes on to the model whatever it does not do itself.
+    """
+    return cast(PreTrainedModel, PeftModel.from_pretrained(model, folder))

@@ -7,10 +7,13 @@ positions, H hidden width.
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from lightning import LightningModule
 from peft import PeftModel
 from torch import Tensor
+from transformers import PreTrainedModel
 
 from tale.config.training import LossConfig, Objective, OptimConfig, TrainRecipe
 from tale.data.examples import Batch
@@ -27,13 +30,17 @@ class CausalLMModule(LightningModule):
 
     def __init__(self, model: PeftModel, loss: LossConfig, optim: OptimConfig):
         super().__init__()
-        model.get_base_model().set_attn_implementation(attention.NAME)
         self.model, self.loss, self.optim = model, loss, optim
+        self.base.set_attn_implementation(attention.NAME)
+
+    @property
+    def base(self) -> PreTrainedModel:
+        """The model that the adapters are on."""
+        return cast(PreTrainedModel, self.model.get_base_model())
 
     def logprobs(self, batch: Batch) -> Tensor:
         """Summed log-probability of each answer, shape [A]; the head runs at the target positions alone."""
-        base = self.model.get_base_model()
-        decoder, head = base.get_decoder(), base.get_output_embeddings()
+        decoder, head = self.base.get_decoder(), self.base.get_output_embeddings()
         hidden_1TH = decoder(
             input_ids=batch.input_ids[None], position_ids=batch.position_ids[None], layout=batch.layout, use_cache=False
         ).last_hidden_state
@@ -113,6 +120,6 @@ def build(recipe: TrainRecipe, model, base_name: str) -> CausalLMModule:
     kind = SFTModule if recipe.objective is Objective.sft else DPOModule
     module = kind(add_lora(model, recipe.lora, base_name), recipe.loss, recipe.optim)
     if recipe.train.compile:
-        for layer in module.model.get_base_model().get_decoder().layers:
+        for layer in module.base.get_decoder().layers:
             layer.compile(dynamic=True)  # all layers are alike: one graph serves them, whatever a batch's length
     return module

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch.nn import Parameter
@@ -12,7 +13,7 @@ from tale.config.training import OptimConfig
 
 def make_optimizer(parameters: Iterable[Parameter], optim: OptimConfig) -> torch.optim.Optimizer:
     """AdamW. In 8 bits its two moments take a quarter of the memory, but for tensors of fewer than 4,096 elements."""
-    settings = {"lr": optim.lr, "weight_decay": optim.weight_decay}
+    settings: dict[str, Any] = {"lr": optim.lr, "weight_decay": optim.weight_decay}
     if optim.kind == "adamw":
         return torch.optim.AdamW(parameters, **settings)
     import bitsandbytes.optim as eight_bit  # seconds to import, and seldom wanted

@@ -117,7 +117,8 @@ def _compare(architecture: Architecture, lora: str, longest: int) -> Found:
         packed = [_run(model, layers, partial(module.logprobs, pack(made))) for made in cases]
         orders = [pack(made).layout.order_S for made in cases]
         names = [f"layer {i} ({type(layer).__name__})" for i, layer in enumerate(layers)]
-        found = [_differences(*runs, order, names) for *runs, order in zip(packed, alone, orders, strict=True)]
+        runs = zip(packed, alone, orders, strict=True)
+        found = [_differences(ours, theirs, order, names) for ours, theirs, order in runs]
     return max(found, key=lambda one: one.gradients)
 
 

@@ -14,15 +14,8 @@ from tale.results.blocks import Column, Section, Table, Text, cells_of, table_of
 from tale.results.evaluation import ANSWERS, INTERVALS, RESULTS
 from tale.results.runs import EvaluationRun, Run
 
-FIGURES: tuple[str, ...] = (
-    "accuracy",
-    "accuracy_difference",
-    "bleu",
-    "bleu_difference",
-    "output_tokens",
-    "tokens_ratio",
-)
-FIGURES += ("repetition", "repetition_difference")
+FIGURES: tuple[str, ...] = ("accuracy", "accuracy_difference", "bleu", "bleu_difference", "output_tokens")
+FIGURES += ("tokens_ratio", "repetition", "repetition_difference")
 COLUMNS = (
     Column("method", "method"),
     Column("benchmark", "benchmark"),

@@ -6,14 +6,23 @@ import os
 import sys
 import threading
 import time
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, cast
 
+import torch
 from lightning import Fabric
 from lightning.fabric.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
 from lightning.fabric.utilities.exceptions import MisconfigurationException
+from torch import Tensor
 
 from tale.config.sections import DevicesConfig
 from tale.errors import UserError
+
+
+def over_all(fabric: Fabric, values: Sequence[float], how: str = "sum") -> list[float]:
+    """Numbers of each process, added up, or reduced in another way; every process must call this."""
+    own = torch.tensor(values, dtype=torch.float64, device=fabric.device)
+    return cast(Tensor, fabric.all_reduce(own, reduce_op=how)).tolist()
 
 
 def make_fabric(config: DevicesConfig, accelerator: str, **settings: Any) -> Fabric:

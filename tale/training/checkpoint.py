@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from lightning import Fabric
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
+from torch.optim.lr_scheduler import LambdaLR
 
 from tale.config.recipes import to_yaml
 from tale.config.training import TrainRecipe
@@ -48,7 +48,7 @@ def fingerprint(recipe: TrainRecipe, base: dict[str, str], data: TaleDataModule,
         "precision": f"{recipe.model.dtype.value} {recipe.model.quantize} {recipe.fabric.precision}",
         "model": f"{base['name']} {base['weights']}",
         "data": hashlib.sha256(ids).hexdigest()[:16],
-        "number of steps": str(len(data.train_dataloader(world_size=world_size).batch_sampler)),
+        "number of steps": str(len(data.train_dataloader(world_size=world_size))),
         **drawn,
     }
 
@@ -60,7 +60,7 @@ def save(
     identity: dict[str, str],
     module: CausalLMModule,
     optimizer: Optimizer,
-    scheduler: LRScheduler,
+    scheduler: LambdaLR,
 ) -> None:
     """Write `step-<n>.ckpt` with the trained parameters alone, then drop all but the newest two.
 
@@ -78,7 +78,7 @@ def save(
     if fabric.is_global_zero:
         for logger in fabric.loggers:
             with explained(folder.parent):
-                logger.experiment.flush()
+                logger.experiment.flush()  # type: ignore[attr-defined]  # TensorBoard's has it
         stream = io.BytesIO()
         torch.save(content, stream)
         write_atomic(folder / f"step-{step:06d}.ckpt", _hash(stream.getvalue()) + stream.getvalue())
@@ -87,7 +87,7 @@ def save(
     fabric.barrier()
 
 
-def load(file: Path, module: CausalLMModule, optimizer: Optimizer, scheduler: LRScheduler) -> None:
+def load(file: Path, module: CausalLMModule, optimizer: Optimizer, scheduler: LambdaLR) -> None:
     """Go on from a checkpoint, whatever strategy and number of devices it was written under.
 
     Raises:
@@ -192,7 +192,7 @@ def _flat(value: Any, name: str = "optimizer") -> dict[str, torch.Tensor]:
     return {name: value if isinstance(value, torch.Tensor) else torch.tensor(value)}
 
 
-def _other_schedule(saved: dict[str, Any], optimizer: Optimizer, scheduler: LRScheduler) -> str | None:
+def _other_schedule(saved: dict[str, Any], optimizer: Optimizer, scheduler: LambdaLR) -> str | None:
     """What is wrong with a checkpoint's learning rates, settings and counted steps, if anything is."""
     step, rates = saved["step"], scheduler.base_lrs
     now = [rate * factor(step) for rate, factor in zip(rates, scheduler.lr_lambdas, strict=True)]

@@ -9,6 +9,7 @@ import math
 import time
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import torch
 from lightning import Fabric
@@ -21,6 +22,7 @@ from tale.data.datamodule import TaleDataModule
 from tale.data.examples import Batch
 from tale.models.modules import CausalLMModule
 from tale.output.progress import progress
+from tale.runs.devices import over_all
 from tale.storage.files import explained
 from tale.training import checkpoint
 from tale.training.sharding import whole
@@ -44,10 +46,10 @@ def fit(
     Metrics of step k are those before update k, so step 0 shows the untrained adapter.
     """
     folder, t, first = Path(recipe.output) / "checkpoints", recipe.train, checkpoint.step_of(start)
-    total = len(data.train_dataloader(0, fabric.global_rank, fabric.world_size).batch_sampler)
+    total = len(data.train_dataloader(0, fabric.global_rank, fabric.world_size))
     total = min(total, t.max_steps) if t.max_steps else total
     model = fabric.setup_module(module)  # before the optimizer: FSDP2 puts shards in the parameters' place
-    optimizer = fabric.setup_optimizers(module.configure_optimizers())
+    optimizer: Any = fabric.setup_optimizers(module.configure_optimizers())
     scheduler = LambdaLR(optimizer, lambda step: learning_rate_factor(step, total, recipe.optim))
     state = module, optimizer.optimizer, scheduler
     if start:
@@ -65,7 +67,7 @@ def fit(
         # Dropout depends on (seed, step, rank) alone: a resumed run draws what the uninterrupted one draws.
         torch.manual_seed(_step_seed(t.seed, step, fabric.global_rank))
         metrics = train_step(fabric, model, optimizer, [b.to(fabric.device) for b in micro_batches], recipe.optim.clip)
-        metrics["lr"] = scheduler.get_last_lr()[0]
+        metrics["lr"] = float(scheduler.get_last_lr()[0])
         tokens, targets = metrics["tokens"], metrics.pop("target_tokens")
         metrics |= throughput.step(micro_batches, tokens, targets, time.perf_counter() - began)
         scheduler.step()
@@ -166,7 +168,7 @@ def report_start(fabric: Fabric, metrics: dict[str, float]) -> None:
 def _means(fabric: Fabric, sums: Counter[str], denominator: float) -> dict[str, float]:
     """Sums over all ranks, the loss divided by its denominator, all but tokens by the number of examples."""
     names = sorted(sums)
-    totals = _reduce(fabric, [sums[name] for name in names])
+    totals = over_all(fabric, [sums[name] for name in names])
     means = dict(zip(names, totals, strict=True))
     examples = means.pop("examples")
     tokens = {name: means.pop(name) for name in ("tokens", "target_tokens") if name in means}
@@ -178,16 +180,12 @@ def _rounds(fabric: Fabric, batches: list[Batch]) -> list[tuple[Batch, bool]]:
 
     Under FSDP2 a forward or backward needs all ranks at once, for each holds a share of the weights.
     """
-    rounds = int(_reduce(fabric, [len(batches)], "max")[0])
+    rounds = int(over_all(fabric, [len(batches)], "max")[0])
     return [(batch, True) for batch in batches] + [(batch, False) for batch in batches[-1:]] * (rounds - len(batches))
 
 
 def _total(fabric: Fabric, value: float) -> float:
-    return _reduce(fabric, [value])[0]
-
-
-def _reduce(fabric: Fabric, values: list[float], how: str = "sum") -> list[float]:
-    return fabric.all_reduce(torch.tensor(values, dtype=torch.float64, device=fabric.device), reduce_op=how).tolist()
+    return over_all(fabric, [value])[0]
 
 
 def _summed(steps: list[dict[str, Tensor]]) -> Counter[str]:

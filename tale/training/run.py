@@ -18,7 +18,7 @@ from tale.models.base import BaseModel, resolve
 from tale.models.lora import check_lora, save_adapter
 from tale.models.modules import build
 from tale.models.probe import prove_training
-from tale.runs.devices import launch, make_fabric
+from tale.runs.devices import launch, make_fabric, over_all
 from tale.runs.run import Identity, finish_run, hold, start_run
 from tale.storage.folder import Examples
 from tale.text import printable
@@ -80,8 +80,8 @@ def train(recipe: TrainRecipe) -> Path:
 
 def _fabric(recipe: TrainRecipe) -> Fabric:
     """Fabric, not yet launched."""
-    settings = {"strategy": strategy(recipe.fabric.strategy), "precision": recipe.fabric.precision, "loggers": []}
-    fabric = make_fabric(recipe.fabric, recipe.fabric.accelerator, **settings)
+    f = recipe.fabric
+    fabric = make_fabric(f, f.accelerator, strategy=strategy(f.strategy), precision=f.precision, loggers=[])
     if recipe.optim.kind.startswith("paged") and fabric.device.type != "cuda":
         raise UserError(f"optim.kind={recipe.optim.kind}: needs a CUDA device; adamw_8bit runs on a CPU too")
     return fabric
@@ -107,7 +107,7 @@ def _held(fabric: Fabric, recipe: TrainRecipe, identity: dict[str, str]) -> Iter
         if refused:
             raise UserError(refused)
         other = identity != first or (start is not None and not start.is_file())
-        if fabric.all_reduce(float(other), reduce_op="sum"):
+        if any(over_all(fabric, [other])):
             who = f"process {fabric.global_rank}" if other else "another process"
             raise UserError(
                 f"output, data.records, model.source: {who} sees other checkpoints, examples or weights than the first "

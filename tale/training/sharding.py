@@ -54,7 +54,7 @@ def whole(value: Any) -> Any:
     """A tensor in full, on the CPU, if it is a shard of one: every rank must call this, in the same order."""
     if isinstance(value, DTensor):
         rows = value.placements == (Shard(0),)  # else a norm, which each rank has a part of
-        value = _gathered(value.detach()) if rows else value.full_tensor()
+        value = _gathered(value) if rows else value.full_tensor()
     return value.detach().cpu() if isinstance(value, Tensor) else value
 
 
@@ -63,7 +63,7 @@ def _gathered(shard: DTensor) -> Tensor:
 
     `full_tensor` gathers asynchronously, and over gloo a process was once seen to crash in it.
     """
-    mine, group = shard.to_local(), shard.device_mesh.get_group()
+    mine, group = shard.to_local().detach(), shard.device_mesh.get_group()
     ranks = dist.get_world_size(group)
     rows = -(-len(shard) // ranks)  # of every rank but perhaps the last ones
     padded = mine.new_zeros(rows, *mine.shape[1:])

@@ -30,6 +30,7 @@ from tale.config.training import Objective, TrainRecipe
 from tale.data.examples import Batch
 from tale.hardware.devices import GB, peak_flops, peak_memory
 from tale.models.modules import CausalLMModule
+from tale.runs.devices import over_all
 
 Item = TypeVar("Item")
 # Metrics that differ from run to run.
@@ -55,7 +56,7 @@ class Work:
     @classmethod
     def of(cls, module: CausalLMModule) -> Work:
         """Counted from the model's linear layers; 4-bit ones by their shapes."""
-        base = module.model.get_base_model()
+        base = module.base
         head, text = base.get_output_embeddings(), base.config.get_text_config()
         layers = [m for m in base.modules() if isinstance(m, nn.Linear) and m is not head]
         sizes = {on: sum(_size(m) for m in layers if m.weight.requires_grad is on) for on in (True, False)}
@@ -94,9 +95,9 @@ class Throughput:
 
     def step(self, micro_batches: list[Batch], tokens: float, targets: float, seconds: float) -> dict[str, float]:
         """The metrics of a step that took so long, after its data was there; tokens and targets are of all devices."""
-        own = torch.tensor(sum(map(self._flops, micro_batches)), dtype=torch.float64, device=self.fabric.device)
-        flops = self.fabric.all_reduce(own, reduce_op="sum").item()
-        step = Counter(targets=targets, tokens=tokens, flops=flops, seconds=seconds, waited=self.waited)
+        (flops,) = over_all(self.fabric, [sum(map(self._flops, micro_batches))])
+        done = {"targets": targets, "tokens": tokens, "flops": flops, "seconds": seconds, "waited": self.waited}
+        step: Counter[str] = Counter(done)
         self.sums.update(step)
         return self._metrics(step)
 

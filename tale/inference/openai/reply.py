@@ -139,7 +139,7 @@ class Reply:
                 what = f"{name} of {getattr(self.usage, name)!r} tokens"
                 raise UserError(f"no usage figures to count with, set engine.endpoint.tokenizer: {what}")
         prompt, answer, cached, reasoning = (
-            counts.get(name, 0) for name in ("prompt", "answer", "cached", "reasoning")
+            counts.get(name) or 0 for name in ("prompt", "answer", "cached", "reasoning")
         )
         if cached > prompt or reasoning > answer:
             what = f"{cached} cached of {prompt}, {reasoning} reasoning of {answer}"

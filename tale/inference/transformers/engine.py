@@ -49,7 +49,7 @@ class TransformersEngine:
         own_layers: bool | None = None,
     ):
         self.tokenizer = tokenizer
-        self.model = model.to(find_device(device)).eval()
+        self.model = model.to(find_device(device)).eval()  # type: ignore[arg-type]
         if model.device.type == "cpu" if own_layers is None else own_layers:
             model.set_attn_implementation(attention.NAME)
             reorder(model)

@@ -24,7 +24,7 @@ def reorder(model: nn.Module) -> None:
         # One that is reordered already is left: its model has had an engine before.
         if type(module) is nn.Linear and module.weight.dtype in types and not module.weight.is_mkldnn:
             module.weight = nn.Parameter(MKLDNN._reorder_linear_weight(module.weight.detach()), requires_grad=False)
-            module.forward = partial(linear, module)
+            module.forward = partial(linear, module)  # type: ignore[method-assign]
 
 
 def linear(layer: nn.Linear, given: Tensor) -> Tensor:

@@ -75,9 +75,11 @@ class _Ids(Chat):
 class _Recording(TransformersEngine):
     """Keeps the logits of each prompt's answer."""
 
+    logits: list[list[Tensor]]
+
     def _advance(self, rows: Rows) -> None:
         def keep(_: nn.Module, __: object, output: ModelOutput) -> None:
-            for prompt, logits_V in zip(rows.prompts, output.logits[:, -1], strict=True):
+            for prompt, logits_V in zip(rows.prompts, output["logits"][:, -1], strict=True):
                 self.logits[prompt.index].append(logits_V.clone())
 
         hook = self.model.register_forward_hook(keep)
@@ -103,7 +105,7 @@ def _compare(architecture: Architecture, on_cpu: bool) -> float:
         requests = [Request.user(json.dumps(prompt), Sampling(TOKENS)) for prompt in prompts]
         answers = dict(engine.generate(once(requests)))
         ours = [torch.stack(logits) for logits in engine.logits]
-    return max(_difference(answers[i].ids, ours[i], expected[i]) for i in range(len(prompts)))
+    return max(_difference(answers[i].ids or (), ours[i], expected[i]) for i in range(len(prompts)))
 
 
 @torch.inference_mode()
@@ -114,7 +116,8 @@ def _plain(model: PreTrainedModel, prompt: list[int]) -> Tensor:
         do_sample=False, max_new_tokens=TOKENS, pad_token_id=0, output_logits=True, return_dict_in_generate=True
     )
     model.generation_config = GenerationConfig()
-    return torch.cat(model.generate(given, attention_mask=torch.ones_like(given), generation_config=config).logits)
+    answer = model.generate(given, attention_mask=torch.ones_like(given), generation_config=config)  # type: ignore[operator]
+    return torch.cat(answer.logits)
 
 
 def _difference(ids: Sequence[int], ours_TV: Tensor, theirs_TV: Tensor) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -25,8 +26,10 @@ class RoomyLayer(DynamicLayer):
     It forgets nothing: a model with sliding windows gets them by its mask.
     """
 
-    room_keys_RHWD: Tensor | None = None  # `keys` and `values` are the first columns of these
-    room_values_RHWD: Tensor | None = None
+    keys: Tensor
+    values: Tensor
+    room_keys_RHWD = torch.empty(0, 0, 0, 0)  # `keys` and `values` are the first columns of these
+    room_values_RHWD = torch.empty(0, 0, 0, 0)
 
     def update(self, key_states: Tensor, value_states: Tensor, *_, **__) -> tuple[Tensor, Tensor]:
         """Append the new columns' keys and values [R, H, new, D]; all of them are returned."""
@@ -34,7 +37,7 @@ class RoomyLayer(DynamicLayer):
             self.lazy_initialization(key_states, value_states)
         before = self.get_seq_length()
         after = before + key_states.shape[-2]
-        if self.room_keys_RHWD is None or self.room_keys_RHWD.shape[-2] < after:
+        if self.room_keys_RHWD.shape[-2] < after:
             self.room_keys_RHWD = _roomy(self.keys, key_states, after)
             self.room_values_RHWD = _roomy(self.values, value_states, after)
         self.room_keys_RHWD[:, :, before:after] = key_states
@@ -86,6 +89,11 @@ class Rows:
     def __len__(self) -> int:
         return len(self.ids_RW)
 
+    @property
+    def layers(self) -> list[RoomyLayer]:
+        """The cache's."""
+        return cast(list[RoomyLayer], self.cache.layers)
+
     @classmethod
     def of(cls, prompts: Sequence[Sequence[int]], prefixes: Sequence[Prefix], device: torch.device) -> Rows:
         """Rows of prompts, each with a prefix whose keys and values are known; at least one id is not in its.
@@ -110,17 +118,18 @@ class Rows:
         """A copy of what the cache holds of this row."""
         mine = self.mask_RW[row, :-1].bool()
         return Prefix(
-            tuple(layer.keys[row, :, mine] for layer in self.cache.layers),
-            tuple(layer.values[row, :, mine] for layer in self.cache.layers),
+            tuple(layer.keys[row, :, mine] for layer in self.layers),
+            tuple(layer.values[row, :, mine] for layer in self.layers),
         )
 
     def repeat(self, rows: Sequence[int], prompts: list[Prompt]) -> Rows:
         """These rows, perhaps several times, each to answer one of the prompts."""
         index = torch.tensor(rows, device=self.ids_RW.device)
-        for layer in self.cache.layers if len(rows) > len(self) else ():
+        for layer in self.layers if len(rows) > len(self) else ():
             layer.replace(layer.keys[index], layer.values[index])
         generators = [torch.Generator().manual_seed(prompt.request.draw_seed) for prompt in prompts]
-        answers, logprobs = ([[] for _ in rows] for _ in range(2))
+        answers: list[list[int]] = [[] for _ in rows]
+        logprobs: list[list[float]] = [[] for _ in rows]
         return Rows(prompts, answers, logprobs, generators, self.ids_RW[index], self.mask_RW[index], self.cache)
 
     def extend(self, ids_RW: Tensor, logits_RV: Sequence[Tensor] = ()) -> None:
@@ -145,7 +154,7 @@ class Rows:
             return self
         index = torch.tensor(rows, device=self.ids_RW.device)
         first = int(self.mask_RW[index].argmax(dim=1).min())
-        for layer in self.cache.layers:
+        for layer in self.layers:
             layer.select(index, first)
         return Rows(
             [self.prompts[row] for row in rows],

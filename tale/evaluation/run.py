@@ -20,9 +20,9 @@ from tale.evaluation.seeds import check_seeds, each_seed, sampling_of
 from tale.evaluation.summary import RARE, Row, print_table, summarise
 from tale.inference import Sampling
 from tale.inference.build import AnyModel, check_engine, engines, find_model, place_of
+from tale.inference.openai.engine import RemoteModel
 from tale.inference.room import check_room
 from tale.models.adapters import check_adapter, read_card
-from tale.models.base import BaseModel
 from tale.output.tables import write_rows
 from tale.runs.run import Identity, finish_run, hold, start_run
 from tale.solvers.base import Method
@@ -86,7 +86,7 @@ def _check(recipe: EvaluateRecipe) -> _Checked:
     check_methods(recipe.methods, questions, sampling)
     adapters = list(dict.fromkeys(method.adapter for method in recipe.methods))
     cards: list[Seen | None] = []
-    if isinstance(base, BaseModel):
+    if not isinstance(base, RemoteModel):
         cards += [check_adapter(Path(folder), base) for folder in adapters if folder]
     elif any(adapters):
         raise UserError("methods: an endpoint answers with its own model; serve the adapter there, as a model.source")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from typing import Any
 
 from tqdm import tqdm
@@ -12,7 +13,8 @@ from tale.text import SHOWN, printable
 MINUTE = 60.0  # seconds
 
 
-def progress(label: str, *of: Any, **how: Any) -> tqdm:
+def progress(label: str, of: Iterable[Any] | None = None, **how: Any) -> tqdm:
     """tqdm's bar behind a label: drawn anew all the time in a terminal, once a minute in a file or a pipe."""
-    often = {} if sys.stderr.isatty() else {"mininterval": MINUTE, "maxinterval": MINUTE}
-    return tqdm(*of, desc=printable(label, SHOWN), **often, **how)
+    if not sys.stderr.isatty():
+        how |= {"mininterval": MINUTE, "maxinterval": MINUTE}
+    return tqdm(of, desc=printable(label, SHOWN), **how)

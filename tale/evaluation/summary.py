@@ -129,7 +129,6 @@ def _alone(replies: list[Reply], prices: PriceConfig) -> Row:
         fmean(r.output_tokens for r in replies), fmean(r.estimator_tokens for r in replies), *UNKNOWN, None,
         truncated=fmean(r.finish == "length" for r in replies),
         in_format=fmean(r.via == "brackets" for r in replies),
-
         asked_without_budget=sum(r.fallback is not None for r in replies),
         not_answered=sum(r.finish == "error" for r in replies) or None,
         repetition=fmean(_repeated(replies)),

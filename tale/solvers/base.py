@@ -48,7 +48,8 @@ class Solution:
 class Method:
     """A way to answer questions, with its options. `kind` is its name in recipes."""
 
-    kinds = dict[str, "type[Method]"]()  # noqa: RUF012 - every method, by its kind; without an annotation, which would make it an option
+    # Every method, by its kind; without an annotation, which would make it an option.
+    kinds = dict[str, "type[Method]"]()  # noqa: RUF012
 
     kind: str = opt("direct, vanilla, budget, searched or estimated (TALE-EP)", "")
     label: str | None = opt("name in tables; default: the kind", None)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import TypeVar
 
 from tale.secrets import veiled
 from tale.text import printable
+
+Value = TypeVar("Value")
 
 
 class UserError(ValueError):
@@ -16,7 +19,13 @@ class UserError(ValueError):
         super().__init__(printable(veiled(str(message))))
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """`" Did you mean 'x'?"` for the known name closest to `name`, or an empty string."""
-    match = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+def nearest(name: str, names: Iterable[str]) -> str:
+    """`" Did you mean 'x'?"` for the known name nearest to `name`, or an empty string."""
+    match = difflib.get_close_matches(name, list(names), n=1, cutoff=0.5)
     return f" Did you mean {match[0]!r}?" if match else ""
+
+
+def known(value: Value | None) -> Value:
+    """A value that is never missing where this is called; an assertion, where the type alone does not say so."""
+    assert value is not None
+    return value

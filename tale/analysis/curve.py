@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from tale.data.records import Record
+from tale.errors import known
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class Range:
 
 def points(record: Record) -> list[Point]:
     """A grid search's attempts, the smallest budget first."""
-    found = (Point(a.budget or 0, fmean(answer.tokens for answer in a.answers), a.feasible) for a in record.attempts)
+    found = (Point(known(a.budget), fmean(answer.tokens for answer in a.answers), a.feasible) for a in record.attempts)
     return sorted(found, key=lambda point: point.budget)
 
 

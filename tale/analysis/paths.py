@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from tale.data.records import Record
+from tale.errors import known
 from tale.statistics import paired_difference
 
 
@@ -39,7 +40,7 @@ def iterations(label: str, record: Record) -> list[Iteration]:
     """The search of one question; of several samples the one that the search went by."""
     start = record.vanilla.best.tokens
     return [Iteration(label, record.question.id, 0, start, start, True)] + [
-        Iteration(label, record.question.id, i, a.budget or 0, a.best.tokens, a.feasible)
+        Iteration(label, record.question.id, i, known(a.budget), a.best.tokens, a.feasible)
         for i, a in enumerate(record.attempts, 1)
     ]
 

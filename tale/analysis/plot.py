@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 
 from tale.analysis.elasticity import Step
 from tale.analysis.paths import Iteration, Saving
+from tale.errors import known
 from tale.output.figures import literal, plt, save
 
 SHOWN = 12  # questions a search in Fig 2: more lines hide each other
@@ -52,7 +53,7 @@ def draw_elasticity(panels: Sequence[Axes], steps: Sequence[Step]) -> None:
     tokens, accuracy, by_used = panels
     for label, rows in groupby(steps, key=lambda step: step.records):
         asked = [row for row in rows if row.share is not None]
-        shares, used = [row.share or 0 for row in asked], [row.used_share for row in asked]
+        shares, used = [known(row.share) for row in asked], [row.used_share for row in asked]
         right = [100 * row.accuracy for row in asked]
         (line,) = tokens.plot(shares, used, "o-", label=named(label))
         scale = [row.used_share / row.used for row in asked]

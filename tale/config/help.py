@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from tale.config.fields import Recipe
 from tale.config.keys import rows
 from tale.config.recipes import load, recipe_names
 from tale.errors import UserError
 
 
-def describe(kind: type) -> str:
+def describe(kind: type[Recipe]) -> str:
     """The help text: what the command does, the shipped recipes of this kind, and every key."""
     fitting = [name for name in recipe_names() if _fits(kind, name)]
     needless = "none is needed" + (", the model is that of the adapter's own run" if kind.source == "adapter" else "")
@@ -17,7 +18,7 @@ def describe(kind: type) -> str:
     return "\n".join(lines)
 
 
-def _fits(kind: type, name: str) -> bool:
+def _fits(kind: type[Recipe], name: str) -> bool:
     try:
         load(kind, [f"recipe={name}"])
     except UserError:

@@ -20,7 +20,7 @@ def rows(kind: type, prefix: str = "") -> Iterator[Key]:
     hints = typing.get_type_hints(kind)
     for item in dataclasses.fields(kind):
         hint, key = hints[item.name], prefix + item.name
-        if dataclasses.is_dataclass(hint):
+        if isinstance(hint, type) and dataclasses.is_dataclass(hint):
             yield from rows(hint, key + ".")
             continue
         default = item.default_factory() if item.default_factory is not MISSING else item.default

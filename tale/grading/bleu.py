@@ -31,7 +31,8 @@ def score(reply: str, reference: str, truncated: bool) -> Scored:
 
     Without `[[…]]` it is the whole reply; of a truncated one, which did not come to its answer, it is none, and BLEU 0.
     """
-    value, via = _bracketed(reply), "brackets"
+    value: str | None = _bracketed(reply)
+    via: Via = "brackets"
     if value is None and truncated:
         return Scored(None, "none", 0.0)
     if value is None:

@@ -44,8 +44,8 @@ def _equal(value: str, gold: str) -> bool:
         return _same_assignment(value, relation)
     wanted = number_of(gold)
     if wanted is not None:
-        found = number_of(value)
-        return found == wanted if found is not None else _evaluates(value, gold)
+        given = number_of(value)
+        return given == wanted if given is not None else _evaluates(value, gold)
     if ours is not None:
         return False
     return same(_bare(value), _bare(gold)) or _words(value) == _words(gold)

@@ -128,7 +128,7 @@ def _chinese(text: str) -> Fraction:
         before, found, after = text.rpartition(unit)
         if found:
             # 一百二 is 120, and 一百零二 is 102: a last digit alone is of the next smaller unit.
-            rest = _chinese(after) * (factor // 10 if len(after) == 1 and factor > 10 else 1) if after else 0
+            rest = _chinese(after) * (factor // 10 if len(after) == 1 and factor > 10 else 1) if after else Fraction(0)
             return (_chinese(before) if before else 1) * factor + rest
     whole, _, decimals = ("".join(str(_DIGITS.get(char, char)) for char in part) for part in text.partition("点"))
     return Fraction(f"{whole or 0}.{decimals or 0}" if "." not in whole else whole)

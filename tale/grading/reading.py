@@ -46,7 +46,7 @@ def read(reply: str, kind: Kind, language: Language = "en", marked_only: bool = 
     if marked_only:
         return Reading(None, "none")
     found = _choice(plain(reply), language) if kind == "choice" else _number(reply, what)
-    return next((Reading(value, via) for via, value in found if value is not None), Reading(None, "none"))  # type: ignore
+    return next((Reading(value, via) for via, value in found if value is not None), Reading(None, "none"))
 
 
 def _choice(reply: str, language: Language):

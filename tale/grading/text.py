@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Callable
 
 # Longer ones are repetition, not an answer, and Python refuses to parse 4,300 digits.
 LONGEST = 200
@@ -45,35 +46,33 @@ _MONEY = "$€£¥₩₹₽₪₫฿₱₦"
 _CODES = r"(?:USD|EUR|GBP|JPY|CNY|RMB|INR|KRW|AUD|CAD|CHF|HKD|SGD|BRL|MXN|NZD|ZAR|RM|(?i:rs)\.?)"
 _GROUPS = r"(?=\d{3}(?!\d))"
 
-_LATEX = [
-    (re.compile(pattern), replacement)
-    for pattern, replacement in (
-        (r"\\begin\{(?:equation|align|gather)\*?\}|\\end\{(?:equation|align|gather)\*?\}|\\[()\[\]]", " "),
-        (r"\\(?:left|right|[bB]igg?[lr]?|displaystyle)(?![A-Za-z])\.?|\\!(?<!,\\!)", ""),
-        (r",\\! ?", ","),
-        (r"\{,\}", ","),
-        (rf"(?<=\d)\\[,;: ]{_GROUPS}", ","),
-        (r"\\(?:[,;:> ]|q?quad(?![A-Za-z]))|(?<!\\)~(?=\\(?:text|math|rm))", " "),
-        (r"\\[dtc]frac(?![A-Za-z])", r"\\frac"),
-        (r"\^ ?(?:\{ ?\\circ ?\}|\\circ(?![A-Za-z]))|\\(?:degrees?|textdegree)(?![A-Za-z])", "°"),
-        *[(r"\\(?:boxed|fbox|text\w*|math\w+|operatorname|mbox|hbox) ?\{((?:[^{}]|\{[^{}]*\})*)\}", r" \1 ")]
-        * 3,  # one in another
-        (rf"([{_MONEY}] ?\d[\d.,]*) ?([kKmMbB])\b", lambda found: found[1] + found[2].upper()),
-        (rf"(?:US|HK|[ACNS])?\\?[{_MONEY}]", ""),
-        (rf"(?<![A-Za-z]){_CODES} ?(?=-?[\d.])", ""),
-        (r"</?(?:b|strong|em|i|u|p|br|span|answer)>", " "),
-        (r"(?i:\bnegative |^minus )(?=\.?\d)", "-"),
-        (r"\\([%#&_])", r"\1"),
-        (r"\\(?:leq?|leqslant)(?![A-Za-z])", "<="),
-        (r"\\(?:geq?|geqslant)(?![A-Za-z])", ">="),
-        (r"\\lt(?![A-Za-z])", "<"),
-        (r"\\gt(?![A-Za-z])", ">"),
-        (r"\\neq?(?![A-Za-z])", "!="),
-        (r"\\(?:approx|simeq|sim)(?![A-Za-z])", "~"),
-        (r"\\([{}])", r"\1"),
-        (r" ?(?:\\times|\\cdot|\*|(?<=[\d ])x) ?10 ?(?:\^|\*\*) ?(?:\{ ?(-?\d{1,3}) ?\}|(-?\d{1,3})(?!\d))", r"e\1\2"),
-    )
+_REWRITES: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [
+    (r"\\begin\{(?:equation|align|gather)\*?\}|\\end\{(?:equation|align|gather)\*?\}|\\[()\[\]]", " "),
+    (r"\\(?:left|right|[bB]igg?[lr]?|displaystyle)(?![A-Za-z])\.?|\\!(?<!,\\!)", ""),
+    (r",\\! ?", ","),
+    (r"\{,\}", ","),
+    (rf"(?<=\d)\\[,;: ]{_GROUPS}", ","),
+    (r"\\(?:[,;:> ]|q?quad(?![A-Za-z]))|(?<!\\)~(?=\\(?:text|math|rm))", " "),
+    (r"\\[dtc]frac(?![A-Za-z])", r"\\frac"),
+    (r"\^ ?(?:\{ ?\\circ ?\}|\\circ(?![A-Za-z]))|\\(?:degrees?|textdegree)(?![A-Za-z])", "°"),
+    *[(r"\\(?:boxed|fbox|text\w*|math\w+|operatorname|mbox|hbox) ?\{((?:[^{}]|\{[^{}]*\})*)\}", r" \1 ")]
+    * 3,  # one in another
+    (rf"([{_MONEY}] ?\d[\d.,]*) ?([kKmMbB])\b", lambda found: found[1] + found[2].upper()),
+    (rf"(?:US|HK|[ACNS])?\\?[{_MONEY}]", ""),
+    (rf"(?<![A-Za-z]){_CODES} ?(?=-?[\d.])", ""),
+    (r"</?(?:b|strong|em|i|u|p|br|span|answer)>", " "),
+    (r"(?i:\bnegative |^minus )(?=\.?\d)", "-"),
+    (r"\\([%#&_])", r"\1"),
+    (r"\\(?:leq?|leqslant)(?![A-Za-z])", "<="),
+    (r"\\(?:geq?|geqslant)(?![A-Za-z])", ">="),
+    (r"\\lt(?![A-Za-z])", "<"),
+    (r"\\gt(?![A-Za-z])", ">"),
+    (r"\\neq?(?![A-Za-z])", "!="),
+    (r"\\(?:approx|simeq|sim)(?![A-Za-z])", "~"),
+    (r"\\([{}])", r"\1"),
+    (r" ?(?:\\times|\\cdot|\*|(?<=[\d ])x) ?10 ?(?:\^|\*\*) ?(?:\{ ?(-?\d{1,3}) ?\}|(-?\d{1,3})(?!\d))", r"e\1\2"),
 ]
+_LATEX = [(re.compile(pattern), replacement) for pattern, replacement in _REWRITES]
 
 
 def fold(text: str) -> str:

@@ -8,6 +8,7 @@ import numpy
 from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import MaxNLocator
 
+from tale.errors import known
 from tale.evaluation.plot import draw, front
 from tale.evaluation.replies import Reply
 from tale.evaluation.run import reference
@@ -111,16 +112,16 @@ def headlines(rows: Sequence[Row]) -> list[str]:
 
 
 def _score(row: Row) -> str:
-    return f"{percent(row.accuracy or 0)} % right" if row.bleu is None else f"BLEU {three_digits(row.bleu)}"
+    return f"{percent(known(row.accuracy))} % right" if row.bleu is None else f"BLEU {three_digits(row.bleu)}"
 
 
 def _headline(row: Row) -> str:
     if row.bleu is None:
-        change = f"{points(interval_of(row, 'accuracy_difference') or 0)} points to vanilla CoT; no more than "
-        change += f"{100 * (row.margin or 0):g} points worse: {row.within_margin}"
+        change = f"{points(known(interval_of(row, 'accuracy_difference')))} points to vanilla CoT; no more than "
+        change += f"{100 * known(row.margin):g} points worse: {row.within_margin}"
     else:
-        change = f"{signed(interval_of(row, 'bleu_difference') or 0)} to vanilla CoT"
-    spent = f"{number(row.output_tokens)} output tokens ({two_digits(row.tokens_ratio or 0)} × vanilla)"
+        change = f"{signed(known(interval_of(row, 'bleu_difference')))} to vanilla CoT"
+    spent = f"{number(row.output_tokens)} output tokens ({two_digits(known(row.tokens_ratio))} × vanilla)"
     return f"{_score(row)} ({change}), {spent}"
 
 

@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from tale.errors import known
 from tale.output.figures import literal, plt, save
 from tale.wordings.regions import Cell, Region
 
@@ -78,8 +79,8 @@ def wordings_of(cells: Sequence[Cell]) -> list[str]:
 
 
 def _line(accuracy: Axes, tokens: Axes, rows: Sequence[Cell], vanilla: Cell, color: str) -> None:
-    rows = sorted(rows, key=lambda cell: cell.budget or 0)
-    asked = [cell.budget or 0 for cell in rows]
+    rows = sorted(rows, key=lambda cell: known(cell.budget))
+    asked = [known(cell.budget) for cell in rows]
     accuracy.plot(asked, [100 * cell.accuracy for cell in rows], color=color)
     low, high = ([100 * getattr(cell, f"accuracy_{end}") for cell in rows] for end in ("low", "high"))
     accuracy.fill_between(asked, low, high, alpha=0.15, color=color)

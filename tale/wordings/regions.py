@@ -10,6 +10,7 @@ from typing import Literal
 
 import numpy
 
+from tale.errors import known
 from tale.evaluation.replies import Reply
 from tale.statistics import UNKNOWN, bootstrapped, compared, mean_share, paired_difference
 
@@ -184,12 +185,12 @@ def confirmed(grid: Grid, choosing: Collection[str], paper: str | None, share: f
         return None
     theirs = best_of([cell for cell in rest if cell.wording == paper], share * vanilla.used)
     other = theirs is not None and theirs != best
-    ours, papers = (held.answers[c.wording][c.budget or 0] if c else [] for c in (best, theirs))
+    ours, papers = (held.answers[c.wording][known(c.budget)] if c else [] for c in (best, theirs))
     return Best(
         grid.model,
         grid.task,
         best.wording,
-        best.budget or 0,
+        known(best.budget),
         best.questions,
         len(ours),
         *mean_share(_right(ours)),

@@ -11,7 +11,7 @@ from tale.analysis.estimators.replied import replied
 from tale.analysis.estimators.score import Ideal, Score, ideals, score
 from tale.data.records import Record, read_records
 from tale.data.splits import by_context, contexts, unseen
-from tale.errors import UserError
+from tale.errors import UserError, known
 from tale.estimators.base import Constant, Estimate, Estimator, Oracle
 from tale.estimators.regression import calibrated, fit
 from tale.estimators.saved import EstimatorCard, Trained, save_estimator
@@ -84,7 +84,7 @@ def train_estimators(recipe: EstimateRecipe) -> tuple[dict[str, Trained], Estima
     sides = {
         part: by_context(questions, part, recipe.calibration, recipe.seed, "calibration") for part in ("train", "test")
     }
-    stars = {record.question.question_hash: record.budget or 0 for record in examples}
+    stars = {record.question.question_hash: known(record.budget) for record in examples}
     of = lambda side: (side, [stars[question.question_hash] for question in side])  # noqa: E731
     estimators: dict[str, Trained] = {
         "constant": Constant(float(median(stars.values()))),

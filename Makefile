@@ -30,7 +30,7 @@ check: $(READY) ## style, formatting, types, recipes and pinned versions
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest tests/test_config.py tests/test_environment.py
+	$(BIN)/pytest tests/config/test_recipes.py tests/test_environment.py
 
 clean: ## remove both environments and caches; runs/ stays
 	rm -rf .venv .venv-vllm .pytest_cache .ruff_cache .mypy_cache .hypothesis build *.egg-info

@@ -6,10 +6,10 @@ import os
 from pathlib import Path
 
 import pytest
-from tiny_llama import byte_tokenizer, saved, tiny_llama
 from transformers import PreTrainedTokenizerFast
 
 from tale.text import log_to_terminal
+from tests.tiny_llama import byte_tokenizer, saved, tiny_llama
 
 
 @pytest.fixture(autouse=True)

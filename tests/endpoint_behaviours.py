@@ -1,6 +1,6 @@
 """What servers do, and how a search of four questions ends at each; then the same search at a healthy server.
 
-`python tests/endpoint_behaviours.py [name …]` runs the whole command against each, in a process of its own, with its
+`python -m tests.endpoint_behaviours [name …]` runs the whole command against each, in a process of its own, with its
 seconds and its memory. Tests run the search itself.
 """
 
@@ -25,7 +25,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from endpoint_server import Reply, ScriptedEndpoint, answer, refusal, used
+from tests.fake_endpoint import FakeEndpoint, Reply, answer, refusal, used
 
 KEY = "sk-secret-0123456789"
 QUESTIONS = [
@@ -311,12 +311,12 @@ def end(command: Callable[[], None]) -> None:
 def main(names: list[str]) -> int:
     """Run the command against each behaviour and then against the healthy one; how many did not end as they should."""
     environment = os.environ | {"NO_PROXY": "127.0.0.1", "OPENAI_API_KEY": KEY, "OMP_NUM_THREADS": "1"}
-    runner = subprocess.Popen([sys.executable, __file__, "--commands"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                              text=True, env=environment)  # fmt: skip
+    command = [sys.executable, "-m", "tests.endpoint_behaviours", "--commands"]
+    runner = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
     wrong = 0
     for name in names or BEHAVIOURS:
         expected, folder = BEHAVIOURS[name], Path(tempfile.mkdtemp())
-        with ScriptedEndpoint(expected.script) as server:
+        with FakeEndpoint(expected.script) as server:
             ends, texts, calls = [], [], []
             for script in (expected.script, healthy):
                 server.script, before = script, len(server.calls)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import re
-import runpy
 import shutil
 import subprocess
 import sys
@@ -22,6 +21,8 @@ from tale.errors import UserError
 from tale.output.progress import progress
 from tale.output.tables import show
 from tale.text import LOG, say, warn
+from tests import ROOT
+from tests.scripts import run_script
 
 
 @pytest.fixture(autouse=True)
@@ -158,7 +159,7 @@ def test_tale_lists_its_commands(monkeypatch: pytest.MonkeyPatch, capsys: pytest
     assert called(monkeypatch=monkeypatch) == 0
     listed = re.findall(r"^  tale (\w+) ", capsys.readouterr().out, re.MULTILINE)
     assert listed == [*COMMANDS]
-    scripts = {file.stem for file in (Path(__file__).parents[1] / "scripts").glob("*.py")}
+    scripts = {file.stem for file in (ROOT / "scripts").glob("*.py")}
     assert scripts == {*COMMANDS, "demo"}
 
 
@@ -170,7 +171,7 @@ def test_a_command_is_its_script(
     helped = capsys.readouterr().out
     monkeypatch.setattr(sys, "argv", [f"{name}.py", "--help"])
     with pytest.raises(SystemExit):
-        runpy.run_path(str(Path(__file__).parents[1] / "scripts" / f"{name}.py"), run_name="__main__")
+        run_script(ROOT / "scripts" / f"{name}.py")
     assert capsys.readouterr().out == helped.replace(f"tale {name}", f"python scripts/{name}.py")
 
 
@@ -184,10 +185,9 @@ def test_an_unknown_command_is_answered_by_the_nearest(
 @pytest.mark.slow
 def test_an_installed_wheel_works_in_another_folder(tmp_path: Path) -> None:
     """With its recipes, its page, its stories and its configs; without this checkout."""
-    root = Path(__file__).parents[1]
     source = tmp_path / "source"
-    shutil.copytree(root, source, ignore=shutil.ignore_patterns(".*", "runs", "__pycache__", "build", "*.egg-info"))
-    shutil.copytree(root / "tale" / "runs", source / "tale" / "runs", dirs_exist_ok=True)
+    shutil.copytree(ROOT, source, ignore=shutil.ignore_patterns(".*", "runs", "__pycache__", "build", "*.egg-info"))
+    shutil.copytree(ROOT / "tale" / "runs", source / "tale" / "runs", dirs_exist_ok=True)
     build = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", tmp_path, source]
     subprocess.run(build, check=True, capture_output=True)
     (wheel,) = tmp_path.glob("*.whl")
@@ -195,8 +195,8 @@ def test_an_installed_wheel_works_in_another_folder(tmp_path: Path) -> None:
         archive.extractall(tmp_path / "installed")
     unpacked = tmp_path / "installed"
     shipped = {str(f.relative_to(unpacked)) for f in unpacked.glob("tale/**/*") if f.is_file()}
-    kept = [f for f in (*root.glob("tale/**/*"), *root.glob("recipes/**/*.yaml")) if f.is_file() and f.suffix != ".pyc"]
-    names = [str(f.relative_to(root)) for f in kept]
+    kept = [f for f in (*ROOT.glob("tale/**/*"), *ROOT.glob("recipes/**/*.yaml")) if f.is_file() and f.suffix != ".pyc"]
+    names = [str(f.relative_to(ROOT)) for f in kept]
     assert {name if name.startswith("tale/") else f"tale/{name}" for name in names} == shipped
     place = {"PYTHONPATH": str(tmp_path / "installed"), "OMP_NUM_THREADS": "1"}
     code = "import tale, sys; assert 'installed' in tale.__file__; from tale.cli import main; main()"

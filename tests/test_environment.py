@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import tomllib
-from pathlib import Path
 
 import pytest
 import yaml
@@ -12,8 +11,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from tale.models import embedded
-
-ROOT = Path(__file__).resolve().parents[1]
+from tests import ROOT
 
 
 def pinned(lines: list[str]) -> dict[str, str]:

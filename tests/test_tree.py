@@ -12,9 +12,10 @@ import pytest
 
 import tale
 from tale.cli import COMMANDS
+from tests import ROOT
 
 PACKAGE = Path(tale.__file__).parent
-ROOT = PACKAGE.parent
+TESTS = ROOT / "tests"
 FILES = {
     ".".join(("tale", *file.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(".__init__"): file
     for file in PACKAGE.rglob("*.py")
@@ -66,7 +67,7 @@ def test_a_cycle_is_found() -> None:
 
 def test_every_file_is_reached() -> None:
     """But for packages' own files: from another one, or from a script."""
-    scripts = (PACKAGE.parent / "scripts").glob("*.py")
+    scripts = (ROOT / "scripts").glob("*.py")
     reached = set().union(*GRAPH.values(), *(set(imported(file)) for file in scripts))
     reached |= {place.partition(":")[0] for command in COMMANDS.values() for place in (command.recipe, command.main)}
     methods = {module for module in FILES if module.startswith("tale.solvers.")}  # found by their names
@@ -77,6 +78,13 @@ def test_every_file_is_reached() -> None:
 
 def test_few_modules_are_beside_the_packages() -> None:
     assert len([file for file in PACKAGE.glob("*.py") if file.name != "__init__.py"]) <= 5
+
+
+def test_tests_mirror_the_packages() -> None:
+    """But for tests of whole commands, and of what is in benchmarks/."""
+    folders = {file.parent for file in TESTS.rglob("test_*.py")} - {TESTS}
+    packages = {file.parent.relative_to(PACKAGE) for file in FILES.values()}
+    assert {folder.relative_to(TESTS) for folder in folders} - packages == {Path("benchmarks"), Path("commands")}
 
 
 @pytest.mark.parametrize("module", sorted(FILES))

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import gguf
 import numpy as np
-from tiny_llama import byte_tokenizer
 
 from tale.models.embedded import Embedded
+from tests.tiny_llama import byte_tokenizer
 
 CHAT = (
     "{{ '<|im_start|>system\nYou are tiny.<|im_end|>\n' }}{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' + "

@@ -12,8 +12,7 @@ from tale.data.records import read_records
 from tale.search.recipe import SearchRecipe
 from tale.search.run import run_search
 from tale.storage.files import write_jsonl_atomic
-
-ROOT = Path(__file__).resolve().parents[1]
+from tests import ROOT
 
 
 def answerable(model: Path, folder: Path, count: int = 12) -> list[str]:

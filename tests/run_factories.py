@@ -1,0 +1,193 @@
+"""Run folders written by hand, small enough that every figure of their report can be worked out on paper."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from torch.utils.tensorboard import SummaryWriter
+
+from tale.analysis.elasticity import Model, OneQuestion, Step
+from tale.analysis.estimators.recipe import EstimateRecipe
+from tale.analysis.estimators.score import Score
+from tale.analysis.paths import Iteration, Saving
+from tale.analysis.recipe import AnalyseRecipe
+from tale.config.recipes import load
+from tale.config.training import TrainRecipe
+from tale.data import prompts
+from tale.data.question import Question
+from tale.data.records import write_records
+from tale.estimators.base import Constant
+from tale.estimators.saved import EstimatorCard, save_estimator
+from tale.evaluation.recipe import EvaluateRecipe
+from tale.evaluation.replies import Reply
+from tale.inference import Completion, Sampling
+from tale.inference.journal import key_of
+from tale.output.tables import write_rows
+from tale.runs.run import finish_run, start_run
+from tale.search.recipe import SearchRecipe
+from tale.storage.files import write_jsonl_atomic
+from tests.factories import record
+from tests.fake_engine import ask, questions
+
+BASE = {"name": "tiny-llama", "weights": "01"}
+PRICES = ("prices.input=1", "prices.output=2")
+METHODS = (
+    "{kind: vanilla}, {kind: estimated}, {kind: vanilla, label: TALE-PT-SFT, adapter: runs/sft/adapter}, "
+    "{kind: vanilla, label: long, adapter: runs/other/adapter}"
+)
+
+
+def journal(file: Path, calls: Sequence[tuple[bytes, Completion, float]], **settings: Any) -> None:
+    """A journal of these calls: key, answer, seconds."""
+    lines = [{"key": key.hex(), "seconds": seconds, **asdict(answer)} for key, answer, seconds in calls]
+    write_jsonl_atomic(file, [{"name": "tiny-llama", **settings}, *lines])
+
+
+def search_run(folder: str = "runs/search", *overrides: str) -> Path:
+    """3 calls, 300 tokens read, 400 generated, 4 s, $0.0011; one target of 6 tokens for 21, two questions without."""
+    recipe = load(SearchRecipe, ["recipe=tiny/search", f"output={folder}", *PRICES, *overrides])
+    run = start_run(recipe, None, ["records.jsonl"], base=BASE, questions={"all": 3, "searched": 3, "duplicates": 2})
+    calls = [
+        (bytes([i] * 12), Completion("x", t, "stop", 100), s) for i, (t, s) in enumerate([(200, 2), (100, 1), (100, 1)])
+    ]
+    journal(run / "journal.jsonl", calls)
+    wrong, none = "vanilla answer wrong", "no feasible budget"
+    records = [("q/0", "5 [1]", None), ("q/1", None, wrong), ("q/2", None, none)]
+    write_records(run / "records.jsonl", [record(i, f"{i}?", t, "20 tokens and a last", r) for i, t, r in records])
+    finish_run(run)
+    return run
+
+
+def train_run(folder: str = "runs/sft", records: str = "runs/search/records.jsonl", *overrides: str) -> Path:
+    """3 steps of 100, 100 and 40 tokens in 12 s; the loss falls from 2 to 1."""
+    recipe = load(TrainRecipe, ["recipe=tiny/sft", f"output={folder}", f"data.records=[{records}]", *overrides])
+    run = start_run(
+        recipe, None, ["adapter"], base=BASE, examples={"train": 5, "left_out": {"vanilla answer wrong": 7}}
+    )
+    steps(run, {0: (2.0, 100), 1: (1.5, 100), 2: (1.0, 40)}, began=1000)
+    (run / "adapter").mkdir()
+    finish_run(run)
+    return run
+
+
+def steps(run: Path, losses: dict[int, tuple[float, int]], began: float, purge_step: int = 0, suffix: str = "") -> None:
+    """An event file of these steps' loss and tokens: one every 6 s, the first at `began`."""
+    writer = SummaryWriter(str(run), purge_step=purge_step, filename_suffix=suffix)
+    for i, (step, (loss, tokens)) in enumerate(losses.items()):
+        writer.add_scalar("train/loss", loss, step, walltime=began + 6 * i)
+        writer.add_scalar("train/tokens", tokens, step, walltime=began + 6 * i)
+    writer.close()
+
+
+def evaluation_run(folder: str = "runs/eval", *overrides: str, extra: str = "", trained: str = "TALE-PT-SFT") -> Path:
+    """4 questions, 4 methods. Output tokens: vanilla 100, TALE-EP 57.5, TALE-PT-SFT 40, "long" 110; right: 2, 3, 2, 0.
+
+    A vanilla answer took 1 s, one under a budget 0.3 s, an estimate 0.1 s, one of SFT 0.4 s, one of "long" 2 s.
+    `extra` is added to every answer's text, `trained` is the label of SFT.
+    """
+    given = [
+        f"output={folder}",
+        f"methods=[{METHODS}]",
+        f"methods[2].label={trained}",
+        "benchmark.name=gsm8k",
+        *PRICES,
+        *overrides,
+    ]
+    recipe = load(EvaluateRecipe, ["recipe=tiny/eval", *given])
+    outputs = ["replies.jsonl", "summary_clean.json"]
+    run = start_run(recipe, None, outputs, base=BASE, questions={"asked": 4, "duplicates": 1})
+    asked, sampling = questions(4), Sampling(**vars(recipe.sampling))
+    vanilla = _replies("Vanilla CoT", asked, [100, 120, 80, 100], [True, True, False, False], extra)
+    sft = _replies(trained, asked, [40, 60, 20, 40], [False, True, True, False], extra)
+    long = _replies("long", asked, [110, 130, 90, 110], [False] * 4, extra)
+    estimated = [*_estimated(asked[:3], extra), _fallback(vanilla[3])]
+    key = lambda reply: key_of(ask(reply.prompt, sampling=sampling))  # noqa: E731
+    base = [(key(r), _said(r), 1.0) for r in vanilla] + [(key(r), _said(r), 0.3) for r in estimated[:3]]
+    for i, reply in enumerate(estimated):
+        text = str(reply.estimator_text)
+        base.append((hashlib.sha256(bytes([i])).digest()[:12], Completion(text, 10, "stop", 70), 0.1))
+    journal(run / "journal.jsonl", base)
+    for name, replies, seconds in (("sft", sft, 0.4), ("long", long, 2.0)):
+        journal(run / f"journal-{name}.jsonl", [(key(r), _said(r), seconds) for r in replies], adapter=name)
+    write_jsonl_atomic(run / "replies.jsonl", map(asdict, [*vanilla, *estimated, *sft, *long]))
+    finish_run(run)
+    return run
+
+
+def _replies(
+    method: str, asked: Sequence[Question], tokens: Sequence[int], right: Sequence[bool], extra: str
+) -> list[Reply]:
+    """Replies to the vanilla prompt, 90 tokens read for each."""
+    return [
+        _reply(method, q, prompts.vanilla(q), t, ok, 90, extra) for q, t, ok in zip(asked, tokens, right, strict=True)
+    ]
+
+
+def _reply(
+    method: str, q: Question, prompt: str, tokens: int, right: bool, read: int, extra: str, **more: Any
+) -> Reply:
+    value = "7" if right else "8"
+    text = f"{method} says so. [[{value}]]{extra}"
+    return Reply(method, q.id, prompt, text, right, value, "brackets", "stop", tokens, read, **more)
+
+
+def _estimated(asked: Sequence[Question], extra: str) -> list[Reply]:
+    budget = {"budget": 25, "estimator_text": "[[25]]", "estimator_tokens": 10, "estimator_prompt_tokens": 70}
+    return [_reply("TALE-EP", q, prompts.budgeted(q, 25), 30, True, 95, extra, **budget) for q in asked]
+
+
+def _fallback(vanilla: Reply) -> Reply:
+    budget = {"estimator_text": "Who knows", "estimator_tokens": 10, "estimator_prompt_tokens": 70}
+    return Reply(**{**asdict(vanilla), "method": "TALE-EP", **budget, "fallback": "unreadable estimate"})
+
+
+def _said(reply: Reply) -> Completion:
+    return Completion(reply.text, reply.tokens, "stop", reply.prompt_tokens)
+
+
+def analysis_run(folder: str = "runs/analysis") -> Path:
+    """A grid search of 4 questions under two budgets, 3 of them with a budget of their own, and a halving search."""
+    files = "[runs/grid/records.jsonl,runs/greedy/records.jsonl]"
+    recipe = load(AnalyseRecipe, [f"output={folder}", f"records={files}"])
+    tables = ("elasticity", "questions", "models", "iterations", "savings")
+    run = start_run(recipe, None, [f"{table}.json" for table in tables])
+    curve = [
+        Step("grid", 0.25, 4, 25, 40, 30, 50, 0.4, 0.5, 0.15, 0.85, 1.6, 0.25, 0),
+        Step("grid", 0.5, 4, 50, 60, 55, 65, 0.6, 0.75, 0.3, 0.95, 1.2, 0.5, 0.25),
+        Step("grid", None, 4, None, 100, 100, 100, 1, 1, 0.51, 1, None, None, 0),
+    ]
+    each = [
+        OneQuestion("grid", "q/0", 100, 25, 25, True, 25, 50, True, True),
+        OneQuestion("grid", "q/1", 200, 20, 30, False, 30, 100, False, True),
+        OneQuestion("grid", "q/2", 100, None, None, None, None, None, None, None),
+    ]
+    path = [(0, 100, 100, True), (1, 50, 40, True), (2, 20, 170, False)]
+    write_rows(curve, run, "elasticity")
+    write_rows(each, run, "questions")
+    write_rows([Model("grid", 5, 4, 3, 0.25, True, 27.5, 0.5, 0.6, 0.2, 0.94, 1)], run, "models")
+    write_rows([Iteration("greedy", "q/0", *one) for one in path], run, "iterations")
+    write_rows([Saving("greedy", 1, 100, 40, -60, -62, -58)], run, "savings")
+    finish_run(run)
+    return run
+
+
+def estimate_run(folder: str = "runs/budgets", *overrides: str) -> Path:
+    """A constant and a better estimator, scored on 8 questions."""
+    given = ["train=[runs/search/records.jsonl]", "grid=[runs/grid/records.jsonl]", "alpha=1.5"]
+    recipe = load(EstimateRecipe, [f"output={folder}", *given, *overrides])
+    run = start_run(
+        recipe, None, ["constant", "scores.json"], examples={"train": 20, "held_out": 8 * bool(recipe.grid)}
+    )
+    save_estimator(Constant(20.0), EstimatorCard("m", [], []), run / "constant")
+    nothing, none = (None, None, None), ("", 12.5, 0.5, 0.2, 0.8, 0, 0)
+    scores = [
+        Score("constant", 8, 0, 0.25, 0.07, 0.59, 30, 20, *nothing, *none),
+        Score("TALE-EP (e)", 8, 1, 0.5, 0.2, 0.8, 10, 4, -16, -20, -12, "nearer", 6.5, 0.75, 0.3, 0.95, 6, 40),
+    ]
+    write_rows(scores, run, "scores")
+    finish_run(run)
+    return run

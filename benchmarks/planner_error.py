@@ -23,7 +23,8 @@ from report import publish
 from words import named, only
 
 from tale.cli import guarded
-from tale.output.tables import show
+from tale.output.formats import rounded
+from tale.output.tables import Column, table_of
 
 MODELS = {"135m": ("smollm2-135m", (512, 1024)), "1b": ("llama-3.2-1b", (128, 512))}
 MALLOC = {"held": {"MALLOC_MMAP_THRESHOLD_": str(128 << 10)}, "as is": {}}
@@ -54,9 +55,10 @@ def main() -> None:
                     row |= {f"error {label}, %": figures["error of the plan, %"], f"details {label}": figures}
                 rows.append(row)
                 print(json.dumps(row), file=sys.stderr)
-    columns = [column for column in rows[0] if not column.startswith("details")]
     publish("planner_error", {"rows": rows})
-    show("The plan and the peak", columns, [[str(row[column]) for column in columns] for row in rows])
+    given = {name: value for name, value in rows[0].items() if not name.startswith("details")}
+    columns = {name: Column(name, str if isinstance(value, str) else rounded) for name, value in given.items()}
+    table_of("peak", "The plan and the peak", columns, rows).show()
 
 
 if __name__ == "__main__":

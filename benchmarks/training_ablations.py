@@ -52,7 +52,8 @@ from tale.data.layout import Layout
 from tale.losses import target_logprobs
 from tale.models import attention
 from tale.models.modules import CausalLMModule
-from tale.output.tables import show
+from tale.output.formats import written
+from tale.output.tables import Column, table_of
 
 # Shape suffixes: A answers, N target tokens, T positions of the packed row, R rows of L, H hidden width, V vocabulary.
 
@@ -187,14 +188,12 @@ def figures(runs: list[dict[str, Any]], as_it_is: list[dict[str, Any]]) -> dict[
 
 def show_case(case: str, rows: dict[str, Any]) -> None:
     """The table of a case."""
-    headings = [heading for heading in rows[AS_IT_IS] if heading != "results"]
     results = rows[AS_IT_IS]["results"].items()
-    cells = [
-        [name, *(f"{row[heading]:.3g}" for heading in headings)] if row else [name, NO_MEMORY]
-        for name, row in rows.items()
-    ]
     steps = "; ".join(f"{name} {', '.join(f'{value:.4g}' for value in values)}" for name, values in results)
-    show(f"{case}: {steps}", ["variant", *headings], cells)
+    names = [name for name in rows[AS_IT_IS] if name != "results"]
+    columns = {"variant": Column("variant")} | {name: Column(name, written(".3g"), empty=NO_MEMORY) for name in names}
+    cells = [{"variant": name, **row} for name, row in rows.items()]
+    table_of(case, f"{case}: {steps}", columns, cells).show()
 
 
 def one_variant(name: str, case: str, steps: str, *words: str) -> None:

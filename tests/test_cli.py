@@ -19,7 +19,7 @@ import torch
 from tale.cli import COMMANDS, guarded, main
 from tale.errors import UserError
 from tale.output.progress import progress
-from tale.output.tables import show
+from tale.output.tables import Column, table_of
 from tale.text import LOG, say, warn
 from tests import ROOT
 from tests.scripts import run_script
@@ -69,7 +69,9 @@ def test_a_faults_traceback_is_in_the_file_that_its_line_names(capsys: pytest.Ca
     assert "    raise error\nZeroDivisionError: division by zero\n" in file.read_text()
 
 
-@pytest.mark.parametrize("work", [lambda: print("figures"), lambda: show("figures", ["a"], [["b"]])])
+@pytest.mark.parametrize(
+    "work", [lambda: print("figures"), lambda: table_of("", "figures", {"a": Column("a")}, [{"a": "b"}]).show()]
+)
 @pytest.mark.parametrize(
     ("output", "code", "line"),
     [("full", 2, "error: the output, or a file: No space left on device"), ("unread", 141, "")],

@@ -5,9 +5,10 @@ Only questions whose vanilla answer is right are counted, so vanilla's accuracy 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, median
+from typing import Annotated, Any
 
 from tale.analysis.curve import (
     elastic,
@@ -19,6 +20,8 @@ from tale.analysis.curve import (
 )
 from tale.data.records import Attempt, Record
 from tale.errors import UserError
+from tale.output.formats import number, percent, rounded, two_digits, whole, yes_or_no
+from tale.output.tables import Column, Table, columns_of, table_of
 from tale.search.strategies import share_budget
 from tale.statistics import bootstrapped, wilson
 
@@ -34,20 +37,20 @@ class Step:
     95 %.
     """
 
-    records: str
-    share: float | None
-    questions: int
-    asked: float | None
-    used: float
+    records: Annotated[str, Column("search")]
+    share: Annotated[float | None, Column("budget, × vanilla tokens", rounded, empty="vanilla CoT")]
+    questions: Annotated[int, Column("questions", whole)]
+    asked: Annotated[float | None, Column("tokens asked for", number)]
+    used: Annotated[float, Column("tokens used", number)]
     used_low: float
     used_high: float
-    used_share: float
-    accuracy: float
+    used_share: Annotated[float, Column("× vanilla", two_digits)]
+    accuracy: Annotated[float, Column("right, %", percent)]
     accuracy_low: float
     accuracy_high: float
-    adherence: float | None
-    within: float | None
-    cut_off: float
+    adherence: Annotated[float | None, Column("used / asked, median", two_digits)]
+    within: Annotated[float | None, Column("within the budget, %", percent)]
+    cut_off: Annotated[float, Column("cut off, %", percent)]
 
 
 @dataclass(frozen=True)
@@ -68,7 +71,7 @@ class OneQuestion:
 
 @dataclass(frozen=True)
 class Model:
-    """What a grid search says of its model, a line of the terminal's table.
+    """What a grid search says of its model, a line of a table.
 
     `elasticity_point` is the tested share of the vanilla tokens under which answers are shortest on average (of equals,
     the largest), `elastic` whether a smaller one made them longer again. Shares of questions are of those with a β*:
@@ -76,19 +79,46 @@ class Model:
     from their smallest right budget up, which need not be β*. `budget_line` is how the search asked for budgets.
     """
 
-    records: str
-    questions: int
-    searched: int
-    with_star: int
-    elasticity_point: float
-    elastic: bool
-    median_elasticity_point: float | None
-    elastic_share: float | None
-    monotone_share: float | None
+    records: Annotated[str, Column("search")]
+    questions: Annotated[int, Column("questions", whole)]
+    searched: Annotated[int, Column("searched", whole)]
+    with_star: Annotated[int, Column("questions with β*", whole)]
+    elasticity_point: Annotated[float, Column("elasticity point, × vanilla", rounded)]
+    elastic: Annotated[bool, Column("longer again below", yes_or_no)]
+    median_elasticity_point: Annotated[float | None, Column("a question's point, tokens, median", number)]
+    elastic_share: Annotated[float | None, Column("elastic questions, %", percent)]
+    monotone_share: Annotated[float | None, Column("monotone around β*, %", percent, ends="monotone")]
     monotone_low: float | None
     monotone_high: float | None
-    threshold_share: float | None
-    budget_line: str = PAPERS
+    threshold_share: Annotated[float | None, Column("from some budget up, %", percent)]
+    budget_line: Annotated[str, Column("budget asked for by")] = PAPERS
+
+
+BY_BUDGET = columns_of(Step, "share", "questions", "accuracy", "used", "used_share")
+ADHERENCE = columns_of(Step, "share", "asked", "adherence", "within", "cut_off")
+MONOTONE = columns_of(Model, "records", "with_star", "monotone_share", "threshold_share")
+ELASTIC = columns_of(
+    Model, "records", "budget_line", "questions", "searched", "elasticity_point", "elastic", "median_elasticity_point",
+    "elastic_share",
+)  # fmt: skip
+
+
+def curve_tables(slug: str, curve: Sequence[Mapping[str, Any]], beside: Mapping[str, Column]) -> list[Table]:
+    """Tables of one search's steps, given by field: its curve, with other columns beside, and how budgets were kept."""
+    label, asked = curve[0]["records"], [step for step in curve if step["share"] is not None]
+    caption = f"{label}: tokens and accuracy by budget (Table 8), of the questions that vanilla CoT answers right"
+    return [
+        table_of(f"elasticity-{slug}", caption, {**BY_BUDGET, **beside}, curve),
+        table_of(f"adherence-{slug}", f"{label}: adherence to the budget", ADHERENCE, asked),
+    ]
+
+
+def model_tables(slug: str, models: Sequence[Model], *beside: Mapping[str, Any]) -> list[Table]:
+    """Tables of searches' models: monotonicity, with other figures beside, and elasticity."""
+    return [
+        table_of(f"analysis-monotone-{slug}", "Monotonicity (Table 2)", MONOTONE, [*models, *beside]),
+        table_of(f"analysis-elastic-{slug}", "Token elasticity (§3)", ELASTIC, models),
+    ]
 
 
 def kept_right(records: Sequence[Record]) -> list[Record]:

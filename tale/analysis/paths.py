@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
+from typing import Annotated
 
 from tale.data.records import Record
 from tale.errors import known
+from tale.output.formats import number, two_digits, whole
+from tale.output.tables import Column, Table, columns_of, table_of
 from tale.statistics import paired_difference
 
 
@@ -27,13 +30,21 @@ class Iteration:
 class Saving:
     """Mean tokens of vanilla CoT and of the answer under β*, over questions with a target: both are right (Fig 3)."""
 
-    records: str
-    questions: int
-    vanilla: float
-    searched: float
-    difference: float
+    records: Annotated[str, Column("search")]
+    questions: Annotated[int, Column("questions", whole)]
+    vanilla: Annotated[float, Column("vanilla CoT, tokens", number)]
+    searched: Annotated[float, Column("under β*, tokens", number)]
+    difference: Annotated[float, Column("difference", number)]
     difference_low: float
     difference_high: float
+
+
+def savings_table(slug: str, savings: Sequence[Saving]) -> Table:
+    """The table of searches' savings."""
+    rows = [{**vars(row), "ratio": row.searched / row.vanilla} for row in savings]
+    caption = "Mean tokens of vanilla CoT and under β*, of questions that both answer right (Fig 3)"
+    columns = {**columns_of(Saving), "ratio": Column("× vanilla", two_digits)}
+    return table_of(f"analysis-savings-{slug}", caption, columns, rows)
 
 
 def iterations(label: str, record: Record) -> list[Iteration]:

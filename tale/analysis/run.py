@@ -7,20 +7,30 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tale.analysis.elasticity import Model, Step, kept_right, model, one_question, steps
-from tale.analysis.paths import Saving, iterations, saving
+from tale.analysis.elasticity import (
+    Model,
+    OneQuestion,
+    Step,
+    curve_tables,
+    kept_right,
+    model,
+    model_tables,
+    one_question,
+    steps,
+)
+from tale.analysis.paths import Iteration, Saving, iterations, saving, savings_table
 from tale.analysis.plot import plot_elasticity, plot_paths, plot_savings
 from tale.analysis.recipe import AnalyseRecipe
 from tale.data.records import Record, read_records
 from tale.errors import UserError
-from tale.output.tables import interval, show, shown, write_rows
+from tale.output.tables import files_of, write_rows
 from tale.runs.compare import check_comparable, read_recipe, run_folder
 from tale.runs.run import finish_run, hold, start_run
 from tale.text import say, warn
 
-TABLES = ("elasticity", "questions", "models", "iterations", "savings")
+TABLES = {Step: "elasticity", OneQuestion: "questions", Model: "models", Iteration: "iterations", Saving: "savings"}
 PLOTS = ("elasticity.png", "iterations.png", "savings.png")
-OUTPUTS = (*(f"{table}.{kind}" for table in TABLES for kind in ("csv", "json")), *PLOTS)
+OUTPUTS = (*files_of(*TABLES.values()), *PLOTS)
 
 
 @dataclass(frozen=True)
@@ -48,14 +58,16 @@ def analyse(recipe: AnalyseRecipe) -> None:
         start_run(recipe, outputs=OUTPUTS, reads=recipe.records)
         grids = [search for search in searches if search.strategy == "grid"]
         halved = [search for search in searches if search.strategy != "grid"]
-        curve, models = _elasticity(grids, folder) if grids else ([], [])
+        curves, models = _elasticity(grids, folder) if grids else ([], [])
         savings = _paths(halved, folder) if halved else []
         finish_run(folder)
-    if grids:
-        _show_curve(curve)
-        _show_models(models)
-    if halved:
-        _show_savings(savings)
+    tables = [table for i, rows in enumerate(curves, 1) for table in curve_tables(str(i), list(map(vars, rows)), {})]
+    tables += model_tables("", models) if models else []
+    tables += [savings_table("", savings)] if savings else []
+    for table in tables:
+        table.show()
+    if halved and not savings:
+        say("no question has a target: nothing was saved")
     say(f"tables and plots: {folder}")
 
 
@@ -85,7 +97,7 @@ def _read(files: Sequence[str]) -> list[Searched]:
     return searches
 
 
-def _elasticity(searches: Sequence[Searched], folder: Path) -> tuple[list[Step], list[Model]]:
+def _elasticity(searches: Sequence[Searched], folder: Path) -> tuple[list[list[Step]], list[Model]]:
     curves = [steps(search.label, search.records, search.shares) for search in searches]
     each = [[one_question(search.label, record) for record in search.records] for search in searches]
     models = [
@@ -93,64 +105,18 @@ def _elasticity(searches: Sequence[Searched], folder: Path) -> tuple[list[Step],
         for s, c, e in zip(searches, curves, each, strict=True)
     ]
     flat = [step for curve in curves for step in curve]
-    write_rows(flat, folder, "elasticity")
-    write_rows([one for of in each for one in of], folder, "questions")
-    write_rows(models, folder, "models")
+    write_rows(flat, folder, TABLES[Step])
+    write_rows([one for of in each for one in of], folder, TABLES[OneQuestion])
+    write_rows(models, folder, TABLES[Model])
     plot_elasticity(flat, folder / "elasticity.png")
-    return flat, models
-
-
-def _show_curve(rows: Sequence[Step]) -> None:
-    headings = ["records", "budget, × vanilla", "questions", "right % [95 %]", "asked", "used, tokens [95 %]",
-                "× vanilla", "used / asked", "within budget %", "cut off %"]  # fmt: skip
-    cells = [
-        [
-            r.records,
-            "vanilla CoT" if r.share is None else f"{r.share:.4g}",
-            str(r.questions),
-            interval(r.accuracy, r.accuracy_low, r.accuracy_high, factor=100),
-            shown(r.asked),
-            interval(r.used, r.used_low, r.used_high),
-            shown(r.used_share, 2),
-            shown(r.adherence, 2),
-            shown(r.within, factor=100),
-            shown(r.cut_off, factor=100),
-        ]
-        for r in rows
-    ]
-    show(
-        "Budget against tokens and accuracy, of the questions that vanilla CoT answers right (Table 8)", headings, cells
-    )
-
-
-def _show_models(rows: Sequence[Model]) -> None:
-    headings = ["records", "asked for by", "questions", "searched", "with β*", "elasticity point", "elastic",
-                "median point, tokens", "elastic questions %", "monotone % [95 %]",
-                "from some budget up %"]  # fmt: skip
-    cells = [
-        [
-            r.records,
-            r.budget_line,
-            str(r.questions),
-            str(r.searched),
-            str(r.with_star),
-            f"{r.elasticity_point:.4g} × vanilla",
-            "yes" if r.elastic else "no",
-            shown(r.median_elasticity_point),
-            shown(r.elastic_share, factor=100),
-            interval(r.monotone_share, r.monotone_low, r.monotone_high, factor=100),
-            shown(r.threshold_share, factor=100),
-        ]
-        for r in rows
-    ]
-    show("Token elasticity and monotonicity (§3, Table 2)", headings, cells)
+    return curves, models
 
 
 def _paths(searches: Sequence[Searched], folder: Path) -> list[Saving]:
     whole = [search for search in searches if not any(a.limit for record in search.records for a in record.attempts)]
     rows = [row for search in whole for record in search.records for row in iterations(search.label, record)]
     if rows:
-        write_rows(rows, folder, "iterations")
+        write_rows(rows, folder, TABLES[Iteration])
         plot_paths(rows, folder / "iterations.png")
     for search in searches:
         if search not in whole:
@@ -160,25 +126,6 @@ def _paths(searches: Sequence[Searched], folder: Path) -> list[Saving]:
             )
     savings = [found for search in searches if (found := saving(search.label, search.records))]
     if savings:
-        write_rows(savings, folder, "savings")
+        write_rows(savings, folder, TABLES[Saving])
         plot_savings(savings, folder / "savings.png")
     return savings
-
-
-def _show_savings(savings: Sequence[Saving]) -> None:
-    if not savings:
-        say("no question has a target: nothing was saved")
-        return
-    cells = [
-        [
-            s.records,
-            str(s.questions),
-            shown(s.vanilla),
-            shown(s.searched),
-            interval(s.difference, s.difference_low, s.difference_high, sign="+"),
-            shown(s.searched / s.vanilla, 2),
-        ]
-        for s in savings
-    ]
-    headings = ["records", "questions", "vanilla CoT", "searched budget", "difference [95 %]", "× vanilla"]
-    show("Tokens under the searched budget, of questions that both answer right (Fig 3)", headings, cells)

@@ -17,13 +17,13 @@ from tale.evaluation.plot import plot
 from tale.evaluation.recipe import EvaluateRecipe
 from tale.evaluation.replies import Reply, answer, check_methods, each_sampling, solved
 from tale.evaluation.seeds import check_seeds, each_seed, sampling_of
-from tale.evaluation.summary import RARE, Row, print_table, summarise
+from tale.evaluation.summary import Row, summarise, tables
 from tale.inference import Sampling
 from tale.inference.build import AnyModel, check_engine, engines, find_model, place_of
 from tale.inference.openai.engine import RemoteModel
 from tale.inference.room import check_room
 from tale.models.adapters import check_adapter, read_card
-from tale.output.tables import write_rows
+from tale.output.tables import files_of, write_rows
 from tale.runs.run import Identity, finish_run, hold, start_run
 from tale.solvers.base import Method
 from tale.solvers.estimated import Estimated
@@ -32,7 +32,7 @@ from tale.storage.files import write_jsonl_atomic
 from tale.tasks.selection import scoring, select
 from tale.text import say
 
-OUTPUTS = ("replies.jsonl", *(f"summary{which}.{kind}" for which in ("", "_clean") for kind in ("csv", "json")))
+OUTPUTS = ("replies.jsonl", *files_of("summary", "summary_clean"))
 
 
 @dataclass(frozen=True)
@@ -67,10 +67,12 @@ def evaluate(recipe: EvaluateRecipe) -> list[Row]:
             cleaner = _written(recipe, subset, folder, "summary_clean")
         plot(rows, title, folder / drawing)
         finish_run(folder)
-    print_table(rows, title)
+    shown = tables(rows, title)
     if cleaner:
-        print_table(cleaner, f"{title}; the {len(given.clean)} whose context was never trained on")
-    elif not given.clean:
+        shown += tables(cleaner, f"{title}; the {len(given.clean)} whose context was never trained on")
+    for table in shown:
+        table.show()
+    if not given.clean:
         say("no table of clean questions: every question's context was trained on")
     say(f"replies: {folder / 'replies.jsonl'}", f"plot: {folder / drawing}")
     return rows
@@ -132,7 +134,7 @@ def _answered(recipe: EvaluateRecipe, given: _Checked, folder: Path, drawing: st
 
 def _written(recipe: EvaluateRecipe, replies: dict[str, list[Reply]], folder: Path, name: str) -> list[Row]:
     rows = summarise(replies, reference(recipe.methods), recipe.prices, recipe.margin / 100)
-    write_rows(rows, folder, name, RARE)
+    write_rows(rows, folder, name)
     return rows
 
 

@@ -1,11 +1,11 @@
-"""From replies to the numbers of the paper's tables, and as a table on the terminal."""
+"""From replies to the numbers of the paper's tables, and to the tables that show them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
-from typing import Any
+from typing import Annotated, Any
 
 from tale.config.sections import PriceConfig
 from tale.evaluation.repetition import repetition
@@ -14,8 +14,19 @@ from tale.evaluation.seeds import by_question, spread
 from tale.grading import UNMARKED
 from tale.grading.bleu import corpus_bleu
 from tale.inference.costs import dollars
-from tale.output.tables import interval, show, shown
+from tale.output.formats import number, p_value, percent, points, signed, three_digits, two_digits, whole
+from tale.output.tables import Column, Table, columns_of, table_of
 from tale.statistics import UNKNOWN, Paired, Verdict, bootstrapped, compared, mean_share, paired_difference
+
+
+def field_of(way: str) -> str:
+    """The field of `Row` with the share of the answers that were read in this way, one of `UNMARKED`."""
+    return f"by_{way.replace('-', '_')}"
+
+
+def read_by(way: str) -> Column:
+    """The column of such a field."""
+    return Column(f"read by {UNMARKED[way]}, %", percent, blank=0)
 
 
 @dataclass(frozen=True)
@@ -38,50 +49,50 @@ class Row:
     `…_spread` is the standard deviation of the seeds' means.
     """
 
-    method: str
-    questions: int
-    accuracy: float | None
+    method: Annotated[str, Column("method")]
+    questions: Annotated[int, Column("questions", whole)]
+    accuracy: Annotated[float | None, Column("accuracy, %", percent)]
     accuracy_low: float | None
     accuracy_high: float | None
-    accuracy_difference: float | None
+    accuracy_difference: Annotated[float | None, Column("Δ to vanilla, points", points)]
     accuracy_difference_low: float | None
     accuracy_difference_high: float | None
-    output_tokens: float
-    estimator_tokens: float
-    tokens_difference: float | None
+    output_tokens: Annotated[float, Column("output tokens", number)]
+    estimator_tokens: Annotated[float, Column("estimator's tokens", number, blank=0)]
+    tokens_difference: Annotated[float | None, Column("Δ to vanilla, tokens", number)]
     tokens_difference_low: float | None
     tokens_difference_high: float | None
-    tokens_ratio: float | None
-    truncated: float
-    in_format: float
-    asked_without_budget: int
-    expense: float | None
+    tokens_ratio: Annotated[float | None, Column("× vanilla", two_digits)]
+    truncated: Annotated[float, Column("cut off, %", percent)]
+    in_format: Annotated[float, Column("answer in [[ ]], %", percent)]
+    asked_without_budget: Annotated[int, Column("asked without a budget", whole, blank=0)]
+    expense: Annotated[float | None, Column("expense, 10⁻⁵ $", two_digits)]
     expense_difference: float | None = None
     expense_difference_low: float | None = None
     expense_difference_high: float | None = None
-    mcnemar_p: float | None = None
-    margin: float | None = None
-    within_margin: Verdict | None = None
+    mcnemar_p: Annotated[float | None, Column("McNemar p", p_value)] = None
+    margin: Annotated[float | None, Column("margin, points", percent)] = None
+    within_margin: Annotated[Verdict | None, Column("no worse by the margin")] = None
     questions_needed: int | None = None
-    bleu: float | None = None
+    bleu: Annotated[float | None, Column("BLEU", three_digits)] = None
     bleu_low: float | None = None
     bleu_high: float | None = None
-    bleu_difference: float | None = None
+    bleu_difference: Annotated[float | None, Column("Δ to vanilla, BLEU", signed)] = None
     bleu_difference_low: float | None = None
     bleu_difference_high: float | None = None
-    corpus_bleu: float | None = None
-    by_boxed: float | None = None
-    by_named: float | None = None
-    by_number: float | None = None
-    by_letter: float | None = None
-    by_whole_reply: float | None = None
-    seeds: int | None = None
-    accuracy_spread: float | None = None
-    bleu_spread: float | None = None
-    output_tokens_spread: float | None = None
-    not_answered: int | None = None
-    repetition: float | None = None
-    repetition_difference: float | None = None
+    corpus_bleu: Annotated[float | None, Column("corpus BLEU", three_digits)] = None
+    by_boxed: Annotated[float | None, read_by("boxed")] = None
+    by_named: Annotated[float | None, read_by("named")] = None
+    by_number: Annotated[float | None, read_by("number")] = None
+    by_letter: Annotated[float | None, read_by("letter")] = None
+    by_whole_reply: Annotated[float | None, read_by("whole-reply")] = None
+    seeds: Annotated[int | None, Column("seeds", whole, optional=True)] = None
+    accuracy_spread: Annotated[float | None, Column("SD of seeds, points", percent, optional=True)] = None
+    bleu_spread: Annotated[float | None, Column("SD of seeds, BLEU", three_digits, optional=True)] = None
+    output_tokens_spread: Annotated[float | None, Column("SD of seeds, tokens", number, optional=True)] = None
+    not_answered: Annotated[int | None, Column("not answered", whole, optional=True)] = None
+    repetition: Annotated[float | None, Column("repeated 4-grams, %", percent)] = None
+    repetition_difference: Annotated[float | None, Column("Δ to vanilla, points", points)] = None
     repetition_difference_low: float | None = None
     repetition_difference_high: float | None = None
 
@@ -93,13 +104,15 @@ class Row:
         return self.accuracy, self.accuracy_low, self.accuracy_high
 
 
-# There with several seeds alone, or where a question could not be answered.
-RARE = ("seeds", "accuracy_spread", "bleu_spread", "output_tokens_spread", "not_answered")
-
-
-def field_of(way: str) -> str:
-    """The field of `Row` with the share of the answers that were read in this way, one of `UNMARKED`."""
-    return f"by_{way.replace('-', '_')}"
+RESULTS = columns_of(
+    Row, "method", "accuracy", "accuracy_spread", "accuracy_difference", "bleu", "bleu_spread", "bleu_difference",
+    "corpus_bleu", "output_tokens", "output_tokens_spread", "tokens_difference", "tokens_ratio", "expense", "mcnemar_p",
+    "margin", "within_margin",
+)  # fmt: skip
+ANSWERS = columns_of(
+    Row, "method", "estimator_tokens", "asked_without_budget", "not_answered", "truncated", "in_format",
+    *map(field_of, UNMARKED), "repetition", "repetition_difference",
+)  # fmt: skip
 
 
 def summarise(
@@ -206,53 +219,9 @@ def _expense(reply: Reply, prices: PriceConfig) -> float:
     return dollars(prices, prompt_tokens, reply.output_tokens) * 1e5
 
 
-def print_table(rows: Sequence[Row], title: str) -> None:
-    """The table on the terminal."""
-    scored = rows[0].bleu is not None
-    within = next((f"within {100 * row.margin:g} points" for row in rows if row.margin), "within the margin")
-    headings = ["method", "BLEU [95 %]", "corpus BLEU", "Δ to vanilla"] if scored else [
-        "method", "accuracy % [95 %]", "Δ to vanilla", "McNemar p", within]  # fmt: skip
-    headings += ["output tokens", "of which estimator", "× vanilla", "cut off %", "[[ ]] %"]  # fmt: skip
-    shares = {way: [getattr(row, field_of(way)) for row in rows] for way in UNMARKED}
-    more = {f"{way} %": [shown(of, factor=100) for of in each] for way, each in shares.items() if any(each)}
-    if any(row.repetition for row in rows):
-        more["repeated %"] = [shown(row.repetition, factor=100) for row in rows]
-    more["no budget"] = [str(row.asked_without_budget) for row in rows]
-    more["expense 10⁻⁵ $"] = [shown(row.expense, 2) for row in rows]
-    more["SD of seeds: BLEU" if scored else "SD of seeds: points"] = [
-        shown(row.bleu_spread, 3) if scored else shown(row.accuracy_spread, factor=100) for row in rows]  # fmt: skip
-    more["not answered"] = [shown(row.not_answered, 0) for row in rows]
-    more["SD of seeds: tokens"] = [shown(row.output_tokens_spread) for row in rows]
-    more = {heading: cells for heading, cells in more.items() if any(cells)}
-    show(title, [*headings, *more], [[*_cells(row), *cells] for row, *cells in zip(rows, *more.values(), strict=True)])
-
-
-def _cells(r: Row) -> list[str]:
+def tables(rows: Sequence[Row], about: str) -> list[Table]:
+    """What `rows` show: the results of methods, and how their answers came about."""
     return [
-        r.method,
-        *(_accuracy_cells(r) if r.bleu is None else _bleu_cells(r)),
-        shown(r.output_tokens),
-        shown(r.estimator_tokens),
-        shown(r.tokens_ratio, 2),
-        shown(r.truncated, factor=100),
-        shown(r.in_format, factor=100),
-    ]
-
-
-def _accuracy_cells(r: Row) -> list[str]:
-    change = (r.accuracy_difference, r.accuracy_difference_low, r.accuracy_difference_high)
-    return [
-        interval(*r.score, factor=100),
-        interval(*change, factor=100, sign="+"),
-        "<0.001" if r.mcnemar_p is not None and r.mcnemar_p < 0.001 else shown(r.mcnemar_p, 3),
-        r.within_margin or "",
-    ]
-
-
-def _bleu_cells(r: Row) -> list[str]:
-    change = (r.bleu_difference, r.bleu_difference_low, r.bleu_difference_high)
-    return [
-        interval(*r.score, digits=3),
-        shown(r.corpus_bleu, 3),
-        interval(*change, digits=3, sign="+"),
+        table_of("results", f"{about}; in brackets 95 % intervals", RESULTS, rows),
+        table_of("answers", "How the answers came about", ANSWERS, rows),
     ]

@@ -9,63 +9,26 @@ from typing import Any
 
 from matplotlib.figure import Figure as Canvas
 
-from tale.analysis.elasticity import Model, OneQuestion, Step
-from tale.analysis.paths import Iteration, Saving
+from tale.analysis.elasticity import Model, OneQuestion, Step, model_tables
+from tale.analysis.paths import Iteration, Saving, savings_table
 from tale.analysis.plot import SHOWN, draw_paths, draw_savings
-from tale.results.blocks import (
-    Block,
-    Column,
-    Figure,
-    Interval,
-    Section,
-    Table,
-    Text,
-    cells_of,
-    number,
-    percent,
-    table_of,
-    two_digits,
-    whole,
-)
+from tale.output.formats import number, percent, two_digits, whole
+from tale.output.tables import Column, Table, table_of
+from tale.results.blocks import Block, Figure, Section, Text
 from tale.results.elasticity import elasticity_figure, elasticity_tables
 from tale.results.figures import figure, legend
 from tale.results.paper import paper
 from tale.results.runs import AnalysisRun
 
-YES = {True: "yes", False: "no"}
-MONOTONE = (
-    Column("records", "search"),
-    Column("with_star", "questions with β*", whole),
-    Column("monotone_share", "monotone around β*, %", percent),
-    Column("threshold_share", "from some budget up, %", percent),
-)
-ELASTIC = (
-    Column("records", "search"),
-    Column("budget_line", "budget asked for by"),
-    Column("questions", "questions", whole),
-    Column("searched", "searched", whole),
-    Column("elasticity_point", "elasticity point, × vanilla", "{:.4g}".format),
-    Column("elastic", "longer again below"),
-    Column("median_elasticity_point", "a question's point, tokens, median", number),
-    Column("elastic_share", "elastic questions, %", percent),
-)
-IDEAL = (
-    Column("records", "search"),
-    Column("questions", "questions with a right budget", whole),
-    Column("low", "from, tokens", number),
-    Column("high", "to, tokens", number),
-    Column("low_share", "from, × vanilla", two_digits),
-    Column("high_share", "to, × vanilla", two_digits),
-    Column("star", "β* inside, %", percent),
-)
-SAVINGS = (
-    Column("records", "search"),
-    Column("questions", "questions", whole),
-    Column("vanilla", "vanilla CoT, tokens", number),
-    Column("searched", "under β*, tokens", number),
-    Column("difference", "difference", number),
-    Column("ratio", "× vanilla", two_digits),
-)
+IDEAL = {
+    "records": Column("search"),
+    "questions": Column("questions with a right budget", whole),
+    "low": Column("from, tokens", number),
+    "high": Column("to, tokens", number),
+    "low_share": Column("from, × vanilla", two_digits),
+    "high_share": Column("to, × vanilla", two_digits),
+    "star": Column("β* inside, %", percent),
+}
 NOTE = (
     "In brackets 95 % intervals. The paper's figures are of other models and questions. Its Table 8 is over all "
     "questions, here only those that vanilla CoT answers right were asked under budgets, so its own row is 100 %. "
@@ -93,22 +56,10 @@ def _grids(run: AnalysisRun, models: Sequence[Model]) -> list[Block]:
     curves, slug = run.rows(Step), f"analysis-{run.slug}"
     each = [list(rows) for _, rows in groupby(curves, key=lambda step: step.records)]
     tables = [table for i, rows in enumerate(each, 1) for table in elasticity_tables(f"{slug}-{i}", rows)]
-    return [*_models(run, models), *tables, _ideal(run), Text(NOTE), elasticity_figure(slug, curves)]
-
-
-def _models(run: AnalysisRun, models: Sequence[Model]) -> list[Table]:
-    rows = [{**vars(row), "elastic": YES[row.elastic], "monotone_share": _monotone(row)} for row in models]
     theirs = paper()["monotone"]
     beside = {"records": f"the paper ({theirs['table']})", "monotone_share": theirs["share"] / 100}
-    return [
-        table_of(f"analysis-monotone-{run.slug}", "Monotonicity (Table 2)", MONOTONE, [*rows, beside]),
-        table_of(f"analysis-elastic-{run.slug}", "Token elasticity (§3)", ELASTIC, rows),
-    ]
-
-
-def _monotone(row: Model) -> Interval | None:
-    share, low, high = row.monotone_share, row.monotone_low, row.monotone_high
-    return None if share is None or low is None or high is None else Interval(share, low, high)
+    shown = [*model_tables(run.slug, models, beside), *tables, _ideal(run)]
+    return [*shown, Text(NOTE), elasticity_figure(slug, curves)]
 
 
 def _ideal(run: AnalysisRun) -> Table:
@@ -136,17 +87,11 @@ def _halved(run: AnalysisRun, paths: Sequence[Iteration]) -> list[Block]:
     savings = run.rows(Saving)
     searches = [list(rows) for _, rows in groupby(paths, key=lambda one: one.records)]
     if savings:
-        blocks += [_savings(run, savings), _saved(run, savings)]
+        blocks += [savings_table(run.slug, savings), _saved(run, savings)]
     if lost := [rows[0].records for rows in searches if rows[0].records not in {row.records for row in savings}]:
         text = f"{', '.join(lost)}: nothing was saved that Fig 3 could show, no question has a target."
         blocks.append(Text(text, warning=True))
     return [*blocks, *(_searched(f"analysis-paths-{i}-{run.slug}", rows) for i, rows in enumerate(searches, 1))]
-
-
-def _savings(run: AnalysisRun, savings: Sequence[Saving]) -> Table:
-    rows = [{**cells_of(row, "difference"), "ratio": row.searched / row.vanilla} for row in savings]
-    caption = "Mean tokens of vanilla CoT and under β*, of questions that both answer right (Fig 3; no figure printed)"
-    return table_of(f"analysis-savings-{run.slug}", caption, SAVINGS, rows)
 
 
 def _saved(run: AnalysisRun, savings: Sequence[Saving]) -> Figure:

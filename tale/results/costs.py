@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tale.results.blocks import Block, Column, Section, Table, Text, dollars, duration, whole, with_interval
+from tale.output.formats import dollars, duration, number, whole
+from tale.output.tables import Column, Table, columns_of, table_of
+from tale.results.blocks import Block, Section, Text
 from tale.results.ledger import (
     BreakEven,
     Spent,
@@ -16,19 +18,10 @@ from tale.results.ledger import (
 )
 from tale.results.runs import EvaluationRun, Run, SearchRun, TrainRun, WordingsRun
 
-LEDGER = (
-    Column("run", "run"),
-    Column("what", "what"),
-    Column("calls", "calls", whole),
-    Column("tokens_in", "tokens read", whole),
-    Column("tokens_out", "tokens generated", whole),
-    Column("trained", "tokens trained on", whole),
-    Column("seconds", "wall time", duration),
-    Column("dollars", "price", dollars),
-)
+LEDGER = {"run": Column("run"), **columns_of(Spent)}
 # How what it took, and what a query saves, is shown.
 UNITS = {
-    "tokens": (whole, "{:,.1f}".format),
+    "tokens": (whole, number),
     "seconds": (duration, "{:,.3f} s".format),
     "dollars": (dollars, "${:,.7f}".format),
 }
@@ -49,12 +42,10 @@ BREAK_EVEN = (
 
 def costs_section(runs: Sequence[Run], hourly: float) -> Section:
     """Ledger and break-even over all runs."""
-    rows = [[run.name, *(getattr(s, c.name) for c in LEDGER[1:])] for run in runs for s in _spent(run, hourly)]
+    rows = [{"run": run.name, **vars(spent)} for run in runs for spent in _spent(run, hourly)]
     if not rows:
         return Section("costs", "What it cost", [Text("Nothing was spent in these runs.", warning=True)])
-    used = [i for i in range(len(LEDGER)) if any(row[i] is not None for row in rows)]
-    shown = [[row[i] for i in used] for row in rows]
-    blocks: list[Block] = [Table("ledger", "Cost ledger", [LEDGER[i] for i in used], shown), Text(NOTE)]
+    blocks: list[Block] = [table_of("ledger", "Cost ledger", LEDGER, rows), Text(NOTE)]
     return Section("costs", "What it cost", [*blocks, *_paid(runs, hourly)])
 
 
@@ -91,17 +82,16 @@ def _paid(runs: Sequence[Run], hourly: float) -> list[Block]:
 
 def _table(unit: str, found: Sequence[tuple[str, BreakEven]]) -> Table:
     took, saved = UNITS[unit]
-    columns = [
-        Column("run", "run"),
-        Column("method", "method"),
-        Column("search", "search took", took),
-        Column("training", "training took", took),
-        Column("saved", "saved a query", lambda value: with_interval(value, saved)),
-        Column("queries", "paid for itself after so many queries", whole),
-    ]
-    rows = [[run, even.method, even.search, even.training, even.saved, even.queries] for run, even in found]
+    columns = {
+        "run": Column("run"),
+        "method": Column("method"),
+        "search": Column("search took", took),
+        "training": Column("training took", took),
+        "saved": Column("saved a query", saved),
+        "queries": Column("paid for itself after so many queries", whole),
+    }
     caption = f"When search and training have paid for themselves, in {unit}; in brackets 95 % intervals"
-    return Table(f"break-even-{unit}", caption, columns, rows)
+    return table_of(f"break-even-{unit}", caption, columns, [{"run": run, **vars(even)} for run, even in found])
 
 
 def _why(units: Sequence[BreakEven], hourly: float) -> str:

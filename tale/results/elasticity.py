@@ -3,45 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from matplotlib.figure import Figure as Canvas
 
-from tale.analysis.elasticity import Step
+from tale.analysis.elasticity import Step, curve_tables
 from tale.analysis.plot import draw_elasticity
-from tale.results.blocks import Column, Figure, Table, cells_of, number, percent, table_of, two_digits, whole
+from tale.output.formats import number, percent
+from tale.output.tables import Column, Table
+from tale.results.blocks import Figure
 from tale.results.figures import figure, legend
 from tale.results.paper import FIGURES, paper
 
 PAPER = "the paper, Table 8"
-SHARE = Column("budget", "budget, × vanilla tokens")
-BY_BUDGET = (
-    SHARE,
-    Column("questions", "questions", whole),
-    Column("accuracy", "right, %", percent),
-    Column("used", "tokens used", number),
-    Column("used_share", "× vanilla", two_digits),
-    Column("paper_accuracy", *FIGURES["accuracy"], PAPER),
-    Column("paper_tokens", *FIGURES["output_tokens"], PAPER),
-)
-ADHERENCE = (
-    SHARE,
-    Column("asked", "tokens asked for", number),
-    Column("adherence", "used / asked, median", two_digits),
-    Column("within", "within the budget, %", percent),
-    Column("cut_off", "cut off, %", percent),
-)
+BESIDE = {
+    "paper_accuracy": Column(*FIGURES["accuracy"], PAPER),
+    "paper_tokens": Column(*FIGURES["output_tokens"], PAPER),
+}
 
 
 def elasticity_tables(slug: str, curve: Sequence[Step]) -> list[Table]:
     """One search's curve, the paper's figures beside the shares that it has tried too; and how budgets were kept to."""
-    label, rows = curve[0].records, [_row(step) for step in curve]
-    caption = f"{label}: tokens and accuracy by budget (Table 8), of the questions that vanilla CoT answers right"
-    asked = [row for row in rows if row["share"] is not None]
-    return [
-        table_of(f"elasticity-{slug}", caption, BY_BUDGET, rows),
-        table_of(f"adherence-{slug}", f"{label}: adherence to the budget", ADHERENCE, asked),
-    ]
+    return curve_tables(slug, [{**vars(step), **_theirs(step)} for step in curve], BESIDE)
 
 
 def elasticity_figure(slug: str, curves: Sequence[Step]) -> Figure:
@@ -61,8 +43,6 @@ def elasticity_figure(slug: str, curves: Sequence[Step]) -> Figure:
     return figure(f"elasticity-{slug}", caption, f"{caption} {said}.", drawn, (4.6, 8.2 + 0.3 * len(names)))
 
 
-def _row(step: Step) -> dict[str, Any]:
-    budget = "vanilla CoT" if step.share is None else f"{step.share:.4g}"
+def _theirs(step: Step) -> dict[str, float | None]:
     accuracy, tokens = paper()["shares"].get(step.share, (None, None))
-    theirs = {"paper_accuracy": accuracy and accuracy / 100, "paper_tokens": tokens}
-    return {**cells_of(step, "accuracy", "used"), "budget": budget, **theirs}
+    return {"paper_accuracy": accuracy and accuracy / 100, "paper_tokens": tokens}

@@ -2,29 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
-
-from tale.results.blocks import Block, Column, Section, Text, cells_of, number, percent, table_of, whole
+from tale.analysis.estimators.score import score_tables
+from tale.results.blocks import Block, Section, Text
 from tale.results.paper import paper
 from tale.results.runs import EstimateRun
 
-RANGES = (
-    Column("estimator", "estimator"),
-    Column("without_estimate", "no estimate", whole),
-    Column("in_range", "in range, %", percent),
-    Column("distance_outside", "tokens to it, of those outside", number),
-    Column("distance", "tokens to it, over all", number),
-    Column("distance_difference", "Δ to constant", number),
-    Column("verdict", "than the constant"),
-)
-STARS = (
-    Column("estimator", "estimator"),
-    Column("error", "tokens from β*", number),
-    Column("covered", "reaches β*, %", percent),
-    Column("tokens", "its own tokens", number),
-    Column("prompt_tokens", "tokens it reads", number),
-)
 NOTE = (
     "In brackets 95 % intervals: Wilson for shares; for the difference to the constant's distance a bootstrap, paired "
     "by question, and nearer or farther where it lies on one side of 0. Oracle is β* itself. The paper's distance is "
@@ -58,15 +40,7 @@ def _about(run: EstimateRun) -> Text:
 
 
 def _scores(run: EstimateRun) -> list[Block]:
-    rows: Sequence[dict[str, Any]] = [cells_of(row, "in_range", "distance_difference", "covered") for row in run.scores]
     theirs = paper()["estimator"]
     figures = {"in_range": theirs["in_range"] / 100, "distance_outside": theirs["distance_outside"]}
     beside = {"estimator": f"the paper ({theirs['table']})", **figures}
-    held_out = f"{run.scores[0].questions} held-out questions"
-    ranges = f"Budgets against the ideal ranges (A.2), {held_out}"
-    stars = f"Budgets against β*, and what an estimate costs, {held_out}"
-    return [
-        table_of(f"estimators-ranges-{run.slug}", ranges, RANGES, [*rows, beside]),
-        table_of(f"estimators-stars-{run.slug}", stars, STARS, rows),
-        Text(NOTE),
-    ]
+    return [*score_tables(run.slug, run.scores, beside), Text(NOTE)]

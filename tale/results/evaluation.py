@@ -12,66 +12,18 @@ from tale.errors import known
 from tale.evaluation.plot import draw, front
 from tale.evaluation.replies import Reply
 from tale.evaluation.run import reference
-from tale.evaluation.summary import Row, field_of, summarise, tokens_of
-from tale.grading import UNMARKED
+from tale.evaluation.summary import ANSWERS, RESULTS, Row, summarise, tokens_of
 from tale.output.figures import literal
-from tale.results.blocks import (
-    Block,
-    Column,
-    Figure,
-    Interval,
-    Points,
-    Section,
-    Table,
-    Text,
-    cells_of,
-    interval_of,
-    number,
-    percent,
-    points,
-    signed,
-    table_of,
-    three_digits,
-    two_digits,
-    whole,
-)
+from tale.output.formats import number, percent, rounded, three_digits, two_digits
+from tale.output.tables import Column, Interval, Table, table_of
+from tale.results.blocks import Block, Figure, Points, Section, Text
 from tale.results.examples import examples
 from tale.results.figures import COLOURS, figure, legend
 from tale.results.ledger import queries
 from tale.results.runs import EvaluationRun
 from tale.statistics import bootstrapped
 
-RESULTS = (
-    Column("method", "method"),
-    Column("accuracy", "accuracy, %", percent),
-    Column("accuracy_spread", "SD of seeds, points", percent),
-    Column("accuracy_difference", "Δ to vanilla, points", points),
-    Column("bleu", "BLEU", three_digits),
-    Column("bleu_spread", "SD of seeds, BLEU", three_digits),
-    Column("bleu_difference", "Δ to vanilla, BLEU", signed),
-    Column("corpus_bleu", "corpus BLEU", three_digits),
-    Column("output_tokens", "output tokens", number),
-    Column("output_tokens_spread", "SD of seeds, tokens", number),
-    Column("tokens_difference", "Δ to vanilla", number),
-    Column("tokens_ratio", "× vanilla", two_digits),
-    Column("expense", "expense, 10⁻⁵ $", two_digits),
-    Column("mcnemar_p", "McNemar p", "{:.2g}".format),
-    Column("within_margin", "no worse, within the margin"),
-)
-INTERVALS: tuple[str, ...] = ("accuracy", "accuracy_difference", "bleu", "bleu_difference", "tokens_difference")
-INTERVALS += ("repetition_difference",)
-ANSWERS = (
-    Column("method", "method"),
-    Column("estimator_tokens", "estimator's tokens", number),
-    Column("asked_without_budget", "asked without a budget", whole),
-    Column("not_answered", "not answered", whole),
-    Column("truncated", "cut off, %", percent),
-    Column("in_format", "answer in [[ ]], %", percent),
-    *(Column(field_of(way), f"read by {how}, %", percent) for way, how in UNMARKED.items()),
-    Column("repetition", "repeated 4-grams, %", percent),
-    Column("repetition_difference", "Δ to vanilla, points", points),
-    Column("seconds", "engine's seconds a question", "{:.3g}".format),
-)
+SECONDS = Column("engine's seconds a question", rounded)
 
 
 def evaluation_section(
@@ -84,10 +36,10 @@ def evaluation_section(
         return Section(anchor, title, [about, _nothing(run)])
     tokens = {label: interval(tokens_of(replies)) for label, replies in (run.replies or {}).items()}
     seconds = {row.method: _seconds(run, row.method) for row in rows}
-    results = _table(
-        anchor, f"{rows[0].questions} questions; in brackets 95 % intervals", RESULTS, rows, tokens, seconds
-    )
-    answers = _table(f"{anchor}-answers", "How the answers came about", ANSWERS, rows, tokens, seconds)
+    cells = [{**vars(row), "output_tokens": tokens[row.method], "seconds": seconds[row.method]} for row in rows]
+    results = table_of(anchor, f"{rows[0].questions} questions; in brackets 95 % intervals", RESULTS, cells)
+    columns = {**ANSWERS, "seconds": SECONDS}
+    answers = table_of(f"{anchor}-answers", "How the answers came about", columns, cells)
     blocks: list[Block] = [about, Points(headlines(rows)), results, *over_seeds, *_clean(run, anchor), answers]
     blocks += [_notes(run, rows, seconds), _scatter(run, rows, tokens), _histograms(run)]
     return Section(anchor, title, blocks, [Section(f"{anchor}-examples", "Side by side", examples(run, how_many))])
@@ -116,11 +68,13 @@ def _score(row: Row) -> str:
 
 
 def _headline(row: Row) -> str:
+    name = "accuracy_difference" if row.bleu is None else "bleu_difference"
+    change = RESULTS[name].text(name, vars(row))
     if row.bleu is None:
-        change = f"{points(known(interval_of(row, 'accuracy_difference')))} points to vanilla CoT; no more than "
+        change += " points to vanilla CoT; no more than "
         change += f"{100 * known(row.margin):g} points worse: {row.within_margin}"
     else:
-        change = f"{signed(known(interval_of(row, 'bleu_difference')))} to vanilla CoT"
+        change += " to vanilla CoT"
     spent = f"{number(row.output_tokens)} output tokens ({two_digits(known(row.tokens_ratio))} × vanilla)"
     return f"{_score(row)} ({change}), {spent}"
 
@@ -140,29 +94,6 @@ def _decoding(run: EvaluationRun) -> str:
     drawn = f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"
     how = f"temperature {s.temperature:g}, {drawn}" if s.temperature else "greedy"
     return f"Every method decoded alike: {how}, at most {s.max_tokens:,} tokens"
-
-
-def _table(
-    name: str,
-    caption: str,
-    columns: Sequence[Column],
-    rows: Sequence[Row],
-    tokens: dict[str, Interval],
-    seconds: dict[str, float | None],
-) -> Table:
-    """Of the columns those that hold something."""
-    cells = [
-        {
-            **cells_of(row, *INTERVALS),
-            **{field_of(way): getattr(row, field_of(way)) or None for way in UNMARKED},
-            "output_tokens": tokens.get(row.method, row.output_tokens),
-            "estimator_tokens": row.estimator_tokens or None,
-            "asked_without_budget": row.asked_without_budget or None,
-            "seconds": seconds.get(row.method),
-        }
-        for row in rows
-    ]
-    return table_of(name, caption, columns, cells)
 
 
 def _notes(run: EvaluationRun, rows: Sequence[Row], seconds: dict[str, float | None]) -> Text:
@@ -191,7 +122,7 @@ def _clean(run: EvaluationRun, anchor: str) -> list[Block]:
     if not run.clean:
         return []
     caption = f"The {run.clean[0].questions} questions whose context was never trained on"
-    return [_table(f"{anchor}-clean", caption, RESULTS, run.clean, {}, {})]
+    return [table_of(f"{anchor}-clean", caption, RESULTS, run.clean)]
 
 
 def _scatter(run: EvaluationRun, rows: Sequence[Row], tokens: dict[str, Interval]) -> Figure:

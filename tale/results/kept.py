@@ -9,21 +9,21 @@ from tale.config.recipes import to_yaml
 from tale.config.training import TrainRecipe
 from tale.evaluation.replies import Reply
 from tale.evaluation.run import reference
-from tale.evaluation.summary import Row, summarise
-from tale.results.blocks import Column, Section, Table, Text, cells_of, table_of, whole
-from tale.results.evaluation import ANSWERS, INTERVALS, RESULTS
+from tale.evaluation.summary import RESULTS, Row, summarise
+from tale.output.tables import Column, Table, columns_of, table_of
+from tale.results.blocks import Section, Text
 from tale.results.runs import EvaluationRun, Run
 
-FIGURES: tuple[str, ...] = ("accuracy", "accuracy_difference", "bleu", "bleu_difference", "output_tokens")
-FIGURES += ("tokens_ratio", "repetition", "repetition_difference")
-COLUMNS = (
-    Column("method", "method"),
-    Column("benchmark", "benchmark"),
-    Column("run", "run"),
-    Column("model", "model"),
-    Column("questions", "questions", whole),
-    *(column for column in (*RESULTS, *ANSWERS) if column.name in FIGURES),
-)
+COLUMNS = {
+    "method": RESULTS["method"],
+    "benchmark": Column("benchmark"),
+    "run": Column("run"),
+    "model": Column("model"),
+    **columns_of(
+        Row, "questions", "accuracy", "accuracy_difference", "bleu", "bleu_difference", "output_tokens", "tokens_ratio",
+        "repetition", "repetition_difference",
+    ),
+}  # fmt: skip
 NOTE = (
     "Each row is paired with vanilla CoT of its own run, question by question; intervals as in the runs' own tables, "
     "which also have those of the tokens. Repeated 4-grams: the mean over answers of the share that stood there before."
@@ -41,7 +41,7 @@ def kept_section(evaluations: Sequence[tuple[EvaluationRun, Sequence[Row]]]) -> 
     unclear = len({run.recipe.benchmark.name for run, _ in found}) < len({run.name for run, _ in found})
     rows = [
         {
-            **cells_of(row, *INTERVALS),
+            **vars(row),
             "benchmark": run.recipe.benchmark.name,
             "run": run.name if unclear else None,
             "model": run.model if models else None,
@@ -66,8 +66,7 @@ def over_seeds(run: EvaluationRun, runs: Sequence[Run]) -> list[Table]:
     pooled |= {baseline: replies[baseline]} if baseline else {}
     rows = summarise(pooled, baseline, run.recipe.prices, run.recipe.margin / 100)
     caption = "Trainings that differ in their seed alone, together: means over all their answers, SD of their means"
-    cells = [cells_of(row, *INTERVALS) for row in rows if row.method in together]
-    return [table_of(f"seeds-{run.slug}", caption, RESULTS, cells)]
+    return [table_of(f"seeds-{run.slug}", caption, RESULTS, [row for row in rows if row.method in together])]
 
 
 def _but_for_the_seed(recipe: TrainRecipe) -> str:

@@ -6,6 +6,7 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 from tale.config.sections import PriceConfig
 from tale.evaluation.replies import Reply, count_seeds, each_sampling
@@ -13,7 +14,9 @@ from tale.evaluation.run import reference
 from tale.evaluation.seeds import by_question, sampling_of
 from tale.inference import Completion, Request, costs
 from tale.inference.journal import Journal, key_of
-from tale.results.blocks import Interval
+from tale.output import formats
+from tale.output.formats import duration, whole
+from tale.output.tables import Column, Interval
 from tale.results.runs import EvaluationRun, Run, SearchRun, TrainRun, WordingsRun
 from tale.solvers.base import Method
 from tale.statistics import paired_difference
@@ -23,13 +26,13 @@ from tale.statistics import paired_difference
 class Spent:
     """What something took: tokens read, generated and trained on, and wall time in seconds; None is not known."""
 
-    what: str
-    calls: int | None = None
-    tokens_in: int | None = None
-    tokens_out: int | None = None
-    trained: int | None = None
-    seconds: float | None = None
-    dollars: float | None = None
+    what: Annotated[str, Column("what")]
+    calls: Annotated[int | None, Column("calls", whole)] = None
+    tokens_in: Annotated[int | None, Column("tokens read", whole)] = None
+    tokens_out: Annotated[int | None, Column("tokens generated", whole)] = None
+    trained: Annotated[int | None, Column("tokens trained on", whole)] = None
+    seconds: Annotated[float | None, Column("wall time", duration)] = None
+    dollars: Annotated[float | None, Column("price", formats.dollars)] = None
 
     @property
     def tokens(self) -> int | None:

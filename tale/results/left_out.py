@@ -7,22 +7,25 @@ from collections.abc import Iterator, Sequence
 
 from tale.evaluation.replies import count_seeds
 from tale.grading import UNMARKED
-from tale.results.blocks import Column, Section, Table, Text, whole
+from tale.output.formats import whole
+from tale.output.tables import Column, table_of
+from tale.results.blocks import Section, Text
 from tale.results.runs import EvaluationRun, Run, SearchRun, TrainRun
 
 OTHERS = ("brackets", "reasoning", "none")
-COLUMNS = (Column("run", "run"), Column("what", "what"), Column("count", "how many", whole))
+COLUMNS = {"run": Column("run"), "what": Column("what"), "count": Column("how many", whole)}
 
 ALONE = "answers in the reasoning alone, counted as wrong"
 
 
 def left_out_section(runs: Sequence[Run]) -> Section:
     """Questions without a target, records not trained on, answers cut off or not asked as meant, duplicates."""
-    rows = [(run.name, what, count) for run in runs for what, count in _left_out(run) if count]
+    left = [(run.name, *found) for run in runs for found in _left_out(run) if found[1]]
     title = "What was left out, and why"
-    if not rows:
+    if not left:
         return Section("left-out", title, [Text("Nothing.")])
-    return Section("left-out", title, [Table("left-out", "By run", COLUMNS, rows)])
+    rows = [dict(zip(COLUMNS, found, strict=True)) for found in left]
+    return Section("left-out", title, [table_of("left-out", "By run", COLUMNS, rows)])
 
 
 def _left_out(run: Run) -> Iterator[tuple[str, int]]:

@@ -8,7 +8,8 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from tale.results.blocks import Block, Figure, Section, Table
+from tale.output.tables import Table
+from tale.results.blocks import Block, Figure, Section
 from tale.storage.files import write_atomic
 from tale.text import in_lines
 

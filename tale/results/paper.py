@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from tale.evaluation.summary import Row
-from tale.results.blocks import Column, Section, Table, Text, two_digits
+from tale.output.formats import three_digits, two_digits, written
+from tale.output.tables import Column, table_of
+from tale.results.blocks import Section, Text
 from tale.results.runs import EvaluationRun, Run
 
 METHODS = {
@@ -21,8 +24,8 @@ METHODS = {
     "dpo": "TALE-PT-DPO",
 }
 FIGURES = {
-    "bleu": ("BLEU", "{:.3f}".format),
-    "accuracy": ("acc., %", lambda share: f"{100 * share:.2f}"),
+    "bleu": ("BLEU", three_digits),
+    "accuracy": ("acc., %", written(",.2f", 100)),
     "output_tokens": ("tokens", two_digits),
     "expense": ("expense, 10⁻⁵ $", two_digits),
 }
@@ -57,18 +60,15 @@ def paper_section(evaluations: Sequence[tuple[EvaluationRun, Sequence[Row]]], ru
             shown |= {i for i, _ in own}
     if not rows:
         return None
-    used = [
-        (method, figure)
-        for method in METHODS
-        for figure in FIGURES
-        if any(cells.get(method, {}).get(figure) is not None for _, cells in rows)
+    columns = {f"{m}_{f}": Column(*FIGURES[f], METHODS[m]) for m, f in product(METHODS, FIGURES)}
+    values = [
+        {"run": label, **{f"{m}_{f}": value for m, figures in cells.items() for f, value in figures.items()}}
+        for label, cells in rows
     ]
-    columns = [Column("run", "data and model")]
-    columns += [Column(f"{m}_{f}", FIGURES[f][0], FIGURES[f][1], METHODS[m]) for m, f in used]
-    values = [[label, *(cells.get(m, {}).get(f) for m, f in used)] for label, cells in rows]
-    scored = any(figure == "bleu" for _, figure in used)  # as all evaluations of a report are, or none
+    scored = any(summary and summary[0].bleu is not None for _, summary in evaluations)  # all of a report, or none
     scoring, tables, note = ("BLEU", "Table 7", BLEU_NOTE) if scored else ("Accuracy", "Tables 3 to 6", NOTE)
-    table = Table("paper", f"{scoring}, output tokens and expense", columns, values)
+    columns = {"run": Column("data and model"), **columns}
+    table = table_of("paper", f"{scoring}, output tokens and expense", columns, values)
     text = note if shown else "The paper has no figures for these benchmarks."
     return Section("paper", f"In the form of the paper's {tables}", [table, Text(text)])
 

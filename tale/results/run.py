@@ -8,8 +8,9 @@ from os.path import realpath
 from pathlib import Path
 
 from tale.errors import UserError
+from tale.output.tables import Column, table_of
 from tale.results.analysis import analysis_section
-from tale.results.blocks import Block, Column, Folded, Section, Table, Text
+from tale.results.blocks import Block, Folded, Section, Text
 from tale.results.costs import costs_section
 from tale.results.estimators import estimators_section
 from tale.results.evaluation import evaluation_section, rows_of
@@ -38,14 +39,14 @@ from tale.text import say
 
 KINDS = {SearchRun: "search", TrainRun: "training", EvaluationRun: "evaluation"}
 KINDS |= {AnalysisRun: "analysis", EstimateRun: "estimators", WordingsRun: "wordings"}
-COLUMNS = (
-    Column("run", "run"),
-    Column("kind", "kind"),
-    Column("model", "model"),
-    Column("commit", "commit"),
-    Column("machine", "machine"),
-    Column("python", "Python"),
-)
+COLUMNS = {
+    "run": Column("run"),
+    "kind": Column("kind"),
+    "model": Column("model"),
+    "commit": Column("commit"),
+    "machine": Column("machine"),
+    "python": Column("Python"),
+}
 
 
 def report(recipe: ReportRecipe) -> Path:
@@ -84,17 +85,15 @@ def report(recipe: ReportRecipe) -> Path:
 def what_was_run(runs: Sequence[Run]) -> Section:
     """Model, versions, commit and machine of each run, with its resolved recipe and run.json as they are."""
     rows = [
-        [
-            run.name,
-            KINDS.get(type(run)),
-            run.model if "base" in run.identity else None,
-            run.identity.get("commit"),
-            run.identity.get("machine"),
-            run.identity.get("python"),
-        ]
+        {
+            **run.identity,
+            "run": run.name,
+            "kind": KINDS.get(type(run)),
+            "model": run.model if "base" in run.identity else None,
+        }
         for run in runs
     ]
-    blocks: list[Block] = [Table("runs", "Runs", COLUMNS, rows)]
+    blocks: list[Block] = [table_of("runs", "Runs", COLUMNS, rows)]
     for run in runs:
         if type(run) is Run:
             what = "its recipe.yaml is none of them" if run.yaml else "it has no recipe.yaml"

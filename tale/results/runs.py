@@ -11,12 +11,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
 
+from tale.analysis import run as analysis
 from tale.analysis.elasticity import Model, OneQuestion, Step
 from tale.analysis.estimators.recipe import EstimateRecipe
 from tale.analysis.estimators.score import Score
 from tale.analysis.paths import Iteration, Saving
 from tale.analysis.recipe import AnalyseRecipe
-from tale.analysis.run import labels_of
 from tale.config.recipes import load, read_yaml
 from tale.config.training import TrainRecipe
 from tale.data.records import Record, read_records
@@ -31,17 +31,12 @@ from tale.search.recipe import SearchRecipe
 from tale.solvers.base import Method
 from tale.storage.folder import RunFile, check_recipe, finished
 from tale.storage.strict_json import read_file
+from tale.wordings import run as wordings
 from tale.wordings.recipe import WordingsRecipe
-from tale.wordings.regions import Best, Cell, Curve
 
 Kind = TypeVar("Kind")
 Analysed = TypeVar("Analysed", Step, OneQuestion, Model, Iteration, Saving)
 LONGEST = 150  # bytes of a run in a file's name, which has 255 at most
-# The tables of an analysis, by what their rows are.
-TABLES = {Step: "elasticity", OneQuestion: "questions", Model: "models", Iteration: "iterations", Saving: "savings"}
-
-# The tables of a run of wordings.
-WORDINGS = {Cell: "cells", Curve: "curves", Best: "best"}
 
 
 @dataclass(frozen=True)
@@ -170,11 +165,11 @@ class AnalysisRun(Run):
     @property
     def labels(self) -> list[str]:
         """What its searches are called in its tables."""
-        return labels_of(self.recipe.records)
+        return analysis.labels_of(self.recipe.records)
 
     def rows(self, kind: type[Analysed]) -> list[Analysed]:
         """A table's rows as they were saved; none where there is no such table, none of an earlier start's searches."""
-        rows = _read_rows(self.folder / f"{TABLES[kind]}.json", kind, "scripts/analyse.py")
+        rows = _read_rows(self.folder / f"{analysis.TABLES[kind]}.json", kind, "scripts/analyse.py")
         labels = self.labels
         return [row for row in rows if row.records in labels]
 
@@ -205,7 +200,7 @@ class WordingsRun(Run):
 
     def rows(self, kind: type[Kind]) -> list[Kind]:
         """A table's rows as they were saved; none where the run was not finished, or found none."""
-        return _read_rows(self.folder / f"{WORDINGS[kind]}.json", kind, "scripts/wordings.py")
+        return _read_rows(self.folder / f"{wordings.TABLES[kind]}.json", kind, "scripts/wordings.py")
 
 
 # By the kind that a run's run.json says.

@@ -13,19 +13,15 @@ from matplotlib.ticker import MaxNLocator
 from tale.analysis.elasticity import kept_right, steps
 from tale.data.records import Record
 from tale.errors import UserError
-from tale.results.blocks import Block, Column, Figure, Section, Table, Text, cells_of, percent, table_of, whole
+from tale.output.formats import percent, whole
+from tale.output.tables import Column, Table, columns_of, table_of
+from tale.results.blocks import Block, Figure, Section, Text
 from tale.results.elasticity import elasticity_figure, elasticity_tables
 from tale.results.figures import COLOURS, figure
 from tale.results.runs import SearchRun
 from tale.search.confirm import Luck, luck
 
-LUCK = (
-    Column("kind", "question"),
-    Column("targets", "targets", whole),
-    Column("lucky", "lucky", whole),
-    Column("lucky_share", "lucky, %", percent),
-    Column("right", "right when asked again, %", percent),
-)
+OUTCOMES = {"outcome": Column("outcome"), "questions": Column("questions", whole), "share": Column("%", percent)}
 AFTER_WRONG = ", vanilla CoT wrong"
 
 
@@ -58,22 +54,22 @@ def _missing(text: str) -> Text:
 def _summary(run: SearchRun, records: Sequence[Record], found: Sequence[Record]) -> Table:
     kinds = {f"with a target{AFTER_WRONG}": [r for r in found if r.vanilla_wrong]}
     kinds = {"with a target": [r for r in found if not r.vanilla_wrong]} | {k: of for k, of in kinds.items() if of}
-    rows: list[tuple[str, float, float]] = [(kind, len(of), len(of) / len(records)) for kind, of in kinds.items()]
+    counts = {kind: len(of) for kind, of in kinds.items()}
     reasons = Counter(str(record.reason) for record in records if not record.target)
-    rows += [(f"without: {reason}", count, count / len(records)) for reason, count in reasons.most_common()]
+    counts |= {f"without: {reason}": count for reason, count in reasons.most_common()}
+    rows = [{"outcome": o, "questions": count, "share": count / len(records)} for o, count in counts.items()]
     attempts = [attempt for record in records for attempt in record.attempts]
     caption = f"{len(records)} questions, {len(attempts)} budgets tried."
     if found:
         before, after = _means(found)
         caption += f" With a target: vanilla {before:,.1f} tokens, target {after:,.1f}, {1 - after / before:.1%} saved."
-    columns = [Column("outcome", "outcome"), Column("questions", "questions", whole), Column("share", "%", percent)]
-    return Table(f"search-{run.slug}", caption, columns, rows)
+    return table_of(f"search-{run.slug}", caption, OUTCOMES, rows)
 
 
 def _luck(run: SearchRun, rows: Sequence[Luck]) -> Table:
     how = f"{run.recipe.confirm} times at temperature {run.recipe.confirm_temperature:g}"
     caption = f"Targets asked again {how}; lucky: right in fewer than half of the answers; in brackets 95 % intervals"
-    return table_of(f"lucky-{run.slug}", caption, LUCK, [cells_of(row, "lucky_share", "right") for row in rows])
+    return table_of(f"lucky-{run.slug}", caption, columns_of(Luck), rows)
 
 
 def _means(found: Sequence[Record]) -> tuple[float, float]:

@@ -7,22 +7,25 @@ from collections.abc import Sequence
 from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import MaxNLocator
 
-from tale.results.blocks import Block, Column, Figure, Section, Table, Text, duration, whole
+from tale.output.formats import duration, rounded, whole
+from tale.output.tables import Column, Table, table_of
+from tale.results.blocks import Block, Figure, Section, Text
 from tale.results.figures import figure, legend
 from tale.results.runs import TrainRun
 
 CURVES = {"loss": "loss", "margin": "margin of target over vanilla answer, nats"}
-COLUMNS = (
-    Column("examples", "examples", whole),
-    Column("vanilla_wrong", "of these vanilla CoT wrong", whole),
-    Column("steps", "steps", whole),
-    Column("tokens", "tokens trained on", whole),
-    Column("seconds", "wall time", duration),
-    Column("first_loss", "loss at step 0", "{:.4g}".format),
-    Column("last_loss", "loss at the last step", "{:.4g}".format),
-    Column("first_val_loss", "held-out loss before", "{:.4g}".format),
-    Column("last_val_loss", "held-out loss after", "{:.4g}".format),
-)
+COLUMNS = {
+    "run": Column("run"),
+    "examples": Column("examples", whole),
+    "vanilla_wrong": Column("of these vanilla CoT wrong", whole),
+    "steps": Column("steps", whole),
+    "tokens": Column("tokens trained on", whole),
+    "seconds": Column("wall time", duration),
+    "first_loss": Column("loss at step 0", rounded),
+    "last_loss": Column("loss at the last step", rounded),
+    "first_val_loss": Column("held-out loss before", rounded),
+    "last_val_loss": Column("held-out loss after", rounded),
+}
 
 
 def training_section(run: TrainRun) -> Section:
@@ -45,20 +48,11 @@ def _summary(run: TrainRun) -> Table:
     curves = run.curves
     losses = [_ends(curves.points.get(f"{part}/loss", ())) for part in ("train", "val")]
     examples = run.identity.get("examples", {})
-    values = [
-        examples.get("train"),
-        examples.get("vanilla_wrong"),
-        curves.steps,
-        curves.tokens,
-        curves.seconds,
-        *losses[0],
-        *losses[1],
-    ]
-    used = [(column, value) for column, value in zip(COLUMNS, values, strict=True) if value is not None]
+    counts = (examples.get("train"), examples.get("vanilla_wrong"))
+    values = (run.name, *counts, curves.steps, curves.tokens, curves.seconds, *losses[0], *losses[1])
     recipe = run.recipe
     caption = f"{recipe.train.epochs} epochs, {recipe.train.batch_size} examples a step, LoRA rank {recipe.lora.rank}"
-    columns = [Column("run", "run"), *(column for column, _ in used)]
-    return Table(f"training-{run.slug}", caption, columns, [[run.name, *(value for _, value in used)]])
+    return table_of(f"training-{run.slug}", caption, COLUMNS, [dict(zip(COLUMNS, values, strict=True))])
 
 
 def _ends(points: Sequence[tuple[int, float]]) -> tuple[float | None, float | None]:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Annotated
 
 from tale.data import prompts
 from tale.data.records import Again, Record
 from tale.inference import Engine, Request, Sampling, complete
+from tale.output.formats import percent, whole
+from tale.output.tables import Column
 from tale.search.solver import answer
 from tale.statistics import mean_share, wilson
 
@@ -40,13 +43,13 @@ def confirmed(
 class Luck:
     """Of one kind's targets that were asked again: how many were lucky, and the mean share right, with intervals."""
 
-    kind: str
-    targets: int
-    lucky: int
-    lucky_share: float
+    kind: Annotated[str, Column("question")]
+    targets: Annotated[int, Column("targets", whole)]
+    lucky: Annotated[int, Column("lucky", whole)]
+    lucky_share: Annotated[float, Column("lucky, %", percent)]
     lucky_share_low: float
     lucky_share_high: float
-    right: float
+    right: Annotated[float, Column("right when asked again, %", percent)]
     right_low: float
     right_high: float
 

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import groupby
 from statistics import fmean, median
-from typing import Literal
+from typing import Annotated, Any, Literal
 
 import numpy
 
 from tale.errors import known
 from tale.evaluation.replies import Reply
+from tale.output.formats import number, percent, points, two_digits, whole
+from tale.output.tables import Column, Table, columns_of, table_of
 from tale.statistics import UNKNOWN, bootstrapped, compared, mean_share, paired_difference
 
 Region = Literal["obeyed", "ignored", "overdone"]
 VANILLA = "Vanilla CoT"
+PAPERS = "the paper's line"
 RISES = 0.1  # under ten times the budget answers are at least a quarter longer
 
 
@@ -32,17 +36,17 @@ class Cell:
     wording: str
     budget: int | None
     questions: int
-    accuracy: float
+    accuracy: Annotated[float, Column("right, %", percent)]
     accuracy_low: float
     accuracy_high: float
-    used: float
+    used: Annotated[float, Column("tokens", number)]
     used_low: float
     used_high: float
     median: float
     within: float | None
     in_format: float
     cut_off: float
-    region: Region | None
+    region: Annotated[Region | None, Column("region")]
 
 
 @dataclass(frozen=True)
@@ -54,8 +58,8 @@ class Curve:
 
     model: str
     task: str
-    wording: str
-    slope: float
+    wording: Annotated[str, Column("wording")]
+    slope: Annotated[float, Column("slope", two_digits)]
     slope_low: float
     slope_high: float
     obeyed: str
@@ -71,25 +75,25 @@ class Best:
     the same way; None where none of its budgets is cheap enough, or the best is the paper's.
     """
 
-    model: str
-    task: str
-    wording: str
-    budget: int
+    model: Annotated[str, Column("model")]
+    task: Annotated[str, Column("task")]
+    wording: Annotated[str, Column("wording")]
+    budget: Annotated[int, Column("budget", whole)]
     chosen_on: int
-    questions: int
-    accuracy: float
+    questions: Annotated[int, Column("questions", whole)]
+    accuracy: Annotated[float, Column("right, %", percent)]
     accuracy_low: float
     accuracy_high: float
-    used: float
-    used_ratio: float
-    to_vanilla: float
+    used: Annotated[float, Column("tokens", number)]
+    used_ratio: Annotated[float, Column("× vanilla", two_digits)]
+    to_vanilla: Annotated[float, Column("Δ to vanilla CoT, points", points)]
     to_vanilla_low: float
     to_vanilla_high: float
-    paper_budget: int | None
-    to_paper: float | None
+    paper_budget: Annotated[int | None, Column("budget", whole, PAPERS)]
+    to_paper: Annotated[float | None, Column("Δ to it, points", points, PAPERS)]
     to_paper_low: float | None
     to_paper_high: float | None
-    tokens_to_paper: float | None
+    tokens_to_paper: Annotated[float | None, Column("Δ tokens to it", number, PAPERS)]
     tokens_to_paper_low: float | None
     tokens_to_paper_high: float | None
 
@@ -121,6 +125,32 @@ class Grid:
         kept = lambda replies: [r for r in replies if r.question in questions]  # noqa: E731
         answers = {w: {b: kept(replies) for b, replies in of.items()} for w, of in self.answers.items()}
         return Grid(self.model, self.task, kept(self.vanilla), answers)
+
+
+def region_tables(slug: str, cells: Sequence[Cell], curves: Sequence[Curve]) -> Iterator[Table]:
+    """A table for each model and task: a row a wording; for each budget accuracy, tokens and region."""
+    in_cell = columns_of(Cell, "accuracy", "used", "region")
+    whose = lambda cell: (cell.task, cell.model)  # noqa: E731
+    for i, ((task, model), found) in enumerate(groupby(sorted(cells, key=whose), key=whose), 1):
+        columns, rows = columns_of(Curve, "wording", "slope"), dict[str, dict[str, Any]]()
+        of = list(found)
+        for cell in of:
+            group = "" if cell.budget is None else f"under {cell.budget:,}"
+            columns |= {f"{name}_{cell.budget}": replace(column, group=group) for name, column in in_cell.items()}
+            row = rows.setdefault(cell.wording, {"wording": cell.wording})
+            row |= {f"{name}_{cell.budget}": getattr(cell, name) for name in in_cell}
+        for curve in curves:
+            if (curve.task, curve.model) == (task, model):
+                rows[curve.wording] |= vars(curve)
+        caption = f"{task}, {model}: {of[0].questions} questions by wording and budget"
+        yield table_of(f"{slug}-{i}", caption, columns, list(rows.values()))
+
+
+def best_table(slug: str, best: Sequence[Best]) -> Table:
+    """The best wording of each model on each task."""
+    columns = columns_of(Best, "wording", "model", "task", "budget", "questions")
+    caption = "The best wordings, confirmed on the other half of the questions"
+    return table_of(f"{slug}-best", caption, columns | columns_of(Best), best)
 
 
 def region(budget: int, used: float, vanilla: float, rises: bool) -> Region:

@@ -20,7 +20,7 @@ from tale.inference.build import AnyModel, check_engine, engines, find_model, pl
 from tale.inference.journal import JournaledEngine
 from tale.inference.room import check_room
 from tale.models.adapters import read_card
-from tale.output.tables import write_rows
+from tale.output.tables import files_of, write_rows
 from tale.runs.run import finish_run, hold, start_run
 from tale.solvers.base import Call, Solution
 from tale.storage.files import write_jsonl_atomic
@@ -28,10 +28,21 @@ from tale.tasks.selection import scoring, select
 from tale.text import say, warn
 from tale.wordings.plot import plot
 from tale.wordings.recipe import WordingsRecipe
-from tale.wordings.regions import VANILLA, Best, Cell, Curve, Grid, cells, confirmed, curves
-from tale.wordings.terminal import show_results, show_work
+from tale.wordings.regions import (
+    VANILLA,
+    Best,
+    Cell,
+    Curve,
+    Grid,
+    best_table,
+    cells,
+    confirmed,
+    curves,
+    region_tables,
+)
+from tale.wordings.work import show_work
 
-TABLES = ("cells", "curves", "best")
+TABLES = {Cell: "cells", Curve: "curves", Best: "best"}
 
 
 @dataclass(frozen=True)
@@ -57,7 +68,7 @@ def run_wordings(recipe: WordingsRecipe) -> None:
         return
     models = _models(recipe, tasks)
     figures = {task.name: f"{task.name}.png" for task in tasks}
-    outputs = ["replies.jsonl", *(f"{table}.{kind}" for table in TABLES for kind in ("csv", "json")), *figures.values()]
+    outputs = ["replies.jsonl", *files_of(*TABLES.values()), *figures.values()]
     counted = {"asked": sum(len(t.questions) for t in tasks), "duplicates": sum(t.dropped for t in tasks)}
     with hold(recipe) as folder:
         asking = deque((m.name, e) for m in models for e in engines(recipe.engine, m, folder / place_of(m, "model")))
@@ -68,11 +79,14 @@ def run_wordings(recipe: WordingsRecipe) -> None:
             with closing(engine):
                 grids += _asked(recipe, tasks, name, engine)
                 say(f"{name}: {engine.cost.shown(recipe.prices)}, {engine.cost.seconds:,.0f} s of the engine")
-        found = _written(recipe, tasks, grids, folder)
+        found, followed, best = _written(recipe, tasks, grids, folder)
         for task, file in figures.items():
-            plot([cell for cell in found[0] if cell.task == task], task, folder / file)
+            plot([cell for cell in found if cell.task == task], task, folder / file)
         finish_run(folder)
-    show_results(*found)
+    for table in (*region_tables("regions", found, followed), *([best_table("regions", best)] if best else [])):
+        table.show()
+    if not best:
+        say("no wording and budget takes few enough tokens to be the best (share=…)")
     if errors := [reply.error for grid in grids for reply in grid.replies if reply.error]:
         said = f"{len(errors)} not answered, counted as wrong, of 0 tokens; the same command asks again"
         warn(f"{said}; the first: {errors[0]}")
@@ -151,9 +165,8 @@ def _written(
     best = [row for grid in grids if (row := confirmed(grid, choosing[grid.task], papers, recipe.share))]
     flat = [cell for of in each for cell in of]
     tables: tuple[Sequence[Any], ...] = (flat, followed, best)
-    for name, rows in zip(TABLES, tables, strict=True):
-        if rows:
-            write_rows(rows, folder, name)
+    for rows in filter(None, tables):
+        write_rows(rows, folder, TABLES[type(rows[0])])
     return flat, followed, best
 
 

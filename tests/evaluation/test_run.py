@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import json
 import math
@@ -26,11 +25,10 @@ from tale.evaluation import run
 from tale.evaluation.recipe import EvaluateRecipe
 from tale.evaluation.repetition import repetition
 from tale.evaluation.replies import Reply, answer, check_methods
-from tale.evaluation.summary import Row, print_table, summarise
+from tale.evaluation.summary import Row, summarise, tables
 from tale.inference import Completion, Request, Sampling
 from tale.inference.requests import More
 from tale.models.adapters import AdapterCard
-from tale.output.tables import write_rows
 from tale.solvers.registry import METHODS, Method
 from tale.statistics import Paired, paired_difference, wilson
 from tale.tasks.selection import select
@@ -122,7 +120,7 @@ def test_questions_that_cannot_be_answered_count_as_wrong_and_are_counted_apart(
     ]  # fmt: skip
     rows = summary(replies, "vanilla")
     assert [(row.accuracy, row.not_answered, row.truncated) for row in rows] == [(0.5, 1, 0), (0.5, 1, 0)]
-    print_table(rows, "title")
+    tables(rows, "title")[1].show()
     assert "not answered" in capsys.readouterr().out
     nothing = [dataclasses.replace(r, tokens=0) for r in replies["vanilla"]]
     assert summary({"vanilla": nothing, "estimated": replies["estimated"]}, "vanilla")[1].tokens_ratio is None
@@ -361,25 +359,6 @@ def test_the_bootstrap_is_the_same_each_time() -> None:
 @pytest.mark.parametrize(("ours", "theirs", "value"), [([1.0], [0.0], 1.0), ([1, 2, 3], [0, 1, 2], 1.0)])
 def test_without_any_spread_the_interval_is_a_point(ours: list, theirs: list, value: float) -> None:
     assert paired_difference(ours, theirs) == (value, value, value)
-
-
-def test_the_table_and_its_files_show_the_same_numbers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    replies = {"Vanilla CoT": answered("vanilla")[0], "TALE-EP": answered("estimated")[0]}
-    rows = summary(replies, "Vanilla CoT", prices=(0.15, 0.60))
-    print_table(rows, "toy: four questions")
-    shown = capsys.readouterr().out
-    line = next(line for line in shown.splitlines() if "TALE-EP" in line)
-    cells = [cell.strip() for cell in line.strip("│┃ ").split("│")]
-    assert cells[0] == "TALE-EP"
-    assert cells[3:] == ["1.000", "not enough", "46.5", "5.5", "0.27", "0.0", "75.0", "25.0", "2", "3.54"]
-    write_rows(rows, tmp_path, "summary")
-    loaded = json.loads((tmp_path / "summary.json").read_text())
-    assert [Row(**row) for row in loaded] == rows
-    with (tmp_path / "summary.csv").open(newline="") as file:
-        table = list(csv.DictReader(file))
-    assert [row["method"] for row in table] == ["Vanilla CoT", "TALE-EP"]
-    assert [float(row["output_tokens"]) for row in table] == [173, 46.5]
-    assert table[0]["tokens_ratio"] == ""
 
 
 # --- A whole run ----------------------------------------------------------------------------------------------------

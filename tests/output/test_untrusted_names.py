@@ -12,12 +12,13 @@ from pathlib import Path
 import pytest
 
 import tale
-from tale.output.tables import cell, show, write_rows
-from tale.results.blocks import Column, Interval, Table, number
+from tale.output.formats import number
+from tale.output.tables import Column, Table, cell, table_of, write_rows
 
 
 def test_a_table_on_the_terminal_takes_names_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
-    show("TALE [/PT] \x1b[2J:smile:", ["method", "%"], [["TALE [/PT]", "1"], ["[red]\a\x9b31m:smile:\nnext", "2"]])
+    rows = [{"method": "TALE [/PT]"}, {"method": "[red]\a\x9b31m:smile:\nnext"}]
+    table_of("", "TALE [/PT] \x1b[2J:smile:", {"method": Column("method")}, rows).show()
     out = capsys.readouterr().out
     assert r"TALE [/PT] \x1b[2J:smile:" in out
     assert "│ TALE [/PT] " in out
@@ -63,7 +64,8 @@ CELLS = {
 @pytest.mark.parametrize("text", CELLS)
 def test_no_text_is_a_formula_in_either_csv_and_numbers_stay_numbers(text: str, tmp_path: Path) -> None:
     write_rows([Row(text, -0.5)], tmp_path, "rows")
-    table = Table("t", "", [Column("name", "name"), Column("value", "value", number)], [[text, Interval(-0.5, -1, 2)]])
+    columns = {"name": Column("name"), "value": Column("value", number)}
+    table = Table("t", "", columns, [{"name": text, "value": -0.5, "value_low": -1, "value_high": 2}])
     ours, page = (
         list(csv.reader(io.StringIO(written, newline="")))
         for written in ((tmp_path / "rows.csv").read_bytes().decode(), table.csv())

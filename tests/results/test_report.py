@@ -24,8 +24,8 @@ from tale.errors import UserError
 from tale.evaluation.plot import front
 from tale.evaluation.recipe import EvaluateRecipe
 from tale.evaluation.summary import Row
-from tale.output.tables import write_rows
-from tale.results.blocks import Column, Interval, Table, duration
+from tale.output.formats import duration
+from tale.output.tables import Column, Interval, table_of, write_rows
 from tale.results.recipe import ReportRecipe
 from tale.results.run import report
 from tale.runs.run import finish_run, start_run
@@ -144,7 +144,7 @@ def test_the_table_has_accuracy_differences_tokens_and_expense(runs: tuple[str, 
     assert (sft[0], sft[1][:4], sft[2][:4]) == ("TALE-PT-SFT", "50.0", "+0.0")
     assert sft[3][:4] == "40.0"
     # One question won and one lost: the exact test's p is 1; four questions cannot show that it is not 3 points worse.
-    assert sft[4:] == ["−60.0 [−60.0, −60.0]", "0.40", "17.00", "1", "not enough questions"]
+    assert sft[4:] == ["−60.0 [−60.0, −60.0]", "0.40", "17.00", "1", "3.0", "not enough questions"]
     assert (long[1][:3], long[2][:5], long[4], long[5]) == (
         "0.0",
         "−50.0",
@@ -386,7 +386,7 @@ def test_an_analysis_shows_what_it_saved_beside_the_papers_figures() -> None:
     assert tables["Ideal range of budgets (A.1), medians over questions"][1:] == [
         ["grid", "2", "27.5", "75.0", "0.20", "0.50", "50.0"]
     ]
-    caption = "Mean tokens of vanilla CoT and under β*, of questions that both answer right (Fig 3; no figure printed)"
+    caption = "Mean tokens of vanilla CoT and under β*, of questions that both answer right (Fig 3)"
     assert tables[caption][1:] == [["greedy", "1", "100.0", "40.0", "−60.0 [−62.0, −58.0]", "0.40"]]
 
 
@@ -734,8 +734,9 @@ def test_a_duration_is_shown_in_its_own_units(seconds: float, shown: str) -> Non
 
 
 def test_a_table_in_csv_has_an_interval_in_three_columns_and_all_digits() -> None:
-    columns = [Column("run", "run"), Column("share", "share")]
-    table = Table("t", "", columns, [["a, b", Interval(1 / 3, 0.25, 0.5)], ["c", None], ["d", 0.1]])
+    columns = {"run": Column("run"), "share": Column("share")}
+    given = [("a, b", Interval(1 / 3, 0.25, 0.5)), ("c", None), ("d", 0.1)]
+    table = table_of("t", "", columns, [dict(zip(columns, row, strict=True)) for row in given])
     assert table.csv().splitlines() == [
         "run,share,share_low,share_high", '"a, b",0.3333333333333333,0.25,0.5', "c,,,", "d,0.1,,"
     ]  # fmt: skip

@@ -8,14 +8,14 @@ from statistics import median
 
 from tale.analysis.estimators.recipe import EstimateRecipe
 from tale.analysis.estimators.replied import replied
-from tale.analysis.estimators.score import Ideal, Score, ideals, score
+from tale.analysis.estimators.score import Ideal, Score, ideals, score, score_tables
 from tale.data.records import Record, read_records
 from tale.data.splits import by_context, contexts, unseen
 from tale.errors import UserError, known
 from tale.estimators.base import Constant, Estimate, Estimator, Oracle
 from tale.estimators.regression import calibrated, fit
 from tale.estimators.saved import EstimatorCard, Trained, save_estimator
-from tale.output.tables import interval, show, shown, write_rows
+from tale.output.tables import files_of, write_rows
 from tale.runs.compare import check_comparable, read_recipe, run_folder
 from tale.runs.run import finish_run, hold, start_run
 from tale.storage.folder import Examples
@@ -36,7 +36,7 @@ def run_estimate(recipe: EstimateRecipe) -> list[Score]:
     with hold(recipe) as folder:
         counted: Examples = {"train": stars, "held_out": len(held_out)}
         reads = (*recipe.train, *recipe.grid, *recipe.searched, *recipe.replies)
-        start_run(recipe, None, (*trained, "scores.csv", "scores.json"), reads=reads, examples=counted)
+        start_run(recipe, None, (*trained, *files_of("scores")), reads=reads, examples=counted)
         for name, estimator in trained.items():
             save_estimator(estimator, card, folder / name)
         rows = _scored(recipe, trained, held_out, asked)
@@ -46,7 +46,9 @@ def run_estimate(recipe: EstimateRecipe) -> list[Score]:
     folders = ", ".join(str(folder / name) for name in trained)
     say(f"trained on the β* of {stars} questions, of {len(card.questions)} that were searched: {folders}")
     if rows:
-        _show(rows, recipe.alpha)
+        say(f"estimates are multiplied by α = {recipe.alpha:g}")
+        for table in score_tables("", rows):
+            table.show()
     return rows
 
 
@@ -142,26 +144,3 @@ def _first_of_each(records: Sequence[Record]) -> list[Record]:
 
 def _lines(lines: set[str | None]) -> str:
     return " and ".join(sorted(f"budget_line={line}" for line in lines))
-
-
-def _show(rows: Sequence[Score], alpha: float) -> None:
-    headings = ["estimator", "questions", "no estimate", "in range % [95 %]", "distance outside", "distance",
-                "Δ to constant", "verdict", "|β̂ − β*|", "reaches β* % [95 %]", "tokens", "prompt"]  # fmt: skip
-    cells = [
-        [
-            r.estimator,
-            str(r.questions),
-            str(r.without_estimate),
-            interval(r.in_range, r.in_range_low, r.in_range_high, factor=100),
-            shown(r.distance_outside),
-            shown(r.distance),
-            interval(r.distance_difference, r.distance_difference_low, r.distance_difference_high, sign="+"),
-            r.verdict,
-            shown(r.error),
-            interval(r.covered, r.covered_low, r.covered_high, factor=100),
-            shown(r.tokens),
-            shown(r.prompt_tokens),
-        ]
-        for r in rows
-    ]
-    show(f"Estimators on {rows[0].questions} held-out questions, α = {alpha:g} (A.2)", headings, cells)

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
+from typing import Annotated, Any
 
 from tale.analysis.curve import Range, ideal_range, points
 from tale.data.question import Question
 from tale.data.records import Record
 from tale.estimators.base import Estimate
+from tale.output.formats import number, percent, whole
+from tale.output.tables import Column, Table, columns_of, table_of
 from tale.statistics import UNKNOWN, paired_difference, wilson
 
 
@@ -33,24 +36,40 @@ class Score:
     questions with β* ≤ β̂. `tokens` and `prompt_tokens` are what the estimate of a question itself cost, on average.
     """
 
-    estimator: str
+    estimator: Annotated[str, Column("estimator")]
     questions: int
-    without_estimate: int
-    in_range: float
+    without_estimate: Annotated[int, Column("no estimate", whole)]
+    in_range: Annotated[float, Column("in range, %", percent)]
     in_range_low: float
     in_range_high: float
-    distance_outside: float | None
-    distance: float | None
-    distance_difference: float | None
+    distance_outside: Annotated[float | None, Column("tokens to it, of those outside", number)]
+    distance: Annotated[float | None, Column("tokens to it, over all", number)]
+    distance_difference: Annotated[float | None, Column("Δ to constant", number)]
     distance_difference_low: float | None
     distance_difference_high: float | None
-    verdict: str
-    error: float | None
-    covered: float | None
+    verdict: Annotated[str, Column("than the constant")]
+    error: Annotated[float | None, Column("tokens from β*", number)]
+    covered: Annotated[float | None, Column("reaches β*, %", percent)]
     covered_low: float | None
     covered_high: float | None
-    tokens: float
-    prompt_tokens: float
+    tokens: Annotated[float, Column("its own tokens", number)]
+    prompt_tokens: Annotated[float, Column("tokens it reads", number)]
+
+
+RANGES = columns_of(
+    Score, "estimator", "without_estimate", "in_range", "distance_outside", "distance", "distance_difference", "verdict"
+)
+STARS = columns_of(Score, "estimator", "error", "covered", "tokens", "prompt_tokens")
+
+
+def score_tables(slug: str, scores: Sequence[Score], *beside: Mapping[str, Any]) -> list[Table]:
+    """Tables of estimators' scores: against the ideal ranges, with other figures beside, and against β*."""
+    ranges = f"Budgets against the ideal ranges (A.2), {scores[0].questions} held-out questions"
+    stars = f"Budgets against β*, and what an estimate costs, {scores[0].questions} held-out questions"
+    return [
+        table_of(f"estimators-ranges-{slug}", ranges, RANGES, [*scores, *beside]),
+        table_of(f"estimators-stars-{slug}", stars, STARS, scores),
+    ]
 
 
 def ideals(records: Sequence[Record], stars: Mapping[str, int | None]) -> list[Ideal]:

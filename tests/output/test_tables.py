@@ -121,7 +121,7 @@ def test_terminal_csv_json_and_page_show_the_same_values(
 
 
 @pytest.mark.parametrize("module", MODULES, ids=lambda module: module.__name__)
-def test_tables_of_no_dataclass_are_the_same_on_terminal_page_and_in_csv(
+def test_tables_of_no_dataclass_are_the_same_everywhere(
     module: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     found = [value for value in vars(module).values() if isinstance(value, dict)]
@@ -143,7 +143,7 @@ def test_every_declared_table_is_compared() -> None:
     assert declared == {kind.__name__ for kind in DECLARED}
 
 
-def test_columns_that_do_not_fit_the_terminal_stand_below_beside_the_first(
+def test_columns_that_do_not_fit_stand_below_beside_the_first(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(tables, "WIDTH", 40)

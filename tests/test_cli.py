@@ -76,7 +76,7 @@ def test_a_faults_traceback_is_in_the_file_that_its_line_names(capsys: pytest.Ca
     ("output", "code", "line"),
     [("full", 2, "error: the output, or a file: No space left on device"), ("unread", 141, "")],
 )
-def test_an_output_that_cannot_be_written_ends_the_command_and_one_that_nobody_reads_quietly(
+def test_an_output_that_cannot_be_written_ends_the_command(
     output: str,
     code: int,
     line: str,
@@ -84,6 +84,7 @@ def test_an_output_that_cannot_be_written_ends_the_command_and_one_that_nobody_r
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """One that nobody reads ends it quietly."""
     reader, writer = os.pipe()
     os.close(reader)
     with open("/dev/full" if output == "full" else writer, "w") as stdout:
@@ -119,7 +120,7 @@ def test_a_level_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch, capsys
     assert capsys.readouterr().err == "error: TALE_LOG_LEVEL=loud: one of debug, info, warning, error\n"
 
 
-def test_an_application_that_uses_the_package_decides_what_it_logs(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_application_decides_what_the_package_logs(caplog: pytest.LogCaptureFixture) -> None:
     LOG.handlers, LOG.propagate = [], True
     with caplog.at_level("INFO", logger="tale"):
         say("said")

@@ -45,14 +45,14 @@ def direct() -> dict[str, Requirement]:
     return {canonicalize_name(requirement.name): requirement for requirement in requirements}
 
 
-def test_every_direct_dependency_has_a_tested_version_that_pyproject_allows(
+def test_every_dependency_has_an_allowed_tested_version(
     direct: dict[str, Requirement], constraints: dict[str, str]
 ) -> None:
     assert sorted(direct.keys() - constraints.keys()) == []
     assert [name for name, wanted in direct.items() if not wanted.specifier.contains(constraints[name])] == []
 
 
-def test_conda_has_the_direct_dependencies_at_the_tested_versions(
+def test_conda_has_the_dependencies_at_the_tested_versions(
     direct: dict[str, Requirement], conda: dict[str, str], constraints: dict[str, str]
 ) -> None:
     assert conda == {name: constraints[name] for name in direct}
@@ -87,7 +87,7 @@ def test_the_packages_of_every_embedded_model_are_pinned(constraints: dict[str, 
     assert len(pins) == 6 + 22 + 1
 
 
-def test_the_docs_name_every_embedded_model_its_packages_and_its_licence() -> None:
+def test_the_docs_name_embedded_models_packages_and_licences() -> None:
     lines = (ROOT / "docs" / "usage.md").read_text().splitlines()
     rows = [line.strip("| ").split(" | ") for line in lines if line.startswith("| `embedded:")]
     for model, (source, packages, file, hub) in zip(embedded.MODELS, rows, strict=True):

@@ -56,7 +56,7 @@ def by_brute_force(b: int, c: int, n: int, delta: float) -> float:
 
 
 @pytest.mark.parametrize(("b", "c", "n"), [(9, 4, 60), (1, 0, 44), (30, 55, 200), (3, 3, 20)])
-def test_the_interval_holds_the_differences_that_a_score_test_does_not_refuse(b: int, c: int, n: int) -> None:
+def test_the_interval_holds_what_a_score_test_does_not_reject(b: int, c: int, n: int) -> None:
     low, high = Paired(b, c, n).interval()
     assert low < (b - c) / n < high
     assert by_brute_force(b, c, n, low) == pytest.approx(1.96, abs=2e-3)
@@ -64,14 +64,14 @@ def test_the_interval_holds_the_differences_that_a_score_test_does_not_refuse(b:
 
 
 @pytest.mark.parametrize("n", [1, 5, 50, 500])
-def test_where_no_question_differs_the_interval_is_a_closed_form(n: int) -> None:
+def test_without_differences_the_interval_is_a_closed_form(n: int) -> None:
     """z² = (nδ)² / (n |δ| (1 − |δ|)) gives ± z² / (n + z²); a bootstrap would say ± 0."""
     z = stats.norm.ppf(0.975) ** 2
     assert Paired(0, 0, n).interval() == pytest.approx((-z / (n + z), z / (n + z)), abs=1e-6)
 
 
 @pytest.mark.parametrize("n", [1, 7, 80])
-def test_where_every_question_differs_one_way_the_interval_ends_at_all(n: int) -> None:
+def test_where_all_differ_one_way_the_interval_ends_at_one(n: int) -> None:
     assert Paired(n, 0, n).interval()[1] == pytest.approx(1, abs=1e-6)
     assert Paired(0, n, n).interval()[0] == pytest.approx(-1, abs=1e-6)
 
@@ -122,7 +122,7 @@ def test_the_questions_needed_give_the_promised_power() -> None:
     assert shown == pytest.approx(0.8, abs=0.03)
 
 
-def test_a_method_worse_by_the_margin_is_called_within_it_once_in_forty() -> None:
+def test_a_method_worse_by_the_margin_passes_once_in_forty() -> None:
     rng = numpy.random.default_rng(2)
     drawn = rng.multinomial(600, (0.05, 0.08, 0.87), 2000)
     shown = numpy.mean([Paired(int(b), int(c), 600).not_worse(0.03) == "shown" for b, c, _ in drawn])

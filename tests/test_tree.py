@@ -87,6 +87,12 @@ def test_tests_mirror_the_packages() -> None:
     assert {folder.relative_to(TESTS) for folder in folders} - packages == {Path("benchmarks"), Path("commands")}
 
 
+def test_names_of_tests_are_under_60_characters() -> None:
+    """What does not fit is the first line of the docstring."""
+    found = [name for file in TESTS.rglob("test_*.py") for name in re.findall(r"def (test_\w+)", file.read_text())]
+    assert [name for name in found if len(name) >= 60] == []
+
+
 @pytest.mark.parametrize("module", sorted(FILES))
 def test_every_file_says_what_it_is_for(module: str) -> None:
     content = FILES[module].read_text()

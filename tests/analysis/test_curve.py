@@ -95,9 +95,7 @@ def test_without_a_right_budget_there_is_no_elasticity_point(rows: list) -> None
         ("FFFFF", 200, True),
     ],
 )
-def test_monotone_is_right_from_the_searched_budget_up_and_wrong_below(
-    verdicts: str, star: int, expected: bool
-) -> None:
+def test_monotone_is_right_from_the_searched_budget_up_only(verdicts: str, star: int, expected: bool) -> None:
     tested = [Point(b, 1, v == "T") for b, v in zip((10, 20, 40, 80, 160), verdicts, strict=True)]
     assert monotone(tested, star) == expected
 
@@ -106,7 +104,7 @@ def test_the_smallest_right_budget() -> None:
     assert smallest_right(curve((10, 1, False), (20, 1), (30, 1, False), (40, 1))) == 20
 
 
-def test_a_records_points_are_its_attempts_by_budget_with_their_mean_tokens() -> None:
+def test_a_records_points_are_budgets_with_mean_tokens() -> None:
     def attempt(budget: int, tokens: list[int], feasible: bool) -> Attempt:
         answers = [Answer("", t, "stop", feasible, "1", "brackets") for t in tokens]
         return Attempt(budget, tuple(answers), feasible)

@@ -127,7 +127,7 @@ def test_the_paths_of_a_halving_search_and_what_they_saved(searched: Callable[..
     assert (saving["questions"], saving["vanilla"], saving["searched"], saving["difference"]) == (4, 100, 30, -70)
 
 
-def test_what_a_budget_cost_beyond_every_budget_is_still_in_the_figure() -> None:
+def test_a_cost_above_every_budget_is_still_in_the_figure() -> None:
     asked, used = Figure().subplots(2)
     draw_paths(asked, used, [Iteration("s", "q/0", i, 100 / (i + 1), 100 * (i + 1), True) for i in range(9)])
     for axes in (asked, used):
@@ -189,7 +189,7 @@ def test_what_cannot_be_analysed_is_refused(searched: Callable[..., Path], tmp_p
     assert not list(out.glob("*.csv"))
 
 
-def test_a_search_that_cut_its_answers_off_has_no_paths_but_what_it_saved(searched, tmp_path, capsys) -> None:
+def test_a_search_with_cut_answers_shows_savings_but_no_paths(searched, tmp_path, capsys) -> None:
     """Under 25 the answer has 100 tokens and was cut off at 29: how long it is, the records do not know."""
     reply = lambda a: {None: right(100), 50: right(30), 25: right(100)}[a.budget]  # noqa: E731
     table = analysed([searched("cut", "greedy", reply, full=False)], tmp_path / "out")

@@ -45,7 +45,8 @@ COMMANDS = {name for name, file in FILES.items() if "__main__" in file.read_text
 Run = Callable[..., str]
 
 
-def test_every_benchmark_is_run_here_and_every_other_file_is_part_of_one() -> None:
+def test_every_benchmark_is_run_here() -> None:
+    """And every other file of the folder is part of one."""
     assert set(re.findall(r'\brun\(\s*"(\w+)"', Path(__file__).read_text())) == COMMANDS
     assert FILES.keys() - COMMANDS == set().union(*map(imported, FILES.values())) - COMMANDS
 
@@ -377,7 +378,7 @@ def test_the_calls_in_flight_are_those_of_the_search(run: Run) -> None:
 # --- Two checkouts --------------------------------------------------------------------------------------------------
 
 
-def test_a_checkout_does_what_it_does_and_a_changed_prompt_is_found(
+def test_a_checkout_equals_itself_and_a_changed_prompt_is_found(
     run: Run, tiny_model_folder: Path, trained: list[str], tmp_path: Path
 ) -> None:
     """Against itself, and against a copy with another estimator's prompt, which the records do not depend on."""

@@ -53,7 +53,7 @@ def found(question: Question, target: str) -> Record:
     return Record(question, Attempt(None, (best,), False), (), 9, best, None, Sampling(512), "m")
 
 
-def test_1_labels_are_the_answer_and_its_end_under_the_very_prompt_of_evaluation(
+def test_1_labels_are_the_answer_and_end_under_the_same_prompt(
     tiny_tokenizer: PreTrainedTokenizerFast, tmp_path: Path
 ) -> None:
     """There: the prompt and 2,048 tokens of padding count, no end, no chat template, another prompt in evaluation."""
@@ -72,7 +72,7 @@ def test_1_labels_are_the_answer_and_its_end_under_the_very_prompt_of_evaluation
     assert bytes(asked[1:6]) == b"user\n"  # the chat template
 
 
-def test_1_the_benchmarks_adapter_has_the_loss_of_labels_that_are_the_inputs(
+def test_1_the_benchmarks_adapter_has_the_loss_of_all_inputs(
     tiny_model_folder: Path, tiny_tokenizer: PreTrainedTokenizerFast
 ) -> None:
     """As transformers computes it for `labels = input_ids` of rows padded to the same length."""
@@ -126,10 +126,13 @@ class Listening:
             yield i, said("[[7]]", 5)
 
 
-def test_4_every_method_decodes_alike_whatever_the_checkpoint_recommends(
+def test_4_every_method_decodes_as_the_recipe_says(
     tiny_model_folder: Path, tiny_tokenizer: PreTrainedTokenizerFast
 ) -> None:
-    """There: repetition penalty 1.2 and temperature 0.1 for the baselines, neither for the trained model."""
+    """Whatever the checkpoint recommends.
+
+    There: repetition penalty 1.2 and temperature 0.1 for the baselines, neither for the trained model.
+    """
     engine, sampling = Listening(), Sampling(16, 0.1, 1024)
     baselines = [Direct(), Vanilla(), Budget(budget=9), Estimated()]
     for method in [*baselines, Vanilla(adapter="runs/sft/adapter")]:
@@ -145,7 +148,7 @@ def test_4_every_method_decodes_alike_whatever_the_checkpoint_recommends(
     assert texts[0] == texts[1]
 
 
-def test_5_tokens_are_the_models_own_and_the_estimators_are_paid(
+def test_5_tokens_are_the_models_and_the_estimators_are_paid(
     tiny_model_folder: Path, tiny_tokenizer: PreTrainedTokenizerFast
 ) -> None:
     """There: GPT-4's tokenizer counts for every model, the estimator is free, and there is no expense."""

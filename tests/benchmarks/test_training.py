@@ -36,7 +36,7 @@ def step(folder: Path, objective: type[CausalLMModule], name: str) -> tuple[floa
 
 @pytest.mark.parametrize("objective", [SFTModule, DPOModule])
 @pytest.mark.parametrize("name", CHANGED)
-def test_a_step_without_a_measure_has_the_same_loss_and_gradient(
+def test_a_step_without_a_measure_has_equal_loss_and_gradient(
     tiny_model_folder: Path, objective: type[CausalLMModule], name: str
 ) -> None:
     loss, gradient = step(tiny_model_folder, objective, AS_IT_IS)
@@ -77,7 +77,8 @@ def test_neighbours_are_alike_in_length() -> None:
     assert [batch.examples for batch in neighbours(examples(7), 3)] == [3, 3, 1]
 
 
-def test_ours_is_the_fastest_micro_batch_that_takes_no_more_than_trls_fastest() -> None:
+def test_ours_is_the_fastest_within_the_memory_of_trls_fastest() -> None:
+    """The fastest micro-batch that takes no more memory than TRL's fastest."""
     run = lambda seconds, peak: {"seconds": [seconds], "peak_gb": peak}  # noqa: E731
     theirs = {"1": run(9, 2), "4": run(7, 3), "16": None}
     assert choose({"trl": theirs, "tale": {"1": run(5, 1), "4": run(4, 3), "16": run(3, 4)}}) == {
@@ -107,7 +108,7 @@ def test_operators_are_told_apart_by_their_names(operator: str, expected: str) -
     assert kind(operator) == expected
 
 
-def test_a_product_of_large_matrices_is_nearly_all_matrix_products() -> None:
+def test_a_large_product_is_nearly_all_matrix_products() -> None:
     left = torch.ones(512, 512)
     found = shares(lambda: (left @ left) + 1)
     assert sum(found.values()) == pytest.approx(1)
@@ -137,7 +138,7 @@ def test_a_steps_profile_has_its_attention_products_and_copies(tiny_model_folder
     assert list(found) == ["attention", "matrix products", "copies and concatenations", "elementwise", "rest"]
 
 
-def test_results_are_of_all_steps_and_times_of_all_but_the_first() -> None:
+def test_results_are_of_all_steps_times_of_all_but_the_first() -> None:
     made = [{"seconds": 9.0 - i, "share_of_peak": 0.5, "loss": float(i), "margin": 2.0 * i} for i in range(3)]
     told = measure(lambda: made)
     assert told.pop("peak_gb") > 0

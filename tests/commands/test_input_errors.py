@@ -151,7 +151,7 @@ def test_in_a_process_of_its_own_too(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_chat_template_that_raises_is_refused_in_its_own_words(
+def test_a_template_that_raises_is_refused_in_its_own_words(
     refused: Refusal, tiny_model_folder: Path, tmp_path: Path, records: Path
 ) -> None:
     shutil.copytree(tiny_model_folder, tmp_path / "raising")
@@ -274,7 +274,7 @@ def test_a_gated_model_tells_the_licence_page_and_the_token(refused: Refusal, mo
     says("https://huggingface.co/meta-llama/Llama-3.1-8B-Instruct.* HF_TOKEN", message)
 
 
-def test_a_dry_run_without_the_gated_tokenizer_says_what_can_be_said(
+def test_a_dry_run_without_the_gated_tokenizer_counts_calls(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Halving from 1,024 tokens asks 10 budgets: 5 · (1 + 10) calls of 1,024 tokens, at $2 a million."""
@@ -359,7 +359,7 @@ def test_an_adapter_of_another_model_is_refused(
     says(f"^made/adapter: this adapter was trained on .*{seen}.*, the recipe's model is .*tiny-llama", message)
 
 
-def test_an_adapter_that_another_program_trained_is_refused_by_its_base(
+def test_another_programs_adapter_is_refused_by_its_base(
     adapter: Callable[..., Path], evaluation_refused: Refusal
 ) -> None:
     folder = adapter()
@@ -404,9 +404,10 @@ def test_layers_that_the_model_does_not_have_are_named(refused: Refusal, tiny: s
     ],
     ids=lambda value: value if isinstance(value, str) else value[-1],
 )
-def test_an_adapter_whose_tensors_are_of_another_shape_or_cut_off_is_refused_wherever_it_is_used(
+def test_a_damaged_adapter_is_refused_wherever_it_is_used(
     script: str, arguments: list[str], adapter: Callable[..., Path], refused: Refusal, tiny: str, records: Path
 ) -> None:
+    """Damaged: its tensors are of another shape, or cut off."""
     file = adapter() / "adapter_model.safetensors"
     given = arguments if script in ("merge", "ask") else [*arguments, tiny]
     tensors = load_file(file)

@@ -102,7 +102,7 @@ def test_the_search_finds_the_scripted_targets(runs: Path) -> None:
         assert [a.budget for a in record.attempts] == [30, 15]
 
 
-def test_a_finished_search_asks_its_targets_alone_again_at_its_own_temperature(
+def test_a_finished_search_can_ask_its_targets_alone_again(
     runs: Path, tiny_model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of 3 draws, numbered from 1, the first is right."""
@@ -192,7 +192,7 @@ def test_questions_that_were_trained_on_are_refused(runs: Path, tiny_model_folde
     assert not (runs / "none").exists()
 
 
-def test_a_merged_model_answers_as_its_adapter_and_asking_shows_both(
+def test_a_merged_model_answers_as_its_adapter(
     runs: Path, tiny_model_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     adapter = f"adapter={runs / 'sft' / 'adapter'}"
@@ -218,9 +218,10 @@ def test_a_merged_model_answers_as_its_adapter_and_asking_shows_both(
     assert f"{first['tokens']} tokens" in trained
 
 
-def test_a_random_models_search_keeps_every_question_with_its_reason_and_goes_on_from_its_journal(
+def test_a_search_keeps_every_question_and_resumes(
     tiny_model_folder: Path, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
+    """A random model's: each question with its reason; the second run answers from the journal."""
     given = ["recipe=tiny/search", f"model.source={tiny_model_folder}", f"output={tmp_path}", "benchmark.count=3"]
     tokenizer_hash = resolve(ModelConfig(str(tiny_model_folder))).chat().fingerprint
     file = run_search(load(SearchRecipe, given))
@@ -237,7 +238,7 @@ def test_a_random_models_search_keeps_every_question_with_its_reason_and_goes_on
         train(load(TrainRecipe, ["recipe=tiny/sft", given[1], f"data.records=[{file}]", f"output={tmp_path / 'sft'}"]))
 
 
-def test_a_dry_run_says_what_a_search_can_take_and_writes_nothing(tiny_model_folder, tmp_path, capsys) -> None:
+def test_a_dry_run_counts_what_a_search_takes_writing_nothing(tiny_model_folder, tmp_path, capsys) -> None:
     """8 questions; halving from 128 tokens asks 7 budgets; the tiny tokenizer's tokens are bytes."""
     given = ["recipe=tiny/search", f"model.source={tiny_model_folder}", f"output={tmp_path / 'search'}"]
     assert run_search(load(SearchRecipe, [*given, "sampling.max_tokens=128", "dry_run=true"])) is None

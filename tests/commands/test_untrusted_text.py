@@ -72,7 +72,7 @@ def questions(name: str, numbers: range) -> str:
     return f"{name}.jsonl"
 
 
-def test_no_secret_is_kept_or_shown_and_no_name_is_more_than_a_name(
+def test_no_secret_is_kept_and_no_name_is_more_than_a_name(
     given: Callable, tmp_path: Path, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     listed = lambda key, *paths: f"{key}={json.dumps(paths)}"  # noqa: E731

@@ -158,9 +158,10 @@ def leaves(kind: type, prefix: str = "") -> list[tuple[str, typing.Any, dataclas
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
-def test_help_lists_the_recipes_and_every_key_with_type_default_and_meaning(
+def test_help_lists_the_recipes_and_every_key(
     script: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """A key with its type, default and meaning."""
     monkeypatch.setattr(sys, "argv", [f"{script}.py", "--help"])
     with pytest.raises(SystemExit) as end:
         run_script(ROOT / "scripts" / f"{script}.py")
@@ -188,7 +189,7 @@ COMMANDS = [file for file in sorted((ROOT / "benchmarks").glob("*.py")) if "__ma
 
 
 @pytest.mark.parametrize("file", [*COMMANDS, ROOT / "scripts" / "demo.py"], ids=lambda file: file.stem)
-def test_help_of_a_command_without_a_recipe_of_its_own_is_its_head(
+def test_help_of_a_command_without_a_recipe_is_its_docstring(
     file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sys, "argv", [str(file), "--help"])
@@ -218,7 +219,7 @@ def test_overrides_change_their_key_alone() -> None:
     assert recipe == plain
 
 
-def test_enums_booleans_null_and_whole_sections_can_be_overridden() -> None:
+def test_enums_booleans_null_and_sections_can_be_overridden() -> None:
     recipe = load(
         TrainRecipe,
         ["recipe=tiny/sft", "objective=dpo", "loss.reference=true", "model.name=null", "optim={lr: 0.5}"],
@@ -293,7 +294,7 @@ SECRET = "Zx9secretQ7"
         ("output", "runs/0123456789x", "has the value of the environment variable A_TOKEN in it; leave it out"),
     ],
 )
-def test_what_must_not_be_kept_is_refused_by_file_and_key_and_not_repeated(
+def test_an_unsafe_value_is_refused_by_file_and_not_repeated(
     key: str, text: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("A_NAME", SECRET)
@@ -312,7 +313,7 @@ def test_what_must_not_be_kept_is_refused_by_file_and_key_and_not_repeated(
     assert SECRET not in str(refused.value)
 
 
-def test_what_must_not_be_kept_is_refused_inside_a_list_and_on_the_command_line() -> None:
+def test_an_unsafe_value_is_refused_in_a_list_and_an_argument() -> None:
     with pytest.raises(UserError, match=r"^methods\[0\].label: looks like a key") as refused:
         load(EvaluateRecipe, ["recipe=tiny/eval", "methods=[{kind: vanilla, label: hf_0123456789abc}]"])
     assert "0123456789" not in str(refused.value)
@@ -334,7 +335,7 @@ def test_a_recipe_can_be_any_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", [MergeRecipe, AskRecipe])
-def test_merging_and_asking_take_the_model_from_beside_the_adapter(kind: type[Recipe], tmp_path: Path) -> None:
+def test_merge_and_ask_take_the_model_from_beside_the_adapter(kind: type[Recipe], tmp_path: Path) -> None:
     trained = load(TrainRecipe, ["recipe=tiny/sft", "model.source=there", "model.dtype=float32", "optim.lr=1"])
     (tmp_path / "recipe.yaml").write_text(to_yaml(trained))
     given = {"output": "o"} if kind is MergeRecipe else {"question": "q"}
@@ -350,7 +351,7 @@ def test_merging_and_asking_take_the_model_from_beside_the_adapter(kind: type[Re
         ({"amx_bf16": True}, "bfloat16", "bf16-mixed"),
     ],
 )
-def test_auto_is_the_type_that_the_processor_multiplies_in_hardware(monkeypatch, has, dtype, precision) -> None:
+def test_auto_is_the_dtype_that_the_processor_multiplies(monkeypatch, has, dtype, precision) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: has)
@@ -541,7 +542,7 @@ BASIS = {
     [(kind, key, value) for kind, keys in NO_NUMBER_OF.items() for key, values in keys.items() for value in values],
     ids=lambda value: value[:20] if isinstance(value, str) else "",
 )
-def test_a_number_that_would_train_nothing_or_mean_nothing_is_refused(kind: type[Recipe], key: str, value: str) -> None:
+def test_a_number_that_trains_or_means_nothing_is_refused(kind: type[Recipe], key: str, value: str) -> None:
     with pytest.raises(UserError, match=rf"^{re.escape(key)}=.*: must be "):
         load(kind, [*BASIS[kind], f"{key}={value}"])
 

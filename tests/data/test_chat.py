@@ -48,7 +48,7 @@ def test_a_plain_prompt_is_the_bare_text(tiny_tokenizer: PreTrainedTokenizerFast
 
 
 @pytest.mark.parametrize("template", ["chat", "plain"])
-def test_there_is_one_bos_even_where_template_and_tokenizer_both_write_it(bos_tokenizer, template: str) -> None:
+def test_one_bos_where_template_and_tokenizer_both_write_it(bos_tokenizer, template: str) -> None:
     assert bos_tokenizer("a").input_ids == [BOS_ID, *b"a"]
     chat = Chat(bos_tokenizer, template)
     ids = chat.prompt_ids("hello")
@@ -72,7 +72,7 @@ def test_special_tokens_within_an_answer_stay_in_its_text(tiny_tokenizer: PreTra
     assert Chat(tiny_tokenizer).decode(ids) == "<|im_start|>2+5<|im_end|>[[7]]"
 
 
-def test_the_end_is_what_the_template_writes_and_not_the_tokenizers_eos(tiny_tokenizer) -> None:
+def test_the_end_is_the_templates_and_not_the_tokenizers_eos(tiny_tokenizer) -> None:
     """Llama 3's base tokenizer names <|end_of_text|>, its template ends a turn by <|eot_id|>."""
     tokenizer = copy.deepcopy(tiny_tokenizer)
     tokenizer.add_special_tokens({"eos_token": "<|end_of_text|>", "additional_special_tokens": ["<|im_end|>"]})

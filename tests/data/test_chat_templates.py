@@ -153,7 +153,7 @@ def test_chatml_s_tokens_may_be_added_as_plain_ones() -> None:
     assert chat.ends([257, 5]) == [5, 257, 259]
 
 
-def test_white_space_before_the_end_stands_once_however_the_answer_ends() -> None:
+def test_white_space_before_the_end_stands_once() -> None:
     chat = Chat(tokenizer(*KINDS["DeepSeek Coder"][0]))
     assert chat.target_ids("A\n") == chat.target_ids("A") == [*b"A\n", 259]
     assert chat.target_ids("A\n", ended=False) == [*b"A\n"]
@@ -166,7 +166,7 @@ def test_added_tokens_of_white_space_end_nothing() -> None:
 
 
 @pytest.mark.parametrize("behind", ["", "\n", "{% if m.role == 'tool' %}<|im_end|>{% endif %}"])
-def test_where_the_template_writes_no_end_it_is_the_tokenizer_s_own(behind: str) -> None:
+def test_without_an_end_in_the_template_it_is_the_tokenizers(behind: str) -> None:
     chat = Chat(tokenizer("{% for m in messages %}{{ m.content }}" + behind + "{% endfor %}"))
     assert chat.target_ids("A") == [*b"A", END_ID]
 
@@ -191,7 +191,7 @@ def test_an_answer_that_brings_its_own_opening_gets_no_other(kind: str, answer: 
     assert chat.tokenizer.decode(chat.target_ids(answer)) == written
 
 
-def test_an_opening_that_somebody_else_may_not_have_generated_is_not_counted() -> None:
+def test_an_opening_that_may_not_be_generated_is_not_counted() -> None:
     chat = Chat(tokenizer(*KINDS["Qwen 3"][0]))
     assert (chat.count("A"), chat.count("A", ended=False)) == (2, 1)
 
@@ -208,7 +208,8 @@ def test_an_answer_is_encoded_where_it_stands() -> None:
     assert plain.target_ids("a b") == [1, 0, 3, 6]
 
 
-def test_an_answer_whose_beginning_would_join_the_prompt_is_encoded_behind_the_prompt_s_own_ids() -> None:
+def test_an_answer_is_encoded_behind_the_prompts_own_ids() -> None:
+    """Also where the answer's beginning would join the prompt's last token."""
     vocabulary = {text: id for text, id in byte_tokenizer().get_vocab().items() if id < 256} | {"ĊĊ": 256}
     joined = Tokenizer(models.BPE(vocab=vocabulary, merges=[("Ċ", "Ċ")]))
     joined.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
@@ -249,7 +250,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("kind", REFUSED)
-def test_a_template_that_cannot_be_trained_on_is_refused_with_the_reason(kind: str) -> None:
+def test_a_template_unfit_for_training_is_refused_with_a_reason(kind: str) -> None:
     template, reason = REFUSED[kind]
     mend = r".*\. Give it another one \(chat_template\.jinja\), or set model\.template=plain to send bare text$"
     with pytest.raises(UserError, match=r"^model\.template=chat: the tokenizer's chat template " + reason + mend):
@@ -280,7 +281,8 @@ def test_the_template_s_clock_stands_still(monkeypatch: pytest.MonkeyPatch) -> N
     assert first.fingerprint == later.fingerprint
 
 
-def test_the_fingerprint_is_of_vocabulary_and_template_and_survives_saving(tmp_path) -> None:
+def test_the_fingerprint_is_of_vocabulary_and_template(tmp_path) -> None:
+    """It survives saving."""
     chat = Chat(tokenizer(CHATML))
     chat.tokenizer.save_pretrained(tmp_path)
     assert Chat(PreTrainedTokenizerFast.from_pretrained(tmp_path)).fingerprint == chat.fingerprint

@@ -41,7 +41,7 @@ def module(tiny_tokenizer: PreTrainedTokenizerFast, tmp_path: Path):
     return make
 
 
-def test_sft_learns_the_target_under_the_prompt_without_a_budget(module) -> None:
+def test_sft_learns_the_target_under_a_prompt_without_budget(module) -> None:
     (example,) = module("sft", [record("q/1", CATS, "[[3]]", vanilla="Ann has 3. [[3]]")]).train
     assert example.id == "q/1"
     assert example.prompt == prompt_bytes(CATS)
@@ -67,7 +67,7 @@ def test_a_batch_has_these_ids_and_masks(module) -> None:
     assert batch.sources.tolist() == [*range(first, first + 6), second, second + 1]
 
 
-def test_generated_ids_are_trained_on_as_they_are_and_others_are_retokenised(module, tiny_tokenizer) -> None:
+def test_generated_ids_are_kept_and_other_texts_retokenised(module, tiny_tokenizer) -> None:
     """A special token inside, half of a character, and a cut-off answer; then the same records of another tokenizer."""
     chat = Chat(tiny_tokenizer)
     chosen, rejected = [256, *b"3", 0xF0, 0x9F, *b"[[3]]", END_ID], [*b"Ann ", 0xF0]
@@ -88,7 +88,7 @@ def test_generated_ids_are_trained_on_as_they_are_and_others_are_retokenised(mod
     )
 
 
-def test_an_answer_whose_text_was_edited_is_trained_on_as_it_reads(module, tiny_tokenizer) -> None:
+def test_an_edited_answer_is_trained_on_as_it_reads(module, tiny_tokenizer) -> None:
     """Ids of another text, and such as the vocabulary does not have."""
     chat = Chat(tiny_tokenizer)
     for ids in ([*b"[[4]]", END_ID], [10**6, *b"[[3]]", 10**6]):
@@ -97,9 +97,7 @@ def test_an_answer_whose_text_was_edited_is_trained_on_as_it_reads(module, tiny_
         assert (data.train[0].answers, data.retokenised) == (([*b"so [[3]]", END_ID],), 1)
 
 
-def test_an_answer_that_another_of_the_checkpoints_ends_ended_is_trained_on_with_the_templates(
-    module, tiny_tokenizer
-) -> None:
+def test_an_answer_with_another_end_gets_the_templates(module, tiny_tokenizer) -> None:
     """Here 256, which its generation config may name as well."""
     ended = Answer("[[3]]", 6, "stop", True, "3", "brackets", ids=(*b"[[3]]", 256))
     data = module("sft", [replace(record("q/1", CATS, ended), tokenizer_hash=Chat(tiny_tokenizer).fingerprint)])
@@ -130,7 +128,7 @@ def test_records_without_a_target_are_left_out_and_counted(module) -> None:
     )
 
 
-def test_targets_after_a_wrong_vanilla_answer_are_trained_on_and_counted(module) -> None:
+def test_targets_after_a_wrong_vanilla_answer_are_counted(module) -> None:
     """In a pair the rejected answer is then the wrong one."""
     wrong = replace(answer("no [[9]]"), correct=False)
     records = [record("q/1", CATS, "[[3]]"), replace(record("q/2", DOGS, "[[4]]", wrong), vanilla_wrong=True)]
@@ -208,7 +206,7 @@ def test_a_missing_file_is_named(module, tmp_path: Path) -> None:
         module("sft", records=[str(tmp_path / "nowhere.jsonl")])
 
 
-def test_lucky_targets_are_left_out_and_counted_where_the_recipe_says_so(module) -> None:
+def test_lucky_targets_are_left_out_where_the_recipe_says_so(module) -> None:
     """Right in 3, 4 and 8 of 8 answers: the first is under a half."""
     records = [replace(r, again=Again(n, 8, 0.7)) for r, n in zip(pairs(3), (3, 4, 8), strict=True)]
     assert [e.id for e in module("sft", records).train] == ["q/0", "q/1", "q/2"]
@@ -219,7 +217,8 @@ def test_lucky_targets_are_left_out_and_counted_where_the_recipe_says_so(module)
         module("sft", pairs(2), confirmed=0.5)
 
 
-def test_a_count_of_targets_is_drawn_at_random_and_a_larger_draw_contains_a_smaller_one(module) -> None:
+def test_a_larger_draw_of_targets_contains_a_smaller_one(module) -> None:
+    """A count of targets is drawn at random, by the seed."""
     drawn = [{e.id for e in module("sft", pairs(20), count=count).train} for count in (5, 10)]
     assert ([len(ids) for ids in drawn], drawn[0] < drawn[1]) == ([5, 10], True)
     assert drawn[0] != {e.id for e in module("sft", pairs(20), count=5, seed=1).train}

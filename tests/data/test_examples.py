@@ -22,7 +22,7 @@ def test_answers_are_predicted_and_nothing_else() -> None:
     assert (batch.ids, batch.examples, batch.target_tokens, batch.tokens) == (("a", "b"), 2, 6, 9)
 
 
-def test_two_answers_share_their_prompt_and_all_chosen_ones_come_first() -> None:
+def test_two_answers_share_a_prompt_and_chosen_ones_come_first() -> None:
     batch = pack([Example("a", [1, 2], ([3], [4, 5])), Example("b", [6], ([7, 8], [9]))])
     assert batch.input_ids.tolist() == [1, 2, 4, 6, 7]
     assert batch.position_ids.tolist() == [0, 1, 2, 0, 1]

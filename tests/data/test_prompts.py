@@ -60,7 +60,8 @@ def test_the_prompt_is_the_papers(name: str, question: Question) -> None:
     assert BUILD[name](question) == EXPECTED[name][question.id]
 
 
-def test_a_line_of_ones_own_asks_for_the_budget_in_every_language_and_changes_nothing_else() -> None:
+def test_a_budget_line_replaces_the_papers_and_nothing_else() -> None:
+    """In every language."""
     for question in QUESTIONS:
         *others, _, end = prompts.vanilla(question).split("\n")
         asked = prompts.chain_of_thought(question, 86, "In {budget} tokens; {budget} and {no} more.")
@@ -76,7 +77,8 @@ def test_the_papers_line_as_a_layout_is_the_papers_prompt(question: Question) ->
     assert prompts.budgeted(question, 86, PAPERS) == prompts.budgeted(question, 86) == EXPECTED["budgeted"][question.id]
 
 
-def test_a_layout_puts_budget_question_and_format_anywhere_and_reads_none_of_them_again() -> None:
+def test_a_layout_puts_budget_question_and_format_anywhere() -> None:
+    """What it puts in is not read as a layout again."""
     odd = Question("o", "What are {budget}, {format} and {question}?", "7")
     layout = "In {budget} tokens, {no} more.\n{question}\n{format}\nThe {budget}:"
     said = "In 9 tokens, {no} more.\nQ: What are {budget}, {format} and {question}?\n"
@@ -107,7 +109,7 @@ def test_the_estimator_is_asked_as_in_figure_5() -> None:
 
 
 @pytest.mark.parametrize("question", QUESTIONS, ids=lambda q: f"{q.kind}-{q.language}")
-def test_the_estimator_sees_neither_format_nor_step_by_step_line(question: Question) -> None:
+def test_the_estimator_sees_no_format_and_no_step_by_step_line(question: Question) -> None:
     seen = prompts.estimate(question).partition('Question: "')[2]
     assert seen == "\n".join([question.text, *(f"{chr(65 + i)}. {o}" for i, o in enumerate(question.options))]) + '"'
 
@@ -121,7 +123,7 @@ def test_a_budget_changes_the_last_line_alone(question: Question) -> None:
     assert "12 tokens" in last
 
 
-def test_two_budgets_give_two_prompts_and_the_questions_own_words_stay() -> None:
+def test_two_budgets_give_two_prompts_of_the_same_question() -> None:
     tricky = Question("t", 'What comes before "Let\'s think step by step:" if you use less than 5 tokens?', "0")
     prompt = prompts.budgeted(tricky, 9)
     assert prompt.count(tricky.text) == 1

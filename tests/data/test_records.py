@@ -41,7 +41,8 @@ def test_every_field_survives_the_file(tmp_path: Path) -> None:
     assert read_records(tmp_path / "r.jsonl") == [FOUND, MISSED]
 
 
-def test_a_record_from_before_budgets_could_be_asked_for_otherwise_has_the_papers_line(tmp_path: Path) -> None:
+def test_a_record_without_a_budget_line_has_the_papers(tmp_path: Path) -> None:
+    """It is from before there could be another."""
     write_records(tmp_path / "r.jsonl", [MISSED])
     row = json.loads((tmp_path / "r.jsonl").read_text())
     del row["budget_line"]
@@ -75,7 +76,7 @@ def test_a_missing_target_is_null_and_never_the_word_none(tmp_path: Path) -> Non
         read_records(tmp_path / "r.jsonl")
 
 
-def test_the_best_answer_is_the_shortest_that_is_right_and_whole() -> None:
+def test_the_best_answer_is_the_shortest_right_and_whole_one() -> None:
     assert Attempt(9, (LONG, BAD, CUT, SHORT), True).best is SHORT
     assert Attempt(9, (BAD, CUT), False).best is BAD
     assert [answer.usable for answer in (LONG, SHORT, BAD, CUT)] == [True, True, False, False]

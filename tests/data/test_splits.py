@@ -120,7 +120,8 @@ PREAMBLE = "Solve the following word problem step by step and give only the fina
 
 
 @pytest.mark.parametrize("preambles", [[PREAMBLE], [PREAMBLE * 5], [PREAMBLE, "Compute. " + PREAMBLE, PREAMBLE * 2]])
-def test_a_preamble_leaves_each_story_on_one_side_and_both_sides_filled(preambles: list[str]) -> None:
+def test_a_preamble_keeps_each_story_on_one_side(preambles: list[str]) -> None:
+    """And both sides have stories."""
     told = questions(*(preambles[i // 2 % len(preambles)] + q.text for i, q in enumerate(STORIES)))
     train, test = (by_context(told, part, 0.3, 0) for part in ("train", "test"))
     assert 40 < len(test) < 80
@@ -151,7 +152,8 @@ def test_no_shipped_benchmark_has_a_preamble(shared_data: Path) -> None:
         assert contexts(rows) == [q.context_hash for q in rows], name
 
 
-def test_a_story_that_was_trained_on_under_a_preamble_is_recognised_in_any_file() -> None:
+def test_a_trained_story_is_recognised_under_a_preamble() -> None:
+    """In any file."""
     told = questions(*(PREAMBLE + q.text for q in STORIES))
     trained, others = told[:50:2], told[1:100:2]  # one question of 25 stories; the other ones of 50
     card = Card([q.question_hash for q in trained], contexts(trained))

@@ -362,7 +362,7 @@ def test_a_run_trains_saves_and_scores(searched: Callable[..., str], tmp_path: P
     assert "40 held-out questions; left out: 0 whose context was trained on, 0 without a β*" in capsys.readouterr().out
 
 
-def test_a_question_without_a_star_is_seen_and_not_counted_as_learnt(searched, tmp_path: Path, capsys) -> None:
+def test_a_question_without_a_star_is_seen_but_not_learnt_from(searched, tmp_path: Path, capsys) -> None:
     train = searched("train", "grid", stories(40))
     first, *others = read_records(Path(train))
     write_records(Path(train), [replace(first, target=None, budget=None, reason="no feasible budget"), *others])
@@ -387,7 +387,7 @@ def test_what_was_trained_on_is_not_scored_on(searched: Callable[..., str], tmp_
     assert "left out: 1 whose context was trained on" in capsys.readouterr().out
 
 
-def test_budgets_that_were_asked_for_in_other_words_are_not_mixed(searched, tmp_path: Path) -> None:
+def test_budgets_asked_for_in_other_words_are_not_mixed(searched, tmp_path: Path) -> None:
     ours, brief = searched("train", "grid", stories(40)), searched("brief", "grid", stories(40, first=50), BRIEFLY)
     options = {"ridge": 1, "coverage": 0.5}
     with pytest.raises(UserError, match=f"^train: budget_line={re.escape(BRIEFLY)} and budget_line=None in one train"):
@@ -406,7 +406,7 @@ def test_budgets_that_were_asked_for_in_other_words_are_not_mixed(searched, tmp_
         check_methods([replace(estimated(), estimator=learnt)], stories(1), GREEDY)
 
 
-def test_zero_shot_estimates_are_read_from_an_evaluations_replies(searched, tmp_path: Path) -> None:
+def test_zero_shot_estimates_are_those_of_an_evaluation(searched, tmp_path: Path) -> None:
     held_out = stories(3, first=1000)
     folder = start_run(
         load(EvaluateRecipe, ["recipe=tiny/eval", f"output={tmp_path / 'e'}", "sampling.max_tokens=512"]),
@@ -468,9 +468,8 @@ def test_runs_that_cannot_be_scored_are_refused(searched: Callable[..., str], tm
 # --- With a model ---------------------------------------------------------------------------------------------------
 
 
-def test_the_same_model_as_another_estimates_the_same_and_a_trained_estimator_stands_beside(
-    tiny_model_folder: Path, tmp_path: Path
-) -> None:
+def test_the_same_model_as_estimator_estimates_the_same(tiny_model_folder: Path, tmp_path: Path) -> None:
+    """Once as the model itself, once as another one; a trained estimator stands beside it."""
     save_estimator(Constant(5.0), CARD, tmp_path / "constant")
     other = f"{{kind: estimated, label: other, estimator_model: {{source: {tiny_model_folder}, dtype: float32}}}}"
     trained = f"{{kind: estimated, estimator: {tmp_path / 'constant'}}}"
@@ -487,9 +486,7 @@ def test_the_same_model_as_another_estimates_the_same_and_a_trained_estimator_st
     assert len(journal.read_text().splitlines()) == 1 + 3
 
 
-def test_an_evaluation_refuses_questions_that_its_estimator_was_trained_on(
-    tiny_model_folder: Path, tmp_path: Path
-) -> None:
+def test_an_evaluation_refuses_its_estimators_own_questions(tiny_model_folder: Path, tmp_path: Path) -> None:
     given = ["recipe=tiny/eval", f"model.source={tiny_model_folder}", f"output={tmp_path / 'run'}"]
     recipe = load(EvaluateRecipe, [*given, f"methods=[{{kind: estimated, estimator: {tmp_path}}}]"])
     asked, _ = select(recipe.benchmark)

@@ -89,7 +89,7 @@ def test_a_method_asks_its_prompt(kind: str, values: dict, prompt: object) -> No
     assert {r.fallback for r in replies} == {None}
 
 
-def test_tale_ep_asks_with_its_own_estimates_and_falls_back_to_vanilla() -> None:
+def test_tale_ep_asks_its_own_estimates_or_the_vanilla_prompt() -> None:
     replies, _ = answered("estimated")
     assert [r.budget for r in replies] == [50, None, None, 34]
     assert [r.prompt for r in replies] == [
@@ -102,7 +102,7 @@ def test_tale_ep_asks_with_its_own_estimates_and_falls_back_to_vanilla() -> None
     assert [r.estimator_text for r in replies] == [ESTIMATES[q.id].text for q in QUESTIONS]
 
 
-def test_questions_that_cannot_be_answered_count_as_wrong_and_are_counted_apart(
+def test_unanswered_questions_are_wrong_and_counted_apart(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """One of four answers and two of four estimates cannot be had; without tokens there is no ratio to them."""
@@ -126,7 +126,7 @@ def test_questions_that_cannot_be_answered_count_as_wrong_and_are_counted_apart(
     assert summary({"vanilla": nothing, "estimated": replies["estimated"]}, "vanilla")[1].tokens_ratio is None
 
 
-def test_the_estimators_tokens_are_shown_and_counted_readable_or_not() -> None:
+def test_the_estimators_tokens_count_readable_or_not() -> None:
     replies, _ = answered("estimated")
     assert [(r.tokens, r.estimator_tokens, r.output_tokens) for r in replies] == [
         (50, 6, 56),
@@ -181,7 +181,7 @@ def records(tmp_path: Path) -> str:
     return str(tmp_path / "records.jsonl")
 
 
-def test_searched_budgets_are_found_by_question_and_their_lack_is_counted(records: str) -> None:
+def test_searched_budgets_are_found_and_missing_ones_counted(records: str) -> None:
     replies, _ = answered("searched", records=records)
     assert [r.budget for r in replies] == [25, None, 12, None]
     assert [r.fallback for r in replies] == [None, "no searched budget", None, "no searched budget"]
@@ -189,7 +189,7 @@ def test_searched_budgets_are_found_by_question_and_their_lack_is_counted(record
     assert {r.estimator_tokens for r in replies} == {0}
 
 
-def test_labels_name_the_method_the_adapters_run_or_what_the_recipe_says() -> None:
+def test_a_label_is_the_recipes_or_names_method_and_adapter() -> None:
     assert method("direct").name == "Directly answering"
     assert method("budget", budget=9).name == "CoT, budget 9"
     assert method("vanilla", adapter="runs/sft_x/adapter").name == "sft_x"
@@ -259,8 +259,11 @@ def test_a_search_that_asked_for_budgets_otherwise_is_refused(records: str) -> N
 # --- Numbers --------------------------------------------------------------------------------------------------------
 
 
-def test_tokens_are_a_mean_over_all_samples_the_wrong_and_the_cut_off_included() -> None:
-    """692 tokens, 4 questions, 2 right. The official code divides by the right ones, which gives 346."""
+def test_tokens_are_a_mean_over_all_samples() -> None:
+    """The wrong and the cut-off ones included.
+
+    692 tokens, 4 questions, 2 right. The official code divides by the right ones, which gives 346.
+    """
     (row,) = summary({"Vanilla CoT": answered("vanilla")[0]})
     assert (row.questions, row.accuracy, row.output_tokens) == (4, 0.5, 173)
 
@@ -271,7 +274,7 @@ def test_cut_off_in_format_and_fallback_shares_are_counted() -> None:
     assert (row.truncated, row.in_format, row.by_number) == (0.25, 0.5, 0.25)
 
 
-def test_the_share_of_repeated_4_grams_is_a_mean_over_answers_and_paired() -> None:
+def test_repeated_4_grams_are_a_mean_over_answers_and_paired() -> None:
     """Of "a b" five times 2 of 7 4-grams are distinct, of 一 seven times 1 of 4; "[[7]]" has 2, "a a a" none."""
     assert repetition("a b " * 5) == 1 - 2 / 7
     assert repetition("一" * 7) == 3 / 4
@@ -283,7 +286,7 @@ def test_the_share_of_repeated_4_grams_is_a_mean_over_answers_and_paired() -> No
     assert (row.repetition_difference_low, row.repetition_difference_high) == (0, 3 / 4)
 
 
-def test_expense_prices_all_input_and_output_in_hundred_thousandths_of_a_dollar() -> None:
+def test_expense_is_of_all_input_and_output_in_1e_5_dollars() -> None:
     """By hand, at 0.15 and 0.60 $ a million: 10 + 40 tokens in and e.g. 56 out a sample, the estimator's included.
 
     Input 4 · 50 · 0.15 = 30 and output (56 + 55 + 34 + 41) · 0.6 = 111.6, in 10⁻⁶ $; a sample: 35.4 · 10⁻⁶ $.
@@ -294,7 +297,7 @@ def test_expense_prices_all_input_and_output_in_hundred_thousandths_of_a_dollar(
     assert free.expense is None
 
 
-def test_differences_are_to_the_reference_over_the_same_questions() -> None:
+def test_differences_to_the_reference_are_on_the_same_questions() -> None:
     """Budget 20 is right everywhere at 20 tokens: +0.5 accuracy, −153 tokens, 20/173 of them."""
     replies = {"Vanilla CoT": answered("vanilla")[0], "short": answered("budget", budget=20)[0]}
     vanilla, short = summary(replies, reference="Vanilla CoT")
@@ -306,7 +309,7 @@ def test_differences_are_to_the_reference_over_the_same_questions() -> None:
     assert summary(replies)[1].accuracy_difference is None
 
 
-def test_mcnemars_p_the_verdict_and_the_difference_in_cost_by_hand() -> None:
+def test_mcnemars_p_the_verdict_and_the_cost_by_hand() -> None:
     """Two questions are right under budget 20 alone: p = 2 · (1/2)². 173 − 20 tokens less at 0.6 $ a million."""
     replies = {"Vanilla CoT": answered("vanilla")[0], "short": answered("budget", budget=20)[0]}
     vanilla, short = summarise(replies, "Vanilla CoT", PriceConfig(0.15, 0.60), margin=0.05)
@@ -417,9 +420,10 @@ def test_a_run_writes_replies_tables_and_a_plot(recipe: EvaluateRecipe, no_model
         assert len(plot.convert("L").getcolors()) > 2  # something is drawn
 
 
-def test_adapters_answer_only_their_methods_and_the_clean_questions_get_a_table_of_their_own(
+def test_adapters_answer_their_methods_alone(
     recipe: EvaluateRecipe, no_model: list[Question], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """And the clean questions get a table of their own."""
     monkeypatch.setattr(run, "check_adapter", lambda _folder, _base: card(stories=no_model[:1]))
     recipe.methods = [method("vanilla", adapter="runs/sft/adapter"), method("vanilla"), method("direct")]
     recipe.sampling.max_tokens = 512
@@ -433,7 +437,7 @@ def test_adapters_answer_only_their_methods_and_the_clean_questions_get_a_table_
     assert [row["output_tokens"] for row in clean] == [11, pytest.approx(592 / 3), pytest.approx(592 / 3)]
 
 
-def test_where_every_story_was_trained_on_there_is_no_clean_table(
+def test_no_clean_table_where_every_story_was_trained_on(
     recipe: EvaluateRecipe, no_model: list[Question], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     monkeypatch.setattr(run, "check_adapter", lambda _folder, _base: card(stories=no_model))

@@ -62,7 +62,7 @@ def resampled(values: numpy.ndarray) -> tuple[float, float]:
         (["seeds=[1,2,1]", "sampling.temperature=1"], r"^seeds=\[1, 2, 1\]: a seed twice"),
     ],
 )
-def test_seeds_that_answer_alike_are_refused_before_a_model_is_looked_for(given: list[str], message: str) -> None:
+def test_seeds_with_equal_answers_are_refused_before_a_model(given: list[str], message: str) -> None:
     with pytest.raises(UserError, match=message):
         run.evaluate(load(EvaluateRecipe, ["recipe=tiny/eval", "model.source=nowhere", *given]))
 
@@ -100,7 +100,7 @@ def lines(file: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in file.read_text().splitlines()]
 
 
-def test_two_seeds_are_the_replies_of_both_put_together_in_one_pass_a_method(runs: dict[str, Any]) -> None:
+def test_two_seeds_are_the_replies_of_both_in_one_pass(runs: dict[str, Any]) -> None:
     together = lines(runs["folder"] / "both" / "replies.jsonl")
     for seed in (3, 4):
         alone = lines(runs["folder"] / str(seed) / "replies.jsonl")
@@ -127,7 +127,7 @@ def test_one_seed_leaves_no_trace_of_there_being_several(runs: dict[str, Any]) -
         assert next(csv.reader(file)) == [field.name for field in fields(Row) if field.name not in rare]
 
 
-def test_the_report_shows_the_spread_and_the_ledger_finds_every_seeds_calls(
+def test_the_report_shows_the_spread_and_every_seeds_calls(
     runs: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def save(_figure: Canvas, file: io.StringIO | io.BytesIO, format: str, **_: object) -> None:
@@ -186,7 +186,7 @@ def test_each_seeds_estimates_stand_by_themselves(tmp_path: Path, line: str | No
 # --- Numbers --------------------------------------------------------------------------------------------------------
 
 
-def test_means_are_over_all_answers_and_the_spread_is_over_the_seeds_means() -> None:
+def test_means_are_of_all_answers_and_the_sd_of_seeds_means() -> None:
     """Right 1 of 2 and 2 of 2: 3/4, SD of 1/2 and 1 is 1/√8. Tokens 20 and 40 a seed: 30, SD 20/√2."""
     ours = replies("ours", [[1, 0], [1, 1]], [[10, 30], [20, 60]])
     theirs = replies("theirs", [[1, 1], [1, 1]], [[40, 40], [40, 40]])
@@ -198,7 +198,7 @@ def test_means_are_over_all_answers_and_the_spread_is_over_the_seeds_means() -> 
     assert (row.tokens_difference_low, row.tokens_difference_high) == (-25, 5)
 
 
-def test_intervals_are_those_of_resampled_questions_with_all_their_answers() -> None:
+def test_intervals_resample_questions_with_all_their_answers() -> None:
     rng = numpy.random.default_rng(4)
     known = rng.beta(0.4, 0.4, 300)  # most questions are answered right, or wrong, under every seed
     right = {name: (rng.random((3, 300)) < known).astype(int) for name in ("ours", "theirs")}
@@ -214,7 +214,7 @@ def test_intervals_are_those_of_resampled_questions_with_all_their_answers() -> 
     assert row.accuracy_high - row.accuracy_low > 1.3 * (high - low)
 
 
-def test_where_hardly_a_question_differs_the_interval_keeps_what_was_not_seen() -> None:
+def test_with_few_differences_the_interval_keeps_the_unseen() -> None:
     """z² / (n + z²) = 3.8415 / 13.8415 to either side of 1/20; a bootstrap would say [0, 0.15], and "shown"."""
     few = PairedShares((0.5, *[0.0] * 9))
     assert few.interval() == pytest.approx((0.05 - 0.27753, 0.05 + 0.27753), abs=1e-5)

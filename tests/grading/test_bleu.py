@@ -46,7 +46,7 @@ def test_sentence_bleu_by_hand() -> None:
     assert sentence_bleu("a dog", REFERENCE) == 0
 
 
-def test_corpus_bleu_by_hand_counts_a_missing_answer_as_an_empty_one() -> None:
+def test_corpus_bleu_counts_a_missing_answer_as_an_empty_one() -> None:
     """6 words for 8: the same shares of n-grams, and a penalty on all of them for brevity."""
     assert corpus_bleu([SAID, None], [REFERENCE, "a dog"]) == pytest.approx(BLEU * math.exp(1 - 8 / 6))
 
@@ -75,7 +75,7 @@ def test_the_last_brackets_are_the_answer_else_the_whole_reply(reply: str, value
     assert (found.value, found.via) == (value, via)
 
 
-def test_a_reply_that_was_cut_off_has_only_what_stands_in_brackets() -> None:
+def test_a_cut_off_reply_has_only_what_stands_in_brackets() -> None:
     assert score(REFERENCE, REFERENCE, truncated=True) == Scored(None, "none", 0.0)
     assert score(f"[[{REFERENCE}]] Now", REFERENCE, truncated=True).bleu == pytest.approx(1)
 

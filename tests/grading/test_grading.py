@@ -390,7 +390,8 @@ def test_what_is_named_as_the_answer(reply: str, value: str) -> None:
         (r"\boxed{}", ""),
     ],
 )
-def test_the_last_box_decides_without_brackets_in_a_cut_off_reply_too(reply: str, value: str) -> None:
+def test_without_brackets_the_last_box_decides(reply: str, value: str) -> None:
+    """In a reply that was cut off, too."""
     assert read(reply, "number") == read(reply, "number", marked_only=True) == Reading(value, "boxed")
     assert read(f"{reply} [[1]]", "number") == Reading("1", "brackets")
 
@@ -471,7 +472,7 @@ def test_the_verdict_is_right(why: str) -> None:
             assert correct(row["reply"], row["gold"]) is row["correct"], row
 
 
-def test_every_gold_of_the_rows_is_comparable_and_equals_itself_in_brackets_and_in_a_box() -> None:
+def test_every_gold_equals_itself_in_brackets_and_in_a_box() -> None:
     for gold in {row["gold"] for row in rows()}:
         assert incomparable(gold, "number") is None, gold
         assert correct(f"[[{gold}]]", gold), gold
@@ -566,7 +567,7 @@ REPEATED = ["1,111", "00,", "[[1", "answer is ", "**A", "\\boxed{", "选", "½",
 
 
 @pytest.mark.parametrize("unit", REPEATED)
-def test_a_reply_of_100_kb_that_repeats_itself_is_read_in_no_time(unit: str) -> None:
+def test_a_repetitive_reply_of_100_kb_is_read_in_no_time(unit: str) -> None:
     """The second one begins as a box would."""
     repeated = unit * (100_000 // len(unit.encode()))
     for reply in (repeated, r"\boxed{" + repeated):

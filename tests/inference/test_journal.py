@@ -99,7 +99,7 @@ def test_a_journal_from_before_ids_were_kept_is_gone_on_with(tmp_path: Path) -> 
     assert answers(JournaledEngine(Counting(dies_after=0), file, MODEL)) == [replace(c, ids=None) for c in first]
 
 
-def test_a_journal_from_before_a_setting_was_kept_is_gone_on_with(tmp_path: Path) -> None:
+def test_a_journal_from_before_a_setting_was_kept_is_continued(tmp_path: Path) -> None:
     first = answers(JournaledEngine(Counting(), tmp_path / "j", MODEL))
     assert answers(JournaledEngine(Counting(dies_after=0), tmp_path / "j", MODEL | {"tokenizer_hash": "ab"})) == first
 

@@ -41,7 +41,8 @@ def test_questions_that_do_not_fit_are_named(chat: Chat, capsys: pytest.CaptureF
         assert capsys.readouterr().out == said
 
 
-def test_where_no_question_fits_or_the_answer_fills_the_context_nothing_is_asked(chat: Chat) -> None:
+def test_nothing_is_asked_where_no_question_fits(chat: Chat) -> None:
+    """Or where the answer alone fills the context."""
     with pytest.raises(UserError, match=r"^3 of 3 .*; lower sampling\.max_tokens$"):
         check_room(asked(10), chat, 29)
     with pytest.raises(UserError, match=r"^sampling\.max_tokens=29: leaves no room for a prompt, the model has 29"):

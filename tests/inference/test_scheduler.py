@@ -58,7 +58,7 @@ def steps(name: int, widths: list[int]) -> Solver[tuple[int, int]]:
 @given(
     st.lists(st.lists(st.integers(0, 3), max_size=5), max_size=40), st.integers(1, 9), st.integers(1, 9), st.integers()
 )
-def test_every_solver_gets_its_own_answers_and_results_come_in_order(
+def test_solvers_get_their_own_answers_and_results_keep_order(
     plans: list[list[int]], window: int, room: int, seed: int
 ) -> None:
     engine = Echo(room, seed)
@@ -67,7 +67,8 @@ def test_every_solver_gets_its_own_answers_and_results_come_in_order(
     assert len(engine.answered) == len(set(engine.answered)) == sum(map(sum, plans))
 
 
-def test_solvers_are_begun_as_others_are_done_and_results_given_as_soon_as_they_can_be() -> None:
+def test_solvers_begin_as_others_end_and_results_come_early() -> None:
+    """As soon as those before them are there."""
     begun: list[int] = []
 
     def solvers() -> Iterator[Solver[tuple[int, int]]]:
@@ -105,7 +106,7 @@ def test_behind_a_slow_solver_only_so_many_results_wait() -> None:
     assert max(fast_before) < AHEAD * window
 
 
-def test_a_solver_with_many_calls_takes_one_place_and_starves_no_other() -> None:
+def test_a_solver_with_many_calls_starves_no_other() -> None:
     """Two of eight ask 50 times, the others once: with room for four, no place is free until little is left."""
     plans = [[1] * 50, [1], [1], [1] * 50, *[[1]] * 196]
     engine = Echo(room=4)

@@ -130,9 +130,10 @@ def test_greedy_answers_are_transformers_token_for_token(engine: VllmEngine, ref
 
 
 @pytest.mark.vllm
-def test_an_adapter_unmerged_answers_as_in_transformers_and_leaves_the_base_as_it_was(
+def test_an_unmerged_adapter_answers_as_in_transformers(
     engine: VllmEngine, reference: TransformersEngine, folder: Path, chat: Chat, adapter: Path
 ) -> None:
+    """And leaves the base as it was."""
     on_top = TransformersEngine(load_adapter(fresh(folder), adapter), chat, device="cpu")
     assert said(generated(engine.with_adapter(adapter))) == said(generated(on_top))
     assert said(generated(engine)) == said(generated(reference))
@@ -141,7 +142,7 @@ def test_an_adapter_unmerged_answers_as_in_transformers_and_leaves_the_base_as_i
 
 @pytest.mark.vllm
 @pytest.mark.parametrize("strategy", STRATEGIES)
-def test_each_training_strategys_adapter_answers_as_in_transformers(
+def test_each_strategys_adapter_answers_as_in_transformers(
     engine: VllmEngine, reference: TransformersEngine, folder: Path, chat: Chat, trained: dict[str, Path], strategy: str
 ) -> None:
     on_top = TransformersEngine(load_adapter(fresh(folder), trained[strategy]), chat, device="cpu")
@@ -151,7 +152,7 @@ def test_each_training_strategys_adapter_answers_as_in_transformers(
 
 @pytest.mark.vllm
 @pytest.mark.parametrize("ahead", [1, 3, 64])
-def test_neither_the_order_nor_what_runs_beside_changes_an_answer(engine: VllmEngine, ahead: int) -> None:
+def test_neither_order_nor_other_rows_change_an_answer(engine: VllmEngine, ahead: int) -> None:
     requests = [ask(text, sample) for text in TEXTS for sample in range(2)]
     other = changed(engine, ahead=ahead)
     for sampling in (GREEDY, RANDOM):
@@ -160,7 +161,7 @@ def test_neither_the_order_nor_what_runs_beside_changes_an_answer(engine: VllmEn
 
 
 @pytest.mark.vllm
-def test_another_seed_or_sample_draws_anew_and_greedy_has_no_seed(engine: VllmEngine) -> None:
+def test_seed_and_sample_decide_a_draw_and_greedy_has_no_seed(engine: VllmEngine) -> None:
     def texts(seed: int, sample: int, temperature: float) -> list[str]:
         requests = [ask(text, sample) for text in TEXTS]
         return [c.text for c in generated(engine, Sampling(20, temperature, seed), requests)]
@@ -171,7 +172,7 @@ def test_another_seed_or_sample_draws_anew_and_greedy_has_no_seed(engine: VllmEn
 
 
 @pytest.mark.vllm
-def test_a_prompt_that_was_read_before_is_partly_cached_and_answered_alike(engine: VllmEngine) -> None:
+def test_a_prompt_read_before_is_cached_and_answered_the_same(engine: VllmEngine) -> None:
     """The cache holds whole blocks, of 128 tokens on a CPU."""
     requests = [ask("A long story, of a prince and of two princesses. " * 8)]
     first, again = (generated(engine, GREEDY, requests)[0] for _ in range(2))
@@ -184,7 +185,7 @@ def test_a_prompt_that_was_read_before_is_partly_cached_and_answered_alike(engin
 
 
 @pytest.mark.vllm
-def test_an_end_token_stops_and_is_counted_and_the_limit_is_told_apart(engine: VllmEngine) -> None:
+def test_an_end_token_stops_and_counts_and_differs_from_a_limit(engine: VllmEngine) -> None:
     """The random model never says its own end, so a token that it says is made one."""
     free = [[int(i) for i in c.text.split()] for c in generated(engine)]
     end = free[0][4]
@@ -202,7 +203,7 @@ def test_the_ends_are_those_that_transformers_has(engine: VllmEngine, reference:
 
 
 @pytest.mark.vllm
-def test_a_prompt_that_leaves_no_room_is_refused_and_the_others_are_answered(engine: VllmEngine, chat: Chat) -> None:
+def test_a_prompt_without_room_is_refused_and_others_answered(engine: VllmEngine, chat: Chat) -> None:
     """The tiny model has 1024 positions."""
     engine = changed(engine, stops=list(range(258)))
     room = 1024 - max(len(chat.prompt_ids(text)) for text in TEXTS)
@@ -244,7 +245,7 @@ def test_no_requests_give_nothing(engine: VllmEngine) -> None:
 
 
 @pytest.mark.vllm
-def test_two_copies_of_a_merged_model_answer_as_transformers_does(
+def test_two_copies_of_a_merged_model_answer_as_transformers(
     folder: Path, chat: Chat, adapter: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     require_vllm()
@@ -259,10 +260,13 @@ def test_two_copies_of_a_merged_model_answer_as_transformers_does(
 @pytest.mark.vllm
 @pytest.mark.parametrize("adapter", [False, True], ids=["base", "adapter"])
 @torch.no_grad()
-def test_each_word_of_a_real_model_is_transformers_likeliest_within_bfloat16s_rounding(
+def test_a_real_models_words_are_transformers_likeliest(
     adapter: bool, real: tuple[BaseModel, Path, VllmEngine]
 ) -> None:
-    """Logits here are about 16, where bfloat16 steps by an eighth; sums in another order move them by a few steps."""
+    """Within bfloat16's rounding.
+
+    Logits here are about 16, where bfloat16 steps by an eighth; sums in another order move them by a few steps.
+    """
     base, folder, engine = real
     model = load_adapter(base.load(), folder) if adapter else base.load()
     assert engine.stops == TransformersEngine(model, engine.chat, device="cpu", own_layers=False).stops
@@ -304,13 +308,15 @@ def test_without_vllm_the_mend_is_named(folder: Path, chat: Chat, monkeypatch: p
 
 
 @pytest.mark.vllm
-def test_a_model_for_which_the_memory_is_too_small_is_refused_with_the_mend(folder: Path, chat: Chat) -> None:
+def test_a_model_too_large_for_memory_is_refused_with_a_remedy(folder: Path, chat: Chat) -> None:
     require_vllm()
     with pytest.raises(UserError, match=r"vLLM did not start .* engine\.vllm\.memory"):
         VllmEngine(folder, chat, "tiny-llama", "float32", VllmConfig(memory=0.001), batch_size=4)
 
 
-def test_the_second_environment_has_a_vllm_of_the_extras_range_and_the_first_ones_versions() -> None:
+def test_the_second_environment_has_the_tested_versions() -> None:
+    """vLLM in the range of the extra, all else as in the first environment."""
+
     def pins(file: str) -> dict[str, str]:
         lines = (ROOT / file).read_text().splitlines()
         pairs = (line.split("==") for line in lines if line and not line.startswith("#"))
@@ -322,9 +328,10 @@ def test_the_second_environment_has_a_vllm_of_the_extras_range_and_the_first_one
     assert own.keys() & shared.keys() == {"fastapi"}  # vLLM wants an older one
 
 
-def test_a_plain_model_is_served_from_its_own_folder_and_a_merged_one_is_written_once(
+def test_a_merged_model_is_written_once_and_a_plain_one_never(
     folder: Path, adapter: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """A plain model is served from its own folder."""
     monkeypatch.setenv("TALE_CACHE", str(tmp_path))
     assert resolve(ModelConfig(str(folder))).plain_folder() == folder
     served = {}

@@ -79,7 +79,7 @@ def test_the_preference_loss_sums_pairs_and_survives_any_margin() -> None:
     assert preference_loss(torch.tensor([1000.0])) == 0
 
 
-def test_the_gradient_raises_the_chosen_score_and_lowers_the_rejected_one_alike() -> None:
+def test_the_gradient_raises_chosen_and_lowers_rejected_equally() -> None:
     chosen, rejected = torch.tensor([-1.0], requires_grad=True), torch.tensor([-1.0 - LN3], requires_grad=True)
     preference_loss(dpo_margin(chosen, rejected)).backward()
     # −(1 − σ(ln 3)) = −1/4

@@ -85,7 +85,7 @@ def test_the_plans_peak_is_the_profilers(mode: str) -> None:
     assert m.activations + m.logits + m.temporary == pytest.approx(most, rel=0.03)
 
 
-def test_a_gpus_plan_has_no_square_of_scores_and_a_cpus_in_bfloat16_has() -> None:
+def test_only_a_cpus_plan_in_bfloat16_has_a_square_of_scores() -> None:
     """Activations that are linear in the length have no second difference; scores are 2 layers · 4 heads · T² · 2 B."""
 
     def curve(device: str) -> int:
@@ -129,7 +129,7 @@ def test_parameters_and_their_bytes_are_those_by_hand() -> None:
         ("embedded:qwen2.5-coder-1.5b-instruct", 1_543_714_304 + 151_936 * 1536),
     ],
 )
-def test_the_kept_architectures_have_the_published_number_of_parameters(name: str, parameters: int) -> None:
+def test_kept_architectures_have_the_published_parameters(name: str, parameters: int) -> None:
     model = empty_model(read_architecture(ModelConfig(source=name)), torch.bfloat16)
     assert sum(p.numel() for p in model.parameters()) == parameters
 

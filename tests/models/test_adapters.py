@@ -123,7 +123,7 @@ def test_another_programs_adapter_goes_by_its_bases_name(copied: Path, tiny_mode
         check_adapter(copied, base_of(tiny_model_folder, "other"))
 
 
-def test_a_folder_without_an_adapter_or_with_a_damaged_card_is_named(copied: Path) -> None:
+def test_a_folder_without_adapter_or_valid_card_is_named(copied: Path) -> None:
     (copied / "tale.json").write_text("{")
     with pytest.raises(UserError, match=r"tale\.json: not "):
         read_card(copied)
@@ -132,9 +132,7 @@ def test_a_folder_without_an_adapter_or_with_a_damaged_card_is_named(copied: Pat
         read_card(copied)
 
 
-def test_a_card_with_the_hashes_of_an_earlier_version_is_written_anew_from_the_checkpoint(
-    trained: Trained, tmp_path: Path
-) -> None:
+def test_an_earlier_versions_card_is_rewritten_on_resume(trained: Trained, tmp_path: Path) -> None:
     """Such a card says nothing of hashes. No step is trained again, so the weights are the same bytes."""
     shutil.copytree(Path(trained.recipe.output), tmp_path / "run")
     adapter = tmp_path / "run" / "adapter"

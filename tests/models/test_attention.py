@@ -51,9 +51,7 @@ def flash(
     ],
     ids=["apart", "a shared prompt"],
 )
-def test_flash_attention_and_one_sequence_at_a_time_are_the_same(
-    layout: Layout, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_flash_attention_equals_one_sequence_at_a_time(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
     given = heads(10, 6), heads(10, 2), heads(10, 2)
     one_by_one, _ = packed_attention(torch.nn.Identity(), *given, None, layout=layout, scaling=0.3)
     spy = create_autospec(attention.varlen_attn, side_effect=flash)
@@ -66,7 +64,8 @@ def test_flash_attention_and_one_sequence_at_a_time_are_the_same(
 
 @pytest.mark.parametrize("key_heads", [1, 2, 6])
 @pytest.mark.parametrize("length", [1, 7])
-def test_attention_by_products_has_the_kernels_results_and_gradients(length: int, key_heads: int) -> None:
+def test_attention_by_products_equals_the_kernels(length: int, key_heads: int) -> None:
+    """In results and gradients."""
     given = [heads(length, count).requires_grad_() for count in (6, key_heads, key_heads)]
     kernel = functional.scaled_dot_product_attention(*given, is_causal=True, scale=0.3, enable_gqa=True)
     products = attention._by_products(*given, 0.3)
@@ -82,9 +81,10 @@ def test_attention_by_products_has_the_kernels_results_and_gradients(length: int
     ("length", "dtype", "by_products"),
     [(12, torch.bfloat16, True), (12, torch.float32, False), (13, torch.bfloat16, False)],
 )
-def test_short_sequences_in_bfloat16_attend_by_products_as_exactly_as_the_kernel(
+def test_products_in_bfloat16_are_as_exact_as_the_kernel(
     length: int, dtype: torch.dtype, by_products: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Short sequences in bfloat16 attend by products, all others by the kernel."""
     monkeypatch.setattr(attention, "SHORT", 12)
     spy = create_autospec(attention._by_products, side_effect=attention._by_products)
     monkeypatch.setattr(attention, "_by_products", spy)

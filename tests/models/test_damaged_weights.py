@@ -135,7 +135,7 @@ def test_an_adapter_that_is_not_what_its_config_says_is_refused(
 
 
 @pytest.mark.parametrize("spoil", [settings(lora_alpha=8), tensors(lambda t: t[Q].mul_(-1))], ids=["scale", "sign"])
-def test_an_adapter_that_was_changed_after_its_training_is_refused(
+def test_an_adapter_changed_after_its_training_is_refused(
     spoil: Callable[[Path], object], adapter: Path, tiny_model_folder: Path
 ) -> None:
     """In what no shape shows; and as another program's it is another adapter."""
@@ -148,9 +148,10 @@ def test_an_adapter_that_was_changed_after_its_training_is_refused(
     assert adapter_fingerprint(adapter) != before
 
 
-def test_a_merged_adapter_belongs_to_its_base_whatever_the_two_are_called(
+def test_a_merged_adapter_belongs_to_its_base_by_its_weights(
     adapter: Path, tiny_model_folder: Path, tmp_path: Path
 ) -> None:
+    """Whatever the two are called."""
     named = ModelConfig(str(tiny_model_folder), "tiny-merged", merge=str(adapter))
     before = resolve(named).fingerprint
     tensors(lambda t: t[UP].mul_(2), BASE)(Path(shutil.copytree(tiny_model_folder, tmp_path / "other")))
@@ -189,7 +190,7 @@ def test_a_merged_adapter_belongs_to_its_base_whatever_the_two_are_called(
         (tensors(filled(UP, torch.inf), BASE), f"{UP} {NUMBERS}; fetch it again"),
     ],
 )
-def test_a_base_without_every_weight_of_its_architecture_is_refused(
+def test_a_base_without_a_weight_of_its_architecture_is_refused(
     spoil: Callable[[Path], object], message: str, tiny_model_folder: Path, tmp_path: Path
 ) -> None:
     spoil(Path(shutil.copytree(tiny_model_folder, tmp_path / "base")))
@@ -216,10 +217,13 @@ def logits(model: torch.nn.Module) -> Tensor:
 
 
 @pytest.mark.parametrize("layers", [["q_proj", "lm_head"], ["embed_tokens"], ["embed_tokens", "lm_head", "v_proj"]])
-def test_an_adapter_on_a_tied_head_or_on_embeddings_is_merged_into_that_one_alone(
+def test_an_adapter_on_a_tied_head_is_merged_into_it_alone(
     layers: list[str], tiny_model_folder: Path, tmp_path: Path
 ) -> None:
-    """The same logits merged, unmerged, and from the folder that scripts/merge.py writes; the base stays tied."""
+    """Or on the embeddings, into those alone.
+
+    The same logits merged, unmerged, and from the folder that scripts/merge.py writes; the base stays tied.
+    """
     model = get_peft_model(
         tiny_llama(), PeftLoraConfig(task_type="CAUSAL_LM", r=2, lora_alpha=4, target_modules=layers)
     )

@@ -87,7 +87,7 @@ def test_what_is_loaded_is_what_the_file_holds(place: Callable[..., Installed], 
     assert not any(name.startswith("tiny_qwen") for name in sys.modules)
 
 
-def test_a_prompt_is_the_files_own_template_with_its_system_prompt(tiny: Installed) -> None:
+def test_a_prompt_has_the_files_template_and_system_prompt(tiny: Installed) -> None:
     chat = tokenizer_alone(SOURCE, "chat", "engine.endpoint.tokenizer")
     assert chat.tokenizer.chat_template == CHAT
     system, user = b"system\nYou are tiny.", b"user\nQ?"
@@ -98,9 +98,8 @@ def test_a_prompt_is_the_files_own_template_with_its_system_prompt(tiny: Install
 
 
 @pytest.mark.parametrize("modules", [("q_proj", "v_proj"), ("k_proj", "lm_head")])
-def test_an_adapter_on_layers_with_a_bias_is_merged_rightly_and_both_ends_are_kept(
-    tiny: Installed, modules: tuple[str, ...], tmp_path: Path
-) -> None:
+def test_an_adapter_on_layers_with_a_bias_is_merged(tiny: Installed, modules: tuple[str, ...], tmp_path: Path) -> None:
+    """And both ends of the generation config are kept."""
     config = ModelConfig(SOURCE, dtype=Dtype.float32)
     found, adapter = resolve(config), tmp_path / "adapter"
     unmerged = adapted(found.folder, modules=modules)
@@ -125,7 +124,7 @@ def test_it_is_converted_once_and_then_needs_no_package(tiny: Installed, capsys:
 
 
 @pytest.mark.parametrize("model", embedded.MODELS[:2], ids=lambda model: model.name)
-def test_the_template_of_each_qwen_writes_the_published_system_prompt(model: embedded.Embedded) -> None:
+def test_each_qwens_template_writes_the_published_system_prompt(model: embedded.Embedded) -> None:
     """Read from the first part's bytes: a GGUF string is its length in 8 bytes, then its text."""
     package, file = next(iter(model.packages.items()))
     if not model.installed():
@@ -218,7 +217,7 @@ def test_a_disk_without_room_is_named_and_nothing_stays(what: str, size: int, ti
     assert resolve(ModelConfig(SOURCE)).folder.is_dir()
 
 
-def test_neither_an_earlier_conversion_nor_what_a_killed_one_left_is_taken(tiny: Installed) -> None:
+def test_neither_an_old_nor_a_killed_conversion_is_taken(tiny: Installed) -> None:
     earlier = tiny.model.converted.removesuffix(str(embedded.CONVERSION)) + "0"
     (cache_folder() / earlier).mkdir(parents=True)
     (draft := cache_folder() / f".{tiny.model.converted}.draft").mkdir()
@@ -241,9 +240,10 @@ def test_two_processes_at_once_convert_it_once(tiny: Installed, tmp_path: Path) 
 # --- Not installed --------------------------------------------------------------------------------------------------
 
 
-def test_without_packages_the_hubs_model_is_used_and_said_to_be_another(
+def test_without_packages_the_hubs_model_is_used_and_named(
     place: Callable[..., Installed], tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys
 ) -> None:
+    """It is said to be another model."""
     made = place(b"content")
     for number in (1, 2, 3):
         made.about(number).rename(made.about(number).with_suffix(".gone"))

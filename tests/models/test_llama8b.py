@@ -115,7 +115,7 @@ def fetch(folder: Path) -> None:
 CATS = Question("q/1", "Ann has 3 cats. How many cats has she?", "3")
 
 
-def test_a_llama_prompt_has_one_begin_and_ends_where_the_assistant_begins(tokenizer) -> None:
+def test_a_llama_prompt_has_one_bos_and_ends_at_the_assistant(tokenizer) -> None:
     ids = Chat(tokenizer).prompt_ids(prompts.vanilla(CATS))
     assert ids[0] == BEGIN
     assert ids.count(BEGIN) == 1

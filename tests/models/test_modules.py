@@ -68,7 +68,7 @@ def gradients(module: CausalLMModule, batches: list[Batch]) -> torch.Tensor:
     return torch.cat([p.grad.flatten() for p in module.parameters() if p.requires_grad])
 
 
-def test_packed_gradients_are_those_of_padded_rows_in_plain_transformers(model: PeftModel, plain: PeftModel) -> None:
+def test_packed_gradients_are_those_of_padded_transformers(model: PeftModel, plain: PeftModel) -> None:
     """Padded on the right, a mask, all logits of all rows."""
     rows = [torch.tensor(e.prompt + e.answers[0]) for e in SINGLES]
     ids = pad_sequence(rows, batch_first=True)
@@ -140,9 +140,8 @@ def test_the_example_mean_is_the_papers(model: PeftModel, plain: PeftModel) -> N
     assert ours.item() == pytest.approx(float(-scores(plain, SINGLES).sum() / 6), rel=1e-5)
 
 
-def test_length_normalised_sft_is_transformers_own_loss_of_each_example_alone(
-    model: PeftModel, plain: PeftModel
-) -> None:
+def test_length_normalised_sft_is_transformers_own_loss(model: PeftModel, plain: PeftModel) -> None:
+    """Of each example alone."""
     module, batch = SFTModule(model, LossConfig(length_normalised=True), OptimConfig()), pack(SINGLES)
     theirs = []
     for e in SINGLES:

@@ -75,7 +75,7 @@ def test_what_training_would_compute_otherwise_is_refused(
     assert "\n" not in str(refused.value)
 
 
-def test_a_copy_has_one_layer_of_each_kind_and_its_heads_are_as_wide() -> None:
+def test_a_copy_has_a_layer_of_each_kind_and_heads_as_wide() -> None:
     """Of 8 layers with attention at 3 and 7, and experts at each odd one, the first 4 show all kinds."""
     made = config(
         "jamba", hidden_size=512, num_attention_heads=8, num_key_value_heads=4, intermediate_size=1024, num_experts=64,
@@ -120,13 +120,13 @@ def test_the_engine_answers_as_plain_generate(made: PreTrainedConfig) -> None:
         ),  # its scores are capped in `eager` alone
     ],
 )
-def test_an_architecture_that_the_engine_cannot_keep_in_its_rows_is_refused(made: PreTrainedConfig, words: str) -> None:
+def test_an_architecture_that_rows_cannot_hold_is_refused(made: PreTrainedConfig, words: str) -> None:
     with pytest.raises(UserError, match=words) as refused:
         prove_generation(made)
     assert "\n" not in str(refused.value)
 
 
-def test_training_is_refused_before_weights_are_loaded_or_a_folder_is_made(
+def test_training_is_refused_before_weights_or_a_folder(
     tiny_tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(BaseModel, "load", lambda *_: pytest.fail("weights were loaded"))

@@ -64,7 +64,7 @@ def run(wide_model_folder: Path, records: Path, tmp_path_factory: pytest.TempPat
 
 
 @pytest.mark.parametrize("merged", [False, True], ids=["plain", "merged"])
-def test_linear_layers_are_nf4_with_quantised_scales_and_the_rest_is_not(
+def test_linear_layers_alone_are_nf4_with_quantised_scales(
     wide_model_folder: Path, run: Path, tmp_path: Path, monkeypatch, merged: bool
 ) -> None:
     """An adapter to merge is folded in first, in float32."""
@@ -84,7 +84,7 @@ def test_linear_layers_are_nf4_with_quantised_scales_and_the_rest_is_not(
     torch.testing.assert_close(kept, {name: plain.get_parameter(name) for name in kept}, rtol=0, atol=0)
 
 
-def test_a_step_on_the_4_bit_base_is_the_step_on_what_its_bits_say(wide_model_folder: Path, tmp_path: Path) -> None:
+def test_a_4_bit_step_is_the_step_on_dequantised_weights(wide_model_folder: Path, tmp_path: Path) -> None:
     """The same loss and gradients as of a float32 model with the dequantised weights."""
     made = recipe(wide_model_folder, tmp_path, tmp_path, "sft", "lora.dropout=0", "model.quantize=nf4")
     base = resolve(made.model)
@@ -131,7 +131,7 @@ def test_rows_that_are_no_whole_blocks_are_refused_on_a_cpu(tiny_model_folder: P
         resolve(quantised(tiny_model_folder)).load()
 
 
-def test_an_adapter_of_a_4_bit_base_is_for_the_base_however_it_is_held(
+def test_an_adapter_of_a_4_bit_base_fits_the_base_in_any_dtype(
     wide_model_folder: Path, run: Path, tmp_path: Path
 ) -> None:
     plain = resolve(ModelConfig(str(wide_model_folder), "tiny-llama"))
@@ -147,7 +147,8 @@ def test_an_adapter_of_a_4_bit_base_is_for_the_base_however_it_is_held(
     assert changed == {f"model.layers.{i}.self_attn.{kind}_proj.weight" for i in (0, 1) for kind in "qv"}
 
 
-def test_adamw_in_8_bits_goes_where_adamw_goes_and_holds_large_tensors_alone_in_8() -> None:
+def test_8_bit_adamw_follows_adamw() -> None:
+    """And holds large tensors alone in 8 bits."""
     weights = []
     for kind in ("adamw", "adamw_8bit"):
         torch.manual_seed(0)

@@ -62,7 +62,7 @@ CELLS = {
 
 
 @pytest.mark.parametrize("text", CELLS)
-def test_no_text_is_a_formula_in_either_csv_and_numbers_stay_numbers(text: str, tmp_path: Path) -> None:
+def test_no_text_is_a_formula_in_csv_and_numbers_stay_numbers(text: str, tmp_path: Path) -> None:
     write_rows([Row(text, -0.5)], tmp_path, "rows")
     columns = {"name": Column("name"), "value": Column("value", number)}
     table = Table("t", "", columns, [{"name": text, "value": -0.5, "value_low": -1, "value_high": 2}])

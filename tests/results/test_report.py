@@ -164,7 +164,7 @@ def test_how_the_answers_came_about_counts_the_estimator_in(runs: tuple[str, ...
     assert (vanilla[-1], estimated[-1]) == ("1", f"{(3 * 0.3 + 1 + 4 * 0.1) / 4:.3g}")
 
 
-def test_the_papers_figures_stand_under_those_of_the_same_benchmark(runs: tuple[str, ...]) -> None:
+def test_the_papers_figures_are_under_the_same_benchmarks(runs: tuple[str, ...]) -> None:
     """Of the direct method there are only the paper's."""
     table = page(*runs).tables["Accuracy, output tokens and expense"]
     assert table[0][1:] == ["Directly answering", "Vanilla CoT", "TALE-EP", "TALE-PT-SFT", "TALE-PT-DPO"]
@@ -193,8 +193,8 @@ def test_the_papers_figures_stand_under_those_of_the_same_benchmark(runs: tuple[
     ]
 
 
-def test_evaluations_on_several_benchmarks_stand_side_by_side_a_methods_rows_together(runs: tuple[str, ...]) -> None:
-    """Every answer is "… says so. [[7]]", of fewer than 4 words that come again."""
+def test_several_benchmarks_are_side_by_side(runs: tuple[str, ...]) -> None:
+    """A method's rows together. Every answer is "… says so. [[7]]", of fewer than 4 words that come again."""
     title = "Methods by benchmark; in brackets 95 % intervals"
     assert title not in page(*runs).tables
     evaluation_run("runs/zero", "benchmark.name=gsm8k_zero")
@@ -213,7 +213,7 @@ def test_evaluations_on_several_benchmarks_stand_side_by_side_a_methods_rows_tog
     assert page(*runs, "runs/zero", "runs/again").tables[title][1][:3] == ["Vanilla CoT", "gsm8k", "runs/eval"]
 
 
-def test_trainings_that_differ_in_their_seed_alone_are_one_method(runs: tuple[str, ...]) -> None:
+def test_trainings_that_differ_in_seed_alone_are_one_method(runs: tuple[str, ...]) -> None:
     """Right 2 and 0 of 4 at 40 and 110 tokens: 25 % with an SD of 0.5/√2, 75 tokens with one of 70/√2."""
     train_run("runs/other", "runs/search/records.jsonl", "train.seed=1")
     page(*runs, "runs/other")
@@ -226,14 +226,14 @@ def test_trainings_that_differ_in_their_seed_alone_are_one_method(runs: tuple[st
     assert not any(caption.startswith("Trainings") for caption in page(*runs, "runs/other").tables)
 
 
-def test_without_its_training_a_trained_method_has_no_column_of_the_papers(runs: tuple[str, ...]) -> None:
+def test_without_its_training_a_method_has_no_papers_column(runs: tuple[str, ...]) -> None:
     evaluation_run("runs/own", "benchmark.name=problems")
     table = page("runs/own").tables["Accuracy, output tokens and expense"]
     assert table[0][1:] == ["Vanilla CoT", "TALE-EP"]
     assert len(table) == 3
 
 
-def test_the_ledger_counts_every_call_once_and_the_estimators_apart(runs: tuple[str, ...]) -> None:
+def test_the_ledger_counts_calls_once_and_estimators_apart(runs: tuple[str, ...]) -> None:
     table = page(*runs, hourly=0.9).tables["Cost ledger"]
     assert table[1:] == [
         ["runs/search", "search", "3", "300", "400", "", "4 s", "$0.0011"],
@@ -248,7 +248,7 @@ def test_the_ledger_counts_every_call_once_and_the_estimators_apart(runs: tuple[
     assert [float(row["dollars"]) for row in rows("ledger.csv")][:2] == pytest.approx([0.0011, 0.003])
 
 
-def test_training_has_paid_for_itself_after_what_it_took_over_what_a_query_saves(runs: tuple[str, ...]) -> None:
+def test_training_pays_off_after_its_cost_over_a_querys_saving(runs: tuple[str, ...]) -> None:
     """(300 + 400 + 240) / 60 tokens = 15.7, (4 + 12) / 0.6 s = 26.7, ($0.0011 + 0.0030) / $0.00012 = 34.2 queries."""
     train_run("runs/other")
     seen = page(*runs, "runs/other", hourly=0.9)
@@ -280,7 +280,7 @@ def test_where_what_it_took_is_not_known_the_page_says_why(
     assert f"TALE-PT-SFT of runs/eval: {reason}" in page(*given).text
 
 
-def test_a_training_that_made_another_adapter_since_is_not_the_evaluated_ones(runs: tuple[str, ...]) -> None:
+def test_a_training_with_a_new_adapter_is_not_the_evaluated(runs: tuple[str, ...]) -> None:
     evaluation, training = (json.loads(Path(run, "run.json").read_text()) for run in (runs[2], runs[1]))
     made = training["outputs"]["adapter"]
     for then, counted in ((made, True), ("0123456789abcdef", False)):
@@ -290,14 +290,15 @@ def test_a_training_that_made_another_adapter_since_is_not_the_evaluated_ones(ru
         assert (said not in page(*runs).text) == counted
 
 
-def test_a_search_that_has_lost_its_journal_is_known_by_its_answers_alone(runs: tuple[str, ...]) -> None:
+def test_a_search_without_its_journal_has_its_answers_alone(runs: tuple[str, ...]) -> None:
     Path("runs/search/journal.jsonl").unlink()
     seen = page(*runs, hourly=1)
     assert seen.tables["Cost ledger"][1] == ["runs/search", "search", "3", "", f"{3 * 21}", "", "", ""]
     assert "TALE-PT-SFT of runs/eval: its training, or the search that it was trained on" in seen.text
 
 
-def test_the_journals_of_a_searchs_parts_are_counted_those_of_other_runs_inside_are_not() -> None:
+def test_a_searchs_own_parts_journals_alone_are_counted() -> None:
+    """Those of other runs inside its folder are not."""
     run = search_run()
     for place in ("shard-1-of-1", "inner"):
         (run / place).mkdir()
@@ -336,7 +337,7 @@ def test_a_search_shows_how_many_of_its_targets_were_lucky() -> None:
     assert float(rows("lucky-runs-search.csv")[0]["right"]) == 3 / 8
 
 
-def test_a_grid_shows_tokens_and_accuracy_by_share_of_the_vanilla_budget() -> None:
+def test_a_grid_shows_tokens_and_accuracy_by_share() -> None:
     """Vanilla answers of 40 tokens; at a quarter one of two is right, at the whole both are."""
     file = search_run("runs/grid", "strategy=grid", "grid=[0.25,1]") / "records.jsonl"
     template = read_records(file)[0]
@@ -364,7 +365,7 @@ def test_a_grid_shows_tokens_and_accuracy_by_share_of_the_vanilla_budget() -> No
     assert "No results: records: q/0 was not asked under 30 tokens" in page("runs/grid").text
 
 
-def test_an_analysis_shows_what_it_saved_beside_the_papers_figures() -> None:
+def test_an_analysis_shows_savings_beside_the_papers() -> None:
     analysis_run()
     tables = page("runs/analysis").tables
     assert tables["Monotonicity (Table 2)"][1:] == [
@@ -422,7 +423,7 @@ def test_what_was_left_out_is_counted_by_reason(runs: tuple[str, ...]) -> None:
     [(2, 2, "24.0 s", 100 + 100 + 7 + 7 + 7), (0, 0, "12.0 s", 7 + 7 + 7)],
     ids=["resumed", "begun anew"],
 )
-def test_the_time_that_a_training_stood_still_and_what_it_forgot_are_not_counted(
+def test_a_trainings_pauses_and_lost_steps_are_not_counted(
     purge_step: int, first: int, seconds: str, tokens: int
 ) -> None:
     run = train_run()
@@ -436,9 +437,7 @@ def test_the_time_that_a_training_stood_still_and_what_it_forgot_are_not_counted
 # --- The page -------------------------------------------------------------------------------------------------------
 
 
-def test_the_page_needs_nothing_but_itself_and_links_only_to_files_beside_it(
-    runs: tuple[str, ...], drawn: None
-) -> None:
+def test_the_page_needs_no_network_and_links_to_files_beside(runs: tuple[str, ...], drawn: None) -> None:
     seen = page(*runs, str(analysis_run()), str(estimate_run()))
     files = [link for link in seen.links if not link.startswith(("#", "data:,"))]
     own = {"report.html", "recipe.yaml", "run.json"}
@@ -465,9 +464,8 @@ def test_what_a_model_wrote_is_text_and_nothing_else() -> None:
 
 
 @pytest.mark.parametrize("shown", [0, 1, 2, 4, 8])
-def test_what_was_right_and_turned_wrong_comes_first_and_examples_are_bounded(
-    shown: int, runs: tuple[str, ...]
-) -> None:
+def test_examples_that_turned_wrong_come_first(shown: int, runs: tuple[str, ...]) -> None:
+    """And no more examples than asked for."""
     text = page(*runs, examples=shown).text
     turns = re.findall(r"(right turned wrong|wrong turned right|\w+ both times), (\d+) → (\d+) tokens", text)
     sft = turns[: min(shown, 4)]
@@ -532,7 +530,7 @@ def test_an_analysis_and_estimators_that_lack_a_table_say_so(make, lost: list[st
     assert said in page(str(run)).text
 
 
-def test_tables_of_an_earlier_start_are_not_shown_as_those_of_the_last() -> None:
+def test_an_earlier_starts_tables_are_not_shown_as_the_last() -> None:
     start_run(load(AnalyseRecipe, [f"output={analysis_run()}", "records=[runs/other/records.jsonl]"]))
     seen = page("runs/analysis")
     assert "No results of other: the run was not finished" in seen.text
@@ -542,7 +540,7 @@ def test_tables_of_an_earlier_start_are_not_shown_as_those_of_the_last() -> None
     assert list(seen.tables) == ["Runs"]
 
 
-def test_an_analysis_of_a_question_without_any_right_budget_has_a_page() -> None:
+def test_an_analysis_without_any_right_budget_has_a_page() -> None:
     run = analysis_run()
     write_rows([Model("grid", 1, 1, 0, 0.25, False, *[None] * 6)], run, "models")
     write_rows([OneQuestion("grid", "q/2", 100, *[None] * 7)], run, "questions")
@@ -555,7 +553,7 @@ def test_an_analysis_of_a_question_without_any_right_budget_has_a_page() -> None
     ]
 
 
-def test_replies_of_an_earlier_start_with_other_methods_are_no_results() -> None:
+def test_an_earlier_starts_replies_are_no_results() -> None:
     run = evaluation_run()
     start_run(load(EvaluateRecipe, ["recipe=tiny/eval", f"output={run}"]))
     assert "replies.jsonl is missing, the run was not finished" in page("runs/eval").text
@@ -563,7 +561,7 @@ def test_replies_of_an_earlier_start_with_other_methods_are_no_results() -> None
     assert "replies.jsonl is of an earlier start with other methods or seeds" in page("runs/eval").text
 
 
-def test_the_questions_of_untrained_contexts_have_a_table_of_their_own() -> None:
+def test_questions_of_untrained_contexts_have_their_own_table() -> None:
     run = evaluation_run()
     figures = {"accuracy": 0.5, "accuracy_low": 0.1, "accuracy_high": 0.9, "output_tokens": 7, "estimator_tokens": 0}
     answers = {"truncated": 0, "in_format": 1, "asked_without_budget": 0}
@@ -582,7 +580,7 @@ def test_an_empty_file_of_results_is_said_to_be_empty(make, file: str) -> None:
     assert f"No results: {file} is empty." in page(str(run)).text
 
 
-def test_a_folder_that_is_no_run_and_a_run_of_another_kind_are_said_to_be_that(place: Path) -> None:
+def test_no_run_and_a_run_of_another_kind_are_named_as_such(place: Path) -> None:
     (place / "nothing").mkdir()
     (place / "other").mkdir()
     (place / "other" / "recipe.yaml").write_text("temperature: 0\n")
@@ -695,9 +693,10 @@ def test_any_label_can_stand_in_a_figure(label: str, drawn: None) -> None:
 
 
 @pytest.mark.parametrize(("dtype", "counts"), [("bfloat16", [128, 100]), ("float32", [64, 50])])
-def test_the_demo_halves_its_questions_without_bfloat16_and_ends_with_the_report_of_its_runs(
+def test_the_demo_ends_with_the_report_of_its_runs(
     dtype: str, counts: list[int], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
+    """Without bfloat16 in hardware it halves its questions."""
     search_run("runs/search_qwen")
     for objective in ("sft", "dpo"):
         train_run(f"runs/{objective}_qwen", "runs/search_qwen/records.jsonl")
@@ -718,7 +717,7 @@ def test_the_demo_halves_its_questions_without_bfloat16_and_ends_with_the_report
 # --- Pieces ---------------------------------------------------------------------------------------------------------
 
 
-def test_the_pareto_front_is_what_no_other_method_beats_at_as_few_tokens() -> None:
+def test_the_pareto_front_is_what_no_method_beats_as_cheaply() -> None:
     blank = dict.fromkeys(Row.__dataclass_fields__)
     made = [("a", 10, 0.5), ("b", 20, 0.4), ("c", 20, 0.7), ("d", 30, 0.7), ("e", 10, 0.2), ("f", 90, 0.8)]
     found = front([Row(**{**blank, "method": m, "output_tokens": t, "accuracy": a}) for m, t, a in made])
@@ -733,7 +732,7 @@ def test_a_duration_is_shown_in_its_own_units(seconds: float, shown: str) -> Non
     assert duration(seconds) == shown
 
 
-def test_a_table_in_csv_has_an_interval_in_three_columns_and_all_digits() -> None:
+def test_in_csv_an_interval_has_three_columns_and_all_digits() -> None:
     columns = {"run": Column("run"), "share": Column("share")}
     given = [("a, b", Interval(1 / 3, 0.25, 0.5)), ("c", None), ("d", 0.1)]
     table = table_of("t", "", columns, [dict(zip(columns, row, strict=True)) for row in given])

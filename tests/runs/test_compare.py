@@ -29,7 +29,7 @@ def run(tmp_path: Path) -> Callable[..., Path]:
     return start
 
 
-def test_runs_of_other_models_methods_and_questions_are_comparable(run: Callable[..., Path]) -> None:
+def test_other_models_methods_and_questions_are_comparable(run: Callable[..., Path]) -> None:
     others = ["model.source=other", "benchmark.name=gsm8k", "methods=[{kind: direct}]", "engine.batch_size=9"]
     searched = run("s", kind=SearchRecipe, recipe="tiny/search")
     check_comparable([run("a"), run("b", *others), searched])
@@ -53,7 +53,7 @@ def test_another_decoding_is_refused_by_its_key(run: Callable[..., Path], overri
         check_comparable([a, same, b])
 
 
-def test_the_same_seeds_are_the_same_decoding_however_they_are_given(run: Callable[..., Path]) -> None:
+def test_equal_seeds_are_equal_decoding_however_given(run: Callable[..., Path]) -> None:
     searched = run("s", kind=SearchRecipe, recipe="tiny/search")
     check_comparable([run("a"), run("b", "seeds=[1024]", "sampling.seed=9"), searched])
     check_comparable([run("c", "seeds=[1,2]"), run("d", "seeds=[2,1]")])

@@ -30,7 +30,7 @@ def started(recipe: SearchRecipe, **identity: object) -> dict:
     return json.loads((start_run(recipe, **identity) / "run.json").read_text())
 
 
-def test_the_resolved_recipe_is_kept_and_gives_the_same_run_again(recipe: SearchRecipe) -> None:
+def test_the_resolved_recipe_is_kept_and_gives_the_same_run(recipe: SearchRecipe) -> None:
     folder = start_run(recipe)
     assert folder == Path(recipe.output)
     text = (folder / "recipe.yaml").read_text()
@@ -124,9 +124,7 @@ def test_a_stage_that_is_done_is_not_run_again(stages: Callable[..., list[str]])
     assert stages() == []
 
 
-def test_a_stage_whose_folder_another_command_wrote_since_is_run_again(
-    stages: Callable[..., list[str]], tmp_path: Path
-) -> None:
+def test_a_stage_that_another_command_overwrote_is_run_again(stages: Callable[..., list[str]], tmp_path: Path) -> None:
     stages()
     start_run(load(TrainRecipe, ["recipe=tiny/sft", f"output={tmp_path / 'sft'}", "data.records=[others]"]))
     assert stages() == ["sft", "resumed"]

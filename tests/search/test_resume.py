@@ -105,10 +105,13 @@ class Kills:
 
 
 @SAMPLING
-def test_a_search_killed_at_twenty_moments_is_the_uninterrupted_one_and_asks_nothing_twice(
+def test_a_search_killed_at_twenty_moments_asks_nothing_twice(
     samples: int, temperature: float, begun: Callable[..., Run], whole: Callable[..., Path], tmp_path: Path
 ) -> None:
-    """Killed after as many calls as chance has it, or while it starts; a run that is done before is run once more."""
+    """And is the uninterrupted one.
+
+    Killed after as many calls as chance has it, or while it starts; a run that is done before is run once more.
+    """
     arguments = (tmp_path, samples, temperature)
     kills = Kills(tmp_path, whole(samples, temperature))
     chance = random.Random(samples)
@@ -137,7 +140,7 @@ def test_a_search_killed_at_twenty_moments_is_the_uninterrupted_one_and_asks_not
 
 @pytest.mark.parametrize("dies", [moment for moment in fake_search.MOMENTS if moment])
 @SAMPLING
-def test_a_search_killed_at_the_worst_moment_is_the_uninterrupted_one(
+def test_a_search_killed_at_the_worst_moment_is_the_whole_one(
     samples: int, temperature: float, dies: str, begun: Callable[..., Run], whole: Callable[..., Path], tmp_path: Path
 ) -> None:
     kills = Kills(tmp_path, whole(samples, temperature))
@@ -162,7 +165,7 @@ def half_a_line(folder: Path) -> bytes:
     return (folder / "journal.jsonl").read_bytes().rpartition(b"\n")[2]
 
 
-def test_a_draft_that_a_kill_left_behind_is_not_taken_for_the_records(
+def test_a_killed_searchs_draft_is_not_taken_for_the_records(
     begun: Callable[..., Run], whole: Callable[..., Path], tmp_path: Path
 ) -> None:
     (tmp_path / ".records.jsonl.0123abcd.tmp").write_text('{"question": "half of ')
@@ -171,9 +174,7 @@ def test_a_draft_that_a_kill_left_behind_is_not_taken_for_the_records(
     assert (tmp_path / "records.jsonl").read_bytes() == (whole(1, 0.0) / "records.jsonl").read_bytes()
 
 
-def test_a_models_search_killed_at_random_moments_is_the_uninterrupted_one(
-    tiny_model_folder: Path, tmp_path: Path
-) -> None:
+def test_a_models_search_killed_at_random_is_the_whole_one(tiny_model_folder: Path, tmp_path: Path) -> None:
     """The real engine, float32: resumed batches are others, and no token differs."""
     given = answerable(tiny_model_folder, tmp_path)
     run_search(load(SearchRecipe, [*given, f"output={tmp_path / 'whole'}"]))

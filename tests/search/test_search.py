@@ -43,7 +43,7 @@ def path(record: Record) -> list[tuple[int | None, int, bool]]:
     return [(a.budget, a.best.tokens, a.feasible) for a in record.attempts]
 
 
-def test_a_question_of_which_an_answer_cannot_be_had_ends_without_a_target_and_says_why() -> None:
+def test_a_question_without_an_answer_has_a_reason_not_a_target() -> None:
     refused = Completion.refused("status 400 (no)")
     records, calls = searched({None: refused}, {None: right(100), 50: right(40), 25: refused}, {None: wrong(9)})
     assert [(r.target, r.budget, r.reason, r.error) for r in records] == [
@@ -62,7 +62,7 @@ def test_a_question_of_which_an_answer_cannot_be_had_ends_without_a_target_and_s
 # --- The loop of §2 -------------------------------------------------------------------------------------------------
 
 
-def test_the_budget_is_halved_from_the_vanilla_answers_tokens_on() -> None:
+def test_the_budget_is_halved_from_the_vanilla_answers_tokens() -> None:
     """The example of Fig 1, 258 tokens for vanilla CoT: β is 129, 64, 32, 16, and not half of the last tokens."""
     record = one({None: right(258), 129: right(120), 64: right(86), 32: right(57), 16: wrong(30)})
     assert path(record) == [(129, 120, True), (64, 86, True), (32, 57, True), (16, 30, False)]
@@ -71,7 +71,7 @@ def test_the_budget_is_halved_from_the_vanilla_answers_tokens_on() -> None:
     assert (record.vanilla.best.tokens, record.vanilla.best.value) == (258, "7")
 
 
-def test_the_budget_that_was_answered_right_is_returned_not_the_one_that_failed() -> None:
+def test_the_last_right_budget_is_returned_not_the_failed_one() -> None:
     """The second slip of the printed Algorithm 1."""
     record = one({None: right(100), 50: right(40), 25: wrong(10)})
     assert (record.budget, record.target.tokens) == (50, 40)
@@ -97,12 +97,12 @@ def test_feasible_is_strictly_cheaper_than_the_answer_before(tokens: int, feasib
     assert record.budget == (50 if feasible else None)
 
 
-def test_cheaper_is_measured_against_the_last_feasible_answer_not_against_vanilla() -> None:
+def test_cheaper_is_than_the_last_feasible_answer_not_vanilla() -> None:
     record = one({None: right(100), 50: right(40), 25: right(41)})
     assert path(record) == [(50, 40, True), (25, 41, False)]
 
 
-def test_an_answer_longer_than_its_budget_is_feasible_as_long_as_it_is_cheaper() -> None:
+def test_an_answer_over_its_budget_is_feasible_if_cheaper() -> None:
     """§4: a budget is a request; T(x, β) is what counts."""
     assert one({None: right(100), 50: right(90), 25: wrong(1)}).budget == 50
 
@@ -116,7 +116,7 @@ def test_an_answer_longer_than_its_budget_is_feasible_as_long_as_it_is_cheaper()
         (said("on and on", 512, "length"), "vanilla answer cut off"),
     ],
 )
-def test_a_question_whose_vanilla_answer_does_not_count_is_not_searched(vanilla: Completion, reason: str) -> None:
+def test_a_question_with_a_wrong_vanilla_answer_is_not_searched(vanilla: Completion, reason: str) -> None:
     ((record,), calls) = searched({None: vanilla})
     assert [a.way for a in calls] == ["vanilla"]
     assert (record.attempts, record.budget, record.target, record.reason) == ((), None, None, reason)
@@ -143,7 +143,8 @@ def test_a_filtered_vanilla_answer_is_never_searched() -> None:
     assert (len(calls), record.reason, record.vanilla_wrong) == (1, "vanilla answer filtered", False)
 
 
-def test_questions_that_vanilla_answers_right_are_searched_the_same_with_and_without_the_wrong_ones() -> None:
+def test_searching_wrong_ones_changes_no_other_question() -> None:
+    """Those that vanilla answers right are searched the same with and without the wrong ones."""
     curves = [{25: wrong(9), 256: wrong(9)} | curve for curve in MIXED]
     (off, _), (on, _) = searched(*curves), searched(*curves, search_wrong=True)
     assert [b if b.vanilla_wrong else a for a, b in zip(off, on, strict=True)] == on
@@ -169,7 +170,7 @@ def test_a_budget_is_never_zero() -> None:
     assert [a.budget for a in calls if a.question.id == "q/1"] == [None]
 
 
-def test_questions_are_searched_each_at_its_own_pace_and_come_back_in_order() -> None:
+def test_questions_have_their_own_pace_and_come_in_order() -> None:
     records, calls = searched(
         {None: right(100), 50: wrong(5)},
         {None: right(8), 4: right(7), 2: right(6), 1: right(5)},
@@ -182,7 +183,7 @@ def test_questions_are_searched_each_at_its_own_pace_and_come_back_in_order() ->
     ]  # fmt: skip
 
 
-def test_budgets_are_asked_for_in_the_recipes_words_and_the_record_says_so() -> None:
+def test_budgets_and_record_have_the_recipes_words() -> None:
     (asked,) = questions(1)
     engine = FakeEngine([asked], lambda a: right(a.budget or 9), budget_line=BRIEFLY)
     (record,) = search([asked], engine, GREEDY, budget_line=BRIEFLY)
@@ -228,7 +229,7 @@ def test_whatever_the_answers(curve: Curve) -> None:
 
 @pytest.mark.parametrize("eager", [False, True])
 @pytest.mark.parametrize("window", [1, 2, 3, 64])
-def test_neither_the_window_nor_when_requests_are_taken_changes_a_record(window: int, eager: bool) -> None:
+def test_neither_window_nor_pace_of_requests_changes_a_record(window: int, eager: bool) -> None:
     expected, calls = searched(*MIXED * 2, samples=2)
     asked = [record.question for record in expected]
     curve_of = dict(zip((q.id for q in asked), MIXED * 2, strict=True))
@@ -249,7 +250,7 @@ def test_no_more_questions_are_under_way_than_the_window() -> None:
     assert told == [True] * 18
 
 
-def test_a_question_that_is_done_counts_before_an_earlier_one_ends() -> None:
+def test_a_done_question_counts_before_an_earlier_one_ends() -> None:
     """The first of three needs a second answer; the others are wrong at once, and answered first."""
     asked, told = questions(3), []
     engine = FakeEngine(asked, lambda a: right(9) if a.question.id == "q/0" and a.budget is None else wrong(9))
@@ -288,9 +289,7 @@ def test_samples_do_not_mix_between_questions() -> None:
 
 
 @pytest.mark.parametrize("dies_after", [5, 11])
-def test_targets_are_asked_again_with_draws_of_their_own_and_a_killed_confirmation_goes_on(
-    dies_after: int, tmp_path: Path
-) -> None:
+def test_targets_are_asked_again_with_new_draws_and_resume(dies_after: int, tmp_path: Path) -> None:
     """Two targets of three: 4 answers each at a temperature, numbered from 1, as the search has drawn number 0."""
     script = {None: right(9), 4: right(3), 2: wrong(2)}
     asked = questions(3)
@@ -355,7 +354,7 @@ def test_a_killed_search_goes_on_and_ends_as_if_it_had_not_been(dies_after: int,
     assert sorted(map(repr, first.calls + second.calls)) == sorted(map(repr, calls))
 
 
-def test_the_summary_counts_targets_their_tokens_and_the_reasons() -> None:
+def test_the_summary_counts_targets_tokens_and_reasons() -> None:
     """Targets: 258 → 86 and 40 → 6. Means 149 and 46, so 1 − 46/149 = 69.1 % are saved."""
     records, _ = searched(*MIXED)
     assert summary(records).splitlines() == [
@@ -367,7 +366,7 @@ def test_the_summary_counts_targets_their_tokens_and_the_reasons() -> None:
     ]
 
 
-def test_the_summary_shows_targets_after_a_wrong_vanilla_answer_apart() -> None:
+def test_targets_after_a_wrong_vanilla_answer_are_summed_apart() -> None:
     """100 → 30 after a right answer, 200 → 10 after a wrong one: means 150 and 20."""
     curves = {None: right(100), 50: right(30), 25: wrong(9)}, {None: wrong(200), 100: right(10), 50: wrong(9)}
     assert summary(searched(*curves, search_wrong=True)[0]).splitlines() == [

@@ -111,16 +111,17 @@ def test_the_scripted_search_is_one_worth_dividing(made: Path) -> None:
     assert len({r.target.tokens for r in records if r.target}) > 2
 
 
-def test_three_parts_joined_are_the_undivided_search_to_the_byte(searched: Search, made: Path, parts: Path) -> None:
+def test_three_parts_joined_are_the_undivided_searchs_bytes(searched: Search, made: Path, parts: Path) -> None:
     shares = [len(read_records(parts / f"shard-{number}-of-3" / "records.jsonl")) for number in (1, 2, 3)]
     assert shares == [3, 3, 2]
     assert joined(searched, parts) == (made / "whole" / "records.jsonl").read_bytes()
 
 
 @pytest.mark.parametrize("count", [2, COUNT, COUNT + 3])
-def test_any_number_of_parts_joined_is_the_undivided_search_even_more_than_questions(
+def test_any_number_of_parts_joined_is_the_undivided_search(
     count: int, searched: Search, made: Path, tmp_path: Path
 ) -> None:
+    """Even more parts than questions."""
     for number in reversed(range(1, count + 1)):
         searched(tmp_path, f"shard={number}/{count}")
     assert joined(searched, tmp_path) == (made / "whole" / "records.jsonl").read_bytes()
@@ -132,9 +133,7 @@ def test_one_part_of_one_is_the_undivided_search(searched: Search, made: Path, t
     assert file.read_bytes() == (made / "whole" / "records.jsonl").read_bytes()
 
 
-def test_parts_may_run_on_other_devices_in_other_batches_and_at_other_prices(
-    searched: Search, made: Path, parts: Path
-) -> None:
+def test_parts_may_differ_in_device_batch_size_and_price(searched: Search, made: Path, parts: Path) -> None:
     shutil.rmtree(parts / "shard-2-of-3")
     other = ["engine.device=cpu", "engine.batch_size=7", "engine.vllm.memory=0.5", "window=2", "prices.output=9"]
     searched(parts, "shard=2/3", *other)
@@ -167,7 +166,7 @@ def test_no_part_at_all(searched: Search, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", [".", "records.jsonl", "run.json", "recipe.yaml"])
-def test_parts_that_are_missing_or_not_finished_are_named_all_at_once(name: str, searched: Search, parts: Path) -> None:
+def test_missing_and_unfinished_parts_are_named_all_at_once(name: str, searched: Search, parts: Path) -> None:
     for number in (1, 3):
         file = parts / f"shard-{number}-of-3" / name
         shutil.rmtree(file) if file.is_dir() else file.unlink()
@@ -195,7 +194,7 @@ def test_two_divisions_in_one_folder(searched: Search, parts: Path) -> None:
         ("benchmark.seed=1", "benchmark.seed=1, but 0 is wanted"),
     ],
 )
-def test_a_part_made_under_other_settings_is_refused_by_folder_and_key(
+def test_a_part_of_other_settings_is_refused_by_folder_and_key(
     given: str, made_with: str, searched: Search, parts: Path
 ) -> None:
     searched(parts, "shard=2/3", given)
@@ -203,7 +202,7 @@ def test_a_part_made_under_other_settings_is_refused_by_folder_and_key(
     assert refused(searched, parts) == f"{parts / 'shard-2-of-3'}: made with {made_with}; {mend}"
 
 
-def test_parts_that_agree_with_each_other_but_not_with_the_command_are_refused(searched: Search, parts: Path) -> None:
+def test_parts_that_all_differ_from_the_command_are_refused(searched: Search, parts: Path) -> None:
     said = refused(searched, parts, "strategy=minimum")
     assert said.startswith(f"{parts / 'shard-1-of-3'}: made with strategy=greedy, but minimum is wanted; ")
 
@@ -228,7 +227,7 @@ def test_a_model_that_only_lies_elsewhere_is_the_same(
     assert joined(searched, parts) == (made / "whole" / "records.jsonl").read_bytes()
 
 
-def test_a_part_begun_again_under_other_settings_is_not_finished_until_it_is(searched: Search, parts: Path) -> None:
+def test_a_part_begun_again_under_other_settings_is_unfinished(searched: Search, parts: Path) -> None:
     """Its records of before are no longer what its recipe says."""
     searched(parts, "shard=1/3", "rule=majority")
     searched(parts, "shard=3/3", "rule=majority")
@@ -312,7 +311,7 @@ def test_two_processes_are_one(tiny_model_folder: Path, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("failing", [1, 2])
-def test_when_one_of_two_processes_fails_the_command_ends_with_its_error(
+def test_one_of_two_processes_fails_and_the_command_with_it(
     failing: int, tiny_model_folder: Path, tmp_path: Path
 ) -> None:
     folder = tmp_path / f"shard-{failing}-of-2"

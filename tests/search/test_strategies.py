@@ -53,7 +53,7 @@ def test_minimum_ends_at_the_first_wrong_answer() -> None:
 
 
 @pytest.mark.parametrize("least", [1, 2, 17, 49, 50, 51, 98])
-def test_bisection_finds_the_least_budget_of_a_monotone_question(least: int) -> None:
+def test_bisection_finds_a_monotone_questions_least_budget(least: int) -> None:
     record, budgets = searched(monotone(least), bisection)
     assert record.budget == least
     assert len(budgets) <= math.ceil(math.log2(100))
@@ -100,7 +100,7 @@ DRAWN = st.tuples(st.integers(1, 150), st.sampled_from(["right", "wrong", "cut"]
 
 @given(st.data(), st.sampled_from([*STRATEGIES.values()]), st.sampled_from([*RULES]), st.sampled_from([1, 3]))
 @settings(deadline=None)
-def test_answers_that_are_cut_off_where_they_are_lost_change_no_result(data, strategy, rule: str, samples: int) -> None:
+def test_cutting_off_lost_answers_changes_no_result(data, strategy, rule: str, samples: int) -> None:
     """Whatever the answers: the same β*, target and reason, budgets asked and verdicts, with no more tokens."""
     drawn: dict[tuple[int | None, int], Completion] = {}
 
@@ -134,7 +134,7 @@ def test_answers_that_are_cut_off_where_they_are_lost_change_no_result(data, str
         assert less == whole
 
 
-def test_an_answer_may_have_one_token_less_than_the_best_one_before() -> None:
+def test_an_answer_may_have_a_token_less_than_the_best_before() -> None:
     """100, then 40 under 50, then 90 under 25, which is cut off at 39: by hand, 39 of 90 tokens are paid."""
     asked = questions(1)
     reply = lambda a: {None: right(100), 50: right(40), 25: right(90)}[a.budget]  # noqa: E731
@@ -146,7 +146,7 @@ def test_an_answer_may_have_one_token_less_than_the_best_one_before() -> None:
     assert (record.budget, record.target.tokens) == (50, 40)
 
 
-def test_below_an_answer_of_one_token_no_shorter_one_is_asked_for() -> None:
+def test_after_an_answer_of_one_token_none_shorter_is_asked() -> None:
     """An endpoint may count one token for "7": the next answers may have one too, and are as long as that one."""
     asked = questions(1)
     reply = lambda a: right({None: 100, 50: 1}.get(a.budget, 9))  # noqa: E731
@@ -167,7 +167,7 @@ def test_how_many_of_six_samples_must_be_right(rule: str, least: int) -> None:
     assert [RULES[rule](count, 6) for count in range(7)] == [count >= least for count in range(7)]
 
 
-def test_the_rule_decides_for_the_vanilla_prompt_and_for_each_budget() -> None:
+def test_the_rule_is_for_the_vanilla_prompt_and_each_budget() -> None:
     """Vanilla: 3 of 3 right. Under 50: 1 of 3, with 25 tokens. Under 25 and less: none."""
     asked = questions(1)
 

@@ -175,7 +175,7 @@ def test_a_file_for_which_there_is_no_room_stays_what_it_was(write: Callable, tm
     assert [(f.name, f.read_text()) for f in tmp_path.iterdir()] == [("file", "old\n")]
 
 
-def test_an_error_of_what_makes_the_rows_is_not_taken_for_one_of_the_disk(tmp_path: Path) -> None:
+def test_an_error_while_making_rows_is_not_the_disks(tmp_path: Path) -> None:
     """A model is loaded, and an endpoint asked, while records are written."""
     lost = ConnectionResetError(104, "Connection reset by peer")
 
@@ -241,7 +241,7 @@ def test_a_folder_that_may_only_be_read(unloaded: Callable, tmp_path: Path) -> N
 HOLDS = "import sys, pathlib; from tale.storage.folder import held; folder = pathlib.Path(sys.argv[1])\n"
 
 
-def test_a_folder_that_another_process_writes_is_refused_and_nothing_of_its_run_changed(
+def test_a_folder_that_another_process_writes_stays_unchanged(
     unloaded: Callable, tiny_model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its recipe is that of the process that writes, not of the one that is refused."""
@@ -263,7 +263,7 @@ def test_a_folder_that_another_process_writes_is_refused_and_nothing_of_its_run_
     assert len(run_search(load(SearchRecipe, given)).read_text().splitlines()) == 2
 
 
-def test_a_journal_of_another_model_changes_nothing_of_the_run_that_has_it(unloaded: Callable, tmp_path: Path) -> None:
+def test_another_models_journal_changes_nothing_of_its_run(unloaded: Callable, tmp_path: Path) -> None:
     (tmp_path / "journal.jsonl").write_text('{"name": "another model"}\n')
     (tmp_path / "run.json").write_text('{"kind": "search"}\n')
     (tmp_path / "records.jsonl").write_text("of the other\n")

@@ -66,7 +66,7 @@ def test_a_folder_is_held_once_and_left_without_a_trace() -> None:
     assert [*Path("runs").rglob("*")] == [Path("runs/a")]
 
 
-def test_a_folder_that_was_deleted_meanwhile_is_not_taken_from_who_holds_it_now() -> None:
+def test_a_deleted_folder_is_not_taken_from_its_new_holder() -> None:
     with held(Path("a")):
         shutil.rmtree("a")
         with held(Path("a")):
@@ -118,7 +118,7 @@ def test_a_run_is_not_written_into_a_result_of_another() -> None:
 
 
 @pytest.mark.parametrize("key", ["lora.start", "model.merge"])
-def test_a_training_does_not_write_over_the_adapter_that_it_starts_from(key: str) -> None:
+def test_training_does_not_overwrite_the_adapter_it_starts_from(key: str) -> None:
     run = train_run()
     before, given = state(run), f"{run}/../sft/adapter"
     with pytest.raises(UserError, match=rf"^{key}={given}: is what this run would write over; choose another output"):
@@ -135,7 +135,7 @@ def commands(tmp_path_factory: pytest.TempPathFactory) -> dict[str, concurrent_c
 
 
 @pytest.mark.parametrize("first", ["search", "train", "evaluate", "estimate", "merge"])
-def test_a_command_that_comes_second_is_refused_and_changes_no_byte(
+def test_a_second_command_is_refused_and_changes_no_byte(
     first: str, commands: dict[str, concurrent_commands.Command], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every other command, and the same with another recipe, begun when the first has just written its run.json."""
@@ -180,9 +180,7 @@ def killed_at(write: int, monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
     return lambda: done[0]
 
 
-def test_wherever_a_start_under_another_recipe_is_killed_no_old_result_stands_under_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_killed_start_leaves_no_result_of_another_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Estimators of β* = 20 over some of β* = 10: what is taken for a run's own is its recipe's, at each moment."""
     estimators = "constant", "regression", "conformal"
     recipe = lambda star, output: load(  # noqa: E731
@@ -288,14 +286,14 @@ def test_a_folder_of_an_earlier_version_is_read_with_a_warning(capsys: pytest.Ca
 
 
 @pytest.mark.parametrize(("missing", "there"), [("run.json", "recipe.yaml"), ("recipe.yaml", "run.json")])
-def test_a_run_is_reported_only_with_its_run_json_and_its_recipe(missing: str, there: str) -> None:
+def test_a_run_needs_run_json_and_recipe_to_be_reported(missing: str, there: str) -> None:
     run = search_run()
     (run / missing).unlink()
     with pytest.raises(UserError, match=rf"^runs/search: has {there} but no {missing}; copy the whole folder, or run"):
         report(load(ReportRecipe, [f"runs=[{run}]", "output=report"]))
 
 
-def test_a_run_whose_recipe_was_emptied_is_not_reported_as_something_else() -> None:
+def test_a_run_with_an_emptied_recipe_is_not_another_kind() -> None:
     run = search_run()
     (run / "recipe.yaml").write_text("")
     with pytest.raises(UserError, match=r"^runs/search/recipe.yaml: not the recipe of this run"):
@@ -314,7 +312,7 @@ def test_a_base_is_taken_from_the_adapters_own_recipe_alone(kind: type, given: s
 # --- Training -------------------------------------------------------------------------------------------------------
 
 
-def test_an_adapter_stays_while_the_same_training_is_resumed_and_goes_with_another_recipe(
+def test_an_adapter_stays_on_resume_but_not_for_another_recipe(
     tiny_model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_records(tmp_path / "r.jsonl", pairs(8))

@@ -36,7 +36,7 @@ def read(content: str | bytes) -> Outer:
     return parse(content if isinstance(content, bytes) else content.encode(), Outer, "f:1", "an outer", "mend it")
 
 
-def test_an_integer_is_a_float_and_a_file_from_before_a_key_has_its_default() -> None:
+def test_an_integer_is_a_float_and_a_missing_key_its_default() -> None:
     assert read('\ufeff {"count": 3, "share": 1, "inner": [{"kind": "b"}, {}]}\n') == Outer(
         3, 1.0, (Inner("b"), Inner())
     )
@@ -77,7 +77,8 @@ def test_what_is_not_of_its_type_is_refused(content: str | bytes, complaint: str
     assert str(error.value).endswith("; mend it")
 
 
-def test_a_line_ends_at_a_newline_alone_and_a_half_one_is_left_out_where_a_file_grows(tmp_path: Path) -> None:
+def test_a_line_ends_at_a_newline_alone(tmp_path: Path) -> None:
+    """And a half one at the end is left out where a file grows."""
     file = tmp_path / "f"
     file.write_bytes('{"a": "\u2028\x85"}\r\n\n{"a": ""}\n{"a'.encode())
     lines = read_lines(file, dict[str, str], "one", "mend it", growing=True)
@@ -118,7 +119,7 @@ def test_a_list_of_values_holds_no_lists_and_no_sections(value: str, tmp_path: P
             load(SearchRecipe, given)
 
 
-def test_no_damage_ends_otherwise_than_in_a_refusal_or_in_a_whole_value(tmp_path: Path, monkeypatch) -> None:
+def test_damage_ends_in_a_refusal_or_in_a_whole_value(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     kinds = fuzz_readers.files(tmp_path).keys()
     results = fuzz_readers.fuzz(15, seed=1)

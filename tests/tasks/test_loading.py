@@ -262,9 +262,7 @@ def test_no_network_is_one_clear_error(name: str, monkeypatch: pytest.MonkeyPatc
     assert "\n" not in str(caught.value)
 
 
-def test_empathetic_dialogues_are_the_first_two_turns_of_each_conversation(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_empathetic_dialogues_are_each_conversations_two_turns(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A quote means itself, and a conversation of one turn has no answer."""
     turns = ['1,1,sad,s,7,"I missed him_comma_ so.,5,', "1,2,sad,s,8,Was he nice?,5,", "1,3,sad,s,7,Yes,5,"]
     turns += ["2,1,sad,s,7,Alone.,5,", "3,1,sad,s,7,Hm.,5,", '3,2,sad,s,8,What" is it?,5,']
@@ -300,7 +298,7 @@ def test_problems_are_passed_through(monkeypatch: pytest.MonkeyPatch) -> None:
 SYLLOGISM = "1. All adults are fish\n2. No fish are cats\n\nDoes it logically follow that:\nNo adults are cats?"
 
 
-def test_reasoning_gyms_yes_or_no_is_a_choice_and_its_numbers_are_numbers() -> None:
+def test_reasoning_gyms_yes_or_no_is_a_choice() -> None:
     asked = {"question": f"{SYLLOGISM}\n(Answer Yes or No)", "answer": "No"}
     expected = Question("i", SYLLOGISM, "B", "choice", options=("Yes", "No"))
     assert reasoning_gym.question(asked, "i") == expected
@@ -310,9 +308,11 @@ def test_reasoning_gyms_yes_or_no_is_a_choice_and_its_numbers_are_numbers() -> N
         reasoning_gym.question({"question": "Which colour?", "answer": "blue"}, "i")
 
 
-def test_reasoning_gyms_splits_share_no_question_and_a_longer_list_starts_with_the_shorter_one(
+def test_reasoning_gyms_splits_share_no_question(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """And a longer list starts with the shorter one."""
+
     def create_dataset(name: str, size: int, seed: int) -> list[dict]:
         assert (name, seed) == ("aiw", 3 << 32)
         return [{"question": f"How many of {i % 50}?", "answer": str(i % 50)} for i in range(size)]
@@ -355,7 +355,8 @@ def test_numbers_are_parsed_as_asked_and_blank_lines_counted(tmp_path: Path) -> 
     assert rows_of(path, exact=Decimal) == [(f"{path}:1", {"a": Decimal("0.1")}), (f"{path}:3", {"a": 1})]
 
 
-def test_half_of_a_character_is_refused_by_file_and_line_and_a_whole_one_in_two_escapes_read(tmp_path: Path) -> None:
+def test_half_of_a_character_is_refused_by_file_and_line(tmp_path: Path) -> None:
+    """And a whole one in two escapes is read."""
     whole, half = (rf'{{"question": "{smile} \\ud83d", "answer": 1}}' for smile in (r"\ud83d\ude00", r"\ud83d"))
     (question,) = load("jsonl", file(tmp_path, whole), "test")
     assert question.text == "\N{GRINNING FACE} \\ud83d"

@@ -37,7 +37,7 @@ def questions(splits) -> list[Question]:
     return [question for split in splits.values() for question in split]
 
 
-def test_the_seed_decides_and_a_longer_list_starts_with_the_shorter():
+def test_a_longer_list_of_a_seed_starts_with_the_shorter():
     assert load("train", 50, 5) == load("train", 100, 5)[:50]
     assert {q.text for q in load("train", 50, 5)}.isdisjoint(q.text for q in load("train", 50, 6))
     assert load("test", 2, 9)[1].id == "problems/test-s9/1"
@@ -108,7 +108,7 @@ def solutions(splits) -> dict[str, list[tuple[str, int, Decimal]]]:
     return {split: [solved(question) for question in questions] for split, questions in splits.items()}
 
 
-def test_every_gold_is_what_its_story_and_the_formula_of_its_question_give(splits, solutions):
+def test_every_gold_follows_from_story_and_formula(splits, solutions):
     for split, questions in splits.items():
         assert [Decimal(q.gold) for q in questions] == [answer for _, _, answer in solutions[split]]
 
@@ -121,13 +121,14 @@ def test_new_templates_are_kept_out_of_the_rest(solutions):
 
 
 @pytest.mark.parametrize("split", DIGESTS)
-def test_half_of_the_questions_are_looked_up_and_one_in_ten_takes_two_steps(solutions, split):
+def test_half_the_questions_are_looked_up_a_tenth_has_two_steps(solutions, split):
     steps = Counter(steps for _, steps, _ in solutions[split])
     for count, share in {0: 0.55, 1: 0.35, 2: 0.1}.items():
         assert steps[count] / COUNT == pytest.approx(share, abs=0.04)
 
 
-def test_a_looked_up_answer_stands_in_the_story_once_and_a_computed_one_does_not(splits, solutions):
+def test_only_a_looked_up_answer_stands_in_the_story(splits, solutions):
+    """And there it stands once."""
     for split, questions in splits.items():
         for question, (_, steps, answer) in zip(questions, solutions[split], strict=True):
             spelled = re.sub(

@@ -157,9 +157,8 @@ def test_a_checkpoint_that_was_altered_is_refused(
         check(last(run), identity)
 
 
-def test_without_the_altered_one_the_run_goes_on_from_the_one_before_to_the_same_adapter(
-    run: TrainRecipe, trained: TrainRecipe
-) -> None:
+def test_without_the_altered_one_the_one_before_is_resumed(run: TrainRecipe, trained: TrainRecipe) -> None:
+    """To the same adapter."""
     swapped(last(run))
     with pytest.raises(UserError, match="its hash is another"):
         train(run)
@@ -168,15 +167,15 @@ def test_without_the_altered_one_the_run_goes_on_from_the_one_before_to_the_same
     assert adapter.read_bytes() == (Path(trained.output) / "adapter" / adapter.name).read_bytes()
 
 
-def test_the_newest_is_of_the_highest_step_and_what_is_of_no_step_is_passed_over(tmp_path: Path) -> None:
+def test_the_newest_checkpoint_is_of_the_highest_step(tmp_path: Path) -> None:
+    """What is of no step is passed over."""
     for name in ("step-999999", "step-1000000", "step-best"):
         (tmp_path / f"{name}.ckpt").touch()
     assert newest(tmp_path) == tmp_path / "step-1000000.ckpt"
 
 
-def test_a_file_where_checkpoints_are_to_be_is_found_before_training_and_a_folder_for_one_is_removed(
-    tmp_path: Path,
-) -> None:
+def test_a_file_in_the_checkpoints_place_is_refused_at_once(tmp_path: Path) -> None:
+    """A folder in one checkpoint's place is removed."""
     (tmp_path / "run" / "step-000002.ckpt").mkdir(parents=True)
     clear(tmp_path / "run")
     assert list((tmp_path / "run").iterdir()) == []

@@ -144,7 +144,7 @@ def test_one_process_goes_on_from_a_checkpoint_of_two(folder: Path, wide_model_f
 
 
 @pytest.mark.parametrize("case", ["sft", "ddp", "fsdp2", "ddp nf4", "fsdp2 dpo"])
-def test_each_strategys_adapter_answers_in_plain_peft_as_in_our_engine(
+def test_each_strategys_adapter_answers_the_same_in_plain_peft(
     folder: Path, wide_model_folder: Path, tiny_tokenizer: PreTrainedTokenizerFast, case: str
 ) -> None:
     made, chat = folder / case / "adapter", Ids(tiny_tokenizer)
@@ -181,7 +181,8 @@ def test_a_checkpoint_is_the_same_under_each_strategy(folder: Path) -> None:
         assert two == {"step": 6, "fingerprint": one["fingerprint"]}
 
 
-def test_adapters_of_a_bf16_base_stay_in_fp32_under_fsdp2_and_so_does_their_state(folder: Path) -> None:
+def test_adapters_and_their_state_stay_in_fp32_under_fsdp2(folder: Path) -> None:
+    """Of a base in bfloat16."""
     saved = read(newest(folder / "bf16"))
     moments = [values[name] for values in saved["optimizer"]["state"].values() for name in ("exp_avg", "exp_avg_sq")]
     assert {tensor.dtype for tensor in [*saved["module"].values(), *moments]} == {torch.float32}
@@ -190,7 +191,7 @@ def test_adapters_of_a_bf16_base_stay_in_fp32_under_fsdp2_and_so_does_their_stat
 
 
 @pytest.mark.parametrize("strategy", ["ddp", "fsdp2"])
-def test_a_loss_that_is_no_number_on_one_process_stops_both_before_the_update(folder: Path, strategy: str) -> None:
+def test_a_nan_loss_on_one_process_stops_both_before_the_update(folder: Path, strategy: str) -> None:
     name = f"nan {strategy}"
     said = [(folder / f"{name}-{rank}.txt").read_text() for rank in (0, 1)]
     assert all("loss nan, gradient norm nan, on the examples: q/" in text for text in said)
@@ -207,9 +208,7 @@ def alive(process: int) -> bool:
 
 
 @pytest.mark.parametrize("how", ["raises 0", "killed 1"])
-def test_a_process_that_fails_ends_the_other_which_would_wait_for_ever(
-    wide_model_folder: Path, tmp_path: Path, how: str
-) -> None:
+def test_a_failed_process_ends_the_other_that_waits_for_it(wide_model_folder: Path, tmp_path: Path, how: str) -> None:
     """The one that Fabric started sees its parent gone; the one that started it, its child."""
     write_records(tmp_path / "r.jsonl", pairs(24))
     given = arguments(wide_model_folder, tmp_path / "run", tmp_path / "r.jsonl", "sft", *RUNS["sft"][1:], DDP)

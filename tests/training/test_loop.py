@@ -90,7 +90,7 @@ def test_a_steps_metrics_are_means_over_the_whole_batch(tiny_model_folder: Path)
 
 
 @pytest.mark.parametrize("broken", ["loss", "gradient"])
-def test_a_non_finite_step_names_its_examples_and_updates_nothing(tiny_model_folder: Path, broken: str) -> None:
+def test_a_nonfinite_step_names_its_examples_updating_nothing(tiny_model_folder: Path, broken: str) -> None:
     module = SFTModule(adapted(tiny_model_folder), LossConfig(), OptimConfig(lr=1.0))
     fabric, model, optimizer = set_up(module)
     weight = next(p for p in module.parameters() if p.requires_grad)
@@ -182,7 +182,7 @@ def test_resuming_a_finished_run_changes_nothing(tiny_model_folder: Path, record
     assert all(torch.equal(tensor, first[name]) for name, tensor in adapter(tmp_path / "run").items())
 
 
-def test_only_the_newest_two_checkpoints_are_kept_and_a_new_run_starts_anew(tiny_model_folder, records, tmp_path):
+def test_two_checkpoints_are_kept_and_a_new_run_uses_none(tiny_model_folder, records, tmp_path):
     made = recipe(tiny_model_folder, tmp_path / "run", records, "sft", *EPOCHS, "train.max_steps=5")
     train(made)
     names = lambda: sorted(file.name for file in (tmp_path / "run" / "checkpoints").iterdir())  # noqa: E731

@@ -89,7 +89,7 @@ def test_a_run_killed_at_ten_steps_is_the_uninterrupted_one(tiny_model_folder, r
 
 
 @pytest.mark.parametrize("kind", ["adamw", "adamw_8bit"])
-def test_where_the_newest_checkpoint_is_gone_the_one_before_leads_to_the_same(
+def test_without_the_newest_checkpoint_the_result_is_the_same(
     tiny_model_folder: Path, records: Path, tmp_path: Path, capsys, kind: str
 ) -> None:
     """At rank 128 an adapter's matrix has 4,096 elements, which is what 8-bit AdamW holds in 8 bits."""
@@ -106,7 +106,7 @@ def test_where_the_newest_checkpoint_is_gone_the_one_before_leads_to_the_same(
     assert adapter(tmp_path / "run") == whole
 
 
-def test_a_finished_run_that_lost_its_checkpoints_is_not_trained_anew(
+def test_a_finished_run_without_checkpoints_is_not_retrained(
     tiny_model_folder: Path, records: Path, tmp_path: Path, capsys
 ) -> None:
     made = recipe(tiny_model_folder, tmp_path / "run", records, "sft", *SHORT, "resume=auto")
@@ -133,7 +133,7 @@ class OneOfTwo(Fabric):
         (["lora.dropout=0", "train.batch_size=21"], "number of steps"),
     ],
 )
-def test_another_number_of_processes_is_refused_where_the_result_would_be_another(
+def test_another_world_size_is_refused_if_the_result_differs(
     tiny_model_folder: Path, records: Path, tmp_path: Path, monkeypatch, options: list[str], reason: str
 ) -> None:
     """Where it is not, test_distributed.py goes on with one process from a checkpoint of two."""
@@ -153,7 +153,7 @@ class FirstElsewhere(Fabric):
         return None, Path("run/checkpoints/step-000002.ckpt"), obj[2]
 
 
-def test_a_process_that_sees_other_files_than_the_first_is_refused(
+def test_a_process_that_sees_other_files_is_refused(
     tiny_model_folder: Path, records: Path, tmp_path: Path, monkeypatch
 ) -> None:
     monkeypatch.setattr("tale.runs.devices.Fabric", FirstElsewhere)

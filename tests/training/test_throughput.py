@@ -53,7 +53,7 @@ def test_the_numbers_in_the_tiny_models_layers_by_hand(tiny_model_folder) -> Non
     assert Work.of(module) == Work(2 * layer, 2 * 2 * ((32 + 32) + (32 + 16)), 258 * 32, 2 * 32)
 
 
-def test_a_token_attends_to_itself_and_what_is_before_it_in_its_sequence() -> None:
+def test_a_token_attends_to_itself_and_those_before_it() -> None:
     """Prompts of 2 and answers of which 1 and 3 ids are read: 1 + 2, then 3, then 3 + 4 + 5."""
     assert attended_pairs(pack([Example("a", [1, 2], ([3, 4], [5, 6, 7, 8]))])) == 3 + 3 + 12
     made = examples(5)

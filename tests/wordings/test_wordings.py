@@ -69,7 +69,7 @@ def test_a_region_by_the_stated_rule(budget: int, used: float, rises: bool, expe
 
 
 @pytest.mark.parametrize(("power", "factor"), [(0, 7), (1, 1), (2, 1)])
-def test_the_slope_is_the_power_of_the_budget_that_answers_follow(power: int, factor: int) -> None:
+def test_the_slope_is_the_power_of_the_budget(power: int, factor: int) -> None:
     answers = {b: replies([factor * b**power] * 3, [1] * 3) for b in BUDGETS}
     assert slope(answers) == pytest.approx((power, power, power))
 
@@ -103,7 +103,8 @@ def test_one_long_answer_moves_the_mean_and_not_the_region() -> None:
 # --- The best wording -----------------------------------------------------------------------------------------------
 
 
-def test_the_best_is_the_most_often_right_of_those_that_are_cheap_enough_and_of_equals_the_cheaper() -> None:
+def test_the_best_is_the_most_often_right_of_the_cheap_ones() -> None:
+    """Of equals the cheaper."""
     make = lambda accuracy, used: Cell("m", "t", "w", 10, 8, accuracy, 0, 1, used, 0, 0, used, 0, 1, 0, None)  # noqa: E731
     dear, best, equal, cheap = make(0.9, 101), make(0.5, 60), make(0.5, 80), make(0.4, 5)
     assert best_of([dear, equal, best, cheap], 100) == best
@@ -124,7 +125,8 @@ def test_the_best_is_chosen_on_one_half_and_told_by_the_other() -> None:
     assert best.to_paper_low < -0.25 < best.to_paper_high
 
 
-def test_no_best_where_nothing_is_cheap_and_no_difference_of_the_papers_to_itself() -> None:
+def test_where_nothing_is_cheap_there_is_no_best() -> None:
+    """And no difference of the paper's line to itself."""
     half = {f"q/{i}" for i in range(4)}
     assert confirmed(grid(deaf=(200, 200, 200)), half, "deaf", 0.5) is None
     best = confirmed(grid(paper=(9, 36, 150)), half, "paper", 0.5)
@@ -135,7 +137,8 @@ def test_no_best_where_nothing_is_cheap_and_no_difference_of_the_papers_to_itsel
 # --- The figure -----------------------------------------------------------------------------------------------------
 
 
-def test_a_panel_has_each_models_medians_and_the_line_of_as_many_as_asked() -> None:
+def test_a_panel_has_each_models_medians_and_the_diagonal() -> None:
+    """The line of answers with as many tokens as asked for."""
     rows = cells(grid(as_asked=(9, 36, 150), deaf=(200, 200, 200)))
     panels = Figure().subplots(2, 2)
     draw(list(panels), rows)
@@ -161,9 +164,10 @@ def given(tiny_model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     return lambda *more: load(WordingsRecipe, ["recipe=tiny/wordings", "output=out", *asking, *more])
 
 
-def test_the_answers_are_an_evaluations_of_the_same_lines_and_a_second_run_asks_a_new_model_alone(
+def test_the_answers_are_an_evaluations_of_the_same_lines(
     given: Callable[..., WordingsRecipe], tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """A second run asks a new model alone."""
     run.run_wordings(given())
     assert Path("out/jsonl.png").stat().st_size > 5000
     methods = [{"kind": "vanilla"}] + [
@@ -202,9 +206,10 @@ def test_the_answers_are_an_evaluations_of_the_same_lines_and_a_second_run_asks_
     assert after == before + [cell | {"model": "other"} for cell in before]
 
 
-def test_a_report_shows_regions_cost_and_the_best_as_the_other_half_tells_it(
+def test_a_report_shows_regions_cost_and_best_wording(
     given: Callable[..., WordingsRecipe], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """The best as the other half of the questions tells it."""
     monkeypatch.setattr(run, "plot", lambda *_: None)
     run.run_wordings(given("share=1"))
     (best,) = json.loads(Path("out/best.json").read_text())
@@ -260,7 +265,7 @@ def test_what_cannot_be_compared_is_refused(override: str, message: str, given: 
     assert not Path("out").exists()
 
 
-def test_every_wording_of_the_shipped_recipe_asks_in_words_of_its_own() -> None:
+def test_every_shipped_wording_has_words_of_its_own() -> None:
     recipe = load(WordingsRecipe, ["recipe=wordings_qwen"])
     assert recipe.wordings[0].budget_line is None
     lines = {w.budget_line for w in recipe.wordings}

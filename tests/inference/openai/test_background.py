@@ -26,7 +26,7 @@ for _ in kept:
 """
 
 
-def test_an_exception_that_leaves_a_generator_behind_ends_the_program() -> None:
+def test_an_exception_beside_a_generator_ends_the_program() -> None:
     done = subprocess.run([sys.executable, "-c", ABANDONED], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 1
     assert done.stderr.endswith("RuntimeError: of the consumer\n")

@@ -48,10 +48,13 @@ def searched(url: str, folder: Path) -> tuple[list[Record], int, int]:
 
 
 @pytest.mark.parametrize("name", BEHAVIOURS)
-def test_a_search_ends_as_it_should_and_a_healthy_server_is_asked_only_what_is_left(
+def test_a_search_ends_as_declared_and_resumes_with_the_rest(
     name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """8 answers in all: of four questions the vanilla one, of 2 tokens, and one under a budget of 1."""
+    """At a healthy server, which is asked only what is left.
+
+    8 answers in all: of four questions the vanilla one, of 2 tokens, and one under a budget of 1.
+    """
     expected = BEHAVIOURS[name]
     with FakeEndpoint(expected.script) as server:
         if expected.ends:

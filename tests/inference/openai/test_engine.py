@@ -89,7 +89,7 @@ def prompt_of(call: dict) -> str:
 # --- What is sent ----------------------------------------------------------------------------------------------------
 
 
-def test_a_call_is_one_user_turn_with_temperature_limit_and_the_requests_own_seed() -> None:
+def test_a_call_is_a_user_turn_with_its_limit_and_own_seed() -> None:
     """Seeds by hand: the first 7 bytes of SHA-256("1024\\n{sample}\\n2 + 5?"), below 2**31."""
     requests = [ask("2 + 5?"), ask("2 + 5?", 1)]
     with served(FINE) as (engine, endpoint):
@@ -105,7 +105,7 @@ def test_a_call_is_one_user_turn_with_temperature_limit_and_the_requests_own_see
     assert endpoint.paths == ["/v1/chat/completions"] * 2
 
 
-def test_a_server_that_asks_for_the_newer_name_of_the_limit_gets_it_from_then_on() -> None:
+def test_a_server_that_asks_for_max_completion_tokens_gets_it() -> None:
     """OpenAI's newer models refuse max_tokens, in these words; elsewhere max_completion_tokens may be ignored."""
 
     def script(call: dict, _: int) -> Reply:
@@ -147,7 +147,7 @@ def test_a_local_server_needs_no_key() -> None:
     assert endpoint.headers[0]["authorization"] == "Bearer none"
 
 
-def test_a_password_and_a_query_reach_the_server_but_are_not_shown() -> None:
+def test_password_and_query_reach_the_server_but_are_not_shown() -> None:
     with FakeEndpoint(lambda *_: refusal(400, "no")) as endpoint:
         url = endpoint.url.replace("//", "//me:pass@") + "?version=1"
         engine = EndpointEngine("m", EndpointConfig(url), 1)
@@ -157,7 +157,7 @@ def test_a_password_and_a_query_reach_the_server_but_are_not_shown() -> None:
     assert engine.tokenizer == f"usage of m at {endpoint.url}"
 
 
-def test_what_a_url_names_is_read_from_the_environment_and_sent_and_never_shown(
+def test_environment_variables_in_a_url_are_sent_and_not_shown(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("MY_PASSWORD", "p@ss/wörd 1")
@@ -217,7 +217,7 @@ def test_without_the_client_the_error_says_how_to_install_it(monkeypatch: pytest
         EndpointEngine("m", EndpointConfig("http://localhost/v1"), 1)
 
 
-def test_openai_itself_is_asked_at_its_own_address_with_the_newer_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_openai_is_asked_at_its_address_with_the_newer_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever OPENAI_BASE_URL says: a run's records name the endpoint."""
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     monkeypatch.setenv("OPENAI_BASE_URL", "http://elsewhere/v1")
@@ -318,7 +318,7 @@ def test_an_interrupt_ends_the_calls_at_once() -> None:
         wait_until(lambda: endpoint.hung_up == 2)
 
 
-def test_what_is_under_way_when_a_call_fails_is_waited_for_and_journalled_before_the_error(tmp_path: Path) -> None:
+def test_calls_in_flight_are_journalled_before_the_error(tmp_path: Path) -> None:
     """Paid for, and journalled: the second run asks for the refused prompt and the one never sent, and no others."""
     failed = threading.Event()
 
@@ -457,7 +457,7 @@ def test_an_answer_with_an_unknown_end_is_none(finish: object) -> None:
         (None, 12, "length"),
     ],
 )
-def test_servers_name_the_end_of_an_answer_in_words_of_their_own(said: str | None, tokens: int, finish: str) -> None:
+def test_servers_have_their_own_words_for_an_answers_end(said: str | None, tokens: int, finish: str) -> None:
     """Where one names none the limit of 12 tokens tells, with a tokenizer or without."""
     with served(answer("7", finish=said, usage=used(5, tokens))) as (engine, _):
         assert asked(engine, ask("a")) == [Completion("7", tokens, finish, 5)]
@@ -480,7 +480,7 @@ def test_counts_are_the_endpoints_own(finish: str) -> None:
     assert engine.tokenizer == f"usage of some-model at {endpoint.url}"
 
 
-def test_details_that_are_not_reported_are_0_and_no_text_is_an_empty_one() -> None:
+def test_unreported_details_are_0_and_no_text_is_an_empty_one() -> None:
     usage = used(31, 19) | {"prompt_tokens_details": None, "completion_tokens_details": {"audio_tokens": 0}}
     with served(answer(None, finish="content_filter", usage=usage)) as (engine, _):
         assert asked(engine, ask("a")) == [Completion("", 19, "content_filter", 31)]
@@ -504,13 +504,13 @@ def test_a_tokenizer_counts_prompt_answer_and_end(usage: dict | None, chat: Chat
 
 
 @pytest.mark.parametrize("name", ["reasoning_content", "reasoning"])
-def test_a_tokenizer_counts_reasoning_that_the_server_has_cut_off_the_answer(name: str, chat: Chat) -> None:
+def test_a_tokenizer_counts_reasoning_beside_the_answer(name: str, chat: Chat) -> None:
     """vLLM and llama.cpp put it beside the answer and report no figure."""
     with served(answer("7", **{name: "2 + 5"}, usage=used(21, 7)), chat=chat) as (engine, _):
         assert asked(engine, ask("ab")) == [Completion("7", 7, "stop", 21, reasoning_tokens=5)]
 
 
-def test_half_a_character_is_replaced_and_stays_so_in_the_journal(tmp_path: Path) -> None:
+def test_half_a_character_is_replaced_in_the_journal_too(tmp_path: Path) -> None:
     with served(answer("\ud83d\ude00 \ud83d 7 \ude00", usage=used(5, 2))) as (engine, endpoint):
         for _ in range(2):
             journaled = JournaledEngine(engine, tmp_path / "journal.jsonl", {})
@@ -519,7 +519,7 @@ def test_half_a_character_is_replaced_and_stays_so_in_the_journal(tmp_path: Path
     assert len(endpoint.calls) == 1
 
 
-def test_content_in_parts_is_its_text_and_its_thinking_is_reasoning(chat: Chat) -> None:
+def test_content_in_parts_is_its_text_and_thinking_is_reasoning(chat: Chat) -> None:
     """Ids are bytes: 7 of reasoning, 3 of text, and the end."""
     parts = [{"type": "thinking", "thinking": [{"type": "text", "text": "2"}, {"type": "text", "text": " + 5 ="}]}]
     parts += [{"type": "text", "text": "[7"}, {"type": "text", "text": "]"}]
@@ -528,7 +528,7 @@ def test_content_in_parts_is_its_text_and_its_thinking_is_reasoning(chat: Chat) 
 
 
 @pytest.mark.parametrize("text", ["", None])
-def test_an_answer_that_stands_in_its_reasoning_alone_is_all_reasoning(
+def test_an_answer_in_its_reasoning_alone_is_all_reasoning(
     text: str | None, chat: Chat, capsys: pytest.CaptureFixture[str]
 ) -> None:
     reply = answer(text, reasoning="So 7", usage=used(21, 9))
@@ -538,7 +538,7 @@ def test_an_answer_that_stands_in_its_reasoning_alone_is_all_reasoning(
     assert capsys.readouterr().out.startswith(f"{endpoint.url}: 1 of 1 answers stand in the reasoning alone")
 
 
-def test_prompts_that_the_servers_context_does_not_hold_are_not_sent(chat: Chat) -> None:
+def test_prompts_beyond_the_servers_context_are_not_sent(chat: Chat) -> None:
     """21 ids of the prompt and 12 of the answer, or one more."""
     with served(FINE, chat=chat, context=33) as (engine, endpoint):
         fits, not_so = asked(engine, ask("ab"), ask("abc"))
@@ -549,19 +549,19 @@ def test_prompts_that_the_servers_context_does_not_hold_are_not_sent(chat: Chat)
     assert len(endpoint.calls) == 1
 
 
-def test_questions_that_are_refused_in_different_ways_are_no_fault_of_the_call() -> None:
+def test_different_refusals_are_no_fault_of_the_call() -> None:
     with served([refusal(400, "no"), refusal(413, "large")]) as (engine, _):
         assert [c.error for c in asked(engine, *map(ask, "ab"))] == ["status 400 (no)", "status 413 (large)"]
 
 
-def test_no_more_than_a_few_questions_are_asked_where_each_is_refused() -> None:
+def test_only_a_few_questions_are_asked_where_each_is_refused() -> None:
     with served(lambda _, number: refusal(400, f"request {number}: no")) as (engine, endpoint):
         error = error_of(engine, *(ask(str(i)) for i in range(20)))
     assert error == f"{endpoint.url}: status 400 (request 4: no), and so for every question (5){ON}"
     assert len(endpoint.calls) == 5
 
 
-def test_an_answer_under_way_decides_whether_the_refused_were_at_fault() -> None:
+def test_an_answer_in_flight_decides_who_was_at_fault() -> None:
     """Five are refused while the first still thinks; when it answers the others are asked."""
     refused = threading.Barrier(2)
 
@@ -578,7 +578,7 @@ def test_an_answer_under_way_decides_whether_the_refused_were_at_fault() -> None
     assert finishes == ["stop", *["error"] * 5, "stop", "stop"]
 
 
-def test_what_a_server_forbids_is_left_out_from_then_on_and_said_once(capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_a_server_forbids_is_left_out_and_said_once(capsys: pytest.CaptureFixture[str]) -> None:
     def script(call: dict, _: int) -> Reply:
         return refusal(422, "Extra inputs are not permitted: seed") if "seed" in call else FINE
 
@@ -588,7 +588,7 @@ def test_what_a_server_forbids_is_left_out_from_then_on_and_said_once(capsys: py
     assert capsys.readouterr().out == f"{endpoint.url}: refuses seed, which is left out: the server's default applies\n"
 
 
-def test_prompt_and_key_do_not_follow_a_redirect_to_another_server() -> None:
+def test_prompt_and_key_follow_no_redirect_to_another_server() -> None:
     with FakeEndpoint(lambda *_: FINE) as other:
         elsewhere = Reply("", 307, {"Location": f"{other.url}/chat/completions"})
         with served(elsewhere) as (engine, endpoint):
@@ -603,7 +603,7 @@ SAMPLES = [ask("ab", 2), ask("c", 0), ask("ab", 5), ask("ab", 0)]
 RANDOM = Sampling(12, 1.0)
 
 
-def test_samples_of_a_prompt_share_a_call_and_its_prompt_is_paid_once(chat: Chat) -> None:
+def test_samples_share_a_call_whose_prompt_is_paid_once(chat: Chat) -> None:
     def script(call: dict, _: int) -> Reply:
         if prompt_of(call) == "c":
             return answer("one", usage=used(20, 4))
@@ -691,7 +691,7 @@ def test_log_probabilities_come_with_the_reply() -> None:
 
 
 @pytest.mark.parametrize("given", [[-0.5], "none", 7, {"tokens": [7]}, {"content": [{"token": "7"}]}, {"content": 7}])
-def test_log_probabilities_in_another_form_matter_only_where_they_are_wanted(given: object) -> None:
+def test_odd_log_probabilities_matter_only_where_wanted(given: object) -> None:
     body = copy.deepcopy(FINE.body)
     body["choices"][0]["logprobs"] = given
     with served(replace(FINE, body=body)) as (engine, _):
@@ -700,7 +700,7 @@ def test_log_probabilities_in_another_form_matter_only_where_they_are_wanted(giv
             list(generate(engine, [replace(ask("a"), logprobs=True)]))
 
 
-def test_a_server_without_log_probabilities_is_refused_where_they_are_wanted() -> None:
+def test_a_server_without_wanted_log_probabilities_is_refused() -> None:
     with served(FINE) as (engine, _), pytest.raises(UserError, match="the reply has no log-probabilities"):
         list(generate(engine, [replace(ask("a"), logprobs=True)]))
 

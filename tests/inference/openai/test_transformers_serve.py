@@ -87,7 +87,7 @@ def wait_until_healthy(url: str, process: subprocess.Popen, log: Path) -> None:
 
 
 @pytest.mark.parametrize("tokenizer", [False, True], ids=["counted by the server", "counted by a tokenizer"])
-def test_a_server_gives_the_answers_and_counts_of_the_engine_in_process(
+def test_a_server_gives_the_in_process_engines_answers(
     tokenizer: bool, url: str, folder: Path, tiny_tokenizer: PreTrainedTokenizerFast
 ) -> None:
     """Texts, ends and tokens, the end token included. One difference is left out here: an end as the very last allowed
@@ -126,6 +126,6 @@ def test_a_server_that_knows_no_groups_is_found_out(
         complete(engine, [ask("A", sample, Sampling(4, temperature=1.0)) for sample in (0, 1)], "grouped")
 
 
-def test_a_model_that_the_server_does_not_have_is_refused_in_its_words(url: str) -> None:
+def test_a_model_unknown_to_the_server_is_refused_in_its_words(url: str) -> None:
     with pytest.raises(UserError, match=r"status 400 \(.*requested 'another'"):
         complete(EndpointEngine("another", EndpointConfig(url), 1), REQUESTS[:1], "refused")

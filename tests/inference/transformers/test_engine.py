@@ -76,7 +76,7 @@ def greedy_by_hand(model: PreTrainedModel, prompt: list[int], tokens: int, stops
 # --- Greedy ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_batch_gives_token_for_token_what_each_prompt_gives_alone(
+def test_a_batch_gives_each_prompt_its_tokens_as_alone(
     engine: TransformersEngine, tiny_model_folder: Path, chat: Chat
 ) -> None:
     plain = fresh(tiny_model_folder)
@@ -85,7 +85,7 @@ def test_a_batch_gives_token_for_token_what_each_prompt_gives_alone(
     assert [(c.text, c.ids) for c in generated(engine)] == [(chat.decode(ids), tuple(ids)) for ids in expected]
 
 
-def test_a_batch_gives_what_transformers_own_generate_gives_alone(
+def test_a_batch_gives_what_transformers_generates_alone(
     engine: TransformersEngine, tiny_model_folder: Path, chat: Chat
 ) -> None:
     plain = fresh(tiny_model_folder, "sdpa")
@@ -136,7 +136,7 @@ def test_an_end_token_stops_and_is_counted(where: str, tiny_model_folder: Path, 
 
 @pytest.mark.parametrize("chunk", [1, 3, 5, 16, 64])
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
-def test_rows_that_end_leave_the_batch_and_the_others_go_on_as_if_alone(
+def test_ended_rows_leave_the_batch_and_change_no_other(
     temperature: float, chunk: int, tiny_model_folder: Path, tiny_tokenizer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tale.inference.transformers.engine.CHUNK", chunk)
@@ -200,9 +200,7 @@ def test_the_checkpoints_recommended_decoding_does_not_leak_in(tiny_model_folder
     assert generated(TransformersEngine(model, chat)) == expected
 
 
-def test_a_prompt_that_leaves_no_room_is_refused_and_the_others_are_answered(
-    engine: TransformersEngine, chat: Chat
-) -> None:
+def test_a_prompt_without_room_is_refused_and_others_answered(engine: TransformersEngine, chat: Chat) -> None:
     """The tiny model has 1024 positions, and the last text is the longest alone."""
     room = 1024 - len(chat.prompt_ids(TEXTS[-1]))
     engine.stops = list(range(258))
@@ -370,7 +368,7 @@ def test_the_engine_uses_grouped_attention_on_a_cpu(engine: TransformersEngine) 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
 @pytest.mark.parametrize("journaled", [False, True])
-def test_requests_that_come_later_are_answered_as_if_they_had_been_there(
+def test_later_requests_are_answered_as_if_there_from_the_start(
     temperature: float, journaled: bool, tiny_model_folder: Path, chat: Chat, tmp_path: Path
 ) -> None:
     """Two at first, and another one whenever the engine has room, as long as there are any."""
@@ -425,9 +423,8 @@ def test_known_prefixes_change_no_answer(
     assert not plain.prefixes.prompts
 
 
-def test_a_prompt_that_begins_like_an_earlier_one_is_computed_from_where_they_differ(
-    tiny_model_folder: Path, chat: Chat, columns: list[int]
-) -> None:
+def test_a_shared_prefix_is_not_computed_again(tiny_model_folder: Path, chat: Chat, columns: list[int]) -> None:
+    """A prompt that begins like an earlier one is computed from where they differ."""
     engine = TransformersEngine(fresh(tiny_model_folder), chat)
     generated(engine, Sampling(1), [ask(ALIKE[2])])
     first, other = (chat.prompt_ids(text) for text in ALIKE[2:])
@@ -445,7 +442,7 @@ def test_samples_of_a_prompt_are_computed_once(tiny_model_folder: Path, chat: Ch
     assert columns == [len(chat.prompt_ids(STORY)) - 1, 5]
 
 
-def test_prefixes_are_dropped_when_there_is_no_room_the_oldest_first(tiny_model_folder: Path, chat: Chat) -> None:
+def test_without_room_the_oldest_prefix_is_dropped_first(tiny_model_folder: Path, chat: Chat) -> None:
     engine = TransformersEngine(fresh(tiny_model_folder), chat, batch_size=1)
     texts = [f"{i}{i}{i}: {STORY}" for i in range(4)]
     generated(engine, Sampling(1), [ask(texts[0])])
@@ -477,9 +474,8 @@ def test_prompts_computed_a_few_at_a_time_change_no_answer(
 # --- Building -------------------------------------------------------------------------------------------------------
 
 
-def test_a_built_engine_refuses_the_journal_of_another_dtype_template_or_adapter(
-    tiny_model_folder: Path, tmp_path: Path
-) -> None:
+def test_an_engine_refuses_another_models_journal(tiny_model_folder: Path, tmp_path: Path) -> None:
+    """Of another dtype, template or adapter."""
     (tmp_path / "run").mkdir()
     save_adapter(adapted(tiny_model_folder), AdapterCard({}, [], []), tmp_path / "adapter")
 
@@ -506,7 +502,7 @@ def test_a_device_that_is_not_there_is_refused_by_name(device: str, tiny_model_f
 # --- Each request by its own limits ---------------------------------------------------------------------------------
 
 
-def test_requests_of_other_limits_temperatures_and_seeds_share_a_batch(tiny_model_folder: Path, chat: Chat) -> None:
+def test_other_limits_temperatures_and_seeds_share_a_batch(tiny_model_folder: Path, chat: Chat) -> None:
     """Each answer is the one that its request gets in a batch of its own kind."""
     samplings = [Sampling(12), Sampling(5), Sampling(20, 1.0, seed=3), Sampling(3, 0.5), Sampling(20, 1.0, seed=4)]
     requests = [ask(text, sampling=sampling) for text in TEXTS for sampling in samplings]
@@ -556,7 +552,7 @@ def test_log_probabilities_are_the_models_own(temperature: float, tiny_model_fol
     ]
 
 
-def test_what_continues_an_open_turn_is_what_would_have_followed(tiny_model_folder: Path, tiny_tokenizer) -> None:
+def test_an_open_turn_is_continued_as_it_would_have_been(tiny_model_folder: Path, tiny_tokenizer) -> None:
     """Of answers whose first ids are text, by which they are found again; this random model writes others, too."""
     chat = Chat(tiny_tokenizer)
     engine = TransformersEngine(fresh(tiny_model_folder), chat)

@@ -190,9 +190,10 @@ def show_case(case: str, rows: dict[str, Any]) -> None:
     """The table of a case."""
     results = rows[AS_IT_IS]["results"].items()
     steps = "; ".join(f"{name} {', '.join(f'{value:.4g}' for value in values)}" for name, values in results)
-    names = [name for name in rows[AS_IT_IS] if name != "results"]
-    columns = {"variant": Column("variant")} | {name: Column(name, written(".3g"), empty=NO_MEMORY) for name in names}
-    cells = [{"variant": name, **row} for name, row in rows.items()]
+    first, *others = (name for name in rows[AS_IT_IS] if name != "results")
+    columns = {"variant": Column("variant"), first: Column(first, written(".3g"), empty=NO_MEMORY)}
+    columns |= {name: Column(name, written(".3g")) for name in others}
+    cells = [{"variant": name, **(row or {})} for name, row in rows.items()]
     table_of(case, f"{case}: {steps}", columns, cells).show()
 
 

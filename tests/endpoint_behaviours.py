@@ -273,10 +273,9 @@ def arguments(url: str, folder: Path) -> list[str]:
 
 def each_command(lines: Iterable[str]) -> None:
     """Run each command of a list in a fork, which has all modules; print how it ended, its seconds and its memory."""
-    import tale.inference.openai.client  # noqa: F401  what the engine imports when it is first asked, too
+    import tale.inference.openai.client  # what the engine imports when it is first asked, too
+    import tale.search.run  # noqa: F401
     from tale.cli import run
-    from tale.search.recipe import SearchRecipe
-    from tale.search.run import run_search
 
     for line in lines:
         given, output, limit = json.loads(line)
@@ -286,7 +285,7 @@ def each_command(lines: Iterable[str]) -> None:
             sys.argv[1:] = given
             os.dup2(os.open(output, os.O_CREAT | os.O_WRONLY | os.O_TRUNC), 1)
             os.dup2(1, 2)
-            end(lambda: run(SearchRecipe, run_search, ""))
+            end(lambda: run("search", ""))
         _, status, usage = os.wait4(child, 0)
         ended = os.waitstatus_to_exitcode(status), time.monotonic() - began, usage.ru_maxrss / 1024
         print(json.dumps(ended), flush=True)

@@ -71,7 +71,7 @@ def test_a_measure_that_is_taken_away_is_gone(
     assert seen == expected[name]
 
 
-def test_neighbours_are_alike_in_length() -> None:
+def test_neighbours_have_similar_lengths() -> None:
     dealt = [max(batch.layout.lengths) for batch in neighbours(examples(7), 3)]
     assert dealt == sorted(dealt)
     assert [batch.examples for batch in neighbours(examples(7), 3)] == [3, 3, 1]

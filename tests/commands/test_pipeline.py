@@ -58,7 +58,7 @@ def script(question: Question, budget: int | None) -> Completion:
 
 @pytest.fixture(scope="module")
 def runs(tiny_model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a search whose answers are scripted, and SFT and DPO adapters trained on its records."""
+    """A folder with a search by a fake engine, and SFT and DPO adapters trained on its records."""
     folder = tmp_path_factory.mktemp("runs")
     model = [f"model.source={tiny_model_folder}"]
     questions = load_benchmark("problems", None, "train", QUESTIONS, 0)
@@ -93,7 +93,7 @@ def evaluation(runs: Path, model: Path, *overrides: str) -> EvaluateRecipe:
     return load(EvaluateRecipe, ["recipe=tiny/eval", *given, *overrides])
 
 
-def test_the_search_finds_the_scripted_targets(runs: Path) -> None:
+def test_the_search_finds_the_fake_engines_targets(runs: Path) -> None:
     records = read_records(runs / "search" / "records.jsonl")
     assert len(records) == QUESTIONS
     for record in records:

@@ -266,7 +266,7 @@ def test_the_ranks_share_each_step_out(alone: StepSampler, world: int) -> None:
 
 
 @given(SAMPLERS, st.data())
-def test_a_resumed_run_goes_on_with_the_same_examples(sampler: StepSampler, data: st.DataObject) -> None:
+def test_a_resumed_run_continues_with_the_same_examples(sampler: StepSampler, data: st.DataObject) -> None:
     first = data.draw(st.integers(0, len(sampler)))
     rest = StepSampler(sampler.examples, sampler.batch_size, sampler.epochs, sampler.seed, first)
     assert list(rest) == list(sampler)[first:]

@@ -70,7 +70,7 @@ def test_what_could_not_be_answered_is_asked_again(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("dies_after", range(len(REQUESTS)))
-def test_a_killed_run_goes_on_where_it_stopped(dies_after: int, tmp_path: Path) -> None:
+def test_a_killed_run_resumes_where_it_stopped(dies_after: int, tmp_path: Path) -> None:
     killed, fresh = Counting(dies_after), Counting(word="second")
     with pytest.raises(KeyboardInterrupt):
         answers(JournaledEngine(killed, tmp_path / "j", MODEL))
@@ -89,7 +89,7 @@ def test_an_answer_is_on_disk_before_it_is_used(tmp_path: Path) -> None:
     assert completion.text in [line["text"] for line in lines]
 
 
-def test_a_journal_from_before_ids_were_kept_is_gone_on_with(tmp_path: Path) -> None:
+def test_a_journal_from_before_ids_were_kept_is_continued(tmp_path: Path) -> None:
     file = tmp_path / "j"
     first = answers(JournaledEngine(Counting(), file, MODEL))
     rows = [json.loads(line) for line in file.read_text().splitlines()]
@@ -117,7 +117,7 @@ def test_a_half_written_last_line_is_dropped_with_a_word(tmp_path: Path, capsys:
     assert answers(JournaledEngine(Counting(dies_after=0), file, MODEL)) == resumed
 
 
-def test_a_half_written_first_line_starts_anew(tmp_path: Path) -> None:
+def test_a_half_written_first_line_starts_the_journal_again(tmp_path: Path) -> None:
     file = tmp_path / "j"
     answers(JournaledEngine(Counting(), file, MODEL))
     file.write_bytes(file.read_bytes()[:9])

@@ -50,7 +50,7 @@ def test_nothing_is_asked_where_no_question_fits(chat: Chat) -> None:
     check_room(asked(29), chat, None)
 
 
-def test_a_search_goes_on_past_a_question_that_is_too_long(
+def test_a_search_continues_past_a_question_that_is_too_long(
     tiny_model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     texts = ["one short?", "very " * 300 + "long?", "two short?", "three short?"]

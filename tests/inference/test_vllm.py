@@ -301,7 +301,7 @@ def real(
 # --- Without vLLM ---------------------------------------------------------------------------------------------------
 
 
-def test_without_vllm_the_mend_is_named(folder: Path, chat: Chat, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_vllm_the_remedy_is_named(folder: Path, chat: Chat, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"^engine\.kind=vllm: .* pip install -e '\.\[vllm\]' .* `make vllm`"):
         VllmEngine(folder, chat, "tiny-llama", "float32", VllmConfig(), batch_size=4)

@@ -60,7 +60,7 @@ def test_sft_sums_over_examples() -> None:
     assert float(sft_loss(torch.tensor([math.log(3 / 16), math.log(3 / 4)]))) == pytest.approx(math.log(64 / 9))
 
 
-def test_sft_of_means_counts_a_long_and_a_short_example_alike() -> None:
+def test_sft_of_means_counts_long_and_short_examples_equally() -> None:
     logprobs, lengths = torch.tensor([-6.0, -1.0]), torch.tensor([3, 1])
     assert float(sft_loss(logprobs, lengths)) == 6 / 3 + 1
 

@@ -152,7 +152,7 @@ def test_an_unknown_module_is_named_with_the_known_ones(tiny_model_folder: Path)
         add_lora(base_of(tiny_model_folder).load(), LoraConfig(modules=["qproj", "v_proj"]), "tiny-llama")
 
 
-def test_a_run_goes_on_from_an_adapter(trained: Trained, tiny_model_folder: Path, tmp_path: Path) -> None:
+def test_a_run_starts_from_an_adapter(trained: Trained, tiny_model_folder: Path, tmp_path: Path) -> None:
     """At a learning rate that rounds away it comes out as it went in, and has seen what both have seen."""
     asked = [replace(r, question=replace(r.question, text=f"Once. {r.question.text}")) for r in pairs(12)]
     write_records(tmp_path / "records.jsonl", asked)
@@ -176,7 +176,7 @@ def test_an_adapter_of_another_shape_is_no_start(trained: Trained, tiny_model_fo
     assert not (tmp_path / "more").exists()
 
 
-def test_a_merged_model_answers_alike(trained: Trained, tiny_model_folder: Path, tmp_path: Path) -> None:
+def test_a_merged_model_answers_the_same(trained: Trained, tiny_model_folder: Path, tmp_path: Path) -> None:
     """Its base comes from the run's own recipe."""
     made = recipes.load(MergeRecipe, [f"adapter={trained.adapter}", f"output={tmp_path / 'merged'}"])
     merge(made)
@@ -200,7 +200,7 @@ def test_an_adapter_of_another_base_is_not_merged(trained: Trained, tmp_path: Pa
     assert not (tmp_path / "merged").exists()
 
 
-def test_training_goes_on_from_the_merged_adapter(trained: Trained, tiny_model_folder: Path, tmp_path) -> None:
+def test_training_continues_from_the_merged_adapter(trained: Trained, tiny_model_folder: Path, tmp_path) -> None:
     write_records(tmp_path / "records.jsonl", [r for i, r in enumerate(pairs(40)) if i >= 30])
     second = recipe(tiny_model_folder, tmp_path / "run", tmp_path / "records.jsonl", "sft", "train.max_steps=1")
     second.model.merge = str(trained.adapter)

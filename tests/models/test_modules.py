@@ -97,7 +97,7 @@ def test_answers_that_share_a_prompt_are_two_separate_sequences(tiny_model_folde
 
 
 @pytest.mark.parametrize("made", [SINGLES, PAIRS])
-def test_prompts_that_begin_alike_are_separate_sequences(made: list[Example], tiny_model_folder: Path) -> None:
+def test_prompts_with_a_common_prefix_are_separate_sequences(made: list[Example], tiny_model_folder: Path) -> None:
     """Values and gradients; each answer in a row of its own."""
     alike = [replace(e, prompt=[1, 2, 3, *e.prompt]) for e in made]
     apart = [replace(e, answers=(e.answers[side],)) for side in range(len(made[0].answers)) for e in alike]

@@ -131,18 +131,18 @@ def test_a_stage_that_another_command_overwrote_is_run_again(stages: Callable[..
     assert stages() == []
 
 
-def test_a_changed_stage_runs_anew_with_all_that_read_it(stages: Callable[..., list[str]]) -> None:
+def test_a_changed_stage_runs_again_with_all_that_read_it(stages: Callable[..., list[str]]) -> None:
     stages()
     assert stages("sampling.max_tokens=17") == ["search", "sft"]
 
 
-def test_changed_code_runs_everything_anew(stages: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_changed_code_runs_everything_again(stages: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch) -> None:
     stages()
     monkeypatch.setattr("tale.runs.stages.code_hash", lambda: "other")
     assert stages() == ["search", "sft"]
 
 
-def test_a_stage_cut_short_goes_on_unless_it_has_changed(stages: Callable[..., list[str]]) -> None:
+def test_a_stage_cut_short_resumes_unless_it_has_changed(stages: Callable[..., list[str]]) -> None:
     assert stages(dies="search") == ["search", "killed"]
     assert stages(dies="sft") == ["search", "resumed", "sft", "killed"]
     assert stages() == ["sft", "resumed"]

@@ -238,7 +238,7 @@ def test_neither_window_nor_pace_of_requests_changes_a_record(window: int, eager
     assert sorted(map(repr, engine.calls)) == sorted(map(repr, calls))
 
 
-def test_no_more_questions_are_under_way_than_the_window() -> None:
+def test_no_more_questions_are_in_flight_than_the_window() -> None:
     asked = questions(9)
     engine = FakeEngine(asked, lambda a: right(9 if a.budget is None else 20), eager=True)
     told: list[bool] = []
@@ -339,7 +339,7 @@ def test_records_are_read_as_they_were_written(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("dies_after", [0, 1, 4, 6, 9])
-def test_a_killed_search_goes_on_and_ends_as_if_it_had_not_been(dies_after: int, tmp_path: Path) -> None:
+def test_a_killed_search_resumes_to_the_same_records(dies_after: int, tmp_path: Path) -> None:
     records, calls = searched(*MIXED, full_answers=False)
     asked = [r.question for r in records]
     curve_of = dict(zip((q.id for q in asked), MIXED, strict=True))

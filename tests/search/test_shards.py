@@ -46,7 +46,7 @@ class Drawn(FakeEngine):
 
 @pytest.fixture(scope="module")
 def searched(tiny_model_folder: Path) -> Search:
-    """`searched(folder, …)` runs a search there whose answers are scripted; `dies_after` so many it is killed."""
+    """`searched(folder, …)` runs a search there with a fake engine; `dies_after` so many it is killed."""
 
     def call(folder: Path, *given: str, dies_after: int | None = None) -> Path:
         arguments = ["recipe=tiny/search", f"model.source={tiny_model_folder}", f"output={folder}"]
@@ -58,13 +58,11 @@ def searched(tiny_model_folder: Path) -> Search:
             *given,
         ]
         with pytest.MonkeyPatch.context() as patch:
-            scripted = Drawn(dies_after)
+            fake = Drawn(dies_after)
             patch.setattr(
                 search_run,
                 "engines",
-                lambda _config, _model, folder: [
-                    JournaledEngine(scripted, folder / "journal.jsonl", {"name": "drawn"})
-                ],
+                lambda _config, _model, folder: [JournaledEngine(fake, folder / "journal.jsonl", {"name": "drawn"})],
             )
             return run_search(load(SearchRecipe, arguments))
 
@@ -103,7 +101,7 @@ def refused(searched: Search, parts: Path, *given: str) -> str:
 # --- Joined ---------------------------------------------------------------------------------------------------------
 
 
-def test_the_scripted_search_is_one_worth_dividing(made: Path) -> None:
+def test_the_fake_search_is_one_worth_dividing(made: Path) -> None:
     records = read_records(made / "whole" / "records.jsonl")
     assert len(records) == COUNT
     assert len({len(r.attempts) for r in records}) > 2
@@ -140,7 +138,7 @@ def test_parts_may_differ_in_device_batch_size_and_price(searched: Search, made:
     assert joined(searched, parts) == (made / "whole" / "records.jsonl").read_bytes()
 
 
-def test_a_killed_part_goes_on_from_its_own_journal(searched: Search, made: Path, parts: Path) -> None:
+def test_a_killed_part_resumes_from_its_own_journal(searched: Search, made: Path, parts: Path) -> None:
     folder = parts / "shard-2-of-3"
     shutil.rmtree(folder)
     with pytest.raises(KeyboardInterrupt):

@@ -130,7 +130,7 @@ def test_two_processes_are_one(folder: Path, case: str) -> None:
 
 
 @pytest.mark.parametrize("case", ["ddp", "fsdp2", "ddp nf4", "ddp nf4 8bit"])
-def test_one_process_goes_on_from_a_checkpoint_of_two(folder: Path, wide_model_folder: Path, case: str) -> None:
+def test_one_process_resumes_a_checkpoint_of_two(folder: Path, wide_model_folder: Path, case: str) -> None:
     one = CASES[case][0]
     cut = folder / f"{case} cut"
     shutil.copytree(folder / case / "checkpoints", cut / "checkpoints")

@@ -228,7 +228,7 @@ def test_openai_is_asked_at_its_address_with_the_newer_limit(monkeypatch: pytest
 # --- Many calls ------------------------------------------------------------------------------------------------------
 
 
-def test_as_many_calls_are_under_way_as_allowed_and_never_more() -> None:
+def test_as_many_calls_are_in_flight_as_allowed_and_no_more() -> None:
     """Each call waits until four are there, or gives up."""
     gate = threading.Barrier(4)
 

@@ -157,7 +157,7 @@ def test_ended_rows_leave_the_batch_and_change_no_other(
     assert rows == [sum(len(ids) > step for ids in expected) for step in steps]
 
 
-def test_no_row_outgrows_the_context_while_another_goes_on(chat: Chat) -> None:
+def test_no_row_outgrows_the_context_while_another_continues(chat: Chat) -> None:
     """Learned positions end with it. The second row ends after 3 tokens, the third takes its place."""
     requests = [ask(text) for text in ("one", "two", "six")]
     (room,) = {len(chat.prompt_ids(request.prompt)) + 10 for request in requests}
@@ -245,7 +245,7 @@ def test_samples_are_the_same_each_time_in_any_batch_and_order(tiny_model_folder
     assert len({c.text for c in together}) == len(requests)
 
 
-def test_another_seed_draws_anew_and_greedy_has_no_seed(engine: TransformersEngine) -> None:
+def test_another_seed_draws_others_and_greedy_has_no_seed(engine: TransformersEngine) -> None:
     other = Sampling(max_tokens=12, temperature=1.0, seed=6)
     assert all(a.text != b.text for a, b in zip(generated(engine, RANDOM), generated(engine, other), strict=True))
     assert generated(engine, Sampling(12, seed=1)) == generated(engine, Sampling(12, seed=2))

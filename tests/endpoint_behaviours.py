@@ -267,7 +267,7 @@ def arguments(url: str, folder: Path) -> list[str]:
     file.write_text("".join(json.dumps(row) + "\n" for row in QUESTIONS))
     return ["recipe=tiny/search", "engine.kind=openai", f"engine.endpoint.url={url}", "engine.endpoint.retries=1",
             "engine.endpoint.timeout=2", "engine.batch_size=1", "model.source=m", "benchmark.name=jsonl",
-            f"benchmark.path={file}", "benchmark.count=null", "sampling.max_tokens=64",
+            f"benchmark.path={file}", "benchmark.count=null", "sampling.max_tokens=64", "full_answers=true",
             f"output={folder / 'run'}"]  # fmt: skip
 
 

@@ -68,7 +68,7 @@ def verdict(prove: Callable[[], str]) -> str:
     try:
         return prove()
     except UserError as error:
-        return f"refused: {str(error).removeprefix('model.source: ')}".replace("|", "\\|")
+        return f"refused: {str(error).removeprefix('model.name_or_path: ')}".replace("|", "\\|")
 
 
 def trained(config: PreTrainedConfig) -> str:
@@ -77,7 +77,7 @@ def trained(config: PreTrainedConfig) -> str:
     Raises:
         UserError: it is refused.
     """
-    lora = LoraConfig(modules=linear(config) or ["q_proj", "v_proj"])
+    lora = LoraConfig(target_modules=linear(config) or ["q_proj", "v_proj"])
     prove_training(config, lora, LONGEST)
     found = compare_training(config, lora, LONGEST)
     return f"right: {found.logprobs:.0e}, gradients {found.gradients:.0e}"

@@ -16,20 +16,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+from checkout import python, script
 from report import publish
 from words import only
 
 from tale.cli import guarded
 from tale.errors import UserError
 
-# Keys by their name after, and names before.
-EARLIER: dict[str, tuple[str, ...]] = {"full_answers": ()}
 PROMPTS = """
 import json, sys
 from importlib import import_module
@@ -79,19 +76,24 @@ def main() -> None:
 def run(checkout: Path, name: str, own: dict[str, str]) -> dict[str, list[Any]]:
     """What a checkout makes of the same commands: each part as a list of what is compared."""
     folder = Path("runs/benchmarks/compare_checkouts", name).resolve()
-    shared = {"model.source": own["model"], "model.dtype": "float32"}
+    shared = {"model.name_or_path": own["model"], "model.dtype": "float32"}
     asked = {"sampling.max_tokens": "128", "engine.batch_size": "8", "engine.device": "cpu"}
     given = {"recipe": "search_qwen", "output": folder / "search", "full_answers": "true"}
-    script(checkout, "search", given | {"benchmark.count": own["questions"]} | shared | asked)
+    script(checkout, "search", given | {"task.limit": own["questions"]} | shared | asked)
     records = folder / "search" / "records.jsonl"
     targets = own["records"] or records
-    steps = {"train.max_steps": "5", "train.batch_size": "4", "train.micro_batch": "2", "fabric.accelerator": "cpu"}
+    steps = {
+        "train.max_steps": "5",
+        "train.global_batch_size": "4",
+        "train.micro_batch_size": "2",
+        "fabric.accelerator": "cpu",
+    }
     for objective in ("sft", "dpo"):
         given = {"recipe": f"{objective}_qwen", "output": folder / objective, "data.records": f"[{targets}]"}
         script(checkout, "train", given | shared | steps)
     adapter = folder / "sft" / "adapter"
-    methods = f"[{{kind: direct}}, {{kind: vanilla}}, {{kind: estimated}}, {{kind: vanilla, adapter: {adapter}}}]"
-    given = {"recipe": "eval_qwen", "output": folder / "eval", "benchmark.count": "12", "methods": methods}
+    methods = f"[{{kind: direct}}, {{kind: vanilla}}, {{kind: tale_ep}}, {{kind: vanilla, adapter: {adapter}}}]"
+    given = {"recipe": "eval_qwen", "output": folder / "eval", "task.limit": "12", "methods": methods}
     script(checkout, "evaluate", given | shared | asked)
     return {
         "ids of prompts": python(checkout, "-c", PROMPTS, own["model"]).splitlines(),
@@ -100,29 +102,6 @@ def run(checkout: Path, name: str, own: dict[str, str]) -> dict[str, list[Any]]:
         "replies": lines(folder / "eval" / "replies.jsonl"),
         "summary": json.loads((folder / "eval" / "summary.json").read_text()),
     }
-
-
-def script(checkout: Path, command: str, given: dict[str, Any]) -> None:
-    """Run a script with the keys by the names that this checkout knows."""
-    known = python(checkout, f"scripts/{command}.py", "--help")
-    words = []
-    for key, value in given.items():
-        names = [name for name in (key, *EARLIER.get(key, ())) if key == "recipe" or f"  {name} " in known]
-        if not names and key not in EARLIER:
-            raise UserError(f"{checkout}: scripts/{command}.py knows no key {key}; EARLIER has no other name for it")
-        words += [f"{name}={value}" for name in names[:1]]
-    python(checkout, f"scripts/{command}.py", *words)
-
-
-def python(checkout: Path, *arguments: str) -> str:
-    """What this Python prints, run in a checkout with its code."""
-    environment = os.environ | {"PYTHONPATH": str(checkout), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [sys.executable, *arguments], cwd=checkout, env=environment, stdout=subprocess.PIPE, text=True, check=False
-    )
-    if done.returncode:
-        raise UserError(f"{checkout}: {' '.join(arguments)[:200]} ended with {done.returncode}; its error stands above")
-    return done.stdout
 
 
 def lines(file: Path) -> list[Any]:

@@ -14,10 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Sequence
@@ -25,12 +22,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from checkout import script
 from report import publish
 from words import only
 
 from tale.cli import guarded
 from tale.data.question import Question
-from tale.errors import UserError
 from tale.output.figures import plt, save
 from tale.tasks import load
 
@@ -118,14 +115,11 @@ class Served:
 def searched(checkout: Path, served: Served, questions: str, concurrency: int) -> float:
     """Run a checkout's search against the server; seconds from its first call to its last answer."""
     with TemporaryDirectory() as folder:
-        words = ["recipe=search_qwen", f"output={folder}/run", f"benchmark.count={questions}", "search_wrong=false"]
-        words += ["engine.kind=openai", f"engine.batch_size={concurrency}", "model.source=m", "window=64"]
-        words += [f"engine.endpoint.url=http://127.0.0.1:{served.server.server_port}/v1"]
-        environment = os.environ | {"PYTHONPATH": str(checkout), "NO_PROXY": "127.0.0.1"}
-        done = subprocess.run([sys.executable, "scripts/search.py", *words], cwd=checkout, env=environment, check=False)
+        given = {"recipe": "search_qwen", "output": f"{folder}/run", "task.limit": questions, "search_wrong": "false"}
+        given |= {"engine.kind": "openai", "model.name_or_path": "m", "max_in_flight": "64"}
+        given |= {"engine.endpoint.base_url": f"http://127.0.0.1:{served.server.server_port}/v1"}
+        script(checkout, "search", given | {"engine.endpoint.max_concurrency": concurrency})
     served.server.shutdown()
-    if done.returncode:
-        raise UserError(f"{checkout}: its search ended with {done.returncode}; its error stands above")
     return served.ended[-1] - served.began[0]
 
 

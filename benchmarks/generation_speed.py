@@ -6,7 +6,7 @@ flight as vLLM is at its best with; its start is told apart. All have the same w
 bfloat16 where the processor has products of it), prompts (vanilla CoT), greedy decoding and limit, in one run, one
 after the other. Token counts differ by the rounding of the arithmetic.
 
-    python benchmarks/generation_speed.py benchmark.path=gsm8k_zero/dev.jsonl      # any key of a search recipe
+    python benchmarks/generation_speed.py task.path=gsm8k_zero/dev.jsonl      # any key of a search recipe
     .venv-vllm/bin/python benchmarks/generation_speed.py …                         # with vLLM
     .venv-vllm/bin/python benchmarks/generation_speed.py … engines=tale,vllm       # without plain, the slowest by far
 
@@ -36,7 +36,7 @@ from tale.tasks.selection import select
 
 RECIPE = [
     "recipe=gsm8k_zero/search_qwen",
-    "benchmark.count=256",
+    "task.limit=256",
     "sampling.max_tokens=256",
 ]
 IN_FLIGHT = 256  # of vLLM
@@ -49,7 +49,7 @@ def main() -> None:
     recipe = load(SearchRecipe, [*RECIPE, *words])
     base, size = resolve(recipe.model), recipe.engine.batch_size
     sampling, chat = Sampling(**vars(recipe.sampling)), base.chat()
-    requests = [Request.user(prompts.vanilla(question), sampling) for question in select(recipe.benchmark)[0]]
+    requests = [Request.user(prompts.vanilla(question), sampling) for question in select(recipe.task)[0]]
     makers = {
         "plain": lambda: Plain(base.load(), chat, size),
         "tale": lambda: TransformersEngine(base.load(), chat, size),

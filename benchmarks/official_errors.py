@@ -12,7 +12,7 @@ own replies are counted and graded again, the questions being the same:
 Errors 1 and 4 are of training and decoding, so a small model runs for minutes, with the recipes named:
 
     python benchmarks/official_errors.py error=1 sft=sft_qwen recipe=eval_qwen [padding=512]
-    python benchmarks/official_errors.py error=4 recipe=eval_qwen [benchmark.count=50]
+    python benchmarks/official_errors.py error=4 recipe=eval_qwen [task.limit=50]
 
 - 1: an adapter is trained as there, on prompt, answer and padding alike, with no end behind the answer and no chat
   template, on the same records with the same steps, and evaluated beside the sft recipe's own adapter, which must be
@@ -79,7 +79,7 @@ def main() -> None:
 def recounted(folder: Path) -> dict:
     """Every method of an evaluation with each of the errors alone."""
     recipe = load(EvaluateRecipe, [f"recipe={folder / 'recipe.yaml'}"])
-    questions = {question.id: question for question in select(recipe.benchmark)[0]}
+    questions = {question.id: question for question in select(recipe.task)[0]}
     replies = read_replies(folder / "replies.jsonl")
     if any(reply.correct is None for of in replies.values() for reply in of):
         raise UserError(f"{folder}: its questions are open-ended; give an evaluation of questions with a right answer")
@@ -140,7 +140,7 @@ def trained(recipe: EvaluateRecipe, sft: str | None, padding: int) -> dict:
     if not (Path(ours.output) / "adapter").is_dir():
         raise UserError(f"{ours.output}/adapter: not there; python scripts/train.py recipe={sft}")
     # Their trainer means over all tokens of a batch.
-    overrides = ["output=runs/benchmarks/official_sft", "loss.mean=token", f"data.max_length={padding}"]
+    overrides = ["output=runs/benchmarks/official_sft", "loss.reduction=token", f"data.max_length={padding}"]
     theirs = load(TrainRecipe, [f"recipe={sft}", *overrides])
     with patch.object(TaleDataModule, "_example", lambda self, record: all_labelled(record, self.chat, padding)):
         train(theirs)
@@ -204,7 +204,7 @@ def penalised(recipe: EvaluateRecipe) -> dict:
     recipe.output = "runs/benchmarks/official_errors_4"
     recipe.methods = [Vanilla()]
     (row,) = evaluate(recipe)
-    questions, _ = select(recipe.benchmark)
+    questions, _ = select(recipe.task)
     engine, sampling = Penalised(resolve(recipe.model)), Sampling(**vars(recipe.sampling))
     replies = answer(recipe.methods[0], questions, engine, sampling)
     return {

@@ -3,7 +3,7 @@
 Its own function `search_budget`, grader and prompts run unchanged on a local model, after a checkout:
 
     git clone https://github.com/GeniusHTX/TALE ../TALE && pip install math-verify
-    python benchmarks/official_search.py checkout=../TALE benchmark.path=gsm8k_zero/dev.jsonl benchmark.count=16
+    python benchmarks/official_search.py checkout=../TALE task.path=gsm8k_zero/dev.jsonl task.limit=16
 
 What had to be mended, because the script does not start as it is: it reads `args.reasoning`, which it never defines;
 its data sets give `gold` and `round` where it reads `ground truth` and `prediction`, so the vanilla answers it begins
@@ -91,7 +91,7 @@ def main() -> None:
     base, sampling = resolve(recipe.model), Sampling(**vars(recipe.sampling))
     module = official(own["checkout"], base.chat())
     OUTPUT.parent.mkdir(parents=True, exist_ok=True)
-    questions, _ = select(recipe.benchmark)
+    questions, _ = select(recipe.task)
     engine = Plain(base.load(), base.chat(), batch_size=1)
     first_call(engine)
 

@@ -29,8 +29,8 @@ from tale.output.tables import Column, table_of
 MODELS = {"135m": ("smollm2-135m", (512, 1024)), "1b": ("llama-3.2-1b", (128, 512))}
 MALLOC = {"held": {"MALLOC_MMAP_THRESHOLD_": str(128 << 10)}, "as is": {}}
 COMMON = [
-    *("model.source=random", "model.dtype=float32", "fabric.accelerator=cpu", "fabric.precision=32-true"),
-    *("train.micro_batch=1", "train.batch_size=2"),
+    *("model.name_or_path=random", "model.dtype=float32", "fabric.accelerator=cpu", "fabric.precision=32-true"),
+    *("train.micro_batch_size=1", "train.global_batch_size=2"),
 ]
 
 

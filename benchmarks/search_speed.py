@@ -9,7 +9,7 @@ spread. Its loop adds nothing to the calls, which is shown by the share of time 
 questions that both had are compared field by field: batching changes the rounding of the model's arithmetic, so some
 answers differ, more of them in bfloat16; they are counted.
 
-    python benchmarks/search_speed.py benchmark.path=gsm8k_zero/dev.jsonl [alone=24]    # and any key of a search recipe
+    python benchmarks/search_speed.py task.path=gsm8k_zero/dev.jsonl [alone=24]    # and any key of a search recipe
 
 Prints questions and output tokens a second, their ratios (of questions, which differ in length, and of tokens), and the
 differences; writes them to runs/benchmarks.
@@ -36,18 +36,18 @@ from tale.search.recipe import SearchRecipe
 from tale.search.solver import search
 from tale.tasks.selection import select
 
-RECIPE = ["recipe=gsm8k_zero/search_qwen", "benchmark.count=192", "engine.batch_size=128"]
+RECIPE = ["recipe=gsm8k_zero/search_qwen", "task.limit=192", "engine.batch_size=128"]
 
 
 def main() -> None:
     own, words = options({"alone": "24"})
     recipe = load(SearchRecipe, [*RECIPE, *words])
     base = resolve(recipe.model)
-    questions, _ = select(recipe.benchmark)
+    questions, _ = select(recipe.task)
     count = min(int(own["alone"]), len(questions))
     chosen = [i * len(questions) // count for i in range(count)]
     sampling, chat = Sampling(**vars(recipe.sampling)), base.chat()
-    engine = TransformersEngine(base.load(), chat, recipe.engine.batch_size, prefix_cache=recipe.engine.prefix_cache)
+    engine = TransformersEngine(base.load(), chat, recipe.engine.batch_size, prefix_cache=recipe.engine.prefix_cache_gb)
     alone = Plain(base.load(), chat, batch_size=1)
     first_call(engine)
     first_call(alone)

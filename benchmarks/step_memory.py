@@ -5,10 +5,10 @@ largest examples, filled with random ids. 4-bit weights are made layer by layer:
 than the 4-bit model and one layer. The plan is made in a process of its own, by `plan=true`'s code, before the step.
 The peak is the process's largest resident size, so that interpreter and libraries are in both figures.
 
-    python benchmarks/step_memory.py recipe=sft_llama8b model.quantize=nf4 data.max_length=512 \
-        train.batch_size=4 train.micro_batch=1 fabric.accelerator=cpu     # 4 accumulated micro-batches of 512 tokens
-    python benchmarks/step_memory.py recipe=dpo_llama8b model.quantize=nf4 data.max_length=512 \
-        train.batch_size=1 train.micro_batch=1 fabric.accelerator=cpu     # a pair of 2 x 512 tokens
+    python benchmarks/step_memory.py recipe=sft_llama8b model.quantization=nf4 data.max_length=512 \
+        train.global_batch_size=4 train.micro_batch_size=1 fabric.accelerator=cpu     # 4 micro-batches of 512 tokens
+    python benchmarks/step_memory.py recipe=dpo_llama8b model.quantization=nf4 data.max_length=512 \
+        train.global_batch_size=1 train.micro_batch_size=1 fabric.accelerator=cpu     # a pair of 2 x 512 tokens
     … layers=1                                                            # the same, with so many decoder layers
 
 Prints peak and plan, the error, loss, gradient norm and seconds; writes them to runs/benchmarks.
@@ -66,16 +66,18 @@ def step(recipe: TrainRecipe, architecture) -> dict:
     fabric = make_fabric(recipe.fabric, recipe.fabric.accelerator, precision=recipe.fabric.precision)
     fabric.seed_everything(recipe.train.seed, verbose=False)
     began = time.perf_counter()
-    model = random_model(architecture, getattr(torch, recipe.model.dtype.value), recipe.model.quantize)
+    model = random_model(architecture, getattr(torch, recipe.model.dtype.value), recipe.model.quantization)
     module = build(recipe, model, "random")
     model, optimizer = fabric.setup(module, module.configure_optimizers())
     built, before = time.perf_counter() - began, peak_memory(fabric.device)
     steps = recipe.train.max_steps or 1
     began = time.perf_counter()
     for _ in range(steps):
-        examples = [scrambled(e, architecture.vocab_size) for e in largest_examples(recipe, recipe.train.batch_size)]
-        batches = micro_batches(examples, recipe.train.micro_batch)
-        metrics = train_step(fabric, model, optimizer, batches, recipe.optim.clip)
+        examples = [
+            scrambled(e, architecture.vocab_size) for e in largest_examples(recipe, recipe.train.global_batch_size)
+        ]
+        batches = micro_batches(examples, recipe.train.micro_batch_size)
+        metrics = train_step(fabric, model, optimizer, batches, recipe.optimizer.max_grad_norm)
     return {
         "peak, GB": round(peak_memory(fabric.device) / GB, 3),
         "peak while it was built, GB": round(before / GB, 3),

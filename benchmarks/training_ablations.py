@@ -12,7 +12,7 @@
 - `unshared` (DPO): each pair as two packed sequences, its prompt twice.
 - `kernel`: all attention by torch's kernel, where the code has products for short sequences in bfloat16.
 - `bfloat16`: model.dtype=bfloat16, with the precision that a recipe has with it.
-- `compiled`: train.compile=true.
+- `compiled`: train.torch_compile=true.
 
 Fair, because all variants train the same model with the same initial adapter on the same token ids in the same order,
 16 examples a step in micro-batches of the same size, with the loop, the losses and the optimizer of this code, and
@@ -143,7 +143,7 @@ VARIANTS = {
     "unshared": Variant(logprobs=unshared),
     "kernel": Variant(logprobs=kernel),
     "bfloat16": Variant(words=("model.dtype=bfloat16", "fabric.precision=bf16-mixed")),
-    "compiled": Variant(words=("train.compile=true",)),
+    "compiled": Variant(words=("train.torch_compile=true",)),
 }
 
 
@@ -167,7 +167,7 @@ def compare(case: str, variants: list[str], rounds: int, steps: str, words: list
     for name in tqdm(turns, desc=case):
         runs[name].append(child(__file__, name, case, steps, *words))
     if None in runs[AS_IT_IS]:
-        raise SystemExit("not even the code as it is has the memory; train.micro_batch=1 takes less")
+        raise SystemExit("not even the code as it is has the memory; train.micro_batch_size=1 takes less")
     return {name: None if None in runs[name] else figures(runs[name], runs[AS_IT_IS]) for name in variants}
 
 

@@ -7,8 +7,8 @@
     python benchmarks/training_speed.py … profile=true           # no comparison: where a step of this code spends time
 
 Fair, because both sides train the same model in the same type with LoRA on the same modules from the same initial
-adapter, on the same token ids in the same order, `train.batch_size` (16) examples a step, with torch's AdamW at a
-constant rate, gradients clipped alike. TRL computes what it must and no more: gradient checkpointing off, no
+adapter, on the same token ids in the same order, `train.global_batch_size` (16) examples a step, with torch's AdamW at
+a constant rate, gradients clipped alike. TRL computes what it must and no more: gradient checkpointing off, no
 evaluation, no saving. Each measurement is a process of its own, so that its peak memory is its own too, and its first
 step does not count. This code's process keeps freed memory, as its scripts do (tale/hardware/devices.py); TRL's runs as
 a script of its user does.
@@ -73,7 +73,7 @@ def compare(case: str, sizes: list[str], rounds: int, steps: str, words: list[st
     def measured(side: str, size: str) -> Run | None:
         number = size.removesuffix(UNPADDED)
         setting = side + size.removeprefix(number)
-        return child(__file__, setting, case, steps, *words, f"train.micro_batch={number}")
+        return child(__file__, setting, case, steps, *words, f"train.micro_batch_size={number}")
 
     unpadded = [size + UNPADDED for size in sizes if size != "1"] if case == "sft" else []
     to_try = {"tale": sizes, "trl": sizes + unpadded}
@@ -85,7 +85,7 @@ def compare(case: str, sizes: list[str], rounds: int, steps: str, words: list[st
     for _ in tqdm(range(rounds), desc=f"{case}: rounds"):
         for side in SIDES:
             runs[side].append(measured(side, chosen[side]))
-    batch = load(TrainRecipe, [*CASES[case], *words]).train.batch_size
+    batch = load(TrainRecipe, [*CASES[case], *words]).train.global_batch_size
     found = figures(runs, batch, same_loss=case != "dpo")
     return {"micro-batch": chosen} | found | {"micro-batches": overview(tried), **equal(tried)}
 

@@ -32,9 +32,9 @@ from tale.training.loop import train_step
 from tale.training.throughput import Throughput
 
 CASES = {
-    "sft": ["recipe=gsm8k_zero/sft_qwen", "loss.mean=token"],
+    "sft": ["recipe=gsm8k_zero/sft_qwen", "loss.reduction=token"],
     "dpo": ["recipe=gsm8k_zero/dpo_qwen"],
-    "dpo_reference": ["recipe=gsm8k_zero/dpo_qwen", "loss.reference=true", "loss.beta=0.1"],
+    "dpo_reference": ["recipe=gsm8k_zero/dpo_qwen", "loss.use_ref_model=true", "loss.beta=0.1"],
 }
 NO_MEMORY = "no memory"  # in place of figures that the machine has not the memory for
 # Epochs without end: a few examples are enough for any number of steps.
@@ -42,8 +42,8 @@ COMMON = [
     "model.dtype=float32",
     "fabric.precision=32-true",
     "fabric.accelerator=cpu",
-    "lora.dropout=0",
-    "data.validation=0",
+    "lora.lora_dropout=0",
+    "data.val_fraction=0",
     "train.seed=0",
     "train.epochs=1000",
     "output=runs/benchmarks",
@@ -68,15 +68,15 @@ def prepared(case: str, words: list[str]) -> Prepared:
     base = resolve(recipe.model)
     data = TaleDataModule(recipe, base.chat())
     data.setup()
-    if len(data.train) < recipe.train.batch_size:
-        raise UserError(f"data.records: {len(data.train)} examples, a step has {recipe.train.batch_size}")
+    if len(data.train) < recipe.train.global_batch_size:
+        raise UserError(f"data.records: {len(data.train)} examples, a step has {recipe.train.global_batch_size}")
     torch.manual_seed(0)
     return recipe, build(recipe, base.load(), base.name), data
 
 
 def in_order(data: TaleDataModule, steps: int) -> list[list[Example]]:
     """The examples of the first steps; an epoch's last one is passed over where it is smaller than the others."""
-    size = data.recipe.train.batch_size
+    size = data.recipe.train.global_batch_size
     full = (step for step in data.train_dataloader().batch_sampler if len(step) == size)
     return [[data.train[i] for i in step] for step in islice(full, steps)]
 
@@ -94,8 +94,8 @@ def ours(
     model, optimizer = fabric.setup(module, module.configure_optimizers())
     for examples in in_order(data, steps):
         began = time.perf_counter()
-        batches = deal(examples, recipe.train.micro_batch)
-        metrics = train_step(fabric, model, optimizer, batches, recipe.optim.clip)
+        batches = deal(examples, recipe.train.micro_batch_size)
+        metrics = train_step(fabric, model, optimizer, batches, recipe.optimizer.max_grad_norm)
         seconds = time.perf_counter() - began
         share = throughput.step(batches, metrics["tokens"], metrics["target_tokens"], seconds)["share_of_peak"]
         results = {name: metrics[name] for name in RESULTS if name in metrics}

@@ -30,7 +30,7 @@ def theirs(
     trainer = trainer_class(
         module.model,
         args=getattr(trl, f"{kind}Config")(
-            **settings(recipe, steps), **({"beta": recipe.loss.beta} if recipe.loss.reference else {}), **more
+            **settings(recipe, steps), **({"beta": recipe.loss.beta} if recipe.loss.use_ref_model else {}), **more
         ),
         train_dataset=Dataset.from_list([columns(example) for step in in_order(data, steps) for example in step]),
         processing_class=data.chat.tokenizer,
@@ -59,14 +59,14 @@ def settings(recipe: TrainRecipe, steps: int) -> dict[str, Any]:
     """The recipe in the words of a trainer of TRL's, without anything that only costs time or memory."""
     return {
         "output_dir": "runs/benchmarks/trl",
-        "per_device_train_batch_size": recipe.train.micro_batch,
-        "gradient_accumulation_steps": recipe.train.batch_size // recipe.train.micro_batch,
+        "per_device_train_batch_size": recipe.train.micro_batch_size,
+        "gradient_accumulation_steps": recipe.train.global_batch_size // recipe.train.micro_batch_size,
         "max_steps": steps,
-        "learning_rate": recipe.optim.lr,
-        "weight_decay": recipe.optim.weight_decay,
+        "learning_rate": recipe.optimizer.lr,
+        "weight_decay": recipe.optimizer.weight_decay,
         "lr_scheduler_type": "constant",
         "optim": "adamw_torch",
-        "max_grad_norm": recipe.optim.clip,
+        "max_grad_norm": recipe.optimizer.max_grad_norm,
         "train_sampling_strategy": "sequential",
         "gradient_checkpointing": False,
         "use_cpu": True,

@@ -19,7 +19,7 @@ from tale.training.run import train
 
 def stages(whole: bool) -> tuple[Stage, ...]:
     """The recipes as they are, or with half of their questions."""
-    searched, held_out = ([] if whole else [f"benchmark.count={count}"] for count in (64, 50))
+    searched, held_out = ([] if whole else [f"task.limit={count}"] for count in (64, 50))
     return (
         Stage(SearchRecipe, "search_qwen", run_search, overrides=searched),
         Stage(TrainRecipe, "sft_qwen", train, reads=["search_qwen"], overrides=["resume=auto"]),

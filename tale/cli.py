@@ -17,7 +17,7 @@ from tempfile import NamedTemporaryFile
 import torch
 from transformers.utils import logging as transformers_logging
 
-from tale.config.help import describe
+from tale.config.help import describe, document
 from tale.config.recipes import load
 from tale.errors import UserError, nearest
 from tale.hardware.devices import keep_freed_memory
@@ -72,7 +72,7 @@ COMMANDS = {
     ),
     "estimate": Command(
         "Train and score budget estimators",
-        "'train=[runs/search/records.jsonl]' 'grid=[…]' output=runs/budgets",
+        "'train_records=[runs/search/records.jsonl]' 'grid_records=[…]' output=runs/budgets",
         "tale.analysis.estimators.recipe:EstimateRecipe",
         "tale.analysis.estimators.run:run_estimate",
     ),
@@ -104,10 +104,18 @@ def main() -> None:
         sys.argv[1:] = rest
         return run(name, f"tale {name}")
     lines = [f"  tale {name:<10} {command.does}" for name, command in COMMANDS.items()]
+    lines += [f"  tale {'keys':<10} Every key of every command, in Markdown"]
     usage = "\n".join(["tale <command> [key=value …], and tale <command> --help for its keys", "", *lines])
     if name in ("-h", "--help"):
         return guarded(lambda: print(usage))
+    if name == "keys":
+        return guarded(lambda: print(keys(), end=""))
     return guarded(lambda: _unknown(name))
+
+
+def keys() -> str:
+    """The document of all keys."""
+    return document({name: resolve_name(command.recipe) for name, command in COMMANDS.items()})
 
 
 def _unknown(name: str) -> None:
@@ -172,7 +180,10 @@ def _explained(error: Exception) -> tuple[str, int]:
         where = error.filename or "the output, or a file"
         return f"error: {printable(where)}: {error.strerror or reason}; what was finished before is kept", 2
     if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in reason:
-        return f"error: not enough memory ({reason}); lower engine.batch_size, window or train.micro_batch", 2
+        return (
+            f"error: not enough memory ({reason}); lower engine.batch_size, max_in_flight or train.micro_batch_size",
+            2,
+        )
     *_, frame = traceback.extract_tb(error.__traceback__)
     place = f"{Path(frame.filename).name}:{frame.lineno}"
     with NamedTemporaryFile("w", prefix="tale-", suffix=".traceback", encoding="utf-8", delete=False) as file:

@@ -79,24 +79,22 @@ class Command:
 def commands(made: Path) -> dict[str, Command]:
     """Every command that writes a folder, on the inputs in `made`."""
     either = lambda shared, a, b: ([*shared, *a], [*shared, *b])  # noqa: E731
-    model = [f"model.source={made / 'model'}"]
+    model = [f"model.name_or_path={made / 'model'}"]
     training = [*arguments(made / "model", Path(OUTPUT), made / "records.jsonl", "sft", "train.max_steps=2")]
-    lr = ["optim.lr=1e-2"], ["optim.lr=2e-2"]
+    lr = ["optimizer.lr=1e-2"], ["optimizer.lr=2e-2"]
     searched = [f"records=[{made / name / 'records.jsonl'}]" for name in "ab"]
-    estimated = [f"train=[{made / 'a' / 'records.jsonl'}]", "coverage=0.5"]
+    estimated = [f"train_records=[{made / 'a' / 'records.jsonl'}]", "coverage=0.5"]
     tokens = ["sampling.max_tokens=4"], ["sampling.max_tokens=6"]
-    evaluated = [*model, "recipe=tiny/eval", "benchmark.count=2", "methods=[{kind: direct},{kind: vanilla}]"]
+    evaluated = [*model, "recipe=tiny/eval", "task.limit=2", "methods=[{kind: direct},{kind: vanilla}]"]
     merged = [[*model, "model.name=tiny-llama", "model.dtype=float32", f"adapter={made / n / 'adapter'}"] for n in "cd"]
     return {
-        "search": Command(
-            run_search, SearchRecipe, either([*model, "recipe=tiny/search", "benchmark.count=2"], *tokens)
-        ),
+        "search": Command(run_search, SearchRecipe, either([*model, "recipe=tiny/search", "task.limit=2"], *tokens)),
         "train": Command(train, TrainRecipe, either(training, *lr)),
         "resume": Command(train, TrainRecipe, either([*training, "resume=auto"], *lr)),
         "evaluate": Command(evaluate, EvaluateRecipe, either(evaluated, *tokens)),
         "estimate": Command(run_estimate, EstimateRecipe, either(estimated, ["ridge=1"], ["ridge=2"])),
         "analyse": Command(analyse, AnalyseRecipe, either([], searched[:1], searched[1:])),
-        "report": Command(report, ReportRecipe, either([f"runs=[{made / 'begun'}]"], [], ["hourly=1"])),
+        "report": Command(report, ReportRecipe, either([f"runs=[{made / 'begun'}]"], [], ["price_per_hour=1"])),
         "merge": Command(merge, MergeRecipe, (merged[0], merged[1])),
     }
 
@@ -107,7 +105,7 @@ def prepare(made: Path) -> None:
     byte_tokenizer().save_pretrained(made / "model")
     write_records(made / "records.jsonl", pairs(12))
     for name, least in (("a", 30), ("b", 60)):
-        given = ["recipe=tiny/search", "strategy=grid", f"grid={SHARES}", "sampling.max_tokens=512"]
+        given = ["recipe=tiny/search", "strategy=grid", f"budget_fractions={SHARES}", "sampling.max_tokens=512"]
         run = start_run(recipes.load(SearchRecipe, [*given, f"output={made / name}"]), None, ["records.jsonl"])
         asked = questions(60)
         engine = FakeEngine(asked, lambda a, least=least: _reply(a.budget, least))
@@ -115,7 +113,7 @@ def prepare(made: Path) -> None:
         finish_run(run)
     start_run(recipes.load(SearchRecipe, ["recipe=tiny/search", f"output={made / 'begun'}"]))
     for name, lr in (("c", "1e-2"), ("d", "2e-2")):
-        options = ["train.max_steps=2", f"optim.lr={lr}"]
+        options = ["train.max_steps=2", f"optimizer.lr={lr}"]
         train(
             recipes.load(TrainRecipe, arguments(made / "model", made / name, made / "records.jsonl", "sft", *options))
         )

@@ -265,9 +265,10 @@ def arguments(url: str, folder: Path) -> list[str]:
     """A search of the questions at this server."""
     file = folder / "questions.jsonl"
     file.write_text("".join(json.dumps(row) + "\n" for row in QUESTIONS))
-    return ["recipe=tiny/search", "engine.kind=openai", f"engine.endpoint.url={url}", "engine.endpoint.retries=1",
-            "engine.endpoint.timeout=2", "engine.batch_size=1", "model.source=m", "benchmark.name=jsonl",
-            f"benchmark.path={file}", "benchmark.count=null", "sampling.max_tokens=64", "full_answers=true",
+    return ["recipe=tiny/search", "engine.kind=openai", f"engine.endpoint.base_url={url}",
+            "engine.endpoint.max_retries=1", "engine.endpoint.timeout=2", "engine.endpoint.max_concurrency=1",
+            "model.name_or_path=m", "task.name=jsonl",
+            f"task.path={file}", "task.limit=null", "sampling.max_tokens=64", "full_answers=true",
             f"output={folder / 'run'}"]  # fmt: skip
 
 

@@ -82,7 +82,7 @@ def recipe(source: Path, output: Path, records: Path, objective: str = "sft", *o
 
 def arguments(source: Path, output: Path, records: Path, objective: str = "sft", *overrides: str) -> list[str]:
     """What `scripts/train.py` is given for `recipe`; an override may repeat a key."""
-    given = [f"model.source={source}", f"output={output}", f"data.records=[{records}]", *overrides]
+    given = [f"model.name_or_path={source}", f"output={output}", f"data.records=[{records}]", *overrides]
     return [f"recipe=tiny/{objective}", *given]
 
 
@@ -91,7 +91,7 @@ def adapted(
 ) -> PeftModel:
     """A tiny model with adapters of some size on it (`spread=0`: fresh ones), always the same."""
     torch.manual_seed(1)
-    lora = LoraConfig(2, 4, dropout, modules=list(modules))
+    lora = LoraConfig(2, 4, dropout, target_modules=list(modules))
     model = add_lora(AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32), lora, "tiny-llama")
     with torch.no_grad():
         for name, parameter in model.named_parameters():

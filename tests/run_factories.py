@@ -36,7 +36,7 @@ from tests.fake_engine import ask, questions
 BASE = {"name": "tiny-llama", "weights": "01"}
 PRICES = ("prices.input=1", "prices.output=2")
 METHODS = (
-    "{kind: vanilla}, {kind: estimated}, {kind: vanilla, label: TALE-PT-SFT, adapter: runs/sft/adapter}, "
+    "{kind: vanilla}, {kind: tale_ep}, {kind: vanilla, label: TALE-PT-SFT, adapter: runs/sft/adapter}, "
     "{kind: vanilla, label: long, adapter: runs/other/adapter}"
 )
 
@@ -93,7 +93,7 @@ def evaluation_run(folder: str = "runs/eval", *overrides: str, extra: str = "", 
         f"output={folder}",
         f"methods=[{METHODS}]",
         f"methods[2].label={trained}",
-        "benchmark.name=gsm8k",
+        "task.name=gsm8k",
         *PRICES,
         *overrides,
     ]
@@ -177,10 +177,14 @@ def analysis_run(folder: str = "runs/analysis") -> Path:
 
 def estimate_run(folder: str = "runs/budgets", *overrides: str) -> Path:
     """A constant and a better estimator, scored on 8 questions."""
-    given = ["train=[runs/search/records.jsonl]", "grid=[runs/grid/records.jsonl]", "alpha=1.5"]
+    given = [
+        "train_records=[runs/search/records.jsonl]",
+        "grid_records=[runs/grid/records.jsonl]",
+        "budget_multiplier=1.5",
+    ]
     recipe = load(EstimateRecipe, [f"output={folder}", *given, *overrides])
     run = start_run(
-        recipe, None, ["constant", "scores.json"], examples={"train": 20, "held_out": 8 * bool(recipe.grid)}
+        recipe, None, ["constant", "scores.json"], examples={"train": 20, "held_out": 8 * bool(recipe.grid_records)}
     )
     save_estimator(Constant(20.0), EstimatorCard("m", [], []), run / "constant")
     nothing, none = (None, None, None), ("", 12.5, 0.5, 0.2, 0.8, 0, 0)

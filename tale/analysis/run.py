@@ -93,7 +93,7 @@ def _read(files: Sequence[str]) -> list[Searched]:
         searched = kept_right(records)
         if not searched:
             raise UserError(f"{file}: none of its {len(records)} questions was searched: no vanilla answer was right")
-        searches.append(Searched(label, searched, len(records), settings["strategy"], settings["grid"]))
+        searches.append(Searched(label, searched, len(records), settings["strategy"], settings["budget_fractions"]))
     return searches
 
 
@@ -122,7 +122,7 @@ def _paths(searches: Sequence[Searched], folder: Path) -> list[Saving]:
         if search not in whole:
             warn(
                 f"{search.label}: not among the paths (Fig 2), as answers were cut off where they could no longer be "
-                "feasible; search with strategy=minimum or full_answers=true"
+                "feasible; search with strategy=shortest_correct or full_answers=true"
             )
     savings = [found for search in searches if (found := saving(search.label, search.records))]
     if savings:

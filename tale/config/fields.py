@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 LARGEST = 2**31 - 1  # what every library takes as an integer, and more than any number here has to be
@@ -35,16 +37,19 @@ def opt(
     *,
     one_of: Any = None,
     holds: str = "",
+    was: str = "",
+    values_were: Mapping[str, str] = MappingProxyType({}),
     like: tuple[str, str] | None = None,
     **bounds: float,
 ) -> Any:
     """A field with its meaning, which `--help` prints; without a default the recipe must give it.
 
     A number, or each in a list of them, lies within `Bounds(**bounds)`; a text is among `one_of`, has `holds` in it, or
-    matches `like`, a regular expression that comes with its meaning.
+    matches `like`, a regular expression that comes with its meaning. `was` is the key's earlier name, and
+    `values_were` maps earlier values to those of now: both are refused with the name of now.
     """
     metadata = {"help": meaning, "bounds": Bounds(**bounds) if bounds else None, "one_of": one_of, "holds": holds}
-    metadata["like"] = like
+    metadata |= {"like": like, "was": was, "values_were": values_were}
     if isinstance(default, list):
         return field(default_factory=lambda: list(default), metadata=metadata)
     return field(default="???" if default is MISSING else default, metadata=metadata)
@@ -64,9 +69,9 @@ def budget_line(whose: str = "") -> Any:
     return opt(meaning, None, holds="{budget}")
 
 
-def group(kind: type) -> Any:
-    """A nested section of a recipe."""
-    return field(default_factory=kind)
+def group(kind: type, was: str = "") -> Any:
+    """A nested section of a recipe; `was` is its earlier name."""
+    return field(default_factory=kind, metadata={"was": was})
 
 
 class Recipe:

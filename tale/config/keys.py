@@ -25,12 +25,19 @@ def rows(kind: type, prefix: str = "") -> Iterator[Key]:
             continue
         default = item.default_factory() if item.default_factory is not MISSING else item.default
         default = default.value if isinstance(default, Enum) else default
-        shown = " (required)" if default == "???" else f" [{default}]"
+        shown = {"???": "required", "None": "null", "True": "true", "False": "false"}.get(str(default), str(default))
         bounds = str(item.metadata["bounds"] or "").removesuffix(f", at most {LARGEST}")
         yield key, _type_name(hint), shown, item.metadata["help"] + (f"; {bounds}" if bounds else "")
         if typing.get_origin(hint) is list and dataclasses.is_dataclass(typing.get_args(hint)[0]):
             yield from rows(typing.get_args(hint)[0], key + "[i].")
             yield from _of_kinds(typing.get_args(hint)[0], key + "[i].")
+
+
+def renamed(section: Any) -> dict[str, str]:
+    """The keys of a section by their earlier names."""
+    if not dataclasses.is_dataclass(section):
+        return {}
+    return {item.metadata["was"]: item.name for item in dataclasses.fields(section) if item.metadata.get("was")}
 
 
 def _of_kinds(section: type, prefix: str) -> Iterator[Key]:

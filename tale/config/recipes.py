@@ -20,7 +20,7 @@ from omegaconf import Container, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from tale.config.fields import Recipe as Base
-from tale.config.keys import rows
+from tale.config.keys import renamed, rows
 from tale.config.sections import Dtype
 from tale.errors import UserError, nearest
 from tale.hardware.devices import fast_dtype
@@ -174,7 +174,7 @@ def _pair(argument: str, bare: str | None) -> tuple[str, str]:
         return bare, argument
     key, equals, value = argument.partition("=")
     if not (key.strip(".[]") and equals):
-        raise UserError(f"{argument!r}: arguments are key=value, such as recipe=sft_llama8b or optim.lr=2e-5")
+        raise UserError(f"{argument!r}: arguments are key=value, such as recipe=sft_llama8b or optimizer.lr=2e-5")
     return key, value
 
 
@@ -191,7 +191,8 @@ def _find(name: str | None, whose: str = "recipe=") -> Path:
 
 
 def _override(kind: type, recipe: Any, key: str, value: str) -> None:
-    """Set one key, such as `optim.lr` or `methods[0].label`. A text is taken as it stands, all else is read as YAML."""
+    """Set one key, such as `optimizer.lr` or `methods[0].label`. A text is taken as it stands, all else is read as "
+    "YAML."""
     hint: Any = kind
     for part in re.finditer(r"[^.\[\]]+", key):
         if typing.get_origin(hint) is list and part.group().isdecimal():
@@ -235,6 +236,8 @@ def _check_keys(kind: type, hint: Any, node: Any, where: str, path: str = "") ->
         for name in node if named is None else ():
             if not any(name in typing.get_type_hints(each) for each in kinds.values()):
                 _hint(kind, hint, name, prefix, where)
+        if now := next((each for each, of in kinds.items() if named and of.was == named), None):
+            raise UserError(f"{where}{prefix}kind: {named} is now {now}")
         if named not in kinds:
             given = "not given" if named is None else f"is {named!r}"
             raise UserError(f"{where}{prefix}kind: {given}; one of {', '.join(kinds)}")
@@ -252,6 +255,10 @@ def _hint(kind: type, section: Any, name: Any, prefix: str, where: str) -> Any:
     hints = typing.get_type_hints(section) if dataclasses.is_dataclass(section) else {}
     if name in hints:
         return hints[name]
+    if name in (now := renamed(section)):
+        inner = [f"{old} is {new}" for old, new in renamed(typing.get_type_hints(section)[now[name]]).items()]
+        within = f", in which {', '.join(inner)}" if inner else ""
+        raise UserError(f"{where}unknown key {prefix}{name}: it is now {prefix}{now[name]}{within}")
     if of := [other for other, each in getattr(section, "kinds", {}).items() if name in typing.get_type_hints(each)]:
         raise UserError(f"{where}unknown key {prefix}{name}: it is of kind {' or '.join(of)}, not of {section().kind}")
     elsewhere = [key for key, *_ in rows(kind) if key.rpartition(".")[2] == name]
@@ -291,6 +298,8 @@ def _check_range(section: Any, where: Callable[[str], str], prefix: str = "") ->
             raise UserError(f"{where(key)}{key}: must be {like[1]}")
         if holds and value is not None and holds not in value:
             raise UserError(f"{where(key)}{key}={value}: must have {holds} in it")
+        if one_of and value in (now := item.metadata["values_were"]):
+            raise UserError(f"{where(key)}{key}={value}: it is now {now[value]}")
         if one_of and value not in one_of:
             raise UserError(f"{where(key)}{key}={value}: one of {', '.join(name or 'null' for name in one_of)}")
         numbers = value if isinstance(value, list) else [] if value is None else [value]

@@ -167,7 +167,9 @@ class Chat:
                 "answer would stop there"
             )
         if self.tokenizer.eos_token_id is None:
-            raise UserError("model.source: the tokenizer names no end-of-sequence token, so no answer could ever end")
+            raise UserError(
+                "model.name_or_path: the tokenizer names no end-of-sequence token, so no answer could ever end"
+            )
         return "", self.tokenizer.eos_token_id
 
 

@@ -88,14 +88,14 @@ class TaleDataModule(LightningDataModule):
         questions, duplicates = deduplicate([question for question, _ in fitting])
         if duplicates:
             self.left_out["duplicate question"] += duplicates
-        if data.count is not None:
-            if data.count > len(questions):
-                raise UserError(f"data.count={data.count}: only {len(questions)} examples are there")
-            if dropped := len(questions) - data.count:
-                self.left_out[f"not drawn by data.count={data.count}"] += dropped
-            questions = drawn(questions, data.count, data.seed)
+        if data.limit is not None:
+            if data.limit > len(questions):
+                raise UserError(f"data.limit={data.limit}: only {len(questions)} examples are there")
+            if dropped := len(questions) - data.limit:
+                self.left_out[f"not drawn by data.limit={data.limit}"] += dropped
+            questions = drawn(questions, data.limit, data.seed)
         sides = {
-            part: by_context(questions, part, data.validation, data.seed, "validation") for part in ("train", "test")
+            part: by_context(questions, part, data.val_fraction, data.seed, "validation") for part in ("train", "test")
         }
         self.questions, self.preamble = sides["train"], preamble(questions)
         stories = dict(zip((q.question_hash for q in questions), contexts(questions), strict=True))
@@ -104,7 +104,7 @@ class TaleDataModule(LightningDataModule):
         if not self.train:
             reasons = dict(self.left_out)
             if self.validation:
-                reasons[f"held out by data.validation={data.validation}"] = len(self.validation)
+                reasons[f"held out by data.val_fraction={data.val_fraction}"] = len(self.validation)
             raise UserError(f"{', '.join(data.records)}: no example to train on; left out: {reasons or 'nothing'}")
 
     @property
@@ -115,7 +115,7 @@ class TaleDataModule(LightningDataModule):
     def train_dataloader(self, first_step: int = 0, rank: int = 0, world_size: int = 1) -> DataLoader:
         """One item an optimizer step: this rank's share of it as a list of micro-batches."""
         t = self.recipe.train
-        sampler = StepSampler(len(self.train), t.batch_size, t.epochs, t.seed, first_step, rank, world_size)
+        sampler = StepSampler(len(self.train), t.global_batch_size, t.epochs, t.seed, first_step, rank, world_size)
         return DataLoader(self.train, batch_sampler=sampler, collate_fn=self._micro_batches)  # type: ignore[arg-type]
 
     def validation_batches(self, rank: int = 0, world_size: int = 1) -> list[Batch]:
@@ -139,7 +139,7 @@ class TaleDataModule(LightningDataModule):
         return f"{len(self.train)} examples to train on, {len(self.validation)} held out for validation{reasons}{story}"
 
     def _micro_batches(self, examples: list[Example]) -> list[Batch]:
-        return micro_batches(examples, self.recipe.train.micro_batch)
+        return micro_batches(examples, self.recipe.train.micro_batch_size)
 
     def _pairs(self) -> list[tuple[Question, Example]]:
         files = self.recipe.data.records
@@ -154,14 +154,14 @@ class TaleDataModule(LightningDataModule):
         Raises:
             UserError: it is not known how lucky the target is.
         """
-        least = self.recipe.data.confirmed
+        least = self.recipe.data.min_confirmed
         if record.target is None:
             self.left_out[record.reason or "no target"] += 1
         elif least and record.again is None:
-            where = f"data.confirmed={least}: the target of {record.question.id} was not asked again"
-            raise UserError(f"{where}; give its search's command with confirm=8, which asks nothing else again")
+            where = f"data.min_confirmed={least}: the target of {record.question.id} was not asked again"
+            raise UserError(f"{where}; give its search's command with confirm_samples=8, which asks nothing else again")
         elif least and record.again and record.again.share < least:
-            self.left_out[f"lucky: under data.confirmed={least} right when asked again"] += 1
+            self.left_out[f"lucky: under data.min_confirmed={least} right when asked again"] += 1
         else:
             return True
         return False

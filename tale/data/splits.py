@@ -69,9 +69,9 @@ def by_context(
         UserError: `held_out` is no share, or `part` no side.
     """
     if not 0 <= held_out <= 1:
-        raise UserError(f"benchmark.held_out={held_out}: a share between 0 and 1")
+        raise UserError(f"task.test_fraction={held_out}: a share between 0 and 1")
     if part not in ("train", "test"):
-        raise UserError(f"benchmark.part={part}: train or test")
+        raise UserError(f"task.context_split={part}: train or test")
     questions = list(questions)
     sides = zip(questions, contexts(questions), strict=True)
     return [q for q, context in sides if (_position(seed, purpose, context) < held_out) == (part == "test")]
@@ -106,7 +106,7 @@ def check_hashes(card: Seen, file: Path, remedy: str) -> None:
         )
 
 
-def unseen(questions: Sequence[Question], cards: Sequence[Seen | None], key: str = "benchmark") -> set[str]:
+def unseen(questions: Sequence[Question], cards: Sequence[Seen | None], key: str = "task") -> set[str]:
     """Ids of the questions whose context was never trained on, whichever of its openings that was.
 
     `key` names where the questions are from.
@@ -119,7 +119,8 @@ def unseen(questions: Sequence[Question], cards: Sequence[Seen | None], key: str
     if seen := [q.id for q in questions if q.question_hash in trained]:
         raise UserError(
             f"{key}: {len(seen)} of these questions were trained on ({', '.join(seen[:3])} …); evaluate on another "
-            "split, or on the other side of the split by context (benchmark.part=test, the same held_out and seed)"
+            "split, or on the other side of the split by context (task.context_split=test, the same test_fraction and "
+            "seed)"
         )
     return {q.id for q in questions if stories.isdisjoint(q.openings)}
 

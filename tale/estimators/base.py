@@ -23,9 +23,9 @@ class Estimate:
     completion: Completion | None = None
     fallback: str | None = None
 
-    def budget(self, alpha: float = 1.0) -> int | None:
+    def budget(self, multiplier: float = 1.0) -> int | None:
         """⌈α·β̂⌉ (A.8), exactly as the decimal α is written."""
-        return None if self.value is None else math.ceil(Fraction(str(alpha)) * Fraction(self.value))
+        return None if self.value is None else math.ceil(Fraction(str(multiplier)) * Fraction(self.value))
 
 
 class Estimator(Protocol):

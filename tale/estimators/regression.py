@@ -69,12 +69,14 @@ def fit(questions: Sequence[Question], stars: Sequence[int], ridge: float | None
         UserError: too few questions, or too few contexts to cross-validate.
     """
     if len(questions) < FEWEST:
-        raise UserError(f"train: {len(questions)} questions with a β* are too few for a regression; {FEWEST} or more")
+        raise UserError(
+            f"train_records: {len(questions)} questions with a β* are too few for a regression; {FEWEST} or more"
+        )
     vectorizer = TfidfVectorizer(**TFIDF)
     try:
         words = vectorizer.fit_transform(map(text_of, questions)).toarray()
     except ValueError as error:
-        raise UserError(f"train: no words to learn from, none is in two of the questions ({error})") from error
+        raise UserError(f"train_records: no words to learn from, none is in two of the questions ({error})") from error
     lengths = numpy.array(list(map(lengths_of, questions)))
     means, scales = lengths.mean(axis=0), lengths.std(axis=0)
     scales[scales == 0] = 1.0
@@ -106,7 +108,7 @@ def calibrated(model: Regression, questions: Sequence[Question], stars: Sequence
         needed = "a share above 0 and below 1" if not 0 < coverage < 1 else f"{math.ceil(coverage / (1 - coverage))}"
         raise UserError(
             f"coverage={coverage}: {len(residuals)} questions to calibrate on do not promise it, needed: {needed}; "
-            "train on more, or raise calibration"
+            "train on more, or raise calibration_fraction"
         )
     return replace(model, shift=residuals[rank - 1], coverage=coverage)
 

@@ -17,7 +17,7 @@ from tale.inference import Completion, Engine, Sampling
 from tale.inference.scheduler import Result, Solver, solve
 from tale.output.progress import progress
 from tale.solvers.base import Method, Solution
-from tale.solvers.estimated import Estimated
+from tale.solvers.tale_ep import TaleEP
 from tale.storage.folder import check_output
 from tale.storage.strict_json import Count, Positive, Share, read_lines
 
@@ -108,7 +108,7 @@ def answer(
     if estimates is None:
         solvers = map(method.solve, questions, samplings)
     else:
-        assert isinstance(method, Estimated)
+        assert isinstance(method, TaleEP)
         solvers = map(method.answer, questions, samplings, estimates)
     solutions = solved(solvers, engine, len(questions), method.name)
     return [reply_of(method.name, *row) for row in zip(questions, solutions, seeds, strict=True)]

@@ -26,7 +26,7 @@ from tale.models.adapters import check_adapter, read_card
 from tale.output.tables import files_of, write_rows
 from tale.runs.run import Identity, finish_run, hold, start_run
 from tale.solvers.base import Method
-from tale.solvers.estimated import Estimated
+from tale.solvers.tale_ep import TaleEP
 from tale.solvers.vanilla import Vanilla
 from tale.storage.files import write_jsonl_atomic
 from tale.tasks.selection import scoring, select
@@ -56,7 +56,7 @@ def evaluate(recipe: EvaluateRecipe) -> list[Row]:
     """
     given = _check(recipe)
     several = f" under {len(recipe.seeds)} seeds" * (len(recipe.seeds) > 1)
-    title = f"{recipe.benchmark.name}: {given.base.name}, {len(given.questions)} questions{several}"
+    title = f"{recipe.task.name}: {given.base.name}, {len(given.questions)} questions{several}"
     drawing = f"{scoring(given.questions)}_tokens.png"
     with hold(recipe) as folder:
         replies = _answered(recipe, given, folder, drawing)
@@ -82,7 +82,7 @@ def _check(recipe: EvaluateRecipe) -> _Checked:
     """Check the whole recipe, before anything is written."""
     check_seeds(recipe)
     base = find_model(recipe.model, recipe.engine)
-    questions, dropped = select(recipe.benchmark)
+    questions, dropped = select(recipe.task)
     scoring(questions)
     sampling = sampling_of(recipe)
     check_methods(recipe.methods, questions, sampling)
@@ -91,8 +91,10 @@ def _check(recipe: EvaluateRecipe) -> _Checked:
     if not isinstance(base, RemoteModel):
         cards += [check_adapter(Path(folder), base) for folder in adapters if folder]
     elif any(adapters):
-        raise UserError("methods: an endpoint answers with its own model; serve the adapter there, as a model.source")
-    estimated = [method for method in recipe.methods if isinstance(method, Estimated)]
+        raise UserError(
+            "methods: an endpoint answers with its own model; serve the adapter there, as a model.name_or_path"
+        )
+    estimated = [method for method in recipe.methods if isinstance(method, TaleEP)]
     cards += [load_estimator(Path(method.estimator))[1] for method in estimated if method.estimator]
     others = {m.name: find_model(m.estimator_model, recipe.engine) for m in estimated if m.estimator_model}
     for model in (base, *others.values()):
@@ -133,7 +135,7 @@ def _answered(recipe: EvaluateRecipe, given: _Checked, folder: Path, drawing: st
 
 
 def _written(recipe: EvaluateRecipe, replies: dict[str, list[Reply]], folder: Path, name: str) -> list[Row]:
-    rows = summarise(replies, reference(recipe.methods), recipe.prices, recipe.margin / 100)
+    rows = summarise(replies, reference(recipe.methods), recipe.prices, recipe.noninferiority_margin / 100)
     write_rows(rows, folder, name)
     return rows
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache, partial
 from pathlib import Path
 
-from tale.config.sections import EngineConfig, ModelConfig
+from tale.config.sections import EndpointConfig, EngineConfig, ModelConfig
 from tale.data.chat import Chat
 from tale.errors import UserError
 from tale.inference.journal import JournaledEngine
@@ -20,6 +20,7 @@ from tale.inference.vllm import VllmEngine
 from tale.models.adapters import adapter_fingerprint
 from tale.models.base import BaseModel, resolve, tokenizer_alone
 from tale.models.lora import load_adapter
+from tale.text import warn
 
 AnyModel = BaseModel | RemoteModel
 
@@ -35,7 +36,9 @@ def find_model(model: ModelConfig, engine: EngineConfig) -> AnyModel:
         return resolve(model)
     check_environment(engine.endpoint)
     endpoint = engine.endpoint
-    return RemoteModel(model.source, endpoint.url, endpoint.tokenizer, model.template.value, endpoint.context)
+    return RemoteModel(
+        model.name_or_path, endpoint.base_url, endpoint.tokenizer, model.template.value, endpoint.max_model_len
+    )
 
 
 def find_chat(model: ModelConfig, engine: EngineConfig) -> Chat | None:
@@ -45,7 +48,7 @@ def find_chat(model: ModelConfig, engine: EngineConfig) -> Chat | None:
         UserError: it is missing, gated or cannot be read.
     """
     if engine.kind != "openai":
-        return tokenizer_alone(model.source, model.template.value, "model.source")
+        return tokenizer_alone(model.name_or_path, model.template.value, "model.name_or_path")
     return find_model(model, engine).chat()
 
 
@@ -55,11 +58,11 @@ def check_model(model: ModelConfig, engine: EngineConfig) -> None:
     Raises:
         UserError: it is quantised or merged where that is not in our hands.
     """
-    if model.quantize and engine.kind != "transformers":
-        raise UserError(f"model.quantize={model.quantize}: of engine.kind=transformers alone; leave it out")
-    if model.merge and engine.kind == "openai":
+    if model.quantization and engine.kind != "transformers":
+        raise UserError(f"model.quantization={model.quantization}: of engine.kind=transformers alone; leave it out")
+    if model.merge_adapter and engine.kind == "openai":
         raise UserError(
-            "model.merge: an endpoint has its own weights; merge with scripts/merge.py and serve the result"
+            "model.merge_adapter: an endpoint has its own weights; merge with scripts/merge.py and serve the result"
         )
 
 
@@ -124,7 +127,7 @@ def _transformers(config: EngineConfig, base: BaseModel, adapters: Sequence[Path
 
     def make(adapter: Path | None) -> Engine:
         model = load_adapter(base.load(device), adapter) if adapter else base.load(device)
-        return TransformersEngine(model, chat, config.batch_size, config.device, base.name, config.prefix_cache)
+        return TransformersEngine(model, chat, config.batch_size, config.device, base.name, config.prefix_cache_gb)
 
     for adapter in adapters:  # one at a time: the weights of the one before are let go
         yield OnDemand(base.name, chat, partial(make, adapter))
@@ -146,4 +149,9 @@ def _vllm(config: EngineConfig, base: BaseModel, adapters: Sequence[Path | None]
 
 def _openai(config: EngineConfig, model: RemoteModel, adapters: Sequence[Path | None]) -> list[EndpointEngine]:
     assert not any(adapters)
-    return [EndpointEngine(model.name, config.endpoint, config.batch_size, model.chat())]
+    asked = config.endpoint.max_concurrency
+    if config.batch_size != EngineConfig.batch_size and asked == EndpointConfig.max_concurrency:
+        warn(
+            f"engine.batch_size is not an endpoint's: engine.endpoint.max_concurrency={asked} calls are made at a time"
+        )
+    return [EndpointEngine(model.name, config.endpoint, model.chat())]

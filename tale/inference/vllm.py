@@ -62,7 +62,7 @@ class VllmEngine:
         self.tokenizer = name
         self.chat = chat
         self.stops = _stops(folder, chat)
-        self.ahead = AHEAD * batch_size * config.data_parallel
+        self.ahead = AHEAD * batch_size * config.data_parallel_size
         # In a list that `with_adapter` shares: once it is emptied the model is gone for all.
         self.running = [_start(folder, dtype, config, batch_size, adapters)]
         self.adapters = list(adapters)
@@ -175,8 +175,8 @@ def _start(folder: Path, dtype: str, config: VllmConfig, batch_size: int, adapte
         max_model_len=-1,  # the model's own, or what the memory holds
         max_num_seqs=batch_size,
         enable_prefix_caching=True,
-        tensor_parallel_size=config.tensor_parallel,
-        data_parallel_size=config.data_parallel,
+        tensor_parallel_size=config.tensor_parallel_size,
+        data_parallel_size=config.data_parallel_size,
         gpu_memory_utilization=_memory(config),
         enforce_eager=current_platform.is_cpu(),  # there, compiling takes a minute and gains nothing
         use_tqdm_on_load=False,
@@ -189,7 +189,7 @@ def _start(folder: Path, dtype: str, config: VllmConfig, batch_size: int, adapte
         reason = str(error).strip().splitlines()[0]
         raise UserError(
             f"engine.kind=vllm: vLLM did not start ({reason}); what it printed above says why. For want of memory, "
-            "another engine.vllm.memory or a lower engine.batch_size"
+            "another engine.vllm.gpu_memory_utilization or a lower engine.batch_size"
         ) from error
 
 
@@ -209,9 +209,9 @@ def _memory(config: VllmConfig) -> float:
     from vllm.platforms import current_platform
 
     if not current_platform.is_cpu():
-        return config.memory
+        return config.gpu_memory_utilization
     memory = psutil.virtual_memory()
-    return min(config.memory, memory.available / memory.total / 2) / config.data_parallel
+    return min(config.gpu_memory_utilization, memory.available / memory.total / 2) / config.data_parallel_size
 
 
 def _stops(folder: Path, chat: Chat) -> list[int]:

@@ -65,11 +65,11 @@ def measure(recipe: TrainRecipe, architecture: PreTrainedConfig, micro_batch: in
     """
     quantize_4bit(torch.zeros(64, 64), quant_type="nf4", compress_statistics=True)  # its tables are made for real
     with torch.device("meta"):
-        base = empty_model(architecture, getattr(torch, recipe.model.dtype.value), recipe.model.quantize)
+        base = empty_model(architecture, getattr(torch, recipe.model.dtype.value), recipe.model.quantization)
         module = build(recipe, base, "")
     frozen, trained = ([p for p in module.parameters() if p.requires_grad is on] for on in (False, True))
     counts = sum(p.numel() for p in frozen), sum(p.numel() for p in trained)
-    optimizer = sum(optimizer_bytes(recipe.optim.kind, p.numel()) for p in trained)
+    optimizer = sum(optimizer_bytes(recipe.optimizer.name, p.numel()) for p in trained)
     (batch,) = micro_batches(largest_examples(recipe, micro_batch), micro_batch)
     fabric = Fabric(accelerator="cpu", devices=1, precision=recipe.fabric.precision)  # type: ignore[arg-type]
     with pretended() as ledger:

@@ -64,12 +64,14 @@ def plan(recipe: TrainRecipe, architecture: PreTrainedConfig | None = None) -> P
         UserError: no such device, too many of them for a step, or a model whose architecture is not known.
     """
     architecture = architecture or read_architecture(recipe.model)
-    local, shared = _local_devices(recipe), recipe.train.batch_size
+    local, shared = _local_devices(recipe), recipe.train.global_batch_size
     devices = local * recipe.fabric.num_nodes
     device = named(recipe.plan_device, recipe.fabric.accelerator, local)
     if shared < devices:
-        raise UserError(f"train.batch_size={shared}: {devices} devices, but a step has {shared} examples to share out")
-    micro_batch = min(recipe.train.micro_batch, math.ceil(shared / devices))
+        raise UserError(
+            f"train.global_batch_size={shared}: {devices} devices, but a step has {shared} examples to share out"
+        )
+    micro_batch = min(recipe.train.micro_batch_size, math.ceil(shared / devices))
     process = (
         Line("process", CUDA_CONTEXT, "CUDA context, assumed")
         if device.gpu
@@ -85,7 +87,7 @@ def _lines(recipe: TrainRecipe, m: Measured, devices: int) -> list[Line]:
     sharded = recipe.fabric.strategy == "fsdp2" and devices > 1
     parts = devices if sharded else 1
     share = f", 1/{parts} of it" if sharded else ""
-    weights = "4-bit NF4, the rest " if recipe.model.quantize else ""
+    weights = "4-bit NF4, the rest " if recipe.model.quantization else ""
     added = []
     if sharded:
         added = [Line("gathered", m.rest + 3 * m.layer, "embeddings and head; 3 layers: before, now and next")]
@@ -94,7 +96,7 @@ def _lines(recipe: TrainRecipe, m: Measured, devices: int) -> list[Line]:
     return [
         Line("weights", m.weights // parts, f"frozen, {weights}{recipe.model.dtype.value}{share}"),
         Line("adapters", m.adapters // parts, f"trained{share}"),
-        Line("optimizer", m.optimizer // parts, f"{recipe.optim.kind}{share}"),
+        Line("optimizer", m.optimizer // parts, f"{recipe.optimizer.name}{share}"),
         Line("gradients", m.gradients // parts, f"of the adapters{share}"),
         *added,
         Line("activations", m.activations, "kept for the backward pass, at the peak"),
@@ -160,11 +162,11 @@ def verdict(made: Plan, recipe: TrainRecipe) -> str:
     of = f"{made.device.name} ({made.device.memory / GB:,.1f} GB)"
     if made.fits:
         return f"fits {of}: {left / GB:,.1f} GB are left ({left / made.device.memory:.0%})"
-    quantised, sharded = recipe.model.quantize is not None, recipe.fabric.strategy == "fsdp2"
+    quantised, sharded = recipe.model.quantization is not None, recipe.fabric.strategy == "fsdp2"
     options = {
-        "train.micro_batch=1": recipe.train.micro_batch > 1,
+        "train.micro_batch_size=1": recipe.train.micro_batch_size > 1,
         "train.gradient_checkpointing=true": not recipe.train.gradient_checkpointing,
-        "model.quantize=nf4": not quantised and not sharded,
+        "model.quantization=nf4": not quantised and not sharded,
         "fabric.strategy=fsdp2 on several devices": not quantised and not sharded,
         "a smaller data.max_length": True,
     }

@@ -32,19 +32,20 @@ def read_architecture(config: ModelConfig) -> PreTrainedConfig:
     Raises:
         UserError: there is neither.
     """
-    folder = Path(config.source).expanduser()
+    folder = Path(config.name_or_path).expanduser()
     if (folder / "config.json").is_file():
         return AutoConfig.from_pretrained(folder)
-    called = set(re.split(r"[^a-z0-9.]+", f"{config.name or ''} {config.source}".lower()))
+    called = set(re.split(r"[^a-z0-9.]+", f"{config.name or ''} {config.name_or_path}".lower()))
     name = next((name for name in known() if called.issuperset(name.split("-"))), None)
     if name is None:
         raise UserError(
-            f"model.source: {config.source} is no folder with a config.json, and its name holds none of the kept "
-            f"architectures: {', '.join(known())}. Give a folder with its config.json, or model.name=<one of these>"
+            f"model.name_or_path: {config.name_or_path} is no folder with a config.json, and its name holds none of "
+            f"the kept architectures: {', '.join(known())}. Give a folder with its config.json, or model.name=<one of "
+            "these>"
         )
     kept = AutoConfig.from_pretrained(CONFIGS / name)
-    if config.source.startswith(embedded.PREFIX):
-        kept.tie_word_embeddings = embedded.named(config.source).tied
+    if config.name_or_path.startswith(embedded.PREFIX):
+        kept.tie_word_embeddings = embedded.named(config.name_or_path).tied
     return kept
 
 
@@ -76,8 +77,8 @@ def check_blocks(model: PreTrainedModel) -> None:
     for name, layer in _linear_but_head(model).items():
         if layer.in_features % BLOCK:
             raise UserError(
-                f"model.quantize=nf4: {name} has rows of {layer.in_features} weights, no multiple of {BLOCK}, which "
-                "bitsandbytes computes wrongly on some CPUs; leave out model.quantize, or take a GPU"
+                f"model.quantization=nf4: {name} has rows of {layer.in_features} weights, no multiple of {BLOCK}, "
+                "which bitsandbytes computes wrongly on some CPUs; leave out model.quantization, or take a GPU"
             )
 
 

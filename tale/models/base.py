@@ -85,7 +85,7 @@ class BaseModel:
         Raises:
             UserError: there is none that can be read.
         """
-        return read_chat(self.folder, self.template, "model.source")
+        return read_chat(self.folder, self.template, "model.name_or_path")
 
     @cached_property
     def context(self) -> int | None:
@@ -145,23 +145,25 @@ def resolve(config: ModelConfig) -> BaseModel:
     Raises:
         UserError: it is missing, gated or not a causal language model.
     """
-    folder = locate(config.source, HUB_FILES)
-    _check_causal(folder, config.source)
+    folder = locate(config.name_or_path, HUB_FILES)
+    _check_causal(folder, config.name_or_path)
     _weights(folder)
     if getattr(AutoConfig.from_pretrained(folder), "quantization_config", None) is None:
         _loaded(folder, device_map="meta")  # no bytes are read
-    merge = Path(config.merge) if config.merge else None
+    merge = Path(config.merge_adapter) if config.merge_adapter else None
     if merge and not (merge / "adapter_model.safetensors").is_file():
-        raise UserError(f"model.merge: no adapter_model.safetensors in {merge}; name the folder of a trained adapter")
+        raise UserError(
+            f"model.merge_adapter: no adapter_model.safetensors in {merge}; name the folder of a trained adapter"
+        )
     if merge:
         check_output(merge)
     base = BaseModel(
-        config.name or _called(config.source),
+        config.name or _called(config.name_or_path),
         folder,
         merge,
         config.template.value,
         fast_dtype() if config.dtype is Dtype.auto else config.dtype.value,
-        config.quantize,
+        config.quantization,
     )
     if merge:
         check_adapter(merge, base.plain, renamed=True)
@@ -191,7 +193,7 @@ def tokenizer_alone(source: str, template: str, key: str) -> Chat:
     return read_chat(locate(source, TOKENIZER_FILES, key), template, key)
 
 
-def locate(source: str, files: list[str], key: str = "model.source") -> Path:
+def locate(source: str, files: list[str], key: str = "model.name_or_path") -> Path:
     """The folder of a hub id (with these of its files), folder or embedded model, which the recipe names under `key`.
 
     Raises:
@@ -325,7 +327,7 @@ def _untied(model: PreTrainedModel, adapter: Path) -> PreTrainedModel:
 def _weights(folder: Path) -> dict[str, Path]:
     if found := places(folder.glob("*.safetensors")):
         return found
-    raise UserError(f"model.source: no *.safetensors in {folder}; weights are read from safetensors only")
+    raise UserError(f"model.name_or_path: no *.safetensors in {folder}; weights are read from safetensors only")
 
 
 def _check_causal(folder: Path, source: str) -> None:
@@ -333,7 +335,11 @@ def _check_causal(folder: Path, source: str) -> None:
         config = AutoConfig.from_pretrained(folder)
     except Exception as error:  # likewise
         reason = str(error).strip().partition("\n")[0]
-        raise UserError(f"model.source: {source} has no config.json that transformers can read: {reason}") from error
+        raise UserError(
+            f"model.name_or_path: {source} has no config.json that transformers can read: {reason}"
+        ) from error
     kinds = config.architectures or []
     if not any(kind.endswith(("ForCausalLM", "LMHeadModel")) for kind in kinds):
-        raise UserError(f"model.source: {source} is {', '.join(kinds) or 'of no stated architecture'}, not a causal LM")
+        raise UserError(
+            f"model.name_or_path: {source} is {', '.join(kinds) or 'of no stated architecture'}, not a causal LM"
+        )

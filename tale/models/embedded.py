@@ -101,7 +101,7 @@ class Embedded:
             yield path
 
 
-def named(source: str, key: str = "model.source") -> Embedded:
+def named(source: str, key: str = "model.name_or_path") -> Embedded:
     """The model that a recipe names `embedded:<name>` under `key`.
 
     Raises:

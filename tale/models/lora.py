@@ -27,26 +27,27 @@ def add_lora(model: PreTrainedModel, config: LoraConfig, base_name: str) -> Peft
         UserError: the model has no module of such a name, or PEFT has no adapter for it.
     """
     kinds = {name.rpartition(".")[2] for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)}
-    if unknown := sorted(set(config.modules) - kinds):
+    if unknown := sorted(set(config.target_modules) - kinds):
         raise UserError(
-            f"lora.modules: no linear layer named {', '.join(unknown)}; this model has {', '.join(sorted(kinds))}"
+            f"lora.target_modules: no linear layer named {', '.join(unknown)}; this model has "
+            f"{', '.join(sorted(kinds))}"
         )
     peft_config = PeftLoraConfig(
         task_type="CAUSAL_LM",
-        r=config.rank,
-        lora_alpha=config.alpha,
-        lora_dropout=config.dropout,
-        target_modules=list(config.modules),
+        r=config.r,
+        lora_alpha=config.lora_alpha,
+        lora_dropout=config.lora_dropout,
+        target_modules=list(config.target_modules),
     )
     try:
         adapted = get_peft_model(model, peft_config)
     except ValueError as error:
-        raise UserError(f"lora.modules: PEFT cannot adapt these: {str(error).splitlines()[0]}") from error
+        raise UserError(f"lora.target_modules: PEFT cannot adapt these: {str(error).splitlines()[0]}") from error
     # PEFT notes the path that the model was loaded from; an adapter belongs to a model, not to a folder.
     peft_config.base_model_name_or_path = base_name
-    peft_config.target_modules = sorted(config.modules)  # PEFT's is a set: the same run would write another file
-    if config.start:
-        set_peft_model_state_dict(adapted, load_peft_weights(config.start, device="cpu"))
+    peft_config.target_modules = sorted(config.target_modules)  # PEFT's is a set: the same run would write another file
+    if config.init_from:
+        set_peft_model_state_dict(adapted, load_peft_weights(config.init_from, device="cpu"))
     return adapted
 
 
@@ -74,19 +75,21 @@ def check_lora(config: LoraConfig, base: BaseModel) -> AdapterCard | None:
             layers, or its file is damaged.
     """
     with torch.device("meta"):
-        fresh = add_lora(base.outline(), replace(config, start=None), base.name)
-    if config.start is None:
+        fresh = add_lora(base.outline(), replace(config, init_from=None), base.name)
+    if config.init_from is None:
         return None
-    folder = Path(config.start)
+    folder = Path(config.init_from)
     card, saved = check_adapter(folder, base), PlainLora.read(folder)
     tensors = saved.tensors(base, folder)
     layers = {name.partition(".lora_")[0].rpartition(".")[2] for name in tensors}
     theirs = {"rank": saved.r, "alpha": saved.lora_alpha, "modules": sorted(layers)}
-    mine = {"rank": config.rank, "alpha": config.alpha, "modules": sorted(config.modules)}
+    mine = {"rank": config.r, "alpha": config.lora_alpha, "modules": sorted(config.target_modules)}
     if theirs != mine:
-        raise UserError(f"lora.start: {folder} has {theirs}, the recipe's lora has {mine}; make them the same")
+        raise UserError(f"lora.init_from: {folder} has {theirs}, the recipe's lora has {mine}; make them the same")
     if tensors.keys() != get_peft_model_state_dict(fresh, save_embedding_layers=False).keys():
-        raise UserError(f"lora.start: {folder} is on some of these layers only; the recipe's lora is on all of them")
+        raise UserError(
+            f"lora.init_from: {folder} is on some of these layers only; the recipe's lora is on all of them"
+        )
     return card
 
 

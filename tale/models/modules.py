@@ -15,7 +15,7 @@ from peft import PeftModel
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from tale.config.training import LossConfig, Objective, OptimConfig, TrainRecipe
+from tale.config.training import LossConfig, Objective, OptimizerConfig, TrainRecipe
 from tale.data.examples import Batch
 from tale.losses import dpo_margin, preference_loss, sft_loss, target_logprobs
 from tale.models import attention
@@ -28,9 +28,9 @@ SATURATED_NATS = 10.0
 class CausalLMModule(LightningModule):
     """The model, its optimizer, and log-probabilities of a batch's answers."""
 
-    def __init__(self, model: PeftModel, loss: LossConfig, optim: OptimConfig):
+    def __init__(self, model: PeftModel, loss: LossConfig, optimizer: OptimizerConfig):
         super().__init__()
-        self.model, self.loss, self.optim = model, loss, optim
+        self.model, self.loss, self.optimizer_config = model, loss, optimizer
         self.base.set_attn_implementation(attention.NAME)
 
     @property
@@ -64,9 +64,9 @@ class CausalLMModule(LightningModule):
         return self.step(batch)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """`optim.kind` on the adapters alone."""
+        """`optimizer.name` on the adapters alone."""
         trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
-        return make_optimizer(trained, self.optim)
+        return make_optimizer(trained, self.optimizer_config)
 
 
 class SFTModule(CausalLMModule):
@@ -74,11 +74,11 @@ class SFTModule(CausalLMModule):
 
     def weight(self, batch: Batch) -> int:
         """Examples (the paper's mean), or target tokens."""
-        return batch.target_tokens if self.loss.mean == "token" else batch.examples
+        return batch.target_tokens if self.loss.reduction == "token" else batch.examples
 
     def step(self, batch: Batch) -> dict[str, Tensor]:
         """`loss`: summed over examples and their tokens, or over the examples' means."""
-        return {"loss": sft_loss(self.logprobs(batch), batch.lengths if self.loss.length_normalised else None)}
+        return {"loss": sft_loss(self.logprobs(batch), batch.lengths if self.loss.length_normalized else None)}
 
 
 class DPOModule(CausalLMModule):
@@ -91,8 +91,8 @@ class DPOModule(CausalLMModule):
         margin = dpo_margin(
             chosen,
             rejected,
-            reference=self._reference(batch) if self.loss.reference else None,
-            lengths=lengths if self.loss.length_normalised else None,
+            reference=self._reference(batch) if self.loss.use_ref_model else None,
+            lengths=lengths if self.loss.length_normalized else None,
             beta=self.loss.beta,
         )
         return {
@@ -118,8 +118,8 @@ def build(recipe: TrainRecipe, model, base_name: str) -> CausalLMModule:
         model.gradient_checkpointing_enable({"use_reentrant": False})
         model.enable_input_require_grads()
     kind = SFTModule if recipe.objective is Objective.sft else DPOModule
-    module = kind(add_lora(model, recipe.lora, base_name), recipe.loss, recipe.optim)
-    if recipe.train.compile:
+    module = kind(add_lora(model, recipe.lora, base_name), recipe.loss, recipe.optimizer)
+    if recipe.train.torch_compile:
         for layer in module.base.get_decoder().layers:
             layer.compile(dynamic=True)  # all layers are alike: one graph serves them, whatever a batch's length
     return module

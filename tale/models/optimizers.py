@@ -8,15 +8,15 @@ from typing import Any
 import torch
 from torch.nn import Parameter
 
-from tale.config.training import OptimConfig
+from tale.config.training import OptimizerConfig
 
 
-def make_optimizer(parameters: Iterable[Parameter], optim: OptimConfig) -> torch.optim.Optimizer:
+def make_optimizer(parameters: Iterable[Parameter], config: OptimizerConfig) -> torch.optim.Optimizer:
     """AdamW. In 8 bits its two moments take a quarter of the memory, but for tensors of fewer than 4,096 elements."""
-    settings: dict[str, Any] = {"lr": optim.lr, "weight_decay": optim.weight_decay}
-    if optim.kind == "adamw":
+    settings: dict[str, Any] = {"lr": config.lr, "weight_decay": config.weight_decay}
+    if config.name == "adamw":
         return torch.optim.AdamW(parameters, **settings)
     import bitsandbytes.optim as eight_bit  # seconds to import, and seldom wanted
 
-    kind = {"adamw_8bit": eight_bit.AdamW8bit, "paged_adamw_8bit": eight_bit.PagedAdamW8bit}[optim.kind]
+    kind = {"adamw_8bit": eight_bit.AdamW8bit, "paged_adamw_8bit": eight_bit.PagedAdamW8bit}[config.name]
     return kind(parameters, **settings)

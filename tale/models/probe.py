@@ -17,7 +17,7 @@ from peft import PeftModel
 from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from tale.config.training import LoraConfig, LossConfig, OptimConfig
+from tale.config.training import LoraConfig, LossConfig, OptimizerConfig
 from tale.data.examples import Example, pack
 from tale.errors import UserError
 from tale.models.lora import add_lora
@@ -60,8 +60,8 @@ def prove_training(config: PreTrainedConfig, lora: LoraConfig, longest: int) -> 
     keeps = window < longest and compare_training(config, lora, window).right
     where = f"from {found.layer} on" if found.layer else "behind its layers, in how its head makes logits"
     raise UserError(
-        f"model.source: {config.model_type} is not known to training: on a tiny copy an answer's log-probability is "
-        f"{found.example[0]:.3f} in a packed row and {found.example[1]:.3f} alone, and gradients differ by "
+        f"model.name_or_path: {config.model_type} is not known to training: on a tiny copy an answer's log-probability "
+        f"is {found.example[0]:.3f} in a packed row and {found.example[1]:.3f} alone, and gradients differ by "
         f"{found.gradients:.2g} of the largest, {where}" + f"; data.max_length={window} keeps within its window" * keeps
     )
 
@@ -72,7 +72,7 @@ def compare_training(config: PreTrainedConfig, lora: LoraConfig, longest: int) -
     Raises:
         UserError: a tiny copy can be neither built nor run.
     """
-    settings = json.dumps(asdict(replace(lora, start=None, dropout=0.0)))
+    settings = json.dumps(asdict(replace(lora, init_from=None, lora_dropout=0.0)))
     return _compare(Architecture.of(config), settings, longest)
 
 
@@ -87,7 +87,7 @@ def refusing(message: str) -> Iterator[None]:
         yield
     except Exception as error:
         reason = (str(error).strip() or "no reason given").splitlines()[0][:200]
-        raise UserError(f"model.source: {message} ({type(error).__name__}: {reason})") from error
+        raise UserError(f"model.name_or_path: {message} ({type(error).__name__}: {reason})") from error
 
 
 @dataclass(frozen=True)
@@ -111,9 +111,11 @@ def _compare(architecture: Architecture, lora: str, longest: int) -> Found:
         alone = [_run(model, layers, partial(_alone, base, made)) for made in cases]
         seeing = _sees(base, *cases[0])
     if not seeing:
-        raise UserError(f"model.source: {name}: on a tiny copy no answer shows what is before it, so nothing is proved")
+        raise UserError(
+            f"model.name_or_path: {name}: on a tiny copy no answer shows what is before it, so nothing is proved"
+        )
     with refusing(f"{name}: this architecture does not take packed rows"):
-        module = SFTModule(model, LossConfig(), OptimConfig()).eval()
+        module = SFTModule(model, LossConfig(), OptimizerConfig()).eval()
         packed = [_run(model, layers, partial(module.logprobs, pack(made))) for made in cases]
         orders = [pack(made).layout.order_S for made in cases]
         names = [f"layer {i} ({type(layer).__name__})" for i, layer in enumerate(layers)]

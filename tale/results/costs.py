@@ -29,7 +29,7 @@ NOTE = (
     "Search and evaluation: every call in the runs' journals, by the engine's wall time. Methods: each as if it were "
     "asked alone, so that calls which methods share count for each of them. Training: prompt and answer tokens of all "
     "steps, wall time from the first event to the last. Prices: by the token where a run's recipe gives them, else by "
-    "the hour (hourly=…). What model.merge folds in is not counted."
+    "the hour (price_per_hour=…). What model.merge_adapter folds in is not counted."
 )
 BREAK_EVEN = (
     "After so many queries, what the search and the training took equals what the trained method has saved against "
@@ -102,5 +102,5 @@ def _why(units: Sequence[BreakEven], hourly: float) -> str:
         return "its training, or the search that it was trained on, is not among the runs, or did not keep its tokens."
     names = ", ".join(unit.unit for unit in unknown)
     if names == "dollars" and not hourly:
-        return "dollars, because training has no price; hourly=… gives one."
+        return "dollars, because training has no price; price_per_hour=… gives one."
     return f"{names}, because some of its runs did not keep them."

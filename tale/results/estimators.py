@@ -20,8 +20,8 @@ def estimators_section(run: EstimateRun) -> Section:
     blocks: list[Block] = [_about(run)] if run.trained else []
     if not run.trained:
         blocks.append(Text("No estimator: the run was not finished; its command makes them anew.", warning=True))
-    elif not run.recipe.grid:
-        blocks.append(Text("Not scored: no grid search was given (grid=…).", warning=True))
+    elif not run.recipe.grid_records:
+        blocks.append(Text("Not scored: no grid search was given (grid_records=…).", warning=True))
     elif not run.scores:
         text = "No results: scores.json of this grid is missing, the run was not finished; its command makes it anew."
         blocks.append(Text(text, warning=True))
@@ -35,7 +35,7 @@ def _about(run: EstimateRun) -> Text:
     names, reach = ", ".join(run.trained), f"{100 * run.recipe.coverage:g} %"
     return Text(
         f"Trained on the β* of {count:,} questions: {names}. The conformal budget is to reach β* for {reach} of "
-        f"questions. Estimates are multiplied by α = {run.recipe.alpha:g}."
+        f"questions. Estimates are multiplied by α = {run.recipe.budget_multiplier:g}."
     )
 
 

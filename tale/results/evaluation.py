@@ -31,7 +31,7 @@ def evaluation_section(
 ) -> Section:
     """All about one evaluation; `rows` are its methods', none where it has no results, `over_seeds` goes below them."""
     title, anchor = f"Evaluation: {run.name}", f"evaluation-{run.slug}"
-    about = Text(f"{run.model} on {run.recipe.benchmark.name}. {_decoding(run)}.")
+    about = Text(f"{run.model} on {run.recipe.task.name}. {_decoding(run)}.")
     if not rows:
         return Section(anchor, title, [about, _nothing(run)])
     tokens = {label: interval(tokens_of(replies)) for label, replies in (run.replies or {}).items()}
@@ -48,7 +48,7 @@ def evaluation_section(
 def rows_of(run: EvaluationRun) -> list[Row]:
     """The evaluation's rows, from its replies; none where there are no replies."""
     recipe = run.recipe
-    return summarise(run.replies or {}, reference(recipe.methods), recipe.prices, recipe.margin / 100)
+    return summarise(run.replies or {}, reference(recipe.methods), recipe.prices, recipe.noninferiority_margin / 100)
 
 
 def interval(values: Sequence[float]) -> Interval:

@@ -38,11 +38,11 @@ def kept_section(evaluations: Sequence[tuple[EvaluationRun, Sequence[Row]]]) -> 
     methods = list(dict.fromkeys(row.method for _, row in found))
     found.sort(key=lambda pair: methods.index(pair[1].method))
     models = len({run.model for run, _ in found}) > 1
-    unclear = len({run.recipe.benchmark.name for run, _ in found}) < len({run.name for run, _ in found})
+    unclear = len({run.recipe.task.name for run, _ in found}) < len({run.name for run, _ in found})
     rows = [
         {
             **vars(row),
-            "benchmark": run.recipe.benchmark.name,
+            "benchmark": run.recipe.task.name,
             "run": run.name if unclear else None,
             "model": run.model if models else None,
         }
@@ -64,7 +64,7 @@ def over_seeds(run: EvaluationRun, runs: Sequence[Run]) -> list[Table]:
     if not pooled:
         return []
     pooled |= {baseline: replies[baseline]} if baseline else {}
-    rows = summarise(pooled, baseline, run.recipe.prices, run.recipe.margin / 100)
+    rows = summarise(pooled, baseline, run.recipe.prices, run.recipe.noninferiority_margin / 100)
     caption = "Trainings that differ in their seed alone, together: means over all their answers, SD of their means"
     return [table_of(f"seeds-{run.slug}", caption, RESULTS, [row for row in rows if row.method in together])]
 

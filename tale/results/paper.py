@@ -19,7 +19,7 @@ from tale.results.runs import EvaluationRun, Run
 METHODS = {
     "direct": "Directly answering",
     "vanilla": "Vanilla CoT",
-    "estimated": "TALE-EP",
+    "tale_ep": "TALE-EP",
     "sft": "TALE-PT-SFT",
     "dpo": "TALE-PT-DPO",
 }
@@ -47,7 +47,7 @@ def paper_section(evaluations: Sequence[tuple[EvaluationRun, Sequence[Row]]], ru
     shown: set[int] = set()
     for run, summary in evaluations:
         if summary:
-            name = run.recipe.benchmark.name
+            name = run.recipe.task.name
             rows.append(
                 (f"{name}: {run.model}, {summary[0].questions} questions ({run.name})", _ours(run, summary, runs))
             )
@@ -79,7 +79,7 @@ def place_of(run: EvaluationRun, label: str, runs: Sequence[Run]) -> str | None:
     if method.adapter:
         training = run.training(method, runs)
         return training.recipe.objective.value if training and method.kind == "vanilla" else None
-    return method.kind if method.kind in METHODS and getattr(method, "alpha", 1) == 1 else None
+    return method.kind if method.kind in METHODS and getattr(method, "budget_multiplier", 1) == 1 else None
 
 
 def _ours(run: EvaluationRun, rows: Sequence[Row], runs: Sequence[Run]) -> Cells:

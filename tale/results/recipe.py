@@ -18,4 +18,6 @@ class ReportRecipe(Recipe):
         "run folders of searches, trainings, evaluations, wordings, analyses and estimators, finished or not"
     )
     examples: int = opt("questions whose answers are shown side by side, for each trained method", 8, least=0)
-    hourly: float = opt("dollars an hour of the machine: prices what has no price a token, as training", 0.0, least=0)
+    price_per_hour: float = opt(
+        "dollars an hour of the machine: prices what has no price a token, as training", 0.0, least=0, was="hourly"
+    )

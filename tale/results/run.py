@@ -65,7 +65,7 @@ def report(recipe: ReportRecipe) -> Path:
     sections = [
         *(evaluation_section(run, rows, recipe.examples, over_seeds(run, runs)) for run, rows in evaluations),
         *(section for section in joint if section),
-        costs_section(runs, recipe.hourly),
+        costs_section(runs, recipe.price_per_hour),
         *(search_section(run) for run in runs if isinstance(run, SearchRun)),
         *(wordings_section(run) for run in runs if isinstance(run, WordingsRun)),
         *(analysis_section(run) for run in runs if isinstance(run, AnalysisRun)),

@@ -28,7 +28,7 @@ AFTER_WRONG = ", vanilla CoT wrong"
 def search_section(run: SearchRun) -> Section:
     """All about one search."""
     anchor, title = f"search-{run.slug}", f"Search: {run.name}"
-    about = Text(f"{run.model} on {run.recipe.benchmark.name}, strategy {run.recipe.strategy}.")
+    about = Text(f"{run.model} on {run.recipe.task.name}, strategy {run.recipe.strategy}.")
     records = run.records
     if records is None:
         done = sum(len(journal.answers) for journal in run.journals)
@@ -67,7 +67,7 @@ def _summary(run: SearchRun, records: Sequence[Record], found: Sequence[Record])
 
 
 def _luck(run: SearchRun, rows: Sequence[Luck]) -> Table:
-    how = f"{run.recipe.confirm} times at temperature {run.recipe.confirm_temperature:g}"
+    how = f"{run.recipe.confirm_samples} times at temperature {run.recipe.confirm_temperature:g}"
     caption = f"Targets asked again {how}; lucky: right in fewer than half of the answers; in brackets 95 % intervals"
     return table_of(f"lucky-{run.slug}", caption, columns_of(Luck), rows)
 
@@ -121,7 +121,7 @@ def _budgets(run: SearchRun, found: Sequence[Record]) -> Figure:
 def _elasticity(run: SearchRun, searched: Sequence[Record]) -> list[Block]:
     """Table 8's form and its curve, by the analysis's own count."""
     try:
-        curve = steps(run.name, searched, run.recipe.grid)
+        curve = steps(run.name, searched, run.recipe.budget_fractions)
     except UserError as error:
         return [_missing(f"{error}.")]
     return [*elasticity_tables(run.slug, curve), elasticity_figure(run.slug, curve)]

@@ -51,7 +51,9 @@ def _summary(run: TrainRun) -> Table:
     counts = (examples.get("train"), examples.get("vanilla_wrong"))
     values = (run.name, *counts, curves.steps, curves.tokens, curves.seconds, *losses[0], *losses[1])
     recipe = run.recipe
-    caption = f"{recipe.train.epochs} epochs, {recipe.train.batch_size} examples a step, LoRA rank {recipe.lora.rank}"
+    caption = (
+        f"{recipe.train.epochs} epochs, {recipe.train.global_batch_size} examples a step, LoRA rank {recipe.lora.r}"
+    )
     return table_of(f"training-{run.slug}", caption, COLUMNS, [dict(zip(COLUMNS, values, strict=True))])
 
 

@@ -33,7 +33,10 @@ def wordings_section(run: WordingsRun) -> Section:
     if best := run.rows(Best):
         blocks.append(best_table(anchor, best))
     tasks = {task: [cell for cell in cells if cell.task == task] for task in dict.fromkeys(cell.task for cell in cells)}
-    blocks += [Text(NOTE.format(share=run.recipe.share)), *(_drawn(anchor, task, of) for task, of in tasks.items())]
+    blocks += [
+        Text(NOTE.format(share=run.recipe.max_token_ratio)),
+        *(_drawn(anchor, task, of) for task, of in tasks.items()),
+    ]
     return Section(anchor, title, blocks)
 
 

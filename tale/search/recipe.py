@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tale.config.fields import Recipe, budget_line, group, opt
-from tale.config.sections import BenchmarkConfig, DevicesConfig, EngineConfig, ModelConfig, PriceConfig, SamplingConfig
+from tale.config.sections import DevicesConfig, EngineConfig, ModelConfig, PriceConfig, SamplingConfig, TaskConfig
 
 
 @dataclass
@@ -14,45 +14,54 @@ class SearchRecipe(Recipe):
 
     output: str = opt("run folder")
     model: ModelConfig = group(ModelConfig)
-    benchmark: BenchmarkConfig = group(BenchmarkConfig)
+    task: TaskConfig = group(TaskConfig, was="benchmark")
     sampling: SamplingConfig = group(SamplingConfig)
     engine: EngineConfig = group(EngineConfig)
     samples: int = opt("answers for each budget, and for the vanilla prompt; above 1 needs a temperature", 1, least=1)
-    rule: str = opt(
-        "when a budget counts as answered right: shortest (any sample is right), majority (more than half are), "
-        "confident (the 95 % interval of the right share lies above a half)",
-        "shortest",
-        one_of=("shortest", "majority", "confident"),
+    acceptance: str = opt(
+        "when a budget counts as answered right: any (one sample is right), majority (more than half are), confident "
+        "(the 95 % interval of the right share lies above a half)",
+        "any",
+        one_of=("any", "majority", "confident"),
+        was="rule",
+        values_were={"shortest": "any"},
     )
     strategy: str = opt(
-        "greedy (§4), minimum (right, whatever it costs), bisection, printed (Algorithm 1 with its slips), grid",
+        "which budget is asked next: greedy (§4), shortest_correct (halves while the answer is right, whatever it "
+        "costs), bisection, algorithm1_verbatim (Algorithm 1 with its slips), grid",
         "greedy",
-        one_of=("greedy", "minimum", "bisection", "printed", "grid"),
+        one_of=("greedy", "shortest_correct", "bisection", "algorithm1_verbatim", "grid"),
+        values_were={"minimum": "shortest_correct", "printed": "algorithm1_verbatim"},
     )
-    grid: list[float] = opt(
+    budget_fractions: list[float] = opt(
         "budgets of strategy=grid, as shares of the vanilla answer's tokens (Table 8's)",
         [0.03125, 0.0625, 0.25, 1.0],
         above=0,
+        was="grid",
     )
     full_answers: bool = opt(
         "let every answer under a budget end by itself; else greedy and bisection cut it off where it can no longer be "
-        "cheaper than the best one before, with several samples under rule=shortest alone",
+        "cheaper than the best one before, with several samples under acceptance=any alone",
         False,
     )
     search_wrong: bool = opt(
         "search questions that vanilla CoT answers wrong, too (Algorithm 1 does, the official code does not); an "
-        "answer under a budget has to be right and, but with strategy minimum or grid, cheaper than the vanilla answer",
+        "answer under a budget has to be right and, but with strategy shortest_correct or grid, cheaper than the "
+        "vanilla answer",
         False,
     )
-    confirm: int = opt(
+    confirm_samples: int = opt(
         "times that each target's own prompt is asked again; a target is lucky where fewer than half of these answers "
         "are right",
         0,
         least=0,
+        was="confirm",
     )
-    confirm_temperature: float = opt("of these answers", 0.7, least=0.01)
+    confirm_temperature: float = opt("sampling temperature of the confirming answers", 0.7, least=0.01)
     budget_line: str | None = budget_line()
-    window: int = opt("questions searched at the same time; one that is done makes room for the next", 256, least=1)
+    max_in_flight: int = opt(
+        "questions searched at the same time; one that is done makes room for the next", 256, least=1, was="window"
+    )
     shard: str | None = opt(
         "2/8: the second of eight parts of the questions alone, into a folder of its own; join: put all parts together",
         None,

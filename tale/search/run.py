@@ -109,11 +109,11 @@ def _searched(recipe: SearchRecipe, questions: Sequence[Question], engine: Journ
             questions,
             engine,
             Sampling(**vars(recipe.sampling)),
-            recipe.window,
+            recipe.max_in_flight,
             answered,
             samples=recipe.samples,
             strategy=_strategy(recipe),
-            rule=recipe.rule,
+            acceptance=recipe.acceptance,
             search_wrong=recipe.search_wrong,
             budget_line=recipe.budget_line,
             tokenizer_hash=engine.settings.get("tokenizer_hash"),
@@ -126,10 +126,10 @@ def _searched(recipe: SearchRecipe, questions: Sequence[Question], engine: Journ
 
 def _confirmed(recipe: SearchRecipe, records: Iterable[Record], engine: JournaledEngine) -> Iterable[Record]:
     """The records, with the targets asked again if the recipe wants that, at its own temperature."""
-    if not recipe.confirm:
+    if not recipe.confirm_samples:
         return records
     sampling = replace(Sampling(**vars(recipe.sampling)), temperature=recipe.confirm_temperature)
-    return confirmed(records, engine, sampling, recipe.confirm, first=recipe.samples)
+    return confirmed(records, engine, sampling, recipe.confirm_samples, first=recipe.samples)
 
 
 def _finished(folder: Path) -> Path:
@@ -141,16 +141,16 @@ def _finished(folder: Path) -> Path:
 def _check(recipe: SearchRecipe) -> None:
     if recipe.samples > 1 and recipe.sampling.temperature == 0:
         raise UserError(f"samples={recipe.samples}: greedy decoding draws the same answer; set sampling.temperature")
-    if recipe.strategy == "grid" and not recipe.grid:
-        raise UserError("grid: none given; Table 8's shares are [0.03125, 0.0625, 0.25, 1.0]")
+    if recipe.strategy == "grid" and not recipe.budget_fractions:
+        raise UserError("budget_fractions: none given; Table 8's are [0.03125, 0.0625, 0.25, 1.0]")
 
 
 def _questions(recipe: SearchRecipe) -> tuple[list[Question], int]:
     """The questions to be searched, and how many duplicates were dropped."""
-    questions, dropped = select(recipe.benchmark)
+    questions, dropped = select(recipe.task)
     if scoring(questions) == "bleu":
         raise UserError(
-            f"benchmark.name={recipe.benchmark.name}: has reference texts, and a search needs answers that are right "
+            f"task.name={recipe.task.name}: has reference texts, and a search needs answers that are right "
             "or wrong; scripts/evaluate.py measures it by BLEU"
         )
     return questions, dropped
@@ -163,7 +163,7 @@ def _launched(recipe: SearchRecipe) -> Fabric | None:
     if recipe.engine.kind != "transformers":
         raise UserError(
             f"fabric.devices={recipe.fabric.devices}: engine.kind={recipe.engine.kind} spreads its work by itself, see "
-            "engine.vllm.tensor_parallel and data_parallel; or run shard=1/2, shard=2/2"
+            "engine.vllm.tensor_parallel_size and data_parallel_size; or run shard=1/2, shard=2/2"
         )
     # The processes meet only at the end, so the first one done may wait for as long as the whole search takes.
     strategy = DDPStrategy(process_group_backend="gloo", timeout=timedelta(days=30))
@@ -174,7 +174,7 @@ def _launched(recipe: SearchRecipe) -> Fabric | None:
 
 def _strategy(recipe: SearchRecipe) -> Callable[[Attempt], Search]:
     strategy = STRATEGIES[recipe.strategy]
-    return partial(strategy, shares=recipe.grid) if recipe.strategy == "grid" else strategy
+    return partial(strategy, shares=recipe.budget_fractions) if recipe.strategy == "grid" else strategy
 
 
 def _tokenizer(recipe: SearchRecipe) -> tuple[Chat | None, str]:
@@ -193,8 +193,8 @@ def most_work(recipe: SearchRecipe, questions: Sequence[Question], chat: Chat | 
     """
     limit, each = recipe.sampling.max_tokens, recipe.samples
     budgets = most_calls(_strategy(recipe), limit)
-    calls = len(questions) * (each * (1 + budgets) + recipe.confirm)
-    again = f" + {recipe.confirm} again" if recipe.confirm else ""
+    calls = len(questions) * (each * (1 + budgets) + recipe.confirm_samples)
+    again = f" + {recipe.confirm_samples} again" if recipe.confirm_samples else ""
     text = (
         f"at most {len(questions)} questions × {each} samples × (vanilla + {budgets} budgets){again} = {calls:,} "
         f"calls, {calls * limit:,} output tokens"
@@ -204,7 +204,7 @@ def most_work(recipe: SearchRecipe, questions: Sequence[Question], chat: Chat | 
         return f"{text}{f', ${paid:,.2f} for these' if paid else ''}; the prompts' tokens are left open: {unknown}"
     vanilla = sum(len(chat.prompt_ids(prompts.vanilla(q))) for q in questions)
     budgeted = sum(len(chat.prompt_ids(prompts.budgeted(q, limit, recipe.budget_line))) for q in questions)
-    prompt_tokens = each * vanilla + (each * budgets + recipe.confirm) * budgeted
+    prompt_tokens = each * vanilla + (each * budgets + recipe.confirm_samples) * budgeted
     paid = dollars(recipe.prices, prompt_tokens, calls * limit)
     return f"{text}, {prompt_tokens:,} prompt tokens" + (f", ${paid:,.2f}" if paid else "")
 

@@ -22,8 +22,16 @@ from tale.storage.folder import RECIPE, finished, held, read_run
 # What may differ between the parts of one search: where things are and on what it runs. Who the model and the questions
 # are is compared by themselves.
 OWN = (
-    *("output", "shard", "dry_run", "prices.", "model.source", "model.merge", "benchmark.path"),
-    *("fabric.", "engine.device", "engine.batch_size", "engine.prefix_cache", "engine.vllm.", "window"),
+    *("output", "shard", "dry_run", "prices.", "model.name_or_path", "model.merge_adapter", "task.path"),
+    *(
+        "fabric.",
+        "engine.device",
+        "engine.batch_size",
+        "engine.prefix_cache_gb",
+        "engine.vllm.",
+        "engine.endpoint.max_concurrency",
+        "max_in_flight",
+    ),
 )
 OUTPUTS = ("records.jsonl",)
 

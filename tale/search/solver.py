@@ -20,8 +20,8 @@ from tale.search.strategies import CUT, Search, greedy
 from tale.statistics import wilson
 
 # Right answers, of all samples → whether the budget counts as answered right.
-RULES: dict[str, Callable[[int, int], bool]] = {
-    "shortest": lambda right, samples: right > 0,
+ACCEPTANCE: dict[str, Callable[[int, int], bool]] = {
+    "any": lambda right, samples: right > 0,
     "majority": lambda right, samples: right > samples / 2,
     "confident": lambda right, samples: wilson(right, samples)[0] > 0.5,
 }
@@ -33,14 +33,14 @@ class QuestionSearch:
 
     One whose vanilla answer is wrong or cut off is searched with `search_wrong` alone, one whose answer was filtered
     never. Where an answer cannot be had, the search ends without a target. With `full_answers` every answer may have
-    as many tokens as the sampling says; else no more than can be feasible, where a strategy and rule ask no more of it.
-    """
+    as many tokens as the sampling says; else no more than can be feasible, where a strategy and acceptance ask no more
+    of it."""
 
     sampling: Sampling
     tokenizer: str
     samples: int = 1
     strategy: Callable[[Attempt], Search] = greedy
-    rule: str = "shortest"
+    acceptance: str = "any"
     search_wrong: bool = False
     budget_line: str | None = None
     tokenizer_hash: str | None = None
@@ -53,7 +53,9 @@ class QuestionSearch:
         found = None
         if not vanilla.error and (self._counts(vanilla) or self._searched_though_wrong(vanilla)):
             found = yield from self._searched(question, vanilla, attempts)
-        target = found.best if found and self._counts(found) else None  # not where `printed` returns what failed
+        target = (
+            found.best if found and self._counts(found) else None
+        )  # not where `algorithm1_verbatim` returns what failed
         return Record(
             question=question,
             vanilla=vanilla,
@@ -85,7 +87,7 @@ class QuestionSearch:
     def _asked(self, question: Question, budget: int | None, limit: float) -> Solver[Attempt]:
         """The answers under a budget (None: vanilla) that are feasible below `limit` tokens, not judged yet."""
         sampling = self.sampling
-        if self.strategy in CUT and (self.samples == 1 or self.rule == "shortest") and not self.full_answers:
+        if self.strategy in CUT and (self.samples == 1 or self.acceptance == "any") and not self.full_answers:
             most = max(1, limit - 1)  # below one token there is no answer, and none that could be feasible
             sampling = replace(sampling, max_tokens=int(min(sampling.max_tokens, most)))
         prompt = prompts.chain_of_thought(question, budget, self.budget_line)
@@ -95,7 +97,7 @@ class QuestionSearch:
         return Attempt(budget, answers, feasible=False, limit=cut_at)
 
     def _counts(self, attempt: Attempt) -> bool:
-        return RULES[self.rule](sum(answer.usable for answer in attempt.answers), len(attempt.answers))
+        return ACCEPTANCE[self.acceptance](sum(answer.usable for answer in attempt.answers), len(attempt.answers))
 
     def _searched_though_wrong(self, vanilla: Attempt) -> bool:
         return self.search_wrong and vanilla.best.finish != "content_filter"

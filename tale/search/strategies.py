@@ -3,8 +3,8 @@
 A strategy is a coroutine. It gets the vanilla attempt, yields a budget β and a limit, is sent the attempt under β,
 which is feasible iff right and of fewer tokens than the limit, and returns the attempt whose budget is β*, or None.
 
-Two slips of the paper's printed Algorithm 1 are mended in `greedy`: it tests the first feasible budget twice, and
-returns the budget that failed. `printed` keeps both, so that their cost can be measured.
+`greedy` corrects two slips of the paper's printed Algorithm 1, which tests the first feasible budget twice, and
+returns the budget that failed. `algorithm1_verbatim` keeps both, so that their cost can be measured.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def greedy(vanilla: Attempt) -> Search:
     return _halve(vanilla, lambda before: before.best.tokens)
 
 
-def minimum(vanilla: Attempt) -> Search:
+def shortest_correct(vanilla: Attempt) -> Search:
     """Halve the budget for as long as the answer is right, whatever it costs: shows token elasticity (Fig 2)."""
     return _halve(vanilla, lambda _: math.inf)
 
@@ -49,8 +49,8 @@ def bisection(vanilla: Attempt) -> Search:
     return found
 
 
-def printed(vanilla: Attempt) -> Search:
-    """Algorithm 1 to the letter, but no budget of 0: t₀ is measured anew, and β* is the budget that failed."""
+def algorithm1_verbatim(vanilla: Attempt) -> Search:
+    """Algorithm 1 to the letter, but no budget of 0: it measures t₀ again, and β* is the budget that failed."""
     attempt, previous, right = None, vanilla.best.tokens, vanilla.best.tokens
     budget = right // 2
     while budget:
@@ -78,7 +78,7 @@ def share_budget(share: float, vanilla: Attempt) -> int:
 
 
 STRATEGIES: dict[str, Callable[..., Search]] = {
-    strategy.__name__: strategy for strategy in (greedy, minimum, bisection, printed, grid)
+    strategy.__name__: strategy for strategy in (greedy, shortest_correct, bisection, algorithm1_verbatim, grid)
 }
 
 # Of an answer at or above its limit these need to know no more than that it is.

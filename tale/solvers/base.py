@@ -48,10 +48,11 @@ class Solution:
 class Method:
     """A way to answer questions, with its options. `kind` is its name in recipes."""
 
+    was = ""  # the kind's earlier name
     # Every method, by its kind; without an annotation, which would make it an option.
     kinds = dict[str, "type[Method]"]()  # noqa: RUF012
 
-    kind: str = opt("direct, vanilla, budget, searched or estimated (TALE-EP)", "")
+    kind: str = opt("direct, vanilla, fixed_budget, optimal_budget or tale_ep", "")
     label: str | None = opt("name in tables; default: the kind", None)
     adapter: str | None = opt("adapter folder to answer with (TALE-PT: kind vanilla with an adapter)", None)
 

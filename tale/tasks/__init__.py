@@ -42,7 +42,7 @@ def load(name: str, path: str | None, split: str, count: int | None = None, seed
     if name in GENERATED:
         return _generated(name, path, split, count, seed)
     if name not in BENCHMARKS:
-        raise UserError(f"benchmark.name={name}: unknown.{nearest(name, NAMES)} Known: {', '.join(NAMES)}")
+        raise UserError(f"task.name={name}: unknown.{nearest(name, NAMES)} Known: {', '.join(NAMES)}")
     rows = _published(name, split) if path is None else _file(Path(path))
     group = split if path is None else Path(path).stem
     questions: list[Question] = []
@@ -69,9 +69,9 @@ def _gradable(question: Question) -> Question:
 
 def _generated(name: str, path: str | None, split: str, count: int | None, seed: int) -> list[Question]:
     if path is not None:
-        raise UserError(f"benchmark.path={path}: {name} are generated, not read; for a file use benchmark.name=jsonl")
+        raise UserError(f"task.path={path}: {name} are generated, not read; for a file use task.name=jsonl")
     if count is None:
-        raise UserError(f"benchmark.count: say how many questions of {name} to generate")
+        raise UserError(f"task.limit: say how many questions of {name} to generate")
     return GENERATED[name](split, count, seed)
 
 
@@ -90,14 +90,14 @@ def _published(name: str, split: str) -> Rows:
     """The rows from the network or its cache; whatever goes wrong there, the mend is a local file."""
     benchmark = BENCHMARKS[name]
     if benchmark.published is None:
-        raise UserError(f"benchmark.path: not given; {name} reads a local JSON Lines file")
+        raise UserError(f"task.path: not given; {name} reads a local JSON Lines file")
     if split not in benchmark.splits:
-        raise UserError(f"benchmark.split={split}: {name} has {' and '.join(benchmark.splits)}")
+        raise UserError(f"task.split={split}: {name} has {' and '.join(benchmark.splits)}")
     try:
         return list(benchmark.published(split))
     except Exception as error:  # datasets, hub, http and file system each raise their own
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        raise UserError(f"{name} cannot be fetched ({reason}); give a local copy as benchmark.path") from error
+        raise UserError(f"{name} cannot be fetched ({reason}); give a local copy as task.path") from error
 
 
 def _hub(arguments: dict[str, str]) -> Callable[[str], Rows]:

@@ -6,7 +6,7 @@ An open-ended question has a `reference` text in place of the answer, and is sco
     {"question": "具有7个结点的所有非同构的树有____个。", "options": ["7", "11", "12", "14"], "answer": "B"}
     {"question": "Say in one sentence what the moon is.", "reference": "The moon is the Earth's only satellite."}
 
-The answer is a text or a JSON number; with options it is the letter of one. Only as local files, `benchmark.path`.
+The answer is a text or a JSON number; with options it is the letter of one. Only as local files, `task.path`.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def question(row: dict[str, Any], id: str) -> Question:
     answer = row.get("answer")
     gold = text(row, "answer") if isinstance(answer, str) else digits(row)
     if "####" in gold:
-        raise UserError("'answer' is a solution with ####: this is a GSM8K file, set benchmark.name=gsm8k")
+        raise UserError("'answer' is a solution with ####: this is a GSM8K file, set task.name=gsm8k")
     return Question(id, text(row, "question"), gold)
 
 

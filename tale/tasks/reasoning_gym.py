@@ -38,10 +38,10 @@ def generate(name: str, split: str, count: int, seed: int) -> list[Question]:
         UserError: no such split, fewer questions than asked for, or the package is not installed.
     """
     if split not in TENTHS:
-        raise UserError(f"benchmark.split={split}: {name} has {' and '.join(TENTHS)}")
+        raise UserError(f"task.split={split}: {name} has {' and '.join(TENTHS)}")
     questions = list(islice(_questions(name, split, TRIES * count, seed), count))
     if len(questions) < count:
-        raise UserError(f"benchmark.count={count}: {name} gives only {len(questions)} different questions there")
+        raise UserError(f"task.limit={count}: {name} gives only {len(questions)} different questions there")
     return questions
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from lightning.fabric.utilities import rank_zero_only
 
-from tale.config.sections import BenchmarkConfig, Part
+from tale.config.sections import ContextSplit, TaskConfig
 from tale.data.question import Question
 from tale.data.splits import by_context, contexts, deduplicate, drawn, preamble
 from tale.errors import UserError
@@ -14,7 +14,7 @@ from tale.storage.folder import Scoring
 from tale.tasks import load
 
 
-def select(config: BenchmarkConfig) -> tuple[list[Question], int]:
+def select(config: TaskConfig) -> tuple[list[Question], int]:
     """The questions, and how many duplicates were dropped.
 
     A draw of `count` keeps the file's order, and a larger draw contains every smaller one.
@@ -22,26 +22,30 @@ def select(config: BenchmarkConfig) -> tuple[list[Question], int]:
     Raises:
         UserError: unknown benchmark, missing or damaged file, or fewer questions than asked for.
     """
-    questions, dropped = deduplicate(load(config.name, config.path, config.split, config.count, config.seed))
-    if config.part is not Part.all:
+    questions, dropped = deduplicate(load(config.name, config.path, config.split, config.limit, config.seed))
+    if config.context_split is not ContextSplit.all:
         said = preamble(questions)
         if said:
-            rank_zero_only(print)(f"benchmark.part={config.part.value}: {said}")
-        whole, questions = questions, by_context(questions, config.part.value, config.held_out, config.seed)
+            rank_zero_only(print)(f"task.context_split={config.context_split.value}: {said}")
+        whole, questions = (
+            questions,
+            by_context(questions, config.context_split.value, config.test_fraction, config.seed),
+        )
         if not questions:
             raise UserError(_one_sided(config, whole))
-    if config.count is not None:
-        if config.count > len(questions):
-            raise UserError(f"benchmark.count={config.count}: only {len(questions)} questions are there")
-        questions = drawn(questions, config.count, config.seed)
+    if config.limit is not None:
+        if config.limit > len(questions):
+            raise UserError(f"task.limit={config.limit}: only {len(questions)} questions are there")
+        questions = drawn(questions, config.limit, config.seed)
     return questions, dropped
 
 
-def _one_sided(config: BenchmarkConfig, questions: Sequence[Question]) -> str:
+def _one_sided(config: TaskConfig, questions: Sequence[Question]) -> str:
     return (
-        f"benchmark.part={config.part.value}: {config.name} has no question there; its {len(questions)} questions "
-        f"are of {len(set(contexts(questions)))} contexts, a share of benchmark.held_out={config.held_out} of which is "
-        "drawn for the side 'test': take another benchmark.seed or held_out"
+        f"task.context_split={config.context_split.value}: {config.name} has no question there; its {len(questions)} "
+        f"questions are of {len(set(contexts(questions)))} contexts, a share of "
+        f"task.test_fraction={config.test_fraction} of which is drawn for the side 'test': take another task.seed or "
+        "test_fraction"
     )
 
 
@@ -53,5 +57,5 @@ def scoring(questions: Sequence[Question]) -> Scoring:
     """
     kinds = {q.kind == "text" for q in questions}
     if len(kinds) > 1:
-        raise UserError("benchmark: some questions have an answer, others a reference; give each sort its own file")
+        raise UserError("task: some questions have an answer, others a reference; give each sort its own file")
     return "bleu" if True in kinds else "accuracy"

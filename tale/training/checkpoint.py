@@ -40,12 +40,12 @@ def fingerprint(recipe: TrainRecipe, base: dict[str, str], data: TaleDataModule,
     examples, or where a last step has too few examples for that many.
     """
     ids = repr([(e.prompt, e.answers) for e in data.train]).encode()
-    sections = {name: to_yaml(getattr(recipe, name)) for name in ("loss", "lora", "optim", "train")}
-    drawn = {"number of devices (each draws its own dropout)": str(world_size)} if recipe.lora.dropout else {}
+    sections = {name: to_yaml(getattr(recipe, name)) for name in ("loss", "lora", "optimizer", "train")}
+    drawn = {"number of devices (each draws its own dropout)": str(world_size)} if recipe.lora.lora_dropout else {}
     return {
         **sections,
         "objective": recipe.objective.value,
-        "precision": f"{recipe.model.dtype.value} {recipe.model.quantize} {recipe.fabric.precision}",
+        "precision": f"{recipe.model.dtype.value} {recipe.model.quantization} {recipe.fabric.precision}",
         "model": f"{base['name']} {base['weights']}",
         "data": hashlib.sha256(ids).hexdigest()[:16],
         "number of steps": str(len(data.train_dataloader(world_size=world_size))),
@@ -95,7 +95,7 @@ def load(file: Path, module: CausalLMModule, optimizer: Optimizer, scheduler: La
     """
     saved, parameters = read(file), _trained_parameters(module)
     ordered = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    wanted = make_optimizer([torch.nn.Parameter(torch.zeros_like(p)) for p in ordered], module.optim)
+    wanted = make_optimizer([torch.nn.Parameter(torch.zeros_like(p)) for p in ordered], module.optimizer_config)
     if wrong := (
         difference(saved["module"], parameters, same_dtype=True)
         or difference(_flat(saved["optimizer"]["state"]), _flat(_stepped(wanted)), same_dtype=True)

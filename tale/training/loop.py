@@ -17,7 +17,7 @@ from lightning.fabric.wrappers import _FabricModule, _FabricOptimizer
 from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 
-from tale.config.training import OptimConfig, TrainRecipe
+from tale.config.training import OptimizerConfig, TrainRecipe
 from tale.data.datamodule import TaleDataModule
 from tale.data.examples import Batch
 from tale.models.modules import CausalLMModule
@@ -50,7 +50,7 @@ def fit(
     total = min(total, t.max_steps) if t.max_steps else total
     model = fabric.setup_module(module)  # before the optimizer: FSDP2 puts shards in the parameters' place
     optimizer: Any = fabric.setup_optimizers(module.configure_optimizers())
-    scheduler = LambdaLR(optimizer, lambda step: learning_rate_factor(step, total, recipe.optim))
+    scheduler = LambdaLR(optimizer, lambda step: learning_rate_factor(step, total, recipe.optimizer))
     state = module, optimizer.optimizer, scheduler
     if start:
         checkpoint.load(start, *state)
@@ -66,7 +66,9 @@ def fit(
         began = time.perf_counter()
         # Dropout depends on (seed, step, rank) alone: a resumed run draws what the uninterrupted one draws.
         torch.manual_seed(_step_seed(t.seed, step, fabric.global_rank))
-        metrics = train_step(fabric, model, optimizer, [b.to(fabric.device) for b in micro_batches], recipe.optim.clip)
+        metrics = train_step(
+            fabric, model, optimizer, [b.to(fabric.device) for b in micro_batches], recipe.optimizer.max_grad_norm
+        )
         metrics["lr"] = float(scheduler.get_last_lr()[0])
         tokens, targets = metrics["tokens"], metrics.pop("target_tokens")
         metrics |= throughput.step(micro_batches, tokens, targets, time.perf_counter() - began)
@@ -77,9 +79,9 @@ def fit(
         bar.set_postfix(loss=f"{metrics['loss']:.3f}", refresh=False)
         bar.update()
         done = step + 1
-        if done % t.validate_every == 0 or done == total:
+        if done % t.eval_steps == 0 or done == total:
             _log(fabric, folder.parent, _named("val", validate(fabric, model, held_out)), step=done)
-        if done % t.checkpoint_every == 0 or done == total:
+        if done % t.save_steps == 0 or done == total:
             checkpoint.save(fabric, folder, done, identity, *state)
     bar.close()
     fabric.print(throughput.summary())
@@ -142,13 +144,13 @@ def validate(fabric: Fabric, model: _FabricModule, batches: list[Batch]) -> dict
     return _means(fabric, sums, weight) if weight else {}
 
 
-def learning_rate_factor(step: int, total: int, optim: OptimConfig) -> float:
+def learning_rate_factor(step: int, total: int, config: OptimizerConfig) -> float:
     """Linear warm-up to 1, then cosine or linear decay to 0, or none."""
-    warmup = math.ceil(optim.warmup * total)
+    warmup = math.ceil(config.warmup_ratio * total)
     if step < warmup:
         return (step + 1) / (warmup + 1)
     left = 1 - (step - warmup) / max(1, total - warmup)
-    return {"cosine": 0.5 * (1 - math.cos(math.pi * left)), "linear": left, "constant": 1.0}[optim.decay]
+    return {"cosine": 0.5 * (1 - math.cos(math.pi * left)), "linear": left, "constant": 1.0}[config.lr_scheduler]
 
 
 def report_start(fabric: Fabric, metrics: dict[str, float]) -> None:
@@ -160,7 +162,7 @@ def report_start(fabric: Fabric, metrics: dict[str, float]) -> None:
     if metrics.get("saturated", 0) > 0.5:
         fabric.print(
             f"warning: {metrics['saturated']:.0%} of the first step's pairs have a margin above 10 nats before any "
-            "update: the loss starts saturated. loss.length_normalised=true or loss.reference=true compare answers "
+            "update: the loss starts saturated. loss.length_normalized=true or loss.use_ref_model=true compare answers "
             "of different length fairly."
         )
 

@@ -41,7 +41,7 @@ def train(recipe: TrainRecipe) -> Path:
     prove_training(base.architecture(), recipe.lora, recipe.data.max_length)
     data = TaleDataModule(recipe, base.chat())
     data.setup()
-    if (shared := min(recipe.train.batch_size, len(data.train))) < fabric.world_size:
+    if (shared := min(recipe.train.global_batch_size, len(data.train))) < fabric.world_size:
         raise UserError(f"fabric.devices: {fabric.world_size} devices, but a step has {shared} examples to share out")
     identity = checkpoint.fingerprint(recipe, base.identity, data, fabric.world_size)
     launch(fabric)
@@ -59,7 +59,7 @@ def train(recipe: TrainRecipe) -> Path:
                 "retokenised": data.retokenised,
                 "vanilla_wrong": data.vanilla_wrong,
             }
-            reads = [*recipe.data.records, *filter(None, [recipe.lora.start])]
+            reads = [*recipe.data.records, *filter(None, [recipe.lora.init_from])]
             used: Identity = {"base": base.identity, "examples": counted}
             start_run(recipe, None, ("adapter",), keep=start is not None, reads=reads, **used)
         # Not before: the logger makes files. It hides what was logged from here on before a resumed run was cut off.
@@ -82,8 +82,8 @@ def _fabric(recipe: TrainRecipe) -> Fabric:
     """Fabric, not yet launched."""
     f = recipe.fabric
     fabric = make_fabric(f, f.accelerator, strategy=strategy(f.strategy), precision=f.precision, loggers=[])
-    if recipe.optim.kind.startswith("paged") and fabric.device.type != "cuda":
-        raise UserError(f"optim.kind={recipe.optim.kind}: needs a CUDA device; adamw_8bit runs on a CPU too")
+    if recipe.optimizer.name.startswith("paged") and fabric.device.type != "cuda":
+        raise UserError(f"optimizer.name={recipe.optimizer.name}: needs a CUDA device; adamw_8bit runs on a CPU too")
     return fabric
 
 
@@ -110,8 +110,8 @@ def _held(fabric: Fabric, recipe: TrainRecipe, identity: dict[str, str]) -> Iter
         if any(over_all(fabric, [other])):
             who = f"process {fabric.global_rank}" if other else "another process"
             raise UserError(
-                f"output, data.records, model.source: {who} sees other checkpoints, examples or weights than the first "
-                "one; keep them where all machines can read them"
+                f"output, data.records, model.name_or_path: {who} sees other checkpoints, examples or weights than the "
+                "first one; keep them where all machines can read them"
             )
         yield start
 
@@ -155,20 +155,23 @@ def check(recipe: TrainRecipe) -> None:
     Raises:
         UserError: two do not, or one lacks.
     """
-    if recipe.fabric.strategy == "fsdp2" and recipe.model.quantize:
+    if recipe.fabric.strategy == "fsdp2" and recipe.model.quantization:
         raise UserError(
-            f"model.quantize={recipe.model.quantize}, fabric.strategy=fsdp2: 4-bit weights are not sharded here; take "
-            "fabric.strategy=ddp (each device holds them all), or leave out model.quantize"
+            f"model.quantization={recipe.model.quantization}, fabric.strategy=fsdp2: 4-bit weights are not sharded "
+            "here; take fabric.strategy=ddp (each device holds them all), or leave out model.quantization"
         )
-    if recipe.fabric.strategy == "fsdp2" and recipe.optim.kind != "adamw":
+    if recipe.fabric.strategy == "fsdp2" and recipe.optimizer.name != "adamw":
         raise UserError(
-            f"optim.kind={recipe.optim.kind}, fabric.strategy=fsdp2: an 8-bit state is not sharded here; take adamw, "
-            "whose state each device then holds its share of"
+            f"optimizer.name={recipe.optimizer.name}, fabric.strategy=fsdp2: an 8-bit state is not sharded here; take "
+            "adamw, whose state each device then holds its share of"
         )
-    if recipe.loss.mean == "token" and recipe.loss.length_normalised:
-        raise UserError("loss.mean=token, loss.length_normalised=true: both divide by tokens; leave out one")
-    for key, adapter in (("lora.start", recipe.lora.start), ("model.merge", recipe.model.merge)):
+    if recipe.loss.reduction == "token" and recipe.loss.length_normalized:
+        raise UserError("loss.reduction=token, loss.length_normalized=true: both divide by tokens; leave out one")
+    for key, adapter in (
+        ("lora.init_from", recipe.lora.init_from),
+        ("model.merge_adapter", recipe.model.merge_adapter),
+    ):
         if adapter and realpath(adapter) == realpath(Path(recipe.output, "adapter")):
             raise UserError(f"{key}={adapter}: is what this run would write over; choose another output")
-    if not recipe.lora.modules:
-        raise UserError("lora.modules: none given; the official code's are [q_proj, v_proj]")
+    if not recipe.lora.target_modules:
+        raise UserError("lora.target_modules: none given; the official code's are [q_proj, v_proj]")

@@ -75,7 +75,7 @@ class Throughput:
 
     def __init__(self, fabric: Fabric, recipe: TrainRecipe, module: CausalLMModule):
         self.fabric, self.work = fabric, Work.of(module)
-        self.reference = recipe.objective is Objective.dpo and recipe.loss.reference
+        self.reference = recipe.objective is Objective.dpo and recipe.loss.use_ref_model
         dtype = torch.bfloat16 if recipe.fabric.precision.startswith("bf16") else torch.float32
         peak = peak_flops(fabric.device, dtype)
         self.peak = peak * fabric.world_size if peak else None

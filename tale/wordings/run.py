@@ -95,7 +95,7 @@ def run_wordings(recipe: WordingsRecipe) -> None:
 
 def _check(recipe: WordingsRecipe) -> None:
     for key, names in (
-        ("models", [model.name or model.source for model in recipe.models]),
+        ("models", [model.name or model.name_or_path for model in recipe.models]),
         ("tasks", [task.name for task in recipe.tasks]),
         ("wordings", [wording.label for wording in recipe.wordings]),
         ("budgets", recipe.budgets),
@@ -162,7 +162,7 @@ def _written(
     write_jsonl_atomic(folder / "replies.jsonl", (_line(grid, reply) for grid in grids for reply in grid.replies))
     each = [cells(grid) for grid in grids]
     followed = [curve for grid, of in zip(grids, each, strict=True) for curve in curves(grid, of)]
-    best = [row for grid in grids if (row := confirmed(grid, choosing[grid.task], papers, recipe.share))]
+    best = [row for grid in grids if (row := confirmed(grid, choosing[grid.task], papers, recipe.max_token_ratio))]
     flat = [cell for of in each for cell in of]
     tables: tuple[Sequence[Any], ...] = (flat, followed, best)
     for rows in filter(None, tables):

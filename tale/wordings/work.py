@@ -32,7 +32,7 @@ def show_work(recipe: WordingsRecipe, tasks: Mapping[str, Sequence[Question]]) -
         work["all"] = tuple(map(sum, zip(*work.values(), strict=True)))
         unread = "" if chat else "; without its tokenizer the prompts' tokens are left open"
         rows = [dict(zip(WORK, (name, *values), strict=True)) for name, values in work.items()]
-        table_of("work", f"{model.source}: calls and tokens{unread}", WORK, rows).show()
+        table_of("work", f"{model.name_or_path}: calls and tokens{unread}", WORK, rows).show()
         if paid := dollars(recipe.prices, *work["all"][1:3]):
             say(f"at most ${paid:,.2f}")
 

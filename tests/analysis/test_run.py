@@ -54,7 +54,7 @@ def searched(tmp_path: Path) -> Callable[..., Path]:
         full: bool = True,
     ) -> Path:
         folder = tmp_path / name
-        given = [f"strategy={strategy}", f"grid={SHARES}", f"sampling.max_tokens={sampling.max_tokens}"]
+        given = [f"strategy={strategy}", f"budget_fractions={SHARES}", f"sampling.max_tokens={sampling.max_tokens}"]
         start_run(load(SearchRecipe, ["recipe=tiny/search", f"output={folder}", *given]), None, ["records.jsonl"])
         asked = questions(4)
         way = partial(STRATEGIES["grid"], shares=SHARES) if strategy == "grid" else STRATEGIES[strategy]
@@ -140,7 +140,7 @@ def test_several_searches_are_lines_of_their_own_with_plots(searched: Callable[.
     files = [
         searched("a/grid", "grid"),
         searched("b/grid", "grid", lambda asked: right(9)),
-        searched("c", "minimum", lambda asked: right(9)),
+        searched("c", "shortest_correct", lambda asked: right(9)),
     ]
     table = analysed(files, tmp_path / "out")
     assert [row["records"] for row in table("models")] == [str(file.parent) for file in files[:2]]

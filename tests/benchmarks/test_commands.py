@@ -102,7 +102,12 @@ def figures(name: str) -> dict[str, Any]:
 @pytest.fixture
 def model(tiny_model_folder: Path) -> list[str]:
     """A recipe's words for the tiny model."""
-    return [f"model.source={tiny_model_folder}", "model.name=tiny-llama", "model.merge=null", "model.dtype=float32"]
+    return [
+        f"model.name_or_path={tiny_model_folder}",
+        "model.name=tiny-llama",
+        "model.merge_adapter=null",
+        "model.dtype=float32",
+    ]
 
 
 @pytest.fixture
@@ -110,7 +115,7 @@ def asked(model: list[str], tmp_path: Path) -> list[str]:
     """A recipe's words for 3 questions to the tiny model."""
     rows = [{"question": f"Story {i}: a fox has {i} cubs. How many?", "answer": i} for i in range(20)]
     write_jsonl_atomic(tmp_path / "dev.jsonl", rows)
-    data = ["benchmark.name=gsm8k_zero", f"benchmark.path={tmp_path}/dev.jsonl", "benchmark.count=3"]
+    data = ["task.name=gsm8k_zero", f"task.path={tmp_path}/dev.jsonl", "task.limit=3"]
     return [*model, *data, "engine.batch_size=2", "sampling.max_tokens=12"]
 
 
@@ -118,7 +123,7 @@ def asked(model: list[str], tmp_path: Path) -> list[str]:
 def trained(model: list[str], tmp_path: Path) -> list[str]:
     """A recipe's words for training the tiny model on 6 records."""
     write_records(tmp_path / "records.jsonl", pairs(6))
-    return [*model, f"data.records=[{tmp_path}/records.jsonl]", "train.batch_size=4", "train.micro_batch=2"]
+    return [*model, f"data.records=[{tmp_path}/records.jsonl]", "train.global_batch_size=4", "train.micro_batch_size=2"]
 
 
 # --- Generation and search ------------------------------------------------------------------------------------------
@@ -136,7 +141,7 @@ def test_generation_speed_counts_equal_answers(
     if peer == "vllm":
         pytest.importorskip("vllm", reason="vLLM is in the environment that `make vllm` makes")
         wide = tiny_llama(hidden_size=128, head_dim=64)  # the least that vLLM takes on a CPU
-        asked = [*asked, f"model.source={saved(wide, tiny_tokenizer, tmp_path_factory)}"]
+        asked = [*asked, f"model.name_or_path={saved(wide, tiny_tokenizer, tmp_path_factory)}"]
     else:
         monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
     run("generation_speed", *asked)
@@ -240,7 +245,7 @@ def test_training_speed_has_the_same_losses_on_both_sides(
     for case in ("sft", "dpo", "dpo_reference"):
         for side in ("tale", "trl"):
             rate, seconds = found[case]["examples a second"][side], found[case]["seconds a step"][side]
-            assert rate * seconds == pytest.approx(4, rel=0.2)  # train.batch_size
+            assert rate * seconds == pytest.approx(4, rel=0.2)  # train.global_batch_size
         assert len(found[case]["losses"]["tale"]) == 2
         assert 0 < found[case]["share of the measured peak"] < 2
     assert "2 without padding" in found["sft"]["micro-batches"]["trl: seconds a step, peak GB"]
@@ -265,8 +270,8 @@ def test_the_training_ablations_end_in_their_table(run: Run, trained: list[str])
 
 
 def test_step_memory_sets_a_step_beside_its_plan(run: Run, wide_model_folder: Path) -> None:
-    batch = ["data.max_length=64", "train.batch_size=3", "train.micro_batch=1", "fabric.accelerator=cpu"]
-    model = [f"model.source={wide_model_folder}", "model.quantize=nf4", "layers=1"]
+    batch = ["data.max_length=64", "train.global_batch_size=3", "train.micro_batch_size=1", "fabric.accelerator=cpu"]
+    model = [f"model.name_or_path={wide_model_folder}", "model.quantization=nf4", "layers=1"]
     run("step_memory", "recipe=dpo_llama8b", *model, *batch)
     found = figures("step_memory_dpo")
     assert found["micro-batches"] == 3
@@ -313,9 +318,9 @@ def test_errors_of_counting_and_grading_are_recounted_by_hand(run: Run, model: l
     ]
     rows = [{"question": f"Story {i}: how many?", "answer": float(gold)} for i, (gold, *_) in enumerate(written)]
     write_jsonl_atomic(tmp_path / "dev.jsonl", rows)
-    data = ["benchmark.name=gsm8k_zero", f"benchmark.path={tmp_path}/dev.jsonl", "benchmark.count=null"]
+    data = ["task.name=gsm8k_zero", f"task.path={tmp_path}/dev.jsonl", "task.limit=null"]
     recipe = load(EvaluateRecipe, ["recipe=tiny/eval", *model, *data, "output=eval"])
-    questions, _ = select(recipe.benchmark)
+    questions, _ = select(recipe.task)
     start_run(recipe, None, ["replies.jsonl"], base={"name": "tiny-llama", "weights": "01"}, questions={"asked": 4})
     replies = [
         Reply("v", q.id, prompts.vanilla(q), text, right, None, "number", "stop", tokens, 90)

@@ -12,7 +12,7 @@ import torch
 from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedTokenizerFast
 
 from tale.config.sections import PriceConfig
-from tale.config.training import LossConfig, OptimConfig
+from tale.config.training import LossConfig, OptimizerConfig
 from tale.data import prompts
 from tale.data.chat import Chat
 from tale.data.datamodule import TaleDataModule
@@ -27,9 +27,9 @@ from tale.inference.requests import More, each
 from tale.inference.transformers.engine import TransformersEngine
 from tale.models.modules import SFTModule
 from tale.search.solver import search
-from tale.solvers.budget import Budget
 from tale.solvers.direct import Direct
-from tale.solvers.estimated import Estimated
+from tale.solvers.fixed_budget import FixedBudget
+from tale.solvers.tale_ep import TaleEP
 from tale.solvers.vanilla import Vanilla
 from tale.tasks import load
 from tests.factories import END_ID, adapted, recipe
@@ -41,7 +41,7 @@ CATS = Question("q/1", "Ann has 3 cats. How many?", "3")
 
 def trained_on(records: list[Record], tokenizer: PreTrainedTokenizerFast, folder: Path) -> TaleDataModule:
     write_records(folder / "records.jsonl", records)
-    made = recipe(folder, folder, folder / "records.jsonl", "sft", "data.validation=0")
+    made = recipe(folder, folder, folder / "records.jsonl", "sft", "data.val_fraction=0")
     data = TaleDataModule(made, Chat(tokenizer))
     data.setup()
     return data
@@ -86,7 +86,7 @@ def test_1_the_benchmarks_adapter_has_the_loss_of_all_inputs(
     model = AutoModelForCausalLM.from_pretrained(tiny_model_folder, dtype=torch.float32)
     with torch.inference_mode():
         theirs = float(model(input_ids=rows, labels=rows).loss)
-    module = SFTModule(adapted(tiny_model_folder, spread=0), LossConfig(mean="token"), OptimConfig())
+    module = SFTModule(adapted(tiny_model_folder, spread=0), LossConfig(reduction="token"), OptimizerConfig())
     batch = pack(examples)
     assert float(module.step(batch)["loss"].detach()) / module.weight(batch) == pytest.approx(theirs, rel=1e-5)
 
@@ -134,7 +134,7 @@ def test_4_every_method_decodes_as_the_recipe_says(
     There: repetition penalty 1.2 and temperature 0.1 for the baselines, neither for the trained model.
     """
     engine, sampling = Listening(), Sampling(16, 0.1, 1024)
-    baselines = [Direct(), Vanilla(), Budget(budget=9), Estimated()]
+    baselines = [Direct(), Vanilla(), FixedBudget(budget=9), TaleEP()]
     for method in [*baselines, Vanilla(adapter="runs/sft/adapter")]:
         answer(method, questions(1), engine, sampling)
     assert engine.samplings == [sampling] * 6  # TALE-EP asks twice
@@ -159,7 +159,7 @@ def test_5_tokens_are_the_models_and_the_estimators_are_paid(
     assert completion.prompt_tokens == len(b"<user\nHi>\n<assistant\n")
 
     reply = lambda a: said("[[20]]", 6, prompt_tokens=40) if a.way == "estimate" else right(20)  # noqa: E731
-    replies = answer(Estimated(), questions(1), FakeEngine(questions(1), reply), GREEDY)
+    replies = answer(TaleEP(), questions(1), FakeEngine(questions(1), reply), GREEDY)
     (row,) = summarise({"TALE-EP": replies}, None, PriceConfig(input=1.0, output=10.0))
     assert (row.output_tokens, row.estimator_tokens) == (26, 6)
     assert row.expense == pytest.approx((10 + 40) * 0.1 + (20 + 6) * 1.0)  # 10⁻⁵ $

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tale.config.training import LossConfig, OptimConfig
+from tale.config.training import LossConfig, OptimizerConfig
 from tale.data.examples import pack
 from tale.models.modules import CausalLMModule, DPOModule, SFTModule
 from tests.factories import adapted, examples
@@ -25,7 +25,7 @@ CHANGED = [name for name, variant in VARIANTS.items() if name != AS_IT_IS and no
 
 def step(folder: Path, objective: type[CausalLMModule], name: str) -> tuple[float, torch.Tensor]:
     """Loss and gradient of a step of 7 examples in micro-batches of at most 3."""
-    module = objective(adapted(folder), LossConfig(), OptimConfig())
+    module = objective(adapted(folder), LossConfig(), OptimizerConfig())
     VARIANTS[name].put_in(module)
     made = examples(7, sides=1 if objective is SFTModule else 2)
     losses = [module.training_step(batch)["loss"] for batch in VARIANTS[name].deal(made, 3)]
@@ -54,7 +54,7 @@ def test_a_measure_that_is_taken_away_is_gone(
 ) -> None:
     """The head sees all positions; the decoder sees rows as long as the longest; or the prompt of each pair twice."""
     seen: dict[str, list[tuple[int, ...]]] = {"head": [], "decoder": []}
-    module = objective(adapted(tiny_model_folder), LossConfig(), OptimConfig())
+    module = objective(adapted(tiny_model_folder), LossConfig(), OptimizerConfig())
     model = module.model.get_base_model()
     model.get_output_embeddings().register_forward_hook(lambda _, given, __: seen["head"].append(given[0].shape[:2]))
     model.get_input_embeddings().register_forward_hook(lambda _, given, __: seen["decoder"].append(given[0].shape))
@@ -127,7 +127,7 @@ def one_thread() -> Iterator[None]:
 
 @pytest.mark.usefixtures("one_thread")
 def test_a_steps_profile_has_its_attention_products_and_copies(tiny_model_folder: Path) -> None:
-    module = DPOModule(adapted(tiny_model_folder), LossConfig(), OptimConfig())
+    module = DPOModule(adapted(tiny_model_folder), LossConfig(), OptimizerConfig())
 
     def step() -> None:
         module.training_step(pack(examples(5, sides=2)))["loss"].backward()

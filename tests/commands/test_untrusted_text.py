@@ -78,17 +78,17 @@ def test_no_secret_is_kept_and_no_name_is_more_than_a_name(
     listed = lambda key, *paths: f"{key}={json.dumps(paths)}"  # noqa: E731
     with FakeEndpoint(script) as endpoint:
         url = endpoint.url.replace("//", "//me:$MY_PASSWORD@") + "?api-version=1&api-key=$QUERY_KEY"
-        asking = (f"engine.endpoint.url={url}", "engine.endpoint.key=MY_KEY", "engine.kind=openai",
-                  "engine.endpoint.retries=0", f"model.source={EVIL}", "benchmark.name=jsonl",
-                  "benchmark.count=null", "sampling.max_tokens=256")  # fmt: skip
+        asking = (f"engine.endpoint.base_url={url}", "engine.endpoint.api_key_env=MY_KEY", "engine.kind=openai",
+                  "engine.endpoint.max_retries=0", f"model.name_or_path={EVIL}", "task.name=jsonl",
+                  "task.limit=null", "sampling.max_tokens=256")  # fmt: skip
         searches = []
         for name, strategy in (("train", "greedy"), ("=grid [x] $\x1b", "grid")):
             output, path = (
                 FOLDER.format(strategy),
                 questions(name, range(40) if strategy == "greedy" else range(40, 50)),
             )
-            recipe = given(SearchRecipe, "recipe=tiny/search", *asking, f"benchmark.path={path}", f"output={output}",
-                           f"strategy={strategy}", "grid=[0.1, 0.3, 1]", f"budget_line={BUDGET_LINE}")  # fmt: skip
+            asked = (f"strategy={strategy}", "budget_fractions=[0.1, 0.3, 1]", f"budget_line={BUDGET_LINE}")
+            recipe = given(SearchRecipe, "recipe=tiny/search", *asking, f"task.path={path}", f"output={output}", *asked)
             searches.append(str(run_search(recipe)))
         train, grid = searches
         budgets = FOLDER.format("budgets")
@@ -97,12 +97,12 @@ def test_no_secret_is_kept_and_no_name_is_more_than_a_name(
         )
         methods = [
             {"kind": "vanilla", "label": EVIL},
-            {"kind": "estimated", "label": f"_{EVIL}"},
-            {"kind": "estimated", "label": "-1", "estimator": f"{budgets}/regression", "budget_line": BUDGET_LINE},
+            {"kind": "tale_ep", "label": f"_{EVIL}"},
+            {"kind": "tale_ep", "label": "-1", "estimator": f"{budgets}/regression", "budget_line": BUDGET_LINE},
         ]
         evaluated = FOLDER.format("eval")
         path = questions("test", range(60, 66))
-        evaluate(given(EvaluateRecipe, "recipe=tiny/eval", *asking, f"benchmark.path={path}",
+        evaluate(given(EvaluateRecipe, "recipe=tiny/eval", *asking, f"task.path={path}",
                        f"methods={json.dumps(methods)}", f"output={evaluated}"))  # fmt: skip
     analysis = FOLDER.format("analysis")
     analyse(given(AnalyseRecipe, listed("records", train, grid), f"output={analysis}"))

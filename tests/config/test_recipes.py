@@ -9,18 +9,20 @@ import re
 import sys
 import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from enum import Enum
 from pathlib import Path
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 
 from tale.analysis.estimators.recipe import EstimateRecipe
 from tale.analysis.recipe import AnalyseRecipe
+from tale.cli import keys
 from tale.config import recipes
 from tale.config.recipes import Recipe, load, recipe_names, to_yaml
-from tale.config.sections import Part
+from tale.config.sections import ContextSplit
 from tale.config.training import Objective, TrainRecipe
 from tale.errors import UserError
 from tale.evaluation.ask import AskRecipe
@@ -90,12 +92,12 @@ def test_a_resolved_recipe_is_a_recipe_that_gives_the_same(name: str, tmp_path: 
 def test_the_8b_recipes_have_the_papers_values(name: str, epochs: int, lr: float, weight_decay: float) -> None:
     """A.3."""
     recipe = load(TrainRecipe, [f"recipe={name}"])
-    assert recipe.model.source == "meta-llama/Llama-3.1-8B-Instruct"
-    assert (recipe.train.epochs, recipe.optim.lr, recipe.optim.weight_decay) == (epochs, lr, weight_decay)
-    assert (recipe.lora.rank, recipe.lora.alpha, recipe.train.batch_size) == (8, 32, 16)
-    assert recipe.lora.modules == ["q_proj", "v_proj"]
-    assert (recipe.loss.mean, recipe.loss.reference, recipe.loss.beta) == ("example", False, 1.0)
-    assert not recipe.loss.length_normalised
+    assert recipe.model.name_or_path == "meta-llama/Llama-3.1-8B-Instruct"
+    assert (recipe.train.epochs, recipe.optimizer.lr, recipe.optimizer.weight_decay) == (epochs, lr, weight_decay)
+    assert (recipe.lora.r, recipe.lora.lora_alpha, recipe.train.global_batch_size) == (8, 32, 16)
+    assert recipe.lora.target_modules == ["q_proj", "v_proj"]
+    assert (recipe.loss.reduction, recipe.loss.use_ref_model, recipe.loss.beta) == ("example", False, 1.0)
+    assert not recipe.loss.length_normalized
 
 
 @pytest.mark.parametrize("name", ["search_llama8b", "eval_llama8b"])
@@ -110,13 +112,14 @@ def test_the_8b_model_is_decoded_as_in_the_paper(name: str) -> None:
 # How the code names a section's instance, besides the section's own key.
 ALIASES = {
     "ModelConfig": "config",
-    "BenchmarkConfig": "config",
+    "TaskConfig": "config",
     "EngineConfig": "config",
     "FabricConfig": "config",
     "DevicesConfig": "config",
     "EndpointConfig": "config",
     "VllmConfig": "config",
     "LoraConfig": "config",
+    "OptimizerConfig": "config",
     "TrainConfig": "t",
     **{method.__name__: "self|method|m" for method in (Method, *METHODS.values())},
 }
@@ -181,8 +184,10 @@ def test_help_lists_the_recipes_and_every_key(
         elif isinstance(hint, type):
             assert f" {hint.__name__} " in line
         default = item.default if item.default is not dataclasses.MISSING else item.default_factory()
-        shown = "(required)" if default == "???" else f"[{getattr(default, 'value', default)}]"
-        assert line.endswith(shown)
+        words = {"???": "required", "None": "null", "True": "true", "False": "false"}
+        value = str(getattr(default, "value", default))
+        shown = words.get(value, value)
+        assert line.endswith(f"[{shown}]")
 
 
 COMMANDS = [file for file in sorted((ROOT / "benchmarks").glob("*.py")) if "__main__" in file.read_text()]
@@ -212,28 +217,30 @@ def test_without_arguments_a_script_prints_its_help_and_fails(
 
 
 def test_overrides_change_their_key_alone() -> None:
-    recipe = load(TrainRecipe, ["recipe=sft_llama8b", "optim.lr=2e-5", "lora.modules=[q_proj]", "train.max_steps=7"])
+    recipe = load(
+        TrainRecipe, ["recipe=sft_llama8b", "optimizer.lr=2e-5", "lora.target_modules=[q_proj]", "train.max_steps=7"]
+    )
     plain = load(TrainRecipe, ["recipe=sft_llama8b"])
-    assert (plain.optim.lr, plain.lora.modules, plain.train.max_steps) == (1e-4, ["q_proj", "v_proj"], None)
-    plain.optim.lr, plain.lora.modules, plain.train.max_steps = 2e-5, ["q_proj"], 7
+    assert (plain.optimizer.lr, plain.lora.target_modules, plain.train.max_steps) == (1e-4, ["q_proj", "v_proj"], None)
+    plain.optimizer.lr, plain.lora.target_modules, plain.train.max_steps = 2e-5, ["q_proj"], 7
     assert recipe == plain
 
 
 def test_enums_booleans_null_and_sections_can_be_overridden() -> None:
     recipe = load(
         TrainRecipe,
-        ["recipe=tiny/sft", "objective=dpo", "loss.reference=true", "model.name=null", "optim={lr: 0.5}"],
+        ["recipe=tiny/sft", "objective=dpo", "loss.use_ref_model=true", "model.name=null", "optimizer={lr: 0.5}"],
     )
-    assert (recipe.objective, recipe.loss.reference, recipe.model.name) == (Objective.dpo, True, None)
-    assert (recipe.optim.lr, recipe.optim.weight_decay) == (0.5, 0.01)
-    search = load(SearchRecipe, ["recipe=tiny/search", "benchmark.part=test", "benchmark.count=null"])
-    assert (search.benchmark.part, search.benchmark.count) == (Part.test, None)
+    assert (recipe.objective, recipe.loss.use_ref_model, recipe.model.name) == (Objective.dpo, True, None)
+    assert (recipe.optimizer.lr, recipe.optimizer.weight_decay) == (0.5, 0.01)
+    search = load(SearchRecipe, ["recipe=tiny/search", "task.context_split=test", "task.limit=null"])
+    assert (search.task.context_split, search.task.limit) == (ContextSplit.test, None)
 
 
 def test_one_method_of_a_list_can_be_overridden() -> None:
-    recipe = load(EvaluateRecipe, ["recipe=tiny/eval", "methods[3].alpha=2", "methods[0].label=plainly"])
-    assert [m.kind for m in recipe.methods] == ["direct", "vanilla", "budget", "estimated"]
-    assert recipe.methods[3].alpha == 2
+    recipe = load(EvaluateRecipe, ["recipe=tiny/eval", "methods[3].budget_multiplier=2", "methods[0].label=plainly"])
+    assert [m.kind for m in recipe.methods] == ["direct", "vanilla", "fixed_budget", "tale_ep"]
+    assert recipe.methods[3].budget_multiplier == 2
     assert [m.label for m in recipe.methods] == ["plainly", None, None, None]
 
 
@@ -258,7 +265,7 @@ def test_one_method_of_a_list_can_be_overridden() -> None:
 def test_a_text_is_taken_as_it_stands(text: str, tmp_path: Path) -> None:
     """Not as YAML, where a colon makes a section and a hash a comment."""
     base = tmp_path / "base.yaml"
-    base.write_text("model: {source: x}\n")
+    base.write_text("model: {name_or_path: x}\n")
     assert load(AskRecipe, [f"recipe={base}", "adapter=a", f"question={text}"]).question == text
 
 
@@ -271,7 +278,9 @@ def test_a_text_of_a_resolved_recipe_stays_as_it_was(text: str, tmp_path: Path) 
 
 
 def test_a_recipe_may_refer_to_its_own_keys(tmp_path: Path) -> None:
-    (tmp_path / "mine.yaml").write_text("output: runs/${model.name}\nmodel: {source: m, name: n}\nobjective: sft\n")
+    (tmp_path / "mine.yaml").write_text(
+        "output: runs/${model.name}\nmodel: {name_or_path: m, name: n}\nobjective: sft\n"
+    )
     assert load(TrainRecipe, [f"recipe={tmp_path / 'mine.yaml'}"]).output == "runs/n"
 
 
@@ -282,15 +291,27 @@ SECRET = "Zx9secretQ7"
     ("key", "text", "message"),
     [
         ("model.name", "${oc.env:A_NAME}", "${…:…} is not read in a recipe; write the value itself"),
-        ("model.name", "${oc.env:${model.source}}", "${…:…} is not read"),
+        ("model.name", "${oc.env:${model.name_or_path}}", "${…:…} is not read"),
         ("output", "runs/${oc.decode:${oc.env:A_NAME}}", "${…:…} is not read"),
-        ("benchmark.path", "a\0b", "has a character that no file and no path can have"),
-        ("engine.endpoint.key", SECRET, "must be the name of an environment variable, in capitals, and not the key"),
-        ("engine.endpoint.key", f"sk-{SECRET}0", "looks like a key; give keys by the environment alone"),
-        ("engine.endpoint.url", f"http://me: {SECRET}@host/v1", "must be a url that begins with http:// or https://"),
-        ("engine.endpoint.url", f"http://me:{SECRET}@host/v1", "a password in a url, and every value behind its ?"),
-        ("engine.endpoint.url", f"http://host/v1?api-key={SECRET}", "a password in a url, and every value behind"),
-        ("model.source", f"https://{SECRET}@huggingface.co/org/model", "a password in a url"),
+        ("task.path", "a\0b", "has a character that no file and no path can have"),
+        (
+            "engine.endpoint.api_key_env",
+            SECRET,
+            "must be the name of an environment variable, in capitals, and not the key",
+        ),
+        ("engine.endpoint.api_key_env", f"sk-{SECRET}0", "looks like a key; give keys by the environment alone"),
+        (
+            "engine.endpoint.base_url",
+            f"http://me: {SECRET}@host/v1",
+            "must be a url that begins with http:// or https://",
+        ),
+        (
+            "engine.endpoint.base_url",
+            f"http://me:{SECRET}@host/v1",
+            "a password in a url, and every value behind its ?",
+        ),
+        ("engine.endpoint.base_url", f"http://host/v1?api-key={SECRET}", "a password in a url, and every value behind"),
+        ("model.name_or_path", f"https://{SECRET}@huggingface.co/org/model", "a password in a url"),
         ("output", "runs/0123456789x", "has the value of the environment variable A_TOKEN in it; leave it out"),
     ],
 )
@@ -300,7 +321,7 @@ def test_an_unsafe_value_is_refused_by_file_and_not_repeated(
     monkeypatch.setenv("A_NAME", SECRET)
     monkeypatch.setenv("A_TOKEN", "0123456789")
     file = tmp_path / "theirs.yaml"
-    made: dict = {"output": "o", "model": {"source": "m"}, "benchmark": {"name": "gsm8k"}}
+    made: dict = {"output": "o", "model": {"name_or_path": "m"}, "task": {"name": "gsm8k"}}
     section, _, last = key.rpartition(".")
     if section == "engine.endpoint":
         made["engine"] = {"endpoint": {last: text}}
@@ -317,10 +338,10 @@ def test_an_unsafe_value_is_refused_in_a_list_and_an_argument() -> None:
     with pytest.raises(UserError, match=r"^methods\[0\].label: looks like a key") as refused:
         load(EvaluateRecipe, ["recipe=tiny/eval", "methods=[{kind: vanilla, label: hf_0123456789abc}]"])
     assert "0123456789" not in str(refused.value)
-    with pytest.raises(UserError, match=r"^benchmark.path: has a character that no file and no path can have"):
-        load(SearchRecipe, ["recipe=tiny/search", "benchmark.path=a\udc80b"])  # what a byte that is no UTF-8 becomes
-    with pytest.raises(UserError, match=r"^optim.lr=hf_…: Value 'hf_…'"):
-        load(TrainRecipe, ["recipe=tiny/sft", "optim.lr=hf_0123456789abc"])
+    with pytest.raises(UserError, match=r"^task.path: has a character that no file and no path can have"):
+        load(SearchRecipe, ["recipe=tiny/search", "task.path=a\udc80b"])  # what a byte that is no UTF-8 becomes
+    with pytest.raises(UserError, match=r"^optimizer.lr=hf_…: Value 'hf_…'"):
+        load(TrainRecipe, ["recipe=tiny/sft", "optimizer.lr=hf_0123456789abc"])
 
 
 def test_a_number_is_read_into_a_text_where_the_key_is_one() -> None:
@@ -329,14 +350,16 @@ def test_a_number_is_read_into_a_text_where_the_key_is_one() -> None:
 
 def test_a_recipe_can_be_any_file(tmp_path: Path) -> None:
     file = tmp_path / "mine.yaml"
-    file.write_text("output: out\nmodel: {source: m}\nbenchmark: {name: gsm8k}\nsampling: {temperature: 2e-1}\n")
+    file.write_text("output: out\nmodel: {name_or_path: m}\ntask: {name: gsm8k}\nsampling: {temperature: 2e-1}\n")
     recipe = load(SearchRecipe, [f"recipe={file}"])
-    assert (recipe.output, recipe.benchmark.name, recipe.sampling.temperature) == ("out", "gsm8k", 0.2)
+    assert (recipe.output, recipe.task.name, recipe.sampling.temperature) == ("out", "gsm8k", 0.2)
 
 
 @pytest.mark.parametrize("kind", [MergeRecipe, AskRecipe])
 def test_merge_and_ask_take_the_model_from_beside_the_adapter(kind: type[Recipe], tmp_path: Path) -> None:
-    trained = load(TrainRecipe, ["recipe=tiny/sft", "model.source=there", "model.dtype=float32", "optim.lr=1"])
+    trained = load(
+        TrainRecipe, ["recipe=tiny/sft", "model.name_or_path=there", "model.dtype=float32", "optimizer.lr=1"]
+    )
     (tmp_path / "recipe.yaml").write_text(to_yaml(trained))
     given = {"output": "o"} if kind is MergeRecipe else {"question": "q"}
     recipe = load(kind, [f"adapter={tmp_path / 'adapter'}", *(f"{k}={v}" for k, v in given.items())])
@@ -389,20 +412,20 @@ def test_the_last_of_two_equal_keys_counts() -> None:
         (TrainRecipe, [], "recipe=… is missing; shipped recipes: .*sft_llama8b"),
         (TrainRecipe, ["recipe=tiny/sft", "fast"], "'fast': arguments are key=value"),
         (TrainRecipe, ["recipe=tiny/sft", "=1"], "'=1': arguments are key=value"),
-        (TrainRecipe, ["recipe=tiny/sft", "optim.lrr=1"], "unknown key optim.lrr. Did you mean 'lr'?"),
-        (TrainRecipe, ["recipe=tiny/sft", "lr=1"], "unknown key lr. Did you mean 'optim.lr'?"),
+        (TrainRecipe, ["recipe=tiny/sft", "optimizer.lrr=1"], "unknown key optimizer.lrr. Did you mean 'lr'?"),
+        (TrainRecipe, ["recipe=tiny/sft", "lr=1"], "unknown key lr. Did you mean 'optimizer.lr'?"),
         (
             SearchRecipe,
             ["recipe=tiny/search", "seed=1"],
-            "unknown key seed. Did you mean 'benchmark.seed' or 'sampling.seed'?",
+            "unknown key seed. Did you mean 'task.seed' or 'sampling.seed'?",
         ),
         (
             TrainRecipe,
             ["recipe=tiny/sft", "lora.quantised=1"],
-            "unknown key lora.quantised. Known: rank, alpha, dropout",
+            "unknown key lora.quantised. Known: r, lora_alpha, lora_dropout",
         ),
-        (TrainRecipe, ["recipe=tiny/sft", "optim.lr.x=1"], "unknown key optim.lr.x."),
-        (TrainRecipe, ["recipe=tiny/sft", "optim={lrr: 1}"], "unknown key optim.lrr. Did you mean 'lr'?"),
+        (TrainRecipe, ["recipe=tiny/sft", "optimizer.lr.x=1"], "unknown key optimizer.lr.x."),
+        (TrainRecipe, ["recipe=tiny/sft", "optimizer={lrr: 1}"], "unknown key optimizer.lrr. Did you mean 'lr'?"),
         (
             EvaluateRecipe,
             ["recipe=tiny/eval", "methods[0].lable=x"],
@@ -415,21 +438,33 @@ def test_the_last_of_two_equal_keys_counts() -> None:
         ),
         (EvaluateRecipe, ["recipe=tiny/eval", "methods[9].label=x"], "methods.9..label=x: "),
         (EvaluateRecipe, ["recipe=tiny/eval", "methods=[{label: x}]"], "methods.0..kind: not given"),
-        (TrainRecipe, ["recipe=tiny/sft", "optim.lr=fast"], "optim.lr=fast: .*'fast'.* Float"),
+        (TrainRecipe, ["recipe=tiny/sft", "optimizer.lr=fast"], "optimizer.lr=fast: .*'fast'.* Float"),
         (TrainRecipe, ["recipe=tiny/sft", "train.epochs=2.5"], "train.epochs=2.5: .* Integer"),
         (TrainRecipe, ["recipe=tiny/sft", "train.epochs=null"], "train.epochs=null: .* not Optional"),
         (TrainRecipe, ["recipe=tiny/sft", "output="], "output=: .* not Optional"),
         (TrainRecipe, ["recipe=tiny/sft", "objective=ppo"], "objective=ppo: .*expected one of .sft, dpo"),
         (TrainRecipe, ["recipe=tiny/sft", "data.records=a.jsonl"], "data.records=a.jsonl: .*[Ll]ist"),
-        (TrainRecipe, ["recipe=tiny/sft", "optim=3"], "optim must be a section"),
+        (TrainRecipe, ["recipe=tiny/sft", "optimizer=3"], "optimizer must be a section"),
         (
             TrainRecipe,
-            ["recipe=tiny/sft", "lora.modules=[q_proj"],
-            "lora.modules=.q_proj: did not find expected ',' or '.'",
+            ["recipe=tiny/sft", "lora.target_modules=[q_proj"],
+            "lora.target_modules=.q_proj: did not find expected ',' or '.'",
         ),
-        (TrainRecipe, ["recipe=tiny/sft", "optim.decay=cosin"], "optim.decay=cosin: one of cosine, linear, constant"),
-        (TrainRecipe, ["recipe=tiny/sft", "train.batch_size=0"], "train.batch_size=0: must be at least 1"),
-        (TrainRecipe, ["recipe=tiny/sft", "data.validation=1.5"], "data.validation=1.5: must be at least 0, below 1"),
+        (
+            TrainRecipe,
+            ["recipe=tiny/sft", "optimizer.lr_scheduler=cosin"],
+            "optimizer.lr_scheduler=cosin: one of cosine, linear, constant",
+        ),
+        (
+            TrainRecipe,
+            ["recipe=tiny/sft", "train.global_batch_size=0"],
+            "train.global_batch_size=0: must be at least 1",
+        ),
+        (
+            TrainRecipe,
+            ["recipe=tiny/sft", "data.val_fraction=1.5"],
+            "data.val_fraction=1.5: must be at least 0, below 1",
+        ),
         (
             SearchRecipe,
             ["recipe=tiny/search", "sampling.temperature=.nan"],
@@ -442,17 +477,17 @@ def test_the_last_of_two_equal_keys_counts() -> None:
         ),
         (
             EvaluateRecipe,
-            ["recipe=tiny/eval", "methods=[{kind: estimated, budget_line: Be brief}]"],
+            ["recipe=tiny/eval", "methods=[{kind: tale_ep, budget_line: Be brief}]"],
             r"methods.0..budget_line=Be brief: must have {budget} in it",
         ),
         (EvaluateRecipe, ["recipe=tiny/eval", "prices.input=-1"], "prices.input=-1.0: must be at least 0"),
-        (TrainRecipe, ["recipe=tiny/search"], r"recipes.tiny.search\.yaml: unknown key benchmark. Known: output, obj"),
+        (TrainRecipe, ["recipe=tiny/search"], r"recipes.tiny.search\.yaml: unknown key task. Did you mean .data."),
         (MergeRecipe, ["adapter=nowhere/adapter", "output=o"], "adapter=nowhere/adapter: no training run there"),
         (AskRecipe, ["question=q"], "recipe=… is missing"),
         (ReportRecipe, ["output=o"], "runs: not given"),
         (ReportRecipe, ["runs=[a]"], "output: not given"),
         (ReportRecipe, ["runs=[a]", "output=o", "exmples=3"], "unknown key exmples. Did you mean 'examples'?"),
-        (ReportRecipe, ["runs=[a]", "output=o", "hourly=-1"], "hourly=-1.0: must be at least 0"),
+        (ReportRecipe, ["runs=[a]", "output=o", "price_per_hour=-1"], "price_per_hour=-1.0: must be at least 0"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -465,19 +500,22 @@ def test_a_wrong_command_line_is_refused_by_name(kind: type[Recipe], arguments: 
     ("content", "message"),
     [
         ("output: o\nobjectiv: sft\n", "unknown key objectiv. Did you mean 'objective'"),
-        ("output: o\nmodel:\n  sauce: x\n", "unknown key model.sauce. Did you mean 'source'"),
+        ("output: o\nmodel:\n  sauce: x\n", "unknown key model.sauce. Known: name_or_path, "),
         ("output: o\nmodel: x\n", "model must be a section"),
         ("output: o\ndata: {records: [a, [b]]}\n", r"data.records\[1\] must be one value"),
-        ("output: o\nlora: {modules: [{a: b}]}\n", r"lora.modules\[0\] must be one value"),
+        ("output: o\nlora: {target_modules: [{a: b}]}\n", r"lora.target_modules\[0\] must be one value"),
         ("output: o\ndata: {records: {a: b}}\n", "data.records must be a list"),
         ("output: [a\nmodel: {\n", "line 2: "),
         ("output: a\nmodel:\n\tsource: x\n", "line 3: "),
         ("output: a\noutput: b\n", "line 2: found duplicate key output"),
         ("- output\n", "the recipe must be a section"),
-        ("", "model.source, objective, output: not given"),
-        ("output: o\nobjective: sft\nmodel: {source: m}\ntrain: {epochs: many}\n", "train.epochs: .*'many'.*Integer"),
-        ("output: o\nobjective: sft\nmodel: {source: m}\nlora: {rank: 0}\n", "lora.rank=0: must be at least 1"),
-        ("output: o\nobjective: ppo\nmodel: {source: m}\n", "objective: .*expected one of .sft, dpo"),
+        ("", "model.name_or_path, objective, output: not given"),
+        (
+            "output: o\nobjective: sft\nmodel: {name_or_path: m}\ntrain: {epochs: many}\n",
+            "train.epochs: .*'many'.*Integer",
+        ),
+        ("output: o\nobjective: sft\nmodel: {name_or_path: m}\nlora: {r: 0}\n", "lora.r=0: must be at least 1"),
+        ("output: o\nobjective: ppo\nmodel: {name_or_path: m}\n", "objective: .*expected one of .sft, dpo"),
         (b"output: \xff\n", "can't decode byte"),
     ],
 )
@@ -502,39 +540,102 @@ def test_numbers_have_bounds_that_their_defaults_keep(section: type, key: str) -
 
 NO_NUMBER_OF = {
     TrainRecipe: {
-        "optim.clip": ["0", ".nan", ".inf"],
-        "optim.lr": ["0", "-1e-4", ".nan"],
-        "optim.warmup": ["1.1", ".nan"],
-        "optim.weight_decay": ["-1", ".inf"],
-        "lora.dropout": ["1", ".nan"],
-        "lora.alpha": ["0", "-32"],
-        "lora.rank": ["0", "9999999999"],
+        "optimizer.max_grad_norm": ["0", ".nan", ".inf"],
+        "optimizer.lr": ["0", "-1e-4", ".nan"],
+        "optimizer.warmup_ratio": ["1.1", ".nan"],
+        "optimizer.weight_decay": ["-1", ".inf"],
+        "lora.lora_dropout": ["1", ".nan"],
+        "lora.lora_alpha": ["0", "-32"],
+        "lora.r": ["0", "9999999999"],
         "loss.beta": ["0", ".nan", ".inf"],
-        "data.validation": ["1", ".nan"],
+        "data.val_fraction": ["1", ".nan"],
         "train.seed": ["-1", "4294967296"],
         "data.seed": ["-1"],
     },
     SearchRecipe: {
-        "grid": ["[0.5, .nan]", "[.inf]", "[0]", "[-1]"],
-        "benchmark.held_out": ["0", "1", ".nan"],
-        "benchmark.seed": ["-1"],
+        "budget_fractions": ["[0.5, .nan]", "[.inf]", "[0]", "[-1]"],
+        "task.test_fraction": ["0", "1", ".nan"],
+        "task.seed": ["-1"],
         "sampling.seed": ["-1"],
         "sampling.temperature": [".inf", ".nan", "-1", "0.001"],
         "sampling.max_tokens": ["1" + "0" * 400],
-        "engine.prefix_cache": [".nan"],
-        "engine.vllm.memory": ["0"],
+        "engine.prefix_cache_gb": [".nan"],
+        "engine.vllm.gpu_memory_utilization": ["0"],
         "engine.endpoint.timeout": ["0", ".inf"],
         "prices.output": [".nan", ".inf"],
     },
-    EvaluateRecipe: {"seeds": ["[1, -1]"], "methods[3].alpha": ["0", ".nan"], "methods[2].budget": ["0"]},
-    EstimateRecipe: {"coverage": ["0", "1"], "calibration": ["0", "1"], "ridge": ["0", ".nan"], "alpha": ["0", ".inf"]},
+    EvaluateRecipe: {"seeds": ["[1, -1]"], "methods[3].budget_multiplier": ["0", ".nan"], "methods[2].budget": ["0"]},
+    EstimateRecipe: {
+        "coverage": ["0", "1"],
+        "calibration_fraction": ["0", "1"],
+        "ridge": ["0", ".nan"],
+        "budget_multiplier": ["0", ".inf"],
+    },
 }
 BASIS = {
     TrainRecipe: ["recipe=tiny/sft"],
     SearchRecipe: ["recipe=tiny/search"],
     EvaluateRecipe: ["recipe=tiny/eval"],
-    EstimateRecipe: ["train=[a]", "output=o"],
+    EstimateRecipe: ["train_records=[a]", "output=o"],
 }
+
+
+def renamed(kind: type, prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Every earlier name of a key with its name of now; in a list of sections of the last of them."""
+    hints = typing.get_type_hints(kind)
+    for item in dataclasses.fields(kind):
+        if item.metadata["was"]:
+            yield prefix + item.metadata["was"], prefix + item.name
+        hint, place = hints[item.name], f"{prefix}{item.name}."
+        if typing.get_origin(hint) is list:
+            hint, place = typing.get_args(hint)[0], f"{prefix}{item.name}[{3 if item.name == 'methods' else 0}]."
+        hint = getattr(hint, "kinds", {}).get("tale_ep", hint)
+        if dataclasses.is_dataclass(hint):
+            yield from renamed(hint, place)
+
+
+RENAMED = [(kind, *names) for kind in (*BASIS, WordingsRecipe) for names in renamed(kind)]
+
+
+@pytest.mark.parametrize(("kind", "old", "new"), RENAMED, ids=lambda value: value if isinstance(value, str) else "")
+def test_an_old_key_is_answered_by_its_new_name(kind: type[Recipe], old: str, new: str, tmp_path: Path) -> None:
+    """On the command line, and in a file."""
+    answer = rf"unknown key {re.escape(old)}: it is now {re.escape(new)}(, in which .*)?$"
+    with pytest.raises(UserError, match=f"^{answer}"):
+        load(kind, [*BASIS.get(kind, ["recipe=tiny/wordings"]), f"{old}=1"])
+    if "[" not in old:
+        made = OmegaConf.create()
+        OmegaConf.update(made, old, 1)
+        (tmp_path / "old.yaml").write_text(OmegaConf.to_yaml(made))
+        with pytest.raises(UserError, match=rf"old\.yaml: {answer}"):
+            load(kind, [f"recipe={tmp_path / 'old.yaml'}"])
+
+
+@pytest.mark.parametrize(
+    ("kind", "given", "message"),
+    [
+        (SearchRecipe, "strategy=minimum", "^strategy=minimum: it is now shortest_correct$"),
+        (SearchRecipe, "strategy=printed", "^strategy=printed: it is now algorithm1_verbatim$"),
+        (SearchRecipe, "acceptance=shortest", "^acceptance=shortest: it is now any$"),
+        (EvaluateRecipe, "methods=[{kind: budget, budget: 9}]", r"^methods\[0\].kind: budget is now fixed_budget$"),
+        (EvaluateRecipe, "methods=[{kind: searched}]", r"^methods\[0\].kind: searched is now optimal_budget$"),
+        (EvaluateRecipe, "methods=[{kind: estimated}]", r"^methods\[0\].kind: estimated is now tale_ep$"),
+        (TrainRecipe, "optim={clip: 1}", "^unknown key optim: it is now optimizer, in which .*clip is max_grad_norm"),
+    ],
+)
+def test_an_old_value_is_answered_by_its_new_name(kind: type[Recipe], given: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        load(kind, [*BASIS[kind], given])
+
+
+def test_the_document_of_all_keys_is_current() -> None:
+    assert (ROOT / "docs" / "keys.md").read_text() == keys(), "run: tale keys > docs/keys.md"
+
+
+def test_the_changelog_lists_every_renamed_key() -> None:
+    text = " ".join((ROOT / "CHANGELOG.md").read_text().split())
+    for _, old, new in RENAMED:
+        assert f"`{old.rpartition('.')[2]}` → `{new.rpartition('.')[2]}`" in text
 
 
 @pytest.mark.parametrize(
@@ -575,15 +676,20 @@ def written(tmp_path: Path) -> Callable[..., str]:
 def test_a_recipe_takes_from_its_bases_what_it_does_not_say(written: Callable[..., str]) -> None:
     """Sections key by key, lists as a whole; of two bases the later one counts, and the recipe itself above both."""
     given = written(
-        a="base: [@b.yaml, @c.yaml]\noutput: a\noptim: {lr: 0.1}\n",
-        b="base: tiny/sft\noutput: b\noptim: {lr: 0.2, clip: 2}\nlora: {modules: [o_proj]}\n",
-        c="optim: {clip: 3, warmup: 0.5}\n",
+        a="base: [@b.yaml, @c.yaml]\noutput: a\noptimizer: {lr: 0.1}\n",
+        b="base: tiny/sft\noutput: b\noptimizer: {lr: 0.2, max_grad_norm: 2}\nlora: {target_modules: [o_proj]}\n",
+        c="optimizer: {max_grad_norm: 3, warmup_ratio: 0.5}\n",
     )
-    made = load(TrainRecipe, [given, "optim.decay=constant"])
+    made = load(TrainRecipe, [given, "optimizer.lr_scheduler=constant"])
     assert (made.output, made.objective, made.model.name) == ("a", Objective.sft, "tiny-llama")
-    assert (made.optim.lr, made.optim.clip, made.optim.warmup, made.optim.decay) == (0.1, 3, 0.5, "constant")
-    assert made.lora.modules == ["o_proj"]
-    assert (made.lora.rank, made.train.epochs) == (2, 2)
+    assert (
+        made.optimizer.lr,
+        made.optimizer.max_grad_norm,
+        made.optimizer.warmup_ratio,
+        made.optimizer.lr_scheduler,
+    ) == (0.1, 3, 0.5, "constant")
+    assert made.lora.target_modules == ["o_proj"]
+    assert (made.lora.r, made.train.epochs) == (2, 2)
 
 
 def test_the_resolved_recipe_rests_on_none(written: Callable[..., str], tmp_path: Path) -> None:
@@ -608,10 +714,10 @@ def test_the_resolved_recipe_rests_on_none(written: Callable[..., str], tmp_path
         ({"a": "base: 7\n"}, r"a\.yaml: base: must be a recipe's name, or a list of names"),
         ({"a": "base: [tiny/sft, 7]\n"}, r"a\.yaml: base: must be a recipe's name, or a list of names"),
         (
-            {"a": "base: @b.yaml\n", "b": "base: tiny/sft\noptim: {lt: 1}\n"},
-            r"b\.yaml: unknown key optim\.lt\. Did you",
+            {"a": "base: @b.yaml\n", "b": "base: tiny/sft\noptimizer: {lt: 1}\n"},
+            r"b\.yaml: unknown key optimizer\.lt\. Did you",
         ),
-        ({"a": "base: tiny/search\n"}, r"tiny/search\.yaml: unknown key benchmark\."),
+        ({"a": "base: tiny/search\n"}, r"tiny/search\.yaml: unknown key task\."),
     ],
 )
 def test_a_base_that_is_none_is_one_clear_error(

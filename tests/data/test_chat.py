@@ -103,7 +103,7 @@ def test_training_and_evaluation_send_the_same_prompt(tiny_model_folder, tmp_pat
     records = tmp_path / "records.jsonl"
     write_records(records, [record(asked.id, asked.text, "[[3]]")])
     made = recipe(
-        tiny_model_folder, tmp_path / "run", records, "sft", f"model.template={template}", "data.validation=0"
+        tiny_model_folder, tmp_path / "run", records, "sft", f"model.template={template}", "data.val_fraction=0"
     )
     tokenizer = PreTrainedTokenizerFast.from_pretrained(tiny_model_folder)
     data = TaleDataModule(made, Chat(tokenizer, template))

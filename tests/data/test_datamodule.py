@@ -30,7 +30,12 @@ def module(tiny_tokenizer: PreTrainedTokenizerFast, tmp_path: Path):
         for path, records in zip(paths, files, strict=True):
             write_records(path, records)
         made = recipe(
-            tmp_path, tmp_path, tmp_path, objective, f"data.records=[{','.join(map(str, paths))}]", "data.validation=0"
+            tmp_path,
+            tmp_path,
+            tmp_path,
+            objective,
+            f"data.records=[{','.join(map(str, paths))}]",
+            "data.val_fraction=0",
         )
         for name, value in options.items():
             setattr(made.data, name, value)
@@ -174,18 +179,20 @@ def test_validation_shares_no_story_with_training(module) -> None:
     opening = "Story {}: a shepherd walks over the hills with his sheep and his dog. "
     ends = ("How many sheep?", "How many dogs?")
     records = [record(f"{i}/{j}", opening.format(i) + end, "1") for i in range(60) for j, end in enumerate(ends)]
-    data = module("sft", records, validation=0.25)
+    data = module("sft", records, val_fraction=0.25)
     trained, held_out = ({e.id.partition("/")[0] for e in side} for side in (data.train, data.validation))
     assert not trained & held_out
     assert len(data.train) + len(data.validation) == 120
     assert 8 <= len(held_out) <= 22
     # What the adapter's card will call seen is what is trained on.
     assert {q.id for q in data.questions} == {e.id for e in data.train}
-    assert {e.id for e in module("sft", records, validation=0.25, seed=1).validation} != {e.id for e in data.validation}
+    assert {e.id for e in module("sft", records, val_fraction=0.25, seed=1).validation} != {
+        e.id for e in data.validation
+    }
 
 
 def test_every_held_out_example_is_validated_once(module) -> None:
-    data = module("sft", pairs(30), validation=0.4)
+    data = module("sft", pairs(30), val_fraction=0.4)
     for world in (1, 2, 3):
         shares = [data.validation_batches(rank, world) for rank in range(world)]
         names = Counter(name for batch in chain(*shares) for name in batch.ids)
@@ -210,22 +217,24 @@ def test_lucky_targets_are_left_out_where_the_recipe_says_so(module) -> None:
     """Right in 3, 4 and 8 of 8 answers: the first is under a half."""
     records = [replace(r, again=Again(n, 8, 0.7)) for r, n in zip(pairs(3), (3, 4, 8), strict=True)]
     assert [e.id for e in module("sft", records).train] == ["q/0", "q/1", "q/2"]
-    data = module("sft", records, confirmed=0.5)
+    data = module("sft", records, min_confirmed=0.5)
     assert [e.id for e in data.train] == ["q/1", "q/2"]
-    assert data.left_out == {"lucky: under data.confirmed=0.5 right when asked again": 1}
-    with pytest.raises(UserError, match=r"data.confirmed=0.5: the target of q/0 was not asked again; .*confirm=8"):
-        module("sft", pairs(2), confirmed=0.5)
+    assert data.left_out == {"lucky: under data.min_confirmed=0.5 right when asked again": 1}
+    with pytest.raises(
+        UserError, match=r"data.min_confirmed=0.5: the target of q/0 was not asked again; .*confirm_samples=8"
+    ):
+        module("sft", pairs(2), min_confirmed=0.5)
 
 
 def test_a_larger_draw_of_targets_contains_a_smaller_one(module) -> None:
     """A count of targets is drawn at random, by the seed."""
     drawn = [{e.id for e in module("sft", pairs(20), count=count).train} for count in (5, 10)]
     assert ([len(ids) for ids in drawn], drawn[0] < drawn[1]) == ([5, 10], True)
-    assert drawn[0] != {e.id for e in module("sft", pairs(20), count=5, seed=1).train}
-    assert module("sft", pairs(20), count=5).left_out == {"not drawn by data.count=5": 15}
-    assert module("sft", pairs(20), count=20).left_out == {}
-    with pytest.raises(UserError, match=r"data.count=21: only 20 examples are there"):
-        module("sft", pairs(20), count=21)
+    assert drawn[0] != {e.id for e in module("sft", pairs(20), limit=5, seed=1).train}
+    assert module("sft", pairs(20), limit=5).left_out == {"not drawn by data.limit=5": 15}
+    assert module("sft", pairs(20), limit=20).left_out == {}
+    with pytest.raises(UserError, match=r"data.limit=21: only 20 examples are there"):
+        module("sft", pairs(20), limit=21)
 
 
 def test_without_records_there_is_nothing_to_train_on(module) -> None:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tale.config.sections import BenchmarkConfig, Part
+from tale.config.sections import ContextSplit, TaskConfig
 from tale.data.question import Question
 from tale.data.splits import by_context, contexts, deduplicate, preamble, unseen
 from tale.errors import UserError
@@ -166,7 +166,9 @@ def test_a_trained_story_is_recognised_under_a_preamble() -> None:
 def test_a_side_without_questions_says_why(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "q.jsonl"
     file.write_text("".join(json.dumps({"question": q.text, "answer": 1}) + "\n" for q in STORIES[:2]))
-    config = BenchmarkConfig(name="jsonl", path=str(file), part=Part.test, held_out=0.0)
+    config = TaskConfig(name="jsonl", path=str(file), context_split=ContextSplit.test, test_fraction=0.0)
     with pytest.raises(UserError, match=r"part=test: jsonl has no question there; its 2 questions are of 2 contexts"):
         select(config)
-    assert capsys.readouterr().out.startswith("benchmark.part=test: 2 of 2 questions share their first 60 characters")
+    assert capsys.readouterr().out.startswith(
+        "task.context_split=test: 2 of 2 questions share their first 60 characters"
+    )

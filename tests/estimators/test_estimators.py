@@ -36,8 +36,8 @@ from tale.evaluation.run import evaluate
 from tale.runs.run import finish_run, start_run
 from tale.search.recipe import SearchRecipe
 from tale.search.solver import search
-from tale.search.strategies import grid, minimum
-from tale.solvers.estimated import Estimated
+from tale.search.strategies import grid, shortest_correct
+from tale.solvers.tale_ep import TaleEP
 from tale.tasks.selection import select
 from tests.fake_engine import BRIEFLY, GREEDY, Asked, FakeEngine, questions, right, said, wrong
 
@@ -66,10 +66,13 @@ def star_of(question: Question) -> int:
 
 
 @pytest.mark.parametrize(
-    ("value", "alpha", "budget"), [(50.0, 1.0, 50), (50.0, 1.1, 55), (33.2, 1.0, 34), (0.1, 1.0, 1), (None, 2.0, None)]
+    ("value", "multiplier", "budget"),
+    [(50.0, 1.0, 50), (50.0, 1.1, 55), (33.2, 1.0, 34), (0.1, 1.0, 1), (None, 2.0, None)],
 )
-def test_alpha_scales_any_estimate_and_rounds_up(value: float | None, alpha: float, budget: int | None) -> None:
-    assert Estimate(value).budget(alpha) == budget
+def test_a_multiplier_scales_any_estimate_and_rounds_up(
+    value: float | None, multiplier: float, budget: int | None
+) -> None:
+    assert Estimate(value).budget(multiplier) == budget
 
 
 def test_the_bounds_a_constant_and_the_search_itself() -> None:
@@ -136,8 +139,8 @@ def test_lengths_by_hand() -> None:
 @pytest.mark.parametrize(
     ("asked", "ridge", "message"),
     [
-        (stories(19), 1.0, "^train: 19 questions with a β. are too few for a regression; 20 or more"),
-        ([Question(str(i), f"{i}x{i}y{i}", "1") for i in range(30)], 1.0, "^train: no words to learn from"),
+        (stories(19), 1.0, "^train_records: 19 questions with a β. are too few for a regression; 20 or more"),
+        ([Question(str(i), f"{i}x{i}y{i}", "1") for i in range(30)], 1.0, "^train_records: no words to learn from"),
         (
             [Question(str(i), f"{i % 4} {'opening ' * 8}{i}", "1") for i in range(20)],
             0.0,
@@ -238,14 +241,14 @@ def test_numbers_that_do_not_fit_together_are_refused(tmp_path: Path) -> None:
 # --- In an evaluation -----------------------------------------------------------------------------------------------
 
 
-def estimated(**values: object) -> Estimated:
-    return Estimated(**values)
+def estimated(**values: object) -> TaleEP:
+    return TaleEP(**values)
 
 
 def test_a_trained_estimator_sets_the_budgets_and_costs_nothing(tmp_path: Path) -> None:
     save_estimator(Constant(20.0), CARD, tmp_path / "constant")
     asked = questions(3)
-    method = estimated(estimator=str(tmp_path / "constant"), alpha=1.5)
+    method = estimated(estimator=str(tmp_path / "constant"), budget_multiplier=1.5)
     check_methods([method], asked, GREEDY)
     replies = answer(method, asked, FakeEngine(asked, lambda a: right(a.budget)), GREEDY)
     assert [(r.budget, r.output_tokens, r.estimator_tokens, r.fallback) for r in replies] == [(30, 30, 0, None)] * 3
@@ -271,18 +274,18 @@ def test_another_models_estimates_are_used_as_given() -> None:
         (estimated(estimator="nowhere", estimator_model=object()), "leave out one"),
     ],
 )
-def test_estimators_that_cannot_work_are_refused(method: Estimated, message: str) -> None:
+def test_estimators_that_cannot_work_are_refused(method: TaleEP, message: str) -> None:
     with pytest.raises(UserError, match=message):
         check_methods([method], questions(1), GREEDY)
 
 
 def test_a_recipe_can_name_an_estimator_or_another_model() -> None:
-    methods = "methods=[{kind: estimated}, {kind: estimated, estimator_model: {source: org/big}, label: big}]"
+    methods = "methods=[{kind: tale_ep}, {kind: tale_ep, estimator_model: {name_or_path: org/big}, label: big}]"
     recipe = load(EvaluateRecipe, ["recipe=tiny/eval", methods])
     assert recipe.methods[0].estimator_model is None
-    assert recipe.methods[1].estimator_model.source == "org/big"
+    assert recipe.methods[1].estimator_model.name_or_path == "org/big"
     with pytest.raises(UserError, match="sourc"):
-        load(EvaluateRecipe, ["recipe=tiny/eval", "methods=[{kind: estimated, estimator_model: {sourc: org/big}}]"])
+        load(EvaluateRecipe, ["recipe=tiny/eval", "methods=[{kind: tale_ep, estimator_model: {sourc: org/big}}]"])
 
 
 # --- Scores ---------------------------------------------------------------------------------------------------------
@@ -294,18 +297,18 @@ def test_scores_by_hand() -> None:
     cost = said("", 6, prompt_tokens=30)
     estimates = [Estimate(value, cost) for value in (10, 30, 50, None)]
     constant = [Estimate(50.0)] * 4
-    row = score("x", held_out, estimates, constant, alpha=1.0)
+    row = score("x", held_out, estimates, constant, multiplier=1.0)
     assert (row.questions, row.without_estimate, row.in_range) == (4, 1, 0.25)
     assert (row.distance_outside, row.distance) == (10, pytest.approx(20 / 3))
     assert row.distance_difference == pytest.approx(20 / 3 - 10)
     assert (row.error, row.covered) == (pytest.approx((15 + 5 + 25) / 3), pytest.approx(2 / 3))
     assert (row.tokens, row.prompt_tokens) == (6, 30)
-    own = score("constant", held_out, constant, constant, alpha=1.0)
+    own = score("constant", held_out, constant, constant, multiplier=1.0)
     assert (own.distance_outside, own.distance, own.distance_difference, own.verdict) == (10, 10, None, "")
-    assert score("constant", held_out, constant, constant, alpha=0.5).in_range == 1
-    inside = score("oracle", held_out, [Estimate(25)] * 4, constant, alpha=1.0)
+    assert score("constant", held_out, constant, constant, multiplier=0.5).in_range == 1
+    inside = score("oracle", held_out, [Estimate(25)] * 4, constant, multiplier=1.0)
     assert (inside.distance_outside, inside.distance, inside.verdict, inside.error) == (None, 0, "nearer", 0)
-    blind = score("none", held_out, [Estimate(None)] * 4, constant, alpha=1.0)
+    blind = score("none", held_out, [Estimate(None)] * 4, constant, multiplier=1.0)
     assert (blind.in_range, blind.distance, blind.covered, blind.distance_difference) == (0, None, None, None)
 
 
@@ -326,7 +329,7 @@ def searched(tmp_path: Path) -> Callable[..., str]:
         folder = tmp_path / name
         recipe = load(SearchRecipe, ["recipe=tiny/search", f"output={folder}", f"strategy={strategy}", *given])
         start_run(recipe, None, ["records.jsonl"])
-        way = partial(grid, shares=[i / 32 for i in range(1, 17)]) if strategy == "grid" else minimum
+        way = partial(grid, shares=[i / 32 for i in range(1, 17)]) if strategy == "grid" else shortest_correct
         engine = FakeEngine(asked, reply, budget_line=line)
         write_records(folder / "records.jsonl", search(asked, engine, GREEDY, strategy=way, budget_line=line))
         finish_run(folder)
@@ -342,7 +345,10 @@ def estimate(folder: Path, **lists: list[str] | float) -> EstimateRecipe:
 
 def test_a_run_trains_saves_and_scores(searched: Callable[..., str], tmp_path: Path, capsys) -> None:
     held_out = stories(40, first=1000)
-    records = {"train": [searched("train", "grid", stories(120))], "grid": [searched("grid", "grid", held_out)]}
+    records = {
+        "train_records": [searched("train", "grid", stories(120))],
+        "grid_records": [searched("grid", "grid", held_out)],
+    }
     rows = {row.estimator: row for row in run_estimate(estimate(tmp_path / "out", **records))}
     assert list(rows) == ["constant", "regression", "conformal", "oracle"]
     assert {row.questions for row in rows.values()} == {40}
@@ -367,7 +373,7 @@ def test_a_question_without_a_star_is_seen_but_not_learnt_from(searched, tmp_pat
     first, *others = read_records(Path(train))
     write_records(Path(train), [replace(first, target=None, budget=None, reason="no feasible budget"), *others])
     finish_run(Path(train).parent)
-    run_estimate(estimate(tmp_path / "out", train=[train], ridge=1, coverage=0.5))
+    run_estimate(estimate(tmp_path / "out", train_records=[train], ridge=1, coverage=0.5))
     assert "trained on the β* of 39 questions, of 40 that were searched" in capsys.readouterr().out
     assert json.loads((tmp_path / "out" / "run.json").read_text())["examples"] == {"train": 39, "held_out": 0}
     _, card = load_estimator(tmp_path / "out" / "constant")
@@ -377,12 +383,14 @@ def test_a_question_without_a_star_is_seen_but_not_learnt_from(searched, tmp_pat
 def test_what_was_trained_on_is_not_scored_on(searched: Callable[..., str], tmp_path: Path, capsys) -> None:
     train = searched("train", "grid", stories(40))
     same = searched("same", "grid", stories(3, first=38))
-    with pytest.raises(UserError, match=r"^grid: 2 of these questions were trained on \(s/38, s/39 …\)"):
-        run_estimate(estimate(tmp_path / "out", train=[train], grid=[same], ridge=1, coverage=0.5))
+    with pytest.raises(UserError, match=r"^grid_records: 2 of these questions were trained on \(s/38, s/39 …\)"):
+        run_estimate(estimate(tmp_path / "out", train_records=[train], grid_records=[same], ridge=1, coverage=0.5))
     assert not (tmp_path / "out").exists()
     opening = stories(40)[1].text[:62]
     told_again = searched("again", "grid", [Question("t/1", f"{opening}on, and how many?", "7"), *stories(2, first=50)])
-    rows = run_estimate(estimate(tmp_path / "out", train=[train], grid=[told_again], ridge=1, coverage=0.5))
+    rows = run_estimate(
+        estimate(tmp_path / "out", train_records=[train], grid_records=[told_again], ridge=1, coverage=0.5)
+    )
     assert {row.questions for row in rows} == {2}
     assert "left out: 1 whose context was trained on" in capsys.readouterr().out
 
@@ -390,14 +398,24 @@ def test_what_was_trained_on_is_not_scored_on(searched: Callable[..., str], tmp_
 def test_budgets_asked_for_in_other_words_are_not_mixed(searched, tmp_path: Path) -> None:
     ours, brief = searched("train", "grid", stories(40)), searched("brief", "grid", stories(40, first=50), BRIEFLY)
     options = {"ridge": 1, "coverage": 0.5}
-    with pytest.raises(UserError, match=f"^train: budget_line={re.escape(BRIEFLY)} and budget_line=None in one train"):
-        run_estimate(estimate(tmp_path / "out", train=[ours, brief], **options))
-    with pytest.raises(UserError, match=f"^grid: budget_line={re.escape(BRIEFLY)}, the training budget_line=None"):
-        run_estimate(estimate(tmp_path / "out", train=[ours], grid=[brief], **options))
+    with pytest.raises(
+        UserError, match=f"^train_records: budget_line={re.escape(BRIEFLY)} and budget_line=None in one train"
+    ):
+        run_estimate(estimate(tmp_path / "out", train_records=[ours, brief], **options))
+    with pytest.raises(
+        UserError, match=f"^grid_records: budget_line={re.escape(BRIEFLY)}, the training budget_line=None"
+    ):
+        run_estimate(estimate(tmp_path / "out", train_records=[ours], grid_records=[brief], **options))
     grid_of_others = searched("grid", "grid", stories(40, first=50))
-    with pytest.raises(UserError, match=f"^searched: budget_line={re.escape(BRIEFLY)}, the training budget_line=None"):
-        run_estimate(estimate(tmp_path / "out", train=[ours], grid=[grid_of_others], searched=[brief], **options))
-    run_estimate(estimate(tmp_path / "out", train=[brief], **options))
+    with pytest.raises(
+        UserError, match=f"^search_records: budget_line={re.escape(BRIEFLY)}, the training budget_line=None"
+    ):
+        run_estimate(
+            estimate(
+                tmp_path / "out", train_records=[ours], grid_records=[grid_of_others], search_records=[brief], **options
+            )
+        )
+    run_estimate(estimate(tmp_path / "out", train_records=[brief], **options))
     learnt = str(tmp_path / "out" / "constant")
     check_methods([replace(estimated(), estimator=learnt, budget_line=BRIEFLY)], stories(1), GREEDY)
     with pytest.raises(
@@ -420,48 +438,50 @@ def test_zero_shot_estimates_are_those_of_an_evaluation(searched, tmp_path: Path
     (folder / "replies.jsonl").write_text("".join(json.dumps(vars(reply)) + "\n" for reply in replies))
     finish_run(folder)
     given = {
-        "train": [searched("train", "grid", stories(40))],
-        "grid": [searched("grid", "grid", held_out)],
+        "train_records": [searched("train", "grid", stories(40))],
+        "grid_records": [searched("grid", "grid", held_out)],
         "replies": [str(folder / "replies.jsonl")],
     }
     options = {"ridge": 1, "coverage": 0.5}
     row = run_estimate(estimate(tmp_path / "out", **given, **options))[-1]
     assert (row.estimator, row.without_estimate, row.tokens, row.prompt_tokens) == ("TALE-EP (e)", 1, 6, 40)
     assert row.error == (abs(16 - star_of(held_out[0])) + abs(99 - star_of(held_out[1]))) / 2
-    given["grid"].append(searched("more", "grid", stories(1, first=2000)))
+    given["grid_records"].append(searched("more", "grid", stories(1, first=2000)))
     with pytest.raises(UserError, match=r"TALE-EP has no estimate of 1 questions \(s/2000 …\)"):
         run_estimate(estimate(tmp_path / "out", **given, **options))
 
 
 def test_runs_that_cannot_be_scored_are_refused(searched: Callable[..., str], tmp_path: Path) -> None:
-    train, halved = searched("train", "grid", stories(40)), searched("halved", "minimum", stories(3, first=90))
+    train, halved = searched("train", "grid", stories(40)), searched("halved", "shortest_correct", stories(3, first=90))
     refused = lambda **given: run_estimate(estimate(tmp_path / "out", **given))  # noqa: E731
-    with pytest.raises(UserError, match=r"^train: none given"):
-        refused(train=[])
-    with pytest.raises(UserError, match=r"^grid: .* strategy=minimum; an ideal range needs strategy=grid"):
-        refused(train=[train], grid=[halved])
-    with pytest.raises(UserError, match=r"^searched: only with grid"):
-        refused(train=[train], searched=[halved])
+    with pytest.raises(UserError, match=r"^train_records: none given"):
+        refused(train_records=[])
+    with pytest.raises(
+        UserError, match=r"^grid_records: .* strategy=shortest_correct; an ideal range needs strategy=grid"
+    ):
+        refused(train_records=[train], grid_records=[halved])
+    with pytest.raises(UserError, match=r"^search_records: only with grid"):
+        refused(train_records=[train], search_records=[halved])
     foreign = Path(searched("foreign", "grid", stories(3, first=90)))
     foreign.write_text(foreign.read_text().replace('"tokenizer": "fake"', '"tokenizer": "gpt"'))
     with pytest.raises(
         UserError, match=r"^.*foreign/records.jsonl: not as the run in .*foreign has written it; put it"
     ):
-        refused(train=[str(foreign)])
+        refused(train_records=[str(foreign)])
     finish_run(foreign.parent)
-    with pytest.raises(UserError, match=r"^grid: its tokens are of gpt, the training's of fake"):
-        refused(train=[train], grid=[str(foreign)], ridge=1, coverage=0.5)
-    with pytest.raises(UserError, match=r"^train: tokens of fake, gpt in one training"):
-        refused(train=[train, str(foreign)])
+    with pytest.raises(UserError, match=r"^grid_records: its tokens are of gpt, the training's of fake"):
+        refused(train_records=[train], grid_records=[str(foreign)], ridge=1, coverage=0.5)
+    with pytest.raises(UserError, match=r"^train_records: tokens of fake, gpt in one training"):
+        refused(train_records=[train, str(foreign)])
     failed = Path(searched("failed", "grid", stories(1, first=95)))
     (record,) = read_records(failed)
     write_records(failed, [replace(record, target=None, reason="no feasible budget")])
     finish_run(failed.parent)
-    with pytest.raises(UserError, match=r"^train: none of 1 questions has a β"):
-        refused(train=[str(failed)])
+    with pytest.raises(UserError, match=r"^train_records: none of 1 questions has a β"):
+        refused(train_records=[str(failed)])
     other = searched("other", "grid", stories(3, first=90), **{"sampling.max_tokens": 99})
     with pytest.raises(UserError, match=r"sampling.max_tokens=512, .* has sampling.max_tokens=99"):
-        refused(train=[train], grid=[other])
+        refused(train_records=[train], grid_records=[other])
     assert not (tmp_path / "out").exists()
 
 
@@ -471,10 +491,10 @@ def test_runs_that_cannot_be_scored_are_refused(searched: Callable[..., str], tm
 def test_the_same_model_as_estimator_estimates_the_same(tiny_model_folder: Path, tmp_path: Path) -> None:
     """Once as the model itself, once as another one; a trained estimator stands beside it."""
     save_estimator(Constant(5.0), CARD, tmp_path / "constant")
-    other = f"{{kind: estimated, label: other, estimator_model: {{source: {tiny_model_folder}, dtype: float32}}}}"
-    trained = f"{{kind: estimated, estimator: {tmp_path / 'constant'}}}"
-    given = [f"model.source={tiny_model_folder}", f"output={tmp_path / 'run'}", "benchmark.count=3"]
-    recipe = load(EvaluateRecipe, ["recipe=tiny/eval", *given, f"methods=[{{kind: estimated}}, {other}, {trained}]"])
+    other = f"{{kind: tale_ep, label: other, estimator_model: {{name_or_path: {tiny_model_folder}, dtype: float32}}}}"
+    trained = f"{{kind: tale_ep, estimator: {tmp_path / 'constant'}}}"
+    given = [f"model.name_or_path={tiny_model_folder}", f"output={tmp_path / 'run'}", "task.limit=3"]
+    recipe = load(EvaluateRecipe, ["recipe=tiny/eval", *given, f"methods=[{{kind: tale_ep}}, {other}, {trained}]"])
     itself, asked, constant = evaluate(recipe)
     assert (itself.output_tokens, itself.accuracy) == (asked.output_tokens, asked.accuracy)
     assert itself.estimator_tokens == asked.estimator_tokens > 0 == constant.estimator_tokens
@@ -487,10 +507,10 @@ def test_the_same_model_as_estimator_estimates_the_same(tiny_model_folder: Path,
 
 
 def test_an_evaluation_refuses_its_estimators_own_questions(tiny_model_folder: Path, tmp_path: Path) -> None:
-    given = ["recipe=tiny/eval", f"model.source={tiny_model_folder}", f"output={tmp_path / 'run'}"]
-    recipe = load(EvaluateRecipe, [*given, f"methods=[{{kind: estimated, estimator: {tmp_path}}}]"])
-    asked, _ = select(recipe.benchmark)
+    given = ["recipe=tiny/eval", f"model.name_or_path={tiny_model_folder}", f"output={tmp_path / 'run'}"]
+    recipe = load(EvaluateRecipe, [*given, f"methods=[{{kind: tale_ep, estimator: {tmp_path}}}]"])
+    asked, _ = select(recipe.task)
     save_estimator(Constant(5.0), EstimatorCard("m", [asked[2].question_hash], [asked[2].context_hash]), tmp_path)
-    with pytest.raises(UserError, match=rf"^benchmark: 1 of these questions were trained on \({asked[2].id} …\)"):
+    with pytest.raises(UserError, match=rf"^task: 1 of these questions were trained on \({asked[2].id} …\)"):
         evaluate(recipe)
     assert not (tmp_path / "run").exists()

@@ -77,8 +77,8 @@ def summary(replies: dict[str, list[Reply]], reference: str | None = None, price
         ("direct", {}, prompts.direct),
         ("vanilla", {}, prompts.vanilla),
         ("vanilla", {"adapter": "runs/sft/adapter"}, prompts.vanilla),
-        ("budget", {"budget": 20}, lambda q: prompts.budgeted(q, 20)),
-        ("budget", {"budget": 20, "budget_line": BRIEFLY}, lambda q: prompts.budgeted(q, 20, BRIEFLY)),
+        ("fixed_budget", {"budget": 20}, lambda q: prompts.budgeted(q, 20)),
+        ("fixed_budget", {"budget": 20, "budget_line": BRIEFLY}, lambda q: prompts.budgeted(q, 20, BRIEFLY)),
     ],
 )
 def test_a_method_asks_its_prompt(kind: str, values: dict, prompt: object) -> None:
@@ -112,10 +112,10 @@ def test_unanswered_questions_are_wrong_and_counted_apart(
         return Completion.refused("status 400 (no)") if refused else reply(asked)
 
     engine = FakeEngine(QUESTIONS, some)
-    replies = {kind: answer(method(kind), QUESTIONS, engine, GREEDY) for kind in ("vanilla", "estimated")}
+    replies = {kind: answer(method(kind), QUESTIONS, engine, GREEDY) for kind in ("vanilla", "tale_ep")}
     last = replies["vanilla"][3]
     assert (last.correct, last.finish, last.error, last.tokens) == (False, "error", "status 400 (no)", 0)
-    assert [r.fallback for r in replies["estimated"]] == [
+    assert [r.fallback for r in replies["tale_ep"]] == [
         "estimate not answered", "unreadable estimate", "unreadable estimate", "estimate not answered",
     ]  # fmt: skip
     rows = summary(replies, "vanilla")
@@ -123,7 +123,7 @@ def test_unanswered_questions_are_wrong_and_counted_apart(
     tables(rows, "title")[1].show()
     assert "not answered" in capsys.readouterr().out
     nothing = [dataclasses.replace(r, tokens=0) for r in replies["vanilla"]]
-    assert summary({"vanilla": nothing, "estimated": replies["estimated"]}, "vanilla")[1].tokens_ratio is None
+    assert summary({"vanilla": nothing, "tale_ep": replies["tale_ep"]}, "vanilla")[1].tokens_ratio is None
 
 
 def test_the_estimators_tokens_count_readable_or_not() -> None:
@@ -139,7 +139,7 @@ def test_the_estimators_tokens_count_readable_or_not() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "alpha", "budget"),
+    ("text", "multiplier", "budget"),
     [
         ("Budget: [[50]]", 1, 50),
         ("Budget: [[50]]", 1.5, 75),
@@ -158,12 +158,12 @@ def test_the_estimators_tokens_count_readable_or_not() -> None:
         ("", 1, None),
     ],
 )
-def test_a_budget_is_the_estimate_times_alpha_rounded_up(text: str, alpha: float, budget: int | None) -> None:
-    assert Estimate(read_estimate(text)).budget(alpha) == budget
+def test_a_budget_is_the_scaled_estimate_rounded_up(text: str, multiplier: float, budget: int | None) -> None:
+    assert Estimate(read_estimate(text)).budget(multiplier) == budget
 
 
-def test_alpha_scales_every_estimate() -> None:
-    assert [r.budget for r in answered("estimated", alpha=2.0)[0]] == [100, None, None, 67]
+def test_the_multiplier_scales_every_estimate() -> None:
+    assert [r.budget for r in answered("tale_ep", budget_multiplier=2.0)[0]] == [100, None, None, 67]
 
 
 @pytest.fixture
@@ -191,7 +191,7 @@ def test_searched_budgets_are_found_and_missing_ones_counted(records: str) -> No
 
 def test_a_label_is_the_recipes_or_names_method_and_adapter() -> None:
     assert method("direct").name == "Directly answering"
-    assert method("budget", budget=9).name == "CoT, budget 9"
+    assert method("fixed_budget", budget=9).name == "CoT, budget 9"
     assert method("vanilla", adapter="runs/sft_x/adapter").name == "sft_x"
     assert method("vanilla", adapter="runs/sft_x/adapter", label="TALE-PT").name == "TALE-PT"
 
@@ -226,10 +226,10 @@ def test_all_questions_are_at_hand_at_once() -> None:
             [method("direct"), method("vanilla", adapter="a/sft/adapter"), method("vanilla", adapter="b/sft/adapter")],
             "methods.1..label: 'sft' stands for two methods",
         ),
-        ([method("budget")], "methods.0..budget: kind budget needs a positive"),
-        ([method("direct"), method("budget", budget=0)], "methods.1..budget: "),
-        ([method("searched")], "methods.0..records: kind searched needs"),
-        ([method("searched", records="nowhere/records.jsonl")], "nowhere/records.jsonl: cannot be read"),
+        ([method("fixed_budget")], "methods.0..budget: kind fixed_budget needs a positive"),
+        ([method("direct"), method("fixed_budget", budget=0)], "methods.1..budget: "),
+        ([method("optimal_budget")], "methods.0..records: kind optimal_budget needs"),
+        ([method("optimal_budget", records="nowhere/records.jsonl")], "nowhere/records.jsonl: cannot be read"),
     ],
 )
 def test_methods_that_cannot_work_are_refused_by_number_and_key(methods: list[Method], message: str) -> None:
@@ -238,7 +238,7 @@ def test_methods_that_cannot_work_are_refused_by_number_and_key(methods: list[Me
 
 
 def test_a_search_over_other_questions_is_refused(records: str) -> None:
-    searched = method("searched", records=records)
+    searched = method("optimal_budget", records=records)
     check_methods([searched], QUESTIONS, GREEDY)
     with pytest.raises(UserError, match=r"methods.0..records: .*holds no budget for any of these questions"):
         check_methods([searched], [QUESTIONS[1], QUESTIONS[3]], GREEDY)
@@ -248,12 +248,12 @@ def test_a_search_that_decoded_otherwise_is_refused(records: str) -> None:
     with pytest.raises(
         UserError, match=r"methods.0..records: .*max_tokens=512.*, this run decodes with .*max_tokens=99"
     ):
-        check_methods([method("searched", records=records)], QUESTIONS, Sampling(max_tokens=99))
+        check_methods([method("optimal_budget", records=records)], QUESTIONS, Sampling(max_tokens=99))
 
 
 def test_a_search_that_asked_for_budgets_otherwise_is_refused(records: str) -> None:
     with pytest.raises(UserError, match=r"methods.0..records: .*with budget_line=None, this method has Be brief"):
-        check_methods([method("searched", records=records, budget_line=BRIEFLY)], QUESTIONS, GREEDY)
+        check_methods([method("optimal_budget", records=records, budget_line=BRIEFLY)], QUESTIONS, GREEDY)
 
 
 # --- Numbers --------------------------------------------------------------------------------------------------------
@@ -291,9 +291,9 @@ def test_expense_is_of_all_input_and_output_in_1e_5_dollars() -> None:
 
     Input 4 · 50 · 0.15 = 30 and output (56 + 55 + 34 + 41) · 0.6 = 111.6, in 10⁻⁶ $; a sample: 35.4 · 10⁻⁶ $.
     """
-    (row,) = summary({"TALE-EP": answered("estimated")[0]}, prices=(0.15, 0.60))
+    (row,) = summary({"TALE-EP": answered("tale_ep")[0]}, prices=(0.15, 0.60))
     assert row.expense == pytest.approx(3.54)
-    (free,) = summary({"TALE-EP": answered("estimated")[0]})
+    (free,) = summary({"TALE-EP": answered("tale_ep")[0]})
     assert free.expense is None
 
 
@@ -383,13 +383,13 @@ def test_questions_about_a_trained_story_are_told_apart() -> None:
 
 @pytest.fixture
 def recipe(tmp_path: Path) -> EvaluateRecipe:
-    return load(EvaluateRecipe, ["recipe=tiny/eval", "benchmark.count=4", f"output={tmp_path / 'run'}"])
+    return load(EvaluateRecipe, ["recipe=tiny/eval", "task.limit=4", f"output={tmp_path / 'run'}"])
 
 
 @pytest.fixture
 def no_model(recipe: EvaluateRecipe, monkeypatch: pytest.MonkeyPatch) -> list[Question]:
     """Puts the fake engine in the model's place; the recipe's questions."""
-    asked, _ = select(recipe.benchmark)
+    asked, _ = select(recipe.task)
     ids = dict(zip((q.id for q in asked), ESTIMATES, strict=True))
 
     def fake(_config: object, _base: object, _folder: Path, adapters: list[str | None]) -> list[FakeEngine]:

@@ -33,7 +33,7 @@ from tale.statistics import Paired, PairedShares, mean_share, wilson
 from tale.storage.files import write_jsonl_atomic
 from tests.fake_engine import BRIEFLY, questions
 
-METHODS = "methods=[{kind: direct}, {kind: vanilla}, {kind: estimated}]"
+METHODS = "methods=[{kind: direct}, {kind: vanilla}, {kind: tale_ep}]"
 
 
 def replies(method: str, right: list[list[Any]], tokens: list[list[int]]) -> list[Reply]:
@@ -64,7 +64,7 @@ def resampled(values: numpy.ndarray) -> tuple[float, float]:
 )
 def test_seeds_with_equal_answers_are_refused_before_a_model(given: list[str], message: str) -> None:
     with pytest.raises(UserError, match=message):
-        run.evaluate(load(EvaluateRecipe, ["recipe=tiny/eval", "model.source=nowhere", *given]))
+        run.evaluate(load(EvaluateRecipe, ["recipe=tiny/eval", "model.name_or_path=nowhere", *given]))
 
 
 # --- With a model ---------------------------------------------------------------------------------------------------
@@ -91,7 +91,7 @@ def runs(tiny_model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> d
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(TransformersEngine, "generate", noted)
         for name, given in {"both": "seeds=[3,4]", "3": "sampling.seed=3", "4": "seeds=[4]"}.items():
-            recipe = ["recipe=tiny/eval", f"model.source={tiny_model_folder}", "benchmark.count=3", METHODS, given]
+            recipe = ["recipe=tiny/eval", f"model.name_or_path={tiny_model_folder}", "task.limit=3", METHODS, given]
             run.evaluate(load(EvaluateRecipe, [*recipe, "sampling.temperature=1", f"output={folder / name}"]))
     return {"folder": folder, "passes": passes[:3]}
 

@@ -104,9 +104,9 @@ def evaluation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], 
     """Runs vanilla CoT and TALE-EP on three MBPP rows, into runs/eval."""
     monkeypatch.chdir(tmp_path)
     Path("mbpp.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
-    given = ["benchmark={name: mbpp, path: mbpp.jsonl, count: 3}", "methods=[{kind: vanilla}, {kind: estimated}]"]
+    given = ["task={name: mbpp, path: mbpp.jsonl, limit: 3}", "methods=[{kind: vanilla}, {kind: tale_ep}]"]
     recipe = load(EvaluateRecipe, ["recipe=tiny/eval", *given, "output=runs/eval", "sampling.max_tokens=512"])
-    engine = FakeEngine(select(recipe.benchmark)[0], reply)
+    engine = FakeEngine(select(recipe.task)[0], reply)
     known = {"name": "m", "identity": {"name": "m", "weights": "01"}, "merge": None}
     base = SimpleNamespace(**known, chat=lambda: None, context=None)
     monkeypatch.setattr(run, "find_model", lambda *_: base)
@@ -165,9 +165,9 @@ def test_runs_that_are_scored_differently_are_not_compared(evaluation: Callable[
 
 def test_a_search_refuses_questions_without_right_and_wrong(tmp_path: Path, tiny_model_folder: Path) -> None:
     (tmp_path / "q.jsonl").write_text('{"question": "Who?", "reference": "A dog."}\n')
-    given = ["benchmark.name=jsonl", f"benchmark.path={tmp_path / 'q.jsonl'}", f"model.source={tiny_model_folder}"]
-    recipe = load(SearchRecipe, ["recipe=tiny/search", "benchmark.count=null", f"output={tmp_path / 's'}", *given])
-    with pytest.raises(UserError, match=r"^benchmark.name=jsonl: has reference texts, and a search needs answers"):
+    given = ["task.name=jsonl", f"task.path={tmp_path / 'q.jsonl'}", f"model.name_or_path={tiny_model_folder}"]
+    recipe = load(SearchRecipe, ["recipe=tiny/search", "task.limit=null", f"output={tmp_path / 's'}", *given])
+    with pytest.raises(UserError, match=r"^task.name=jsonl: has reference texts, and a search needs answers"):
         run_search(recipe)
     assert not (tmp_path / "s").exists()
 

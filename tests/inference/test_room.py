@@ -55,8 +55,8 @@ def test_a_search_continues_past_a_question_that_is_too_long(
 ) -> None:
     texts = ["one short?", "very " * 300 + "long?", "two short?", "three short?"]
     write_jsonl_atomic(tmp_path / "q.jsonl", [{"question": text, "answer": "1"} for text in texts])
-    given = ["recipe=tiny/search", f"model.source={tiny_model_folder}", "benchmark.name=jsonl", "window=2"]
-    given += [f"benchmark.path={tmp_path / 'q.jsonl'}", "benchmark.count=null", "engine.batch_size=2"]
+    given = ["recipe=tiny/search", f"model.name_or_path={tiny_model_folder}", "task.name=jsonl", "max_in_flight=2"]
+    given += [f"task.path={tmp_path / 'q.jsonl'}", "task.limit=null", "engine.batch_size=2"]
     given += ["sampling.max_tokens=8", "engine.device=cpu", f"output={tmp_path / 'run'}"]
     records = read_records(run_search(load(SearchRecipe, given)))
     assert [r.reason == "not answered" for r in records] == [len(r.question.text) > 100 for r in records]

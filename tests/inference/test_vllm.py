@@ -41,7 +41,7 @@ STRATEGIES = {
     "one process": [],
     "ddp": ["fabric.strategy=ddp", "fabric.devices=2"],
     "fsdp2": ["fabric.strategy=fsdp2", "fabric.devices=2"],
-    "nf4": ["model.quantize=nf4"],
+    "nf4": ["model.quantization=nf4"],
 }
 
 
@@ -90,7 +90,7 @@ def trained(folder: Path) -> dict[str, Path]:
     require_vllm()
     write_records(folder / "records.jsonl", pairs(24))
     for name, how in STRATEGIES.items():
-        given = arguments(folder, folder / name, folder / "records.jsonl", "sft", "optim.lr=5e-2", *how)
+        given = arguments(folder, folder / name, folder / "records.jsonl", "sft", "optimizer.lr=5e-2", *how)
         subprocess.run([sys.executable, ROOT / "scripts" / "train.py", *given], cwd=ROOT, check=True, timeout=300)
     return {name: folder / name / "adapter" for name in STRATEGIES}
 
@@ -250,9 +250,11 @@ def test_two_copies_of_a_merged_model_answer_as_transformers(
 ) -> None:
     require_vllm()
     monkeypatch.setenv("TALE_CACHE", str(tmp_path))
-    base = resolve(ModelConfig(str(folder), merge=str(adapter), dtype=Dtype.float32))
+    base = resolve(ModelConfig(str(folder), merge_adapter=str(adapter), dtype=Dtype.float32))
     expected = said(generated(TransformersEngine(base.load(), chat, device="cpu")))
-    engine = VllmEngine(base.plain_folder(), chat, base.name, base.dtype, VllmConfig(data_parallel=2), batch_size=2)
+    engine = VllmEngine(
+        base.plain_folder(), chat, base.name, base.dtype, VllmConfig(data_parallel_size=2), batch_size=2
+    )
     assert said(generated(engine)) == expected
     engine.close()
 
@@ -311,7 +313,7 @@ def test_without_vllm_the_remedy_is_named(folder: Path, chat: Chat, monkeypatch:
 def test_a_model_too_large_for_memory_is_refused_with_a_remedy(folder: Path, chat: Chat) -> None:
     require_vllm()
     with pytest.raises(UserError, match=r"vLLM did not start .* engine\.vllm\.memory"):
-        VllmEngine(folder, chat, "tiny-llama", "float32", VllmConfig(memory=0.001), batch_size=4)
+        VllmEngine(folder, chat, "tiny-llama", "float32", VllmConfig(gpu_memory_utilization=0.001), batch_size=4)
 
 
 def test_the_second_environment_has_the_tested_versions() -> None:
@@ -336,7 +338,7 @@ def test_a_merged_model_is_written_once_and_a_plain_one_never(
     assert resolve(ModelConfig(str(folder))).plain_folder() == folder
     served = {}
     for dtype in (Dtype.bfloat16, Dtype.float32):
-        base = resolve(ModelConfig(str(folder), merge=str(adapter), dtype=dtype))
+        base = resolve(ModelConfig(str(folder), merge_adapter=str(adapter), dtype=dtype))
         served[dtype] = base.plain_folder()
         weights = fresh(served[dtype], getattr(torch, dtype.value)).state_dict()
         torch.testing.assert_close(weights, base.load().state_dict(), rtol=0, atol=0)

@@ -33,19 +33,19 @@ TINY = tiny_llama().config
 MODES = {
     "sft": [],
     "dpo": ["recipe=tiny/dpo"],
-    "dpo with a reference": ["recipe=tiny/dpo", "loss.reference=true"],
+    "dpo with a reference": ["recipe=tiny/dpo", "loss.use_ref_model=true"],
     "checkpointing": ["train.gradient_checkpointing=true"],
     "bf16-mixed": ["model.dtype=bfloat16", "fabric.precision=bf16-mixed"],
 }
 
 
 def tiny(*overrides: str) -> TrainRecipe:
-    return load(TrainRecipe, ["recipe=tiny/sft", "data.max_length=160", "lora.dropout=0.05", *overrides])
+    return load(TrainRecipe, ["recipe=tiny/sft", "data.max_length=160", "lora.lora_dropout=0.05", *overrides])
 
 
 def really(recipe: TrainRecipe, size: int) -> tuple[Fabric, nn.Module, list]:
     """The same module and batch as the plan's, with real weights."""
-    module = build(recipe, random_model(TINY, getattr(torch, recipe.model.dtype.value), recipe.model.quantize), "")
+    module = build(recipe, random_model(TINY, getattr(torch, recipe.model.dtype.value), recipe.model.quantization), "")
     fabric = Fabric(accelerator="cpu", devices=1, precision=recipe.fabric.precision)
     return fabric, module, micro_batches(largest_examples(recipe, size), size)
 
@@ -90,7 +90,7 @@ def test_only_a_cpus_plan_in_bfloat16_has_a_square_of_scores() -> None:
 
     def curve(device: str) -> int:
         recipes = [
-            tiny(*MODES["bf16-mixed"], f"plan_device={device}", f"data.max_length={length}", "train.micro_batch=1")
+            tiny(*MODES["bf16-mixed"], f"plan_device={device}", f"data.max_length={length}", "train.micro_batch_size=1")
             for length in (129, 193, 257)
         ]
         short, middle, long = (plan(recipe, TINY).measured.activations for recipe in recipes)
@@ -130,7 +130,7 @@ def test_parameters_and_their_bytes_are_those_by_hand() -> None:
     ],
 )
 def test_kept_architectures_have_the_published_parameters(name: str, parameters: int) -> None:
-    model = empty_model(read_architecture(ModelConfig(source=name)), torch.bfloat16)
+    model = empty_model(read_architecture(ModelConfig(name_or_path=name)), torch.bfloat16)
     assert sum(p.numel() for p in model.parameters()) == parameters
 
 
@@ -145,13 +145,13 @@ def test_four_bits_by_hand_and_as_bitsandbytes_makes_them() -> None:
     assert sum(t.nbytes for t in stored(layer)) == size // 2 + size // 64 + 4 * size // 64 // 256 + tables
     weights = dequantize_4bit(layer.weight.data, layer.weight.quant_state)
     assert weights.std() == pytest.approx(TINY.initializer_range, rel=0.05)
-    recipe = tiny("model.quantize=nf4")
+    recipe = tiny("model.quantization=nf4")
     assert measure(recipe, config, 1).weights == sum(t.nbytes for t in stored(real))
     assert type(real.lm_head) is nn.Linear
 
 
 def test_a_quantised_step_trains_the_adapters_alone() -> None:
-    recipe = tiny("model.quantize=nf4")
+    recipe = tiny("model.quantization=nf4")
     fabric, module, (batch,) = really(recipe, 2)
     model = fabric.setup_module(module)
     fabric.backward(model.training_step(batch)["loss"])
@@ -179,7 +179,8 @@ def test_optimizer_bytes_are_what_the_optimizers_keep(kind: str, width: int) -> 
 def test_strategies_divide_and_add() -> None:
     """FSDP2 divides what is stored and gathers layers; DDP copies gradients; activations stay each device's own."""
     made = {
-        s: plan(tiny(f"fabric.strategy={s}", "fabric.devices=4", "train.micro_batch=1"), TINY) for s in ("ddp", "fsdp2")
+        s: plan(tiny(f"fabric.strategy={s}", "fabric.devices=4", "train.micro_batch_size=1"), TINY)
+        for s in ("ddp", "fsdp2")
     }
     parts = {s: {line.part: line.bytes for line in p.lines} for s, p in made.items()}
     m = measure(tiny(), TINY, 1)
@@ -193,7 +194,9 @@ def test_strategies_divide_and_add() -> None:
 
 def test_a_device_has_no_more_than_its_share_of_a_step() -> None:
     """Sixteen examples over eight devices are two each, whatever the micro-batch may be."""
-    few = plan(tiny("train.batch_size=16", "train.micro_batch=4", "fabric.devices=8", "fabric.strategy=ddp"), TINY)
+    few = plan(
+        tiny("train.global_batch_size=16", "train.micro_batch_size=4", "fabric.devices=8", "fabric.strategy=ddp"), TINY
+    )
     two = measure(tiny(), TINY, 2)
     assert few.measured.activations == two.activations
     with pytest.raises(UserError, match=r"train\.batch_size=4: 8 devices, but a step has 4 examples to share out"):
@@ -205,10 +208,10 @@ def test_a_device_has_no_more_than_its_share_of_a_step() -> None:
     [
         (["plan_device=16GB"], r"does not fit 16GB \(16.0 GB\): \d+.\d GB too much; less is taken by train"),
         (
-            ["plan_device=4GB", "train.micro_batch=1", "model.quantize=nf4"],
+            ["plan_device=4GB", "train.micro_batch_size=1", "model.quantization=nf4"],
             r"; less is taken by train.gradient_checkpointing=true, a smaller data.max_length\n",
         ),
-        (["plan_device=H100-80GB", "train.micro_batch=1", "train.gradient_checkpointing=true"], "fits H100-80GB"),
+        (["plan_device=H100-80GB", "train.micro_batch_size=1", "train.gradient_checkpointing=true"], "fits H100-80GB"),
     ],
 )
 def test_the_8b_plan_needs_no_network_no_data_and_leaves_no_run(options, answer, tmp_path, monkeypatch, capsys) -> None:
@@ -227,7 +230,7 @@ def test_the_8b_plan_needs_no_network_no_data_and_leaves_no_run(options, answer,
 
 def test_what_glibc_keeps_is_said_where_it_does(monkeypatch, capsys, tmp_path) -> None:
     TINY.save_pretrained(tmp_path)
-    recipe = tiny(f"model.source={tmp_path}")
+    recipe = tiny(f"model.name_or_path={tmp_path}")
     monkeypatch.delenv("MALLOC_MMAP_THRESHOLD_", raising=False)
     show(recipe)
     assert "glibc keeps freed blocks" in capsys.readouterr().out
@@ -248,7 +251,7 @@ def test_this_machine_counts_the_process_and_its_own_memory() -> None:
     ("override", "message"),
     [
         ("plan_device=H1000", "plan_device=H1000: one of this machine, .*H100-80GB.* or a size such as 24GB"),
-        ("model.source=org/mystery", "model.source: org/mystery .* llama-3.1-8b, .*, smollm2-135m"),
+        ("model.name_or_path=org/mystery", "model.name_or_path: org/mystery .* llama-3.1-8b, .*, smollm2-135m"),
         ("fabric.devices=many", "fabric.devices=many: the plan needs a number"),
     ],
 )
@@ -259,12 +262,12 @@ def test_what_cannot_be_planned_is_refused_by_name(override: str, message: str) 
 
 def test_an_architecture_is_found_by_folder_source_or_name(tmp_path: Path) -> None:
     TINY.save_pretrained(tmp_path)
-    assert read_architecture(ModelConfig(source=str(tmp_path))).vocab_size == 258
-    assert read_architecture(ModelConfig(source="meta-llama/Llama-3.1-8B-Instruct")).hidden_size == 4096
-    assert read_architecture(ModelConfig(source="org/mine", name="SmolLM2-135M-tuned")).hidden_size == 576
+    assert read_architecture(ModelConfig(name_or_path=str(tmp_path))).vocab_size == 258
+    assert read_architecture(ModelConfig(name_or_path="meta-llama/Llama-3.1-8B-Instruct")).hidden_size == 4096
+    assert read_architecture(ModelConfig(name_or_path="org/mine", name="SmolLM2-135M-tuned")).hidden_size == 576
     for other in ("meta-llama/Llama-3.2-11B", "org/qwen2.5-coder-1x5b", "org/smollm2"):
         with pytest.raises(UserError, match="kept architectures"):
-            read_architecture(ModelConfig(source=other))
+            read_architecture(ModelConfig(name_or_path=other))
     assert known() == ["llama-3.1-8b", "llama-3.2-1b", "qwen2.5-0.5b", "qwen2.5-1.5b", "smollm2-135m"]
 
 

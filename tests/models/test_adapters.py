@@ -35,7 +35,7 @@ def logits(model: torch.nn.Module) -> torch.Tensor:
 
 
 def base_of(folder: Path, name: str = "tiny-llama") -> BaseModel:
-    return resolve(ModelConfig(source=str(folder), name=name, dtype=sections.Dtype.float32))
+    return resolve(ModelConfig(name_or_path=str(folder), name=name, dtype=sections.Dtype.float32))
 
 
 class Trained:
@@ -57,7 +57,7 @@ class Trained:
 def trained(tiny_model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Trained:
     folder = tmp_path_factory.mktemp("runs")
     write_records(folder / "records.jsonl", pairs(30))
-    return Trained(recipe(tiny_model_folder, folder / "sft", folder / "records.jsonl", "sft", "optim.lr=5e-2"))
+    return Trained(recipe(tiny_model_folder, folder / "sft", folder / "records.jsonl", "sft", "optimizer.lr=5e-2"))
 
 
 @pytest.fixture
@@ -149,14 +149,14 @@ def test_an_earlier_versions_card_is_rewritten_on_resume(trained: Trained, tmp_p
 
 def test_an_unknown_module_is_named_with_the_known_ones(tiny_model_folder: Path) -> None:
     with pytest.raises(UserError, match=r"no linear layer named qproj; this model has down_proj, .*q_proj"):
-        add_lora(base_of(tiny_model_folder).load(), LoraConfig(modules=["qproj", "v_proj"]), "tiny-llama")
+        add_lora(base_of(tiny_model_folder).load(), LoraConfig(target_modules=["qproj", "v_proj"]), "tiny-llama")
 
 
 def test_a_run_starts_from_an_adapter(trained: Trained, tiny_model_folder: Path, tmp_path: Path) -> None:
     """At a learning rate that rounds away it comes out as it went in, and has seen what both have seen."""
     asked = [replace(r, question=replace(r.question, text=f"Once. {r.question.text}")) for r in pairs(12)]
     write_records(tmp_path / "records.jsonl", asked)
-    options = [f"lora.start={trained.adapter}", "optim.lr=1e-30"]
+    options = [f"lora.init_from={trained.adapter}", "optimizer.lr=1e-30"]
     made = recipe(tiny_model_folder, tmp_path / "more", tmp_path / "records.jsonl", "sft", *options)
     adapter = run.train(made)
     files = [folder / "adapter_model.safetensors" for folder in (trained.adapter, adapter)]
@@ -166,12 +166,12 @@ def test_a_run_starts_from_an_adapter(trained: Trained, tiny_model_folder: Path,
     assert set(old.contexts) < set(new.contexts)
 
 
-@pytest.mark.parametrize("change", ["lora.rank=4", "lora.alpha=1", "lora.modules=[q_proj]"])
+@pytest.mark.parametrize("change", ["lora.r=4", "lora.lora_alpha=1", "lora.target_modules=[q_proj]"])
 def test_an_adapter_of_another_shape_is_no_start(trained: Trained, tiny_model_folder, tmp_path, change: str) -> None:
     write_records(tmp_path / "records.jsonl", pairs(12))
-    options = [f"lora.start={trained.adapter}", change]
+    options = [f"lora.init_from={trained.adapter}", change]
     made = recipe(tiny_model_folder, tmp_path / "more", tmp_path / "records.jsonl", "sft", *options)
-    with pytest.raises(UserError, match=r"^lora\.start: .*adapter has .*the recipe's lora has"):
+    with pytest.raises(UserError, match=r"^lora\.init_from: .*adapter has .*the recipe's lora has"):
         run.train(made)
     assert not (tmp_path / "more").exists()
 
@@ -203,7 +203,7 @@ def test_an_adapter_of_another_base_is_not_merged(trained: Trained, tmp_path: Pa
 def test_training_continues_from_the_merged_adapter(trained: Trained, tiny_model_folder: Path, tmp_path) -> None:
     write_records(tmp_path / "records.jsonl", [r for i, r in enumerate(pairs(40)) if i >= 30])
     second = recipe(tiny_model_folder, tmp_path / "run", tmp_path / "records.jsonl", "sft", "train.max_steps=1")
-    second.model.merge = str(trained.adapter)
+    second.model.merge_adapter = str(trained.adapter)
     base = resolve(second.model)
     torch.testing.assert_close(logits(base.load()), logits(trained.model), rtol=0, atol=1e-4)
 

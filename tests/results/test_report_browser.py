@@ -110,7 +110,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
         estimate_run()
         evaluation_run(extra=f" {'endless' * 60} <img src='http://elsewhere.test/x.png'>")
         runs = ",".join(str(path) for path in sorted(Path("runs").iterdir()))
-        return report(load(ReportRecipe, [f"runs=[{runs}]", "output=runs/report", "hourly=1"])).resolve()
+        return report(load(ReportRecipe, [f"runs=[{runs}]", "output=runs/report", "price_per_hour=1"])).resolve()
 
 
 @pytest.mark.parametrize("width", [1366, 390])

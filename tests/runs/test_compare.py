@@ -30,7 +30,7 @@ def run(tmp_path: Path) -> Callable[..., Path]:
 
 
 def test_other_models_methods_and_questions_are_comparable(run: Callable[..., Path]) -> None:
-    others = ["model.source=other", "benchmark.name=gsm8k", "methods=[{kind: direct}]", "engine.batch_size=9"]
+    others = ["model.name_or_path=other", "task.name=gsm8k", "methods=[{kind: direct}]", "engine.batch_size=9"]
     searched = run("s", kind=SearchRecipe, recipe="tiny/search")
     check_comparable([run("a"), run("b", *others), searched])
     check_comparable([run("a")])

@@ -66,7 +66,7 @@ def test_outside_a_checkout_the_commit_is_unknown(monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.parametrize("secret", ["hf_AbCdEf0123456789", "sk-proj-AbC_123-xyz", "sk-0123456789abcdef"])
-@pytest.mark.parametrize("argument", ["{}", "token={}", "--token={}", "model.source=https://u:{}@host/m"])
+@pytest.mark.parametrize("argument", ["{}", "token={}", "--token={}", "model.name_or_path=https://u:{}@host/m"])
 def test_a_secret_on_the_command_line_is_not_written_down(
     secret: str, argument: str, recipe: SearchRecipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -103,7 +103,7 @@ def stages(tiny_model_folder: Path, tmp_path: Path) -> Callable[..., list[str]]:
                 raise KeyboardInterrupt
 
         def stage(kind: type, name: str, reads: list[str], *given: str) -> Stage:
-            fixed = [f"model.source={tiny_model_folder}", f"output={tmp_path / name}"]
+            fixed = [f"model.name_or_path={tiny_model_folder}", f"output={tmp_path / name}"]
             return Stage(kind, f"tiny/{name}", stub, reads=reads, overrides=[*fixed, *given])
 
         both = [

@@ -49,12 +49,12 @@ def searched(tiny_model_folder: Path) -> Search:
     """`searched(folder, …)` runs a search there with a fake engine; `dies_after` so many it is killed."""
 
     def call(folder: Path, *given: str, dies_after: int | None = None) -> Path:
-        arguments = ["recipe=tiny/search", f"model.source={tiny_model_folder}", f"output={folder}"]
+        arguments = ["recipe=tiny/search", f"model.name_or_path={tiny_model_folder}", f"output={folder}"]
         arguments += [
             "samples=2",
             "sampling.temperature=1",
             "sampling.max_tokens=512",
-            f"benchmark.count={COUNT}",
+            f"task.limit={COUNT}",
             *given,
         ]
         with pytest.MonkeyPatch.context() as patch:
@@ -133,7 +133,13 @@ def test_one_part_of_one_is_the_undivided_search(searched: Search, made: Path, t
 
 def test_parts_may_differ_in_device_batch_size_and_price(searched: Search, made: Path, parts: Path) -> None:
     shutil.rmtree(parts / "shard-2-of-3")
-    other = ["engine.device=cpu", "engine.batch_size=7", "engine.vllm.memory=0.5", "window=2", "prices.output=9"]
+    other = [
+        "engine.device=cpu",
+        "engine.batch_size=7",
+        "engine.vllm.gpu_memory_utilization=0.5",
+        "max_in_flight=2",
+        "prices.output=9",
+    ]
     searched(parts, "shard=2/3", *other)
     assert joined(searched, parts) == (made / "whole" / "records.jsonl").read_bytes()
 
@@ -185,11 +191,11 @@ def test_two_divisions_in_one_folder(searched: Search, parts: Path) -> None:
         ("sampling.seed=7", "sampling.seed=7, but 1024 is wanted"),
         ("sampling.max_tokens=17", "sampling.max_tokens=17, but 512 is wanted"),
         ("samples=3", "samples=3, but 2 is wanted"),
-        ("strategy=minimum", "strategy=minimum, but greedy is wanted"),
-        ("rule=majority", "rule=majority, but shortest is wanted"),
+        ("strategy=shortest_correct", "strategy=shortest_correct, but greedy is wanted"),
+        ("acceptance=majority", "acceptance=majority, but shortest is wanted"),
         ("model.dtype=bfloat16", "model.dtype=bfloat16, but float32 is wanted"),
-        ("benchmark.count=9", "benchmark.count=9, but 8 is wanted"),
-        ("benchmark.seed=1", "benchmark.seed=1, but 0 is wanted"),
+        ("task.limit=9", "task.limit=9, but 8 is wanted"),
+        ("task.seed=1", "task.seed=1, but 0 is wanted"),
     ],
 )
 def test_a_part_of_other_settings_is_refused_by_folder_and_key(
@@ -201,7 +207,7 @@ def test_a_part_of_other_settings_is_refused_by_folder_and_key(
 
 
 def test_parts_that_all_differ_from_the_command_are_refused(searched: Search, parts: Path) -> None:
-    said = refused(searched, parts, "strategy=minimum")
+    said = refused(searched, parts, "strategy=shortest_correct")
     assert said.startswith(f"{parts / 'shard-1-of-3'}: made with strategy=greedy, but minimum is wanted; ")
 
 
@@ -211,7 +217,7 @@ def test_a_part_made_by_another_model_of_the_same_name(
     other = shutil.copytree(tiny_model_folder, tmp_path / "other")
     weights = load_file(other / "model.safetensors")
     save_file({name: 2 * tensor for name, tensor in weights.items()}, other / "model.safetensors", {"format": "pt"})
-    searched(parts, "shard=3/3", f"model.source={other}")
+    searched(parts, "shard=3/3", f"model.name_or_path={other}")
     bases = [json.loads((parts / f"shard-{n}-of-3" / "run.json").read_text())["base"] for n in (1, 3)]
     assert bases[0]["name"] == bases[1]["name"] == "tiny-llama"
     said = refused(searched, parts)
@@ -221,17 +227,17 @@ def test_a_part_made_by_another_model_of_the_same_name(
 def test_a_model_that_only_lies_elsewhere_is_the_same(
     searched: Search, made: Path, parts: Path, tiny_model_folder: Path, tmp_path: Path
 ) -> None:
-    searched(parts, "shard=3/3", f"model.source={shutil.copytree(tiny_model_folder, tmp_path / 'elsewhere')}")
+    searched(parts, "shard=3/3", f"model.name_or_path={shutil.copytree(tiny_model_folder, tmp_path / 'elsewhere')}")
     assert joined(searched, parts) == (made / "whole" / "records.jsonl").read_bytes()
 
 
 def test_a_part_begun_again_under_other_settings_is_unfinished(searched: Search, parts: Path) -> None:
     """Its records of before are no longer what its recipe says."""
-    searched(parts, "shard=1/3", "rule=majority")
-    searched(parts, "shard=3/3", "rule=majority")
+    searched(parts, "shard=1/3", "acceptance=majority")
+    searched(parts, "shard=3/3", "acceptance=majority")
     with pytest.raises(KeyboardInterrupt):
-        searched(parts, "shard=2/3", "rule=majority", "samples=4", dies_after=1)
-    assert "not finished: shard=2/3;" in refused(searched, parts, "rule=majority")
+        searched(parts, "shard=2/3", "acceptance=majority", "samples=4", dies_after=1)
+    assert "not finished: shard=2/3;" in refused(searched, parts, "acceptance=majority")
 
 
 def test_a_part_of_another_file_with_the_same_ids(searched: Search, tmp_path: Path) -> None:
@@ -239,7 +245,7 @@ def test_a_part_of_another_file_with_the_same_ids(searched: Search, tmp_path: Pa
     stories = load_benchmark("problems", None, "train", 4, 0)
     rows = [{"question": q.text, "answer": q.gold} for q in stories]
     file = tmp_path / "questions.jsonl"
-    given = ["benchmark.name=jsonl", f"benchmark.path={file}", "benchmark.count=null"]
+    given = ["task.name=jsonl", f"task.path={file}", "task.limit=null"]
     for number, order in ((1, rows), (2, [rows[0], rows[3], rows[2], rows[1]])):
         file.write_text("".join(json.dumps(row) + "\n" for row in order))
         searched(tmp_path / "run", f"shard={number}/2", *given)
@@ -314,7 +320,7 @@ def test_one_of_two_processes_fails_and_the_command_with_it(
 ) -> None:
     folder = tmp_path / f"shard-{failing}-of-2"
     folder.touch()
-    given = ["recipe=tiny/search", f"model.source={tiny_model_folder}", "engine.device=cpu", f"output={tmp_path}"]
+    given = ["recipe=tiny/search", f"model.name_or_path={tiny_model_folder}", "engine.device=cpu", f"output={tmp_path}"]
     begun = time.monotonic()
     with command(*given, "fabric.devices=2") as process:
         said, _ = process.communicate(timeout=120)  # both have ended when their output has

@@ -13,8 +13,17 @@ from hypothesis import strategies as st
 from tale.data.records import Record
 from tale.inference import Completion
 from tale.search.recipe import SearchRecipe
-from tale.search.solver import RULES, search
-from tale.search.strategies import CUT, STRATEGIES, bisection, greedy, grid, minimum, most_calls, printed
+from tale.search.solver import ACCEPTANCE, search
+from tale.search.strategies import (
+    CUT,
+    STRATEGIES,
+    algorithm1_verbatim,
+    bisection,
+    greedy,
+    grid,
+    most_calls,
+    shortest_correct,
+)
 from tests.fake_engine import GREEDY, Asked, FakeEngine, questions, right, wrong
 
 LADDER = partial(grid, shares=[0.1, 0.2, 0.5, 0.9, 1])
@@ -38,16 +47,16 @@ def elastic(budget: int) -> Completion:
     return right(budget if budget >= 30 else 130 - budget)
 
 
-def test_minimum_goes_on_where_greedy_stops() -> None:
-    """Under 25 the answer has 105 tokens, though right: greedy stops there, minimum goes on down to 1."""
+def test_shortest_correct_continues_where_greedy_stops() -> None:
+    """Under 25 the answer has 105 tokens, though right: greedy stops there, shortest_correct goes on down to 1."""
     assert searched(elastic, greedy)[0].budget == 50
-    record, budgets = searched(elastic, minimum)
+    record, budgets = searched(elastic, shortest_correct)
     assert budgets == [50, 25, 12, 6, 3, 1]
     assert (record.budget, record.target.tokens) == (1, 129)
 
 
-def test_minimum_ends_at_the_first_wrong_answer() -> None:
-    record, budgets = searched(monotone(20), minimum)
+def test_shortest_correct_ends_at_the_first_wrong_answer() -> None:
+    record, budgets = searched(monotone(20), shortest_correct)
     assert budgets == [50, 25, 12]
     assert record.budget == 25
 
@@ -61,14 +70,14 @@ def test_bisection_finds_a_monotone_questions_least_budget(least: int) -> None:
 
 def test_printed_pays_for_its_slips() -> None:
     """Algorithm 1 worked through by hand: each test asks β0 and then β, and the first feasible β comes twice."""
-    record, budgets = searched(monotone(20), printed)
+    record, budgets = searched(monotone(20), algorithm1_verbatim)
     assert budgets == [100, 50, 100, 50, 50, 25, 25, 12]
     assert (record.budget, record.target, record.reason) == (12, None, "the searched budget failed")
     assert searched(monotone(20), greedy)[1] == [50, 25, 12]
 
 
 def test_printed_ends_at_a_budget_of_1() -> None:
-    record, budgets = searched(monotone(1), printed)
+    record, budgets = searched(monotone(1), algorithm1_verbatim)
     assert (budgets[-1], record.budget, record.target.tokens) == (1, 1, 1)
 
 
@@ -79,7 +88,7 @@ def test_whatever_the_answers(answers: list[tuple[int, bool]]) -> None:
     tokens = {budget: answers[budget - 1][0] for budget in range(1, 101)}
     correct = {budget for budget in tokens if answers[budget - 1][1]}
     reply = lambda budget: (right if budget in correct else wrong)(tokens[budget])  # noqa: E731
-    for strategy in (greedy, minimum, bisection, LADDER):
+    for strategy in (greedy, shortest_correct, bisection, LADDER):
         record, budgets = searched(reply, strategy)
         assert len(set(budgets)) == len(budgets) <= math.ceil(math.log2(100))
         assert [attempt.budget for attempt in record.attempts] == budgets
@@ -98,9 +107,9 @@ def test_whatever_the_answers(answers: list[tuple[int, bool]]) -> None:
 DRAWN = st.tuples(st.integers(1, 150), st.sampled_from(["right", "wrong", "cut"]))
 
 
-@given(st.data(), st.sampled_from([*STRATEGIES.values()]), st.sampled_from([*RULES]), st.sampled_from([1, 3]))
+@given(st.data(), st.sampled_from([*STRATEGIES.values()]), st.sampled_from([*ACCEPTANCE]), st.sampled_from([1, 3]))
 @settings(deadline=None)
-def test_cutting_off_lost_answers_changes_no_result(data, strategy, rule: str, samples: int) -> None:
+def test_cutting_off_lost_answers_changes_no_result(data, strategy, acceptance: str, samples: int) -> None:
     """Whatever the answers: the same β*, target and reason, budgets asked and verdicts, with no more tokens."""
     drawn: dict[tuple[int | None, int], Completion] = {}
 
@@ -117,7 +126,13 @@ def test_cutting_off_lost_answers_changes_no_result(data, strategy, rule: str, s
     both = {}
     for full in (True, False):
         engine = FakeEngine(asked, reply)
-        how = {"strategy": strategy, "rule": rule, "samples": samples, "search_wrong": True, "full_answers": full}
+        how = {
+            "strategy": strategy,
+            "acceptance": acceptance,
+            "samples": samples,
+            "search_wrong": True,
+            "full_answers": full,
+        }
         (both[full],) = search(asked, engine, GREEDY, **how)
     whole, less = both[True], both[False]
     kept = lambda r: (r.budget, r.target, r.reason, r.vanilla, r.vanilla_wrong)  # noqa: E731
@@ -130,7 +145,7 @@ def test_cutting_off_lost_answers_changes_no_result(data, strategy, rule: str, s
             assert ours == theirs
         for one, other in zip(ours.answers, theirs.answers, strict=True):
             assert one == other if other.tokens <= (ours.limit or 512) else one.tokens == ours.limit
-    if strategy not in CUT or (samples > 1 and rule != "shortest"):
+    if strategy not in CUT or (samples > 1 and acceptance != "any"):
         assert less == whole
 
 
@@ -160,11 +175,11 @@ def test_a_grid_asks_no_budget_twice_and_none_of_0() -> None:
 
 
 @pytest.mark.parametrize(
-    ("rule", "least"),
-    [("shortest", 1), ("majority", 4), ("confident", 6)],  # Wilson's lower bounds: 0.436 for 5 of 6, 0.610 for 6
+    ("acceptance", "least"),
+    [("any", 1), ("majority", 4), ("confident", 6)],  # Wilson's lower bounds: 0.436 for 5 of 6, 0.610 for 6
 )
-def test_how_many_of_six_samples_must_be_right(rule: str, least: int) -> None:
-    assert [RULES[rule](count, 6) for count in range(7)] == [count >= least for count in range(7)]
+def test_how_many_of_six_samples_must_be_right(acceptance: str, least: int) -> None:
+    assert [ACCEPTANCE[acceptance](count, 6) for count in range(7)] == [count >= least for count in range(7)]
 
 
 def test_the_rule_is_for_the_vanilla_prompt_and_each_budget() -> None:
@@ -177,16 +192,21 @@ def test_the_rule_is_for_the_vanilla_prompt_and_each_budget() -> None:
         return right(25) if (a.budget, a.sample) == (50, 1) else wrong(9)
 
     shortest, majority, confident = (
-        next(search(asked, FakeEngine(asked, reply), GREEDY, samples=3, rule=rule)) for rule in RULES
+        next(search(asked, FakeEngine(asked, reply), GREEDY, samples=3, acceptance=acceptance))
+        for acceptance in ACCEPTANCE
     )
     assert (shortest.budget, shortest.target.tokens) == (50, 25)
     assert (majority.budget, majority.reason, len(majority.attempts)) == (None, "no feasible budget", 1)
     assert (confident.attempts, confident.reason) == ((), "vanilla answer wrong")  # 3 of 3: from 0.44 on
 
 
-@pytest.mark.parametrize(("strategy", "calls"), [(greedy, 6), (minimum, 6), (bisection, 7), (printed, 14), (LADDER, 5)])
+@pytest.mark.parametrize(
+    ("strategy", "calls"), [(greedy, 6), (shortest_correct, 6), (bisection, 7), (algorithm1_verbatim, 14), (LADDER, 5)]
+)
 def test_no_search_takes_more_calls_than_foretold(strategy, calls: int) -> None:
-    """From 100 tokens: 50, 25, 12, 6, 3, 1; bisection ⌈log₂ 100⌉; printed asks twice, and the first budget again."""
+    """From 100 tokens: 50, 25, 12, 6, 3, 1; bisection ⌈log₂ 100⌉; algorithm1_verbatim asks twice, and the
+    first budget again.
+    """
     assert calls <= most_calls(strategy, 100) <= calls + 2
     for least in range(1, 100):
         assert len(searched(monotone(least), strategy)[1]) <= calls
@@ -195,4 +215,4 @@ def test_no_search_takes_more_calls_than_foretold(strategy, calls: int) -> None:
 def test_a_recipe_names_every_strategy_and_rule() -> None:
     fields = SearchRecipe.__dataclass_fields__
     assert fields["strategy"].metadata["one_of"] == tuple(STRATEGIES)
-    assert fields["rule"].metadata["one_of"] == tuple(RULES)
+    assert fields["acceptance"].metadata["one_of"] == tuple(ACCEPTANCE)

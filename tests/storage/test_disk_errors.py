@@ -200,7 +200,7 @@ def unloaded(tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: p
 
     def call(output: Path, *given: str) -> str:
         recipe = load(
-            SearchRecipe, ["recipe=tiny/search", f"model.source={tiny_model_folder}", f"output={output}", *given]
+            SearchRecipe, ["recipe=tiny/search", f"model.name_or_path={tiny_model_folder}", f"output={output}", *given]
         )
         capsys.readouterr()
         with pytest.raises(SystemExit) as end:
@@ -259,7 +259,7 @@ def test_a_folder_that_another_process_writes_stays_unchanged(
         other.wait()
     assert sorted(file.name for file in tmp_path.iterdir()) == ["recipe.yaml", "records.jsonl"]
     monkeypatch.undo()
-    given = ["recipe=tiny/search", f"model.source={tiny_model_folder}", f"output={tmp_path}", "benchmark.count=2"]
+    given = ["recipe=tiny/search", f"model.name_or_path={tiny_model_folder}", f"output={tmp_path}", "task.limit=2"]
     assert len(run_search(load(SearchRecipe, given)).read_text().splitlines()) == 2
 
 

@@ -117,7 +117,7 @@ def test_a_run_is_not_written_into_a_result_of_another() -> None:
     assert state(run) == before
 
 
-@pytest.mark.parametrize("key", ["lora.start", "model.merge"])
+@pytest.mark.parametrize("key", ["lora.init_from", "model.merge_adapter"])
 def test_training_does_not_overwrite_the_adapter_it_starts_from(key: str) -> None:
     run = train_run()
     before, given = state(run), f"{run}/../sft/adapter"
@@ -184,7 +184,7 @@ def test_a_killed_start_leaves_no_result_of_another_recipe(tmp_path: Path, monke
     """Estimators of β* = 20 over some of β* = 10: what is taken for a run's own is its recipe's, at each moment."""
     estimators = "constant", "regression", "conformal"
     recipe = lambda star, output: load(  # noqa: E731
-        EstimateRecipe, [f"train=[{star}/records.jsonl]", "coverage=0.5", "ridge=1", f"output={output}"]
+        EstimateRecipe, [f"train_records=[{star}/records.jsonl]", "coverage=0.5", "ridge=1", f"output={output}"]
     )
     alone = {}
     for star in (10, 20):
@@ -202,7 +202,7 @@ def test_a_killed_start_leaves_no_result_of_another_recipe(tmp_path: Path, monke
                 pass
             else:
                 break
-        stands = load(EstimateRecipe, ["recipe=run/recipe.yaml"]).train
+        stands = load(EstimateRecipe, ["recipe=run/recipe.yaml"]).train_records
         for name in estimators:
             try:
                 believed = load_estimator(Path("run") / name)[0]
@@ -329,7 +329,7 @@ def test_an_adapter_stays_on_resume_but_not_for_another_recipe(
         training_run.train(made)
     check_output(tmp_path / "run" / "adapter")
     assert state(tmp_path / "run" / "adapter") == whole
-    made.optim.lr, before = 0.5, state(tmp_path / "run")
+    made.optimizer.lr, before = 0.5, state(tmp_path / "run")
     with pytest.raises(UserError, match="made under another optim"):
         training_run.train(made)
     assert state(tmp_path / "run") == before

@@ -113,9 +113,9 @@ def test_a_recipe_that_is_no_yaml_of_keys_and_values_is_named(content: str, tmp_
 
 @pytest.mark.parametrize("value", ["[[0.5]]", "[{a: 0.5}]"])
 def test_a_list_of_values_holds_no_lists_and_no_sections(value: str, tmp_path: Path) -> None:
-    (tmp_path / "mine.yaml").write_text(f"output: o\ngrid: {value}\n")
-    for given in ([f"recipe={tmp_path / 'mine.yaml'}"], ["recipe=tiny/search", f"grid={value}"]):
-        with pytest.raises(UserError, match=r"grid\[0\] must be one value, not a list or a section"):
+    (tmp_path / "mine.yaml").write_text(f"output: o\nbudget_fractions: {value}\n")
+    for given in ([f"recipe={tmp_path / 'mine.yaml'}"], ["recipe=tiny/search", f"budget_fractions={value}"]):
+        with pytest.raises(UserError, match=r"budget_fractions\[0\] must be one value, not a list or a section"):
             load(SearchRecipe, given)
 
 

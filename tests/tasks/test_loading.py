@@ -182,14 +182,14 @@ def test_a_bad_row_is_named_by_file_and_line(tmp_path: Path, name: str, line: An
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        (("gms8k", None, "test"), "benchmark.name=gms8k: unknown. Did you mean 'gsm8k'?"),
+        (("gms8k", None, "test"), "task.name=gms8k: unknown. Did you mean 'gsm8k'?"),
         (("mathbench_college", None, "test"), "Did you mean 'mathbench_college_en'?"),
         (("gsm8k", "/no/such/file.jsonl", "test"), "/no/such/file.jsonl: cannot be read (No such file or directory)"),
         (("gsm8k", "/", "test"), "cannot be read (Is a directory)"),
-        (("jsonl", None, "test"), "benchmark.path: not given"),
-        (("gsm8k_zero", None, "train"), "benchmark.split=train: gsm8k_zero has test"),
-        (("problems", None, "test"), "benchmark.count: say how many"),
-        (("problems", "file.jsonl", "test", 5), "benchmark.path=file.jsonl: problems are generated"),
+        (("jsonl", None, "test"), "task.path: not given"),
+        (("gsm8k_zero", None, "train"), "task.split=train: gsm8k_zero has test"),
+        (("problems", None, "test"), "task.limit: say how many"),
+        (("problems", "file.jsonl", "test", 5), "task.path=file.jsonl: problems are generated"),
     ],
 )
 def test_bad_arguments(arguments: tuple[Any, ...], complaint: str) -> None:
@@ -322,9 +322,9 @@ def test_reasoning_gyms_splits_share_no_question(
     assert [q.id for q in sides["test"]] == [f"reasoning_gym_aiw/test-s3/{i}" for i in range(10)]
     assert len({q.text for of in sides.values() for q in of}) == 20
     assert load("reasoning_gym_aiw", None, "test", 5, 3) == sides["test"][:5]
-    with pytest.raises(UserError, match=r"^benchmark.count=51: reasoning_gym_aiw gives only .* different questions"):
+    with pytest.raises(UserError, match=r"^task.limit=51: reasoning_gym_aiw gives only .* different questions"):
         load("reasoning_gym_aiw", None, "train", 51, 3)
-    with pytest.raises(UserError, match=r"^benchmark.split=dev: reasoning_gym_aiw has train and test"):
+    with pytest.raises(UserError, match=r"^task.split=dev: reasoning_gym_aiw has train and test"):
         load("reasoning_gym_aiw", None, "dev", 1, 3)
     monkeypatch.setitem(sys.modules, "reasoning_gym", None)
     with pytest.raises(UserError, match=r"the package reasoning-gym is not installed; pip install .*reasoning"):

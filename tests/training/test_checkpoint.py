@@ -33,7 +33,7 @@ def trained(tiny_model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -
     """A run of four steps, with checkpoints after the third and the fourth, to be resumed."""
     folder = tmp_path_factory.mktemp("runs")
     write_records(folder / "records.jsonl", pairs(12))
-    options = ["train.max_steps=4", "train.checkpoint_every=1", "train.batch_size=4", "lora.dropout=0.1"]
+    options = ["train.max_steps=4", "train.save_steps=1", "train.global_batch_size=4", "lora.lora_dropout=0.1"]
     made = recipe(tiny_model_folder, folder / "run", folder / "records.jsonl", "sft", *options)
     train(made)
     made.resume = "auto"
@@ -45,7 +45,7 @@ def state(trained: TrainRecipe) -> tuple[CausalLMModule, Optimizer, LRScheduler]
     """What the run trains, as it is before a checkpoint is loaded."""
     module = build(trained, resolve(trained.model).load(), "tiny-llama")
     optimizer = module.configure_optimizers()
-    return module, optimizer, LambdaLR(optimizer, lambda step: learning_rate_factor(step, 4, trained.optim))
+    return module, optimizer, LambdaLR(optimizer, lambda step: learning_rate_factor(step, 4, trained.optimizer))
 
 
 @pytest.fixture

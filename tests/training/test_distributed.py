@@ -36,18 +36,18 @@ pytestmark = pytest.mark.slow
 
 # Ranks have 5 and 4 of nine examples, in micro-batches of 3; or 4 and 3 of seven, so that one has a micro-batch more.
 # One example is held out. The last step has 5 examples of 23, or 2.
-NINE = ["train.batch_size=9", "train.micro_batch=3"]
-SEVEN = ["train.batch_size=7", "train.micro_batch=3", "train.max_steps=5"]
-COMMON = ["lora.dropout=0", "data.validation=0.05", "data.seed=1", "train.checkpoint_every=1"]
-# name: what is trained, without what only says how. `loss.mean=token` weighs examples by length.
+NINE = ["train.global_batch_size=9", "train.micro_batch_size=3"]
+SEVEN = ["train.global_batch_size=7", "train.micro_batch_size=3", "train.max_steps=5"]
+COMMON = ["lora.lora_dropout=0", "data.val_fraction=0.05", "data.seed=1", "train.save_steps=1"]
+# name: what is trained, without what only says how. `loss.reduction=token` weighs examples by length.
 RUNS = {
-    "sft": ["sft", *NINE, "loss.mean=token", "train.epochs=2"],
-    "dpo": ["dpo", *SEVEN, "loss.length_normalised=true", "loss.reference=true"],
-    "nf4": ["sft", *SEVEN, "model.quantize=nf4", "lora.rank=128"],
-    "nf4 8bit": ["sft", *SEVEN, "model.quantize=nf4", "optim.kind=adamw_8bit", "lora.rank=128"],
+    "sft": ["sft", *NINE, "loss.reduction=token", "train.epochs=2"],
+    "dpo": ["dpo", *SEVEN, "loss.length_normalized=true", "loss.use_ref_model=true"],
+    "nf4": ["sft", *SEVEN, "model.quantization=nf4", "lora.r=128"],
+    "nf4 8bit": ["sft", *SEVEN, "model.quantization=nf4", "optimizer.name=adamw_8bit", "lora.r=128"],
 }
 DDP, FSDP2 = "fabric.strategy=ddp", "fabric.strategy=fsdp2"
-AT_ONCE, RECOMPUTED = "train.micro_batch=9", "train.gradient_checkpointing=true"
+AT_ONCE, RECOMPUTED = "train.micro_batch_size=9", "train.gradient_checkpointing=true"
 # Of elements that move by up to 0.05. AdamW divides a gradient by its own size, and so magnifies the rounding of one
 # that is nearly 0; what it would hide, a wrong scale, shows in the gradients' norm.
 CLOSE = 5e-5

@@ -12,7 +12,7 @@ from lightning import Fabric
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from tale.config.training import LossConfig, OptimConfig
+from tale.config.training import LossConfig, OptimizerConfig
 from tale.data.datamodule import TaleDataModule
 from tale.data.examples import micro_batches
 from tale.data.records import Record, write_records
@@ -51,9 +51,9 @@ def scalars(folder: Path) -> dict[str, list[tuple[int, float]]]:
 # --- one step ----------------------------------------------------------------------------------------------------
 
 LOSSES = {
-    "sft-example": (SFTModule, LossConfig(mean="example")),
-    "sft-token": (SFTModule, LossConfig(mean="token")),
-    "dpo": (DPOModule, LossConfig(length_normalised=True)),
+    "sft-example": (SFTModule, LossConfig(reduction="example")),
+    "sft-token": (SFTModule, LossConfig(reduction="token")),
+    "dpo": (DPOModule, LossConfig(length_normalized=True)),
 }
 
 
@@ -63,7 +63,7 @@ def test_sixteen_at_once_are_four_times_four(tiny_model_folder: Path, name: str)
     made = examples(16, sides=2 if kind is DPOModule else 1)
     metrics, adapters = [], []
     for size in (16, 4):
-        module = kind(adapted(tiny_model_folder), loss, OptimConfig(lr=1e-2, weight_decay=0.1))
+        module = kind(adapted(tiny_model_folder), loss, OptimizerConfig(lr=1e-2, weight_decay=0.1))
         fabric, model, optimizer = set_up(module)
         before = [p.detach().clone() for p in module.parameters() if p.requires_grad]
         metrics.append(train_step(fabric, model, optimizer, micro_batches(made, size), clip=1.0))
@@ -77,7 +77,7 @@ def test_a_steps_metrics_are_means_over_the_whole_batch(tiny_model_folder: Path)
     made = examples(7, sides=2)
     model = adapted(tiny_model_folder)
     chosen, rejected = (torch.stack([score(model, e.prompt, e.answers[side]) for e in made]) for side in (0, 1))
-    fabric, wrapped, optimizer = set_up(DPOModule(model, LossConfig(beta=0.1), OptimConfig()))
+    fabric, wrapped, optimizer = set_up(DPOModule(model, LossConfig(beta=0.1), OptimizerConfig()))
     metrics = train_step(fabric, wrapped, optimizer, micro_batches(made, 3), clip=1.0)
     margin = 0.1 * (chosen - rejected)
     assert metrics["loss"] == pytest.approx(float((1 + (-margin).exp()).log().mean()), rel=1e-5)
@@ -91,7 +91,7 @@ def test_a_steps_metrics_are_means_over_the_whole_batch(tiny_model_folder: Path)
 
 @pytest.mark.parametrize("broken", ["loss", "gradient"])
 def test_a_nonfinite_step_names_its_examples_updating_nothing(tiny_model_folder: Path, broken: str) -> None:
-    module = SFTModule(adapted(tiny_model_folder), LossConfig(), OptimConfig(lr=1.0))
+    module = SFTModule(adapted(tiny_model_folder), LossConfig(), OptimizerConfig(lr=1.0))
     fabric, model, optimizer = set_up(module)
     weight = next(p for p in module.parameters() if p.requires_grad)
     if broken == "loss":
@@ -107,7 +107,7 @@ def test_a_nonfinite_step_names_its_examples_updating_nothing(tiny_model_folder:
 
 def test_the_gradient_is_clipped_to_its_norm(tiny_model_folder: Path) -> None:
     """Under plain gradient descent of rate 1 the adapter moves by the clipped gradient itself."""
-    module = SFTModule(adapted(tiny_model_folder), LossConfig(), OptimConfig())
+    module = SFTModule(adapted(tiny_model_folder), LossConfig(), OptimizerConfig())
     fabric = Fabric(accelerator="cpu", devices=1)
     trained = [p for p in module.parameters() if p.requires_grad]
     model, optimizer = fabric.setup(module, torch.optim.SGD(trained, lr=1.0))
@@ -128,13 +128,13 @@ def test_the_gradient_is_clipped_to_its_norm(tiny_model_folder: Path) -> None:
 )
 def test_the_learning_rate_by_hand(decay: str, expected: list[float]) -> None:
     """Six steps, a quarter of them (rounded up: two) warm-up, and four to fall over."""
-    optim = OptimConfig(warmup=0.25, decay=decay)
+    optim = OptimizerConfig(warmup_ratio=0.25, lr_scheduler=decay)
     assert [learning_rate_factor(step, 6, optim) for step in range(6)] == pytest.approx(expected)
 
 
 # --- a whole run -------------------------------------------------------------------------------------------------
 
-EPOCHS = ["train.batch_size=8", "train.micro_batch=4"]
+EPOCHS = ["train.global_batch_size=8", "train.micro_batch_size=4"]
 
 
 def test_training_leaves_the_base_alone(tiny_model_folder: Path, records: Path, tmp_path: Path) -> None:
@@ -160,7 +160,11 @@ def test_compiled_layers_compute_the_same(
     made = examples(8, sides=1 if objective == "sft" else 2)
     results = []
     for compiled in ("false", "true"):
-        options = ["lora.dropout=0", f"train.compile={compiled}", f"train.gradient_checkpointing={checkpointing}"]
+        options = [
+            "lora.lora_dropout=0",
+            f"train.torch_compile={compiled}",
+            f"train.gradient_checkpointing={checkpointing}",
+        ]
         base = resolve((one := recipe(tiny_model_folder, tmp_path, records, objective, *options)).model)
         torch.manual_seed(0)
         module = build(one, base.load(), base.name).train()  # else nothing is checkpointed
@@ -197,14 +201,14 @@ def test_two_checkpoints_are_kept_and_a_new_run_uses_none(tiny_model_folder, rec
 @pytest.mark.parametrize(
     ("change", "named"),
     [
-        ("optim.lr=1e-3", "optim"),
-        ("lora.alpha=8", "lora"),
-        ("lora.rank=4", "lora"),
-        ("lora.modules=[q_proj]", "lora"),
+        ("optimizer.lr=1e-3", "optim"),
+        ("lora.lora_alpha=8", "lora"),
+        ("lora.r=4", "lora"),
+        ("lora.target_modules=[q_proj]", "lora"),
         ("train.seed=1", "train"),
-        ("loss.mean=token", "loss"),
+        ("loss.reduction=token", "loss"),
         ("objective=dpo", "objective, data"),
-        ("data.validation=0.5", "data, number of steps"),
+        ("data.val_fraction=0.5", "data, number of steps"),
         ("model.name=other", "model"),
         ("fabric.precision=bf16-mixed", "precision"),
     ],
@@ -239,8 +243,14 @@ DPO = {"margin", "accuracy", "saturated", "chosen_logprob", "rejected_logprob", 
 @pytest.mark.parametrize(("objective", "logged"), [("sft", set()), ("dpo", DPO)])
 def test_tensorboard_shows_the_run_from_step_0(tiny_model_folder, records, tmp_path, objective, logged) -> None:
     folder = tmp_path / "run"
-    options = [*EPOCHS, "train.max_steps=5", "optim.lr=0.04", "optim.warmup=0", "optim.decay=linear"]
-    made = recipe(tiny_model_folder, folder, records, objective, *options, "lora.dropout=0", "loss.beta=0.01")
+    options = [
+        *EPOCHS,
+        "train.max_steps=5",
+        "optimizer.lr=0.04",
+        "optimizer.warmup_ratio=0",
+        "optimizer.lr_scheduler=linear",
+    ]
+    made = recipe(tiny_model_folder, folder, records, objective, *options, "lora.lora_dropout=0", "loss.beta=0.01")
     train(made)
     seen = scalars(folder)
     assert set(seen) >= {f"train/{name}" for name in COMMON | logged} | {f"val/{name}" for name in {"loss", *logged}}
@@ -272,7 +282,7 @@ def test_a_saturated_start_is_warned_of(tiny_model_folder: Path, tmp_path: Path,
     )
     start()
     assert "warning: 100% of the first step's pairs have a margin above 10 nats" in capsys.readouterr().out
-    start("loss.length_normalised=true")
+    start("loss.length_normalized=true")
     assert "warning" not in capsys.readouterr().out
 
 
@@ -283,7 +293,9 @@ def test_more_devices_than_examples_in_a_step_are_refused(tiny_model_folder, rec
         world_size = 2
 
     monkeypatch.setattr("tale.runs.devices.Fabric", OneOfTwo)
-    made = recipe(tiny_model_folder, tmp_path / "run", records, "sft", "train.batch_size=1", "train.micro_batch=1")
+    made = recipe(
+        tiny_model_folder, tmp_path / "run", records, "sft", "train.global_batch_size=1", "train.micro_batch_size=1"
+    )
     with pytest.raises(UserError, match="2 devices, but a step has 1 examples to share out"):
         train(made)
 
@@ -300,8 +312,14 @@ def longer_is_better(count: int) -> list[Record]:
 def test_dpo_learns_to_prefer_the_longer_answer(tiny_model_folder: Path, tmp_path: Path) -> None:
     write_records(tmp_path / "r.jsonl", longer_is_better(80))
     options = [
-        *["train.batch_size=8", "train.micro_batch=8", "train.epochs=4", "data.validation=0.3", "optim.lr=2e-2"],
-        "lora.modules=[q_proj,k_proj,v_proj,o_proj,gate_proj,up_proj,down_proj]",
+        *[
+            "train.global_batch_size=8",
+            "train.micro_batch_size=8",
+            "train.epochs=4",
+            "data.val_fraction=0.3",
+            "optimizer.lr=2e-2",
+        ],
+        "lora.target_modules=[q_proj,k_proj,v_proj,o_proj,gate_proj,up_proj,down_proj]",
     ]
     train(recipe(tiny_model_folder, tmp_path / "run", tmp_path / "r.jsonl", "dpo", *options))
     accuracy = [value for _, value in scalars(tmp_path / "run")["val/accuracy"]]

@@ -22,10 +22,16 @@ from tests.factories import arguments, pairs, recipe
 
 # 22 examples: three steps an epoch, 24 in all. Checkpoints after every second step fall into the midst of epochs.
 OPTIONS = [
-    *["lora.dropout=0.3", "data.validation=0.1", "train.batch_size=8", "train.micro_batch=4", "train.epochs=8"],
-    *["train.checkpoint_every=2", "train.validate_every=5"],
+    *[
+        "lora.lora_dropout=0.3",
+        "data.val_fraction=0.1",
+        "train.global_batch_size=8",
+        "train.micro_batch_size=4",
+        "train.epochs=8",
+    ],
+    *["train.save_steps=2", "train.eval_steps=5"],
 ]
-SHORT = ["lora.dropout=0.3", "train.batch_size=8", "train.micro_batch=4", "train.max_steps=3"]
+SHORT = ["lora.lora_dropout=0.3", "train.global_batch_size=8", "train.micro_batch_size=4", "train.max_steps=3"]
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +99,7 @@ def test_without_the_newest_checkpoint_the_result_is_the_same(
     tiny_model_folder: Path, records: Path, tmp_path: Path, capsys, kind: str
 ) -> None:
     """At rank 128 an adapter's matrix has 4,096 elements, which is what 8-bit AdamW holds in 8 bits."""
-    made = recipe(tiny_model_folder, tmp_path / "run", records, "sft", *SHORT, f"optim.kind={kind}", "lora.rank=128")
+    made = recipe(tiny_model_folder, tmp_path / "run", records, "sft", *SHORT, f"optimizer.name={kind}", "lora.r=128")
     train(made)
     whole = adapter(tmp_path / "run")
     checkpoints(tmp_path / "run")[-1].unlink()
@@ -128,16 +134,16 @@ class OneOfTwo(Fabric):
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
-        (["lora.dropout=0.3"], r"number of devices \(each draws its own dropout\)"),
+        (["lora.lora_dropout=0.3"], r"number of devices \(each draws its own dropout\)"),
         # 22 examples in steps of 21: the one that is left cannot be shared by two devices.
-        (["lora.dropout=0", "train.batch_size=21"], "number of steps"),
+        (["lora.lora_dropout=0", "train.global_batch_size=21"], "number of steps"),
     ],
 )
 def test_another_world_size_is_refused_if_the_result_differs(
     tiny_model_folder: Path, records: Path, tmp_path: Path, monkeypatch, options: list[str], reason: str
 ) -> None:
-    """Where it is not, test_distributed.py goes on with one process from a checkpoint of two."""
-    options = ["train.micro_batch=4", "train.max_steps=2", "data.validation=0.1", *options]
+    """Where it is not, tests/test_parallel.py goes on with one process from a checkpoint of two."""
+    options = ["train.micro_batch_size=4", "train.max_steps=2", "data.val_fraction=0.1", *options]
     made = recipe(tiny_model_folder, tmp_path / "run", records, "sft", *options)
     train(made)
     made.resume = "auto"

@@ -10,7 +10,7 @@ from lightning import Fabric
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from tale.config.training import LossConfig, OptimConfig
+from tale.config.training import LossConfig, OptimizerConfig
 from tale.data.examples import Example, pack
 from tale.hardware.devices import _peaks, peak_flops
 from tale.models.modules import DPOModule, SFTModule
@@ -26,7 +26,7 @@ PAIRS = [Example(str(i), [i] * 10, ([9] * 20, [8] * 20)) for i in range(3)]
     [
         (SFTModule, SQUARE, LossConfig()),
         (DPOModule, PAIRS, LossConfig()),
-        (DPOModule, PAIRS, LossConfig(reference=True)),
+        (DPOModule, PAIRS, LossConfig(use_ref_model=True)),
     ],
 )
 def test_the_formula_counts_what_torch_counts(tiny_model_folder, kind, made, loss) -> None:
@@ -37,18 +37,18 @@ def test_the_formula_counts_what_torch_counts(tiny_model_folder, kind, made, los
     """
     model = adapted(tiny_model_folder)
     model.enable_input_require_grads()
-    module, batch = kind(model, loss, OptimConfig()), pack(made)
+    module, batch = kind(model, loss, OptimizerConfig()), pack(made)
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         module.training_step(batch)["loss"].backward()
     assert set(batch.layout.lengths) == {29}
     assert batch.tokens == 3 * (29 if kind is SFTModule else 29 + 19)
     pairs = sum(length**2 for length in batch.layout.lengths)
-    expected = Work.of(module).flops(batch.tokens, batch.target_tokens, pairs, loss.reference)
+    expected = Work.of(module).flops(batch.tokens, batch.target_tokens, pairs, loss.use_ref_model)
     assert counter.get_total_flops() == expected
 
 
 def test_the_numbers_in_the_tiny_models_layers_by_hand(tiny_model_folder) -> None:
-    module = SFTModule(adapted(tiny_model_folder), LossConfig(), OptimConfig())
+    module = SFTModule(adapted(tiny_model_folder), LossConfig(), OptimizerConfig())
     layer = 32 * 32 + 2 * 16 * 32 + 32 * 32 + 3 * 64 * 32
     assert Work.of(module) == Work(2 * layer, 2 * 2 * ((32 + 32) + (32 + 16)), 258 * 32, 2 * 32)
 
@@ -70,7 +70,7 @@ def test_waiting_and_working_are_told_apart(tiny_model_folder, tmp_path) -> None
             yield [batch]
 
     batch = pack(SQUARE)
-    module = SFTModule(adapted(tiny_model_folder), LossConfig(), OptimConfig())
+    module = SFTModule(adapted(tiny_model_folder), LossConfig(), OptimizerConfig())
     made = recipe(tiny_model_folder, tmp_path, tmp_path)
     throughput = Throughput(Fabric(accelerator="cpu", devices=1), made, module)
     steps = [throughput.step(batches, batch.tokens, batch.target_tokens, 0.5) for batches in throughput.loading(slow())]

@@ -159,7 +159,7 @@ BEFORE = "In at most {budget} tokens:\n{question}\n{format}\n"
 def given(tiny_model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., WordingsRecipe]:
     monkeypatch.chdir(tmp_path)
     write_jsonl_atomic(Path("q.jsonl"), [{"question": q.text, "answer": "7"} for q in questions(6)])
-    model = f"models=[{{source: {tiny_model_folder}, name: tiny, dtype: float32}}]"
+    model = f"models=[{{name_or_path: {tiny_model_folder}, name: tiny, dtype: float32}}]"
     asking = [model, "tasks=[{name: jsonl, path: q.jsonl}]", "engine.device=cpu", "sampling.max_tokens=6"]
     return lambda *more: load(WordingsRecipe, ["recipe=tiny/wordings", "output=out", *asking, *more])
 
@@ -178,8 +178,8 @@ def test_the_answers_are_an_evaluations_of_the_same_lines(
     evaluate(
         load(
             EvaluateRecipe,
-            ["recipe=tiny/eval", f"model.source={tiny_model_folder}", "model.name=tiny", "benchmark.name=jsonl",
-             "benchmark.path=q.jsonl", "benchmark.count=null", "engine.device=cpu", "sampling.max_tokens=6",
+            ["recipe=tiny/eval", f"model.name_or_path={tiny_model_folder}", "model.name=tiny", "task.name=jsonl",
+             "task.path=q.jsonl", "task.limit=null", "engine.device=cpu", "sampling.max_tokens=6",
              f"methods={json.dumps(methods)}", "output=eval"],
         )
     )  # fmt: skip
@@ -200,7 +200,7 @@ def test_the_answers_are_an_evaluations_of_the_same_lines(
     monkeypatch.setattr(run, "plot", lambda *_: None)
     monkeypatch.setattr(TransformersEngine, "generate", counted)
     beside = f"{{source: {tiny_model_folder}, name: other, dtype: float32}}"
-    run.run_wordings(given(f"models=[{{source: {tiny_model_folder}, name: tiny, dtype: float32}}, {beside}]"))
+    run.run_wordings(given(f"models=[{{name_or_path: {tiny_model_folder}, name: tiny, dtype: float32}}, {beside}]"))
     assert sorted(asked) == sorted(prompt for prompt, _ in expected)  # the other model's alone
     after = json.loads(Path("out/cells.json").read_text())
     assert after == before + [cell | {"model": "other"} for cell in before]
@@ -211,7 +211,7 @@ def test_a_report_shows_regions_cost_and_best_wording(
 ) -> None:
     """The best as the other half of the questions tells it."""
     monkeypatch.setattr(run, "plot", lambda *_: None)
-    run.run_wordings(given("share=1"))
+    run.run_wordings(given("max_token_ratio=1"))
     (best,) = json.loads(Path("out/best.json").read_text())
     assert best["chosen_on"] == len(by_context(questions(6), "train", 0.5, 0, "wordings"))
     assert best["chosen_on"] + best["questions"] == 6
@@ -254,7 +254,7 @@ def test_a_dry_run_counts_every_call(given: Callable[..., WordingsRecipe], capsy
         ("wordings=[{label: Vanilla CoT}]", "^wordings: 'Vanilla CoT' is the name of the answers without a budget"),
         ("wordings=[{label: a}, {label: a, budget_line: 'b {budget}'}]", "^wordings: a, a: one stands there twice"),
         ("wordings=[{label: a, budget_line: b}]", r"^wordings\[0\]\.budget_line=b: must have \{budget\} in it"),
-        ("tasks=[{name: jsonl, path: q.jsonl, count: 1}]", r"^tasks\[0\]: 1 questions give no two halves"),
+        ("tasks=[{name: jsonl, path: q.jsonl, limit: 1}]", r"^tasks\[0\]: 1 questions give no two halves"),
         ("tasks=[{name: jsonl, path: open.jsonl}]", r"^tasks\[0\]: jsonl has no right and wrong answers"),
     ],
 )

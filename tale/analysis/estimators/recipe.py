@@ -14,20 +14,26 @@ class EstimateRecipe(Recipe):
     source = "none"
 
     output: str = opt("folder for the estimators, one folder each, and their scores")
-    train: list[str] = opt("records.jsonl of searches whose β* is learnt")
-    grid: list[str] = opt(
-        "records.jsonl of searches with strategy=grid over other questions, to score on; none: train only", []
+    train_records: list[str] = opt("records.jsonl of searches whose β* is learnt", was="train")
+    grid_records: list[str] = opt(
+        "records.jsonl of searches with strategy=grid over other questions, to score on; none: train only",
+        [],
+        was="grid",
     )
-    searched: list[str] = opt(
-        "records.jsonl of the searches with which the β* of the same questions was found; default: the grid's own", []
+    search_records: list[str] = opt(
+        "records.jsonl of the searches with which the β* of the same questions was found; default: the grid's own",
+        [],
+        was="searched",
     )
     replies: list[str] = opt(
         "replies.jsonl of evaluations of the grid's questions, whose zero-shot estimates are scored too", []
     )
     coverage: float = opt("share of questions for which the conformal budget is to reach β*", 0.9, above=0, below=1)
-    calibration: float = opt("share of the training contexts kept apart to calibrate that", 0.3, above=0, below=1)
+    calibration_fraction: float = opt(
+        "share of the training contexts kept apart to calibrate that", 0.3, above=0, below=1, was="calibration"
+    )
     ridge: float | None = opt(
         "strength of the regression's ridge; default: by cross-validation over contexts", None, above=0
     )
-    alpha: float = opt("factor on every estimate (A.8)", 1.0, above=0)
+    budget_multiplier: float = opt("factor on every estimate (A.8)", 1.0, above=0, was="alpha")
     seed: int = seed_of("of the split into fitting and calibration", 0)

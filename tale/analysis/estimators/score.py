@@ -81,12 +81,12 @@ def ideals(records: Sequence[Record], stars: Mapping[str, int | None]) -> list[I
 
 
 def score(
-    name: str, held_out: Sequence[Ideal], estimates: Sequence[Estimate], constant: Sequence[Estimate], alpha: float
+    name: str, held_out: Sequence[Ideal], estimates: Sequence[Estimate], constant: Sequence[Estimate], multiplier: float
 ) -> Score:
     """Score `estimates`, one for each question; `constant` is what the difference is to."""
-    budgets = [estimate.budget(alpha) for estimate in estimates]
+    budgets = [estimate.budget(multiplier) for estimate in estimates]
     distances = _distances(held_out, budgets)
-    of_constant = _distances(held_out, [estimate.budget(alpha) for estimate in constant])
+    of_constant = _distances(held_out, [estimate.budget(multiplier) for estimate in constant])
     inside = sum(distance == 0 for distance in distances)
     known = [(one.star, budget) for one, budget in zip(held_out, budgets, strict=True) if budget is not None]
     outside = [distance for distance in distances if distance]

@@ -22,7 +22,7 @@ def address(url: str) -> str:
 
 def held(config: EndpointConfig) -> list[str]:
     """What key and url take from the environment, as it is and percent-encoded: not to be shown."""
-    names = [f"${config.key}", *re.findall(VARIABLE, config.url or "")]
+    names = [f"${config.api_key_env}", *re.findall(VARIABLE, config.base_url or "")]
     values = [os.environ.get(name[1:], "").strip() for name in names]
     return [text for value in values for text in (value, quote(value), quote(value, safe="")) if text]
 
@@ -33,13 +33,16 @@ def check_environment(config: EndpointConfig) -> None:
     Raises:
         UserError: its url or its key names a variable that is not set; the key that is there by default may lack.
     """
-    address(config.url or "")
-    if config.key != EndpointConfig.key and not os.environ.get(config.key):
-        raise UserError(f"engine.endpoint.key: the environment variable {config.key} is not set; set it, or leave out")
+    address(config.base_url or "")
+    if config.api_key_env != EndpointConfig.api_key_env and not os.environ.get(config.api_key_env):
+        raise UserError(
+            f"engine.endpoint.api_key_env: the environment variable {config.api_key_env} is not set; set it, or leave "
+            "out"
+        )
 
 
 def _value(name: str) -> str:
     try:
         return os.environ[name[1:]]
     except KeyError:
-        raise UserError(f"engine.endpoint.url: the environment variable {name[1:]} is not set") from None
+        raise UserError(f"engine.endpoint.base_url: the environment variable {name[1:]} is not set") from None

@@ -58,7 +58,7 @@ class RemoteModel:
 
 
 class EndpointEngine:
-    """Chat completions of `model`, with at most `concurrency` calls under way.
+    """Chat completions of `model`, with at most `max_concurrency` calls under way.
 
     Tokens are what the endpoint's usage says, or with `chat` what its tokenizer counts: the prompt in its template,
     and the answer's text, its end token if it ended, and its reasoning (reported, or else in the reply). An endpoint
@@ -67,30 +67,37 @@ class EndpointEngine:
     (`Unanswered`).
 
     Raises:
-        UserError: the client is not installed, the url is none, the key is missing, or `grouped` lacks a tokenizer.
+        UserError: the client is not installed, the url is none, the key is missing, or `use_n` lacks a tokenizer.
     """
 
-    def __init__(self, model: str, config: EndpointConfig, concurrency: int, chat: Chat | None = None):
+    def __init__(self, model: str, config: EndpointConfig, chat: Chat | None = None):
         if importlib.util.find_spec("openai") is None:
             raise UserError("engine.kind=openai: the client is not installed; pip install -e '.[openai]' brings it")
-        if not _is_address(config.url or OPENAI):
-            raise UserError("engine.endpoint.url: it begins with http:// or https://, names a host and ends in /v1")
+        if not _is_address(config.base_url or OPENAI):
+            raise UserError(
+                "engine.endpoint.base_url: it begins with http:// or https://, names a host and ends in /v1"
+            )
         key = _key(config)
-        if config.url is None and not key:
-            raise UserError(f"engine.endpoint.key: OpenAI wants a key in the environment variable {config.key}")
+        if config.base_url is None and not key:
+            raise UserError(
+                f"engine.endpoint.api_key_env: OpenAI wants a key in the environment variable {config.api_key_env}"
+            )
         if not (key.isascii() and key.isprintable()):
-            raise UserError(f"engine.endpoint.key: what {config.key} holds is no key: it has characters that none has")
-        if config.grouped and chat is None:
-            raise UserError("engine.endpoint.grouped: usage is of all choices together; set engine.endpoint.tokenizer")
+            raise UserError(
+                f"engine.endpoint.api_key_env: what {config.api_key_env} holds is no key: it has characters that none "
+                "has"
+            )
+        if config.use_n and chat is None:
+            raise UserError("engine.endpoint.use_n: usage is of all choices together; set engine.endpoint.tokenizer")
         self.model = model
         self.config = config
-        self.concurrency = concurrency
+        self.concurrency = config.max_concurrency
         self.chat = chat
-        self.context = config.context
-        self.where = public(config.url)
+        self.context = config.max_model_len
+        self.where = public(config.base_url)
         self.tokenizer = config.tokenizer or f"usage of {model} at {self.where}"
         # Every server knows max_tokens, and several ignore its successor; OpenAI's newer models refuse it (`_post`).
-        self.limit = "max_completion_tokens" if config.url is None else "max_tokens"
+        self.limit = "max_completion_tokens" if config.base_url is None else "max_tokens"
         self.forbidden: set[str] = set()  # options that this server wants left out
         self.unanswered = Unanswered()
 
@@ -128,7 +135,7 @@ class EndpointEngine:
         for i, request in enumerate(requests, asked):
             if request.continues:
                 raise UserError("engine.kind=openai: an endpoint cannot continue an assistant's turn")
-            groups.setdefault(replace(request, sample=0) if self.config.grouped else i, []).append((i, request))
+            groups.setdefault(replace(request, sample=0) if self.config.use_n else i, []).append((i, request))
         calls.add(groups.values())
         return asked + len(requests)
 
@@ -217,13 +224,13 @@ class EndpointEngine:
 
         from tale.inference.openai.client import BoundedClient
 
-        url = urlsplit(address(self.config.url or OPENAI))
+        url = urlsplit(address(self.config.base_url or OPENAI))
         return AsyncOpenAI(
             base_url=url._replace(query="", fragment="").geturl(),
             default_query=dict(parse_qsl(url.query)),
             api_key=_key(self.config) or "none",  # the client wants one, a local server does not
             timeout=self.config.timeout,
-            max_retries=self.config.retries,
+            max_retries=self.config.max_retries,
             http_client=BoundedClient(self.config.timeout),
         )
 
@@ -237,22 +244,22 @@ class EndpointEngine:
             return self._said(error)
         tries = f"after {error.request.headers.get('x-stainless-retry-count', 0)} retries"
         if isinstance(error, APITimeoutError):
-            mend = "lower engine.batch_size or raise engine.endpoint.timeout"
+            mend = "lower engine.endpoint.max_concurrency or raise engine.endpoint.timeout"
             return f"no answer within {self.config.timeout:g} s, {tries}; {mend}"
         if isinstance(error.__cause__, UselessReplyError):
             return f"{self._said(error.__cause__)}, {tries}"
         if isinstance(error, APIConnectionError):
             why = self._said(error.__cause__)
-            return f"the connection failed ({why}), {tries}; check engine.endpoint.url and the server"
+            return f"the connection failed ({why}), {tries}; check engine.endpoint.base_url and the server"
         if onward := error.response.headers.get("location"):
             onward = self._said(public(onward))
-            return f"it redirects to {onward}, which gets no prompts; is that what engine.endpoint.url should be?"
-        key = f"; check the key in the environment variable {self.config.key}"
+            return f"it redirects to {onward}, which gets no prompts; is that what engine.endpoint.base_url should be?"
+        key = f"; check the key in the environment variable {self.config.api_key_env}"
         mend = {
             401: key,
             403: key,
-            404: "; check model.source, and engine.endpoint.url, which ends in /v1",
-            429: f", {tries}; lower engine.batch_size",
+            404: "; check model.name_or_path, and engine.endpoint.base_url, which ends in /v1",
+            429: f", {tries}; lower engine.endpoint.max_concurrency",
         }.get(error.status_code, f", {tries}" if error.status_code >= 500 else "")
         return f"{self._status(error)}{mend}"
 
@@ -273,7 +280,7 @@ class EndpointEngine:
 
 def _key(config: EndpointConfig) -> str:
     """Read anew each time: nothing that is kept, shown or pickled holds it."""
-    return os.environ.get(config.key, "").strip()
+    return os.environ.get(config.api_key_env, "").strip()
 
 
 def _is_address(url: str) -> bool:

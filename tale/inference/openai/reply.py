@@ -122,9 +122,9 @@ class Reply:
             return [self._reported(limit)]
         given = [i for i in range(len(requests)) if i in self.choices]
         if len(given) < len(requests):
-            raise UserError(f"{len(given)} of {len(requests)} choices came; set engine.endpoint.grouped=false")
+            raise UserError(f"{len(given)} of {len(requests)} choices came; set engine.endpoint.use_n=false")
         if len(requests) > 1 and _count(self.usage.reasoning):
-            raise UserError("the reasoning tokens are of all choices together; set engine.endpoint.grouped=false")
+            raise UserError("the reasoning tokens are of all choices together; set engine.endpoint.use_n=false")
         return [self._counted(i, requests[i], limit, chat) for i in given]
 
     def _reported(self, limit: int) -> Completion:

@@ -42,8 +42,8 @@ def prove_generation(config: PreTrainedConfig, on_cpu: bool = True) -> None:
     difference = compare_generation(config, on_cpu)
     if not difference < TOLERANCE:
         raise UserError(
-            f"model.source: {config.model_type} is not known to engine.kind=transformers: on a tiny copy its logits "
-            f"differ from plain generate's by {difference:.2g} of their range; take engine.kind=vllm, or openai"
+            f"model.name_or_path: {config.model_type} is not known to engine.kind=transformers: on a tiny copy its "
+            f"logits differ from plain generate's by {difference:.2g} of their range; take engine.kind=vllm, or openai"
         )
 
 

@@ -40,7 +40,7 @@ def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def searched(url: str, folder: Path) -> tuple[list[Record], int, int]:
     """The records, and how many answers the journal had before and has after; an error takes the way of errors."""
-    config = EngineConfig("openai", 1, endpoint=EndpointConfig(url, timeout=0.3, retries=1))
+    config = EngineConfig("openai", 1, endpoint=EndpointConfig(url, timeout=0.3, max_retries=1))
     (engine,) = engines(config, RemoteModel("m", url, None, "chat"), folder)
     with closing(engine), closing(search(ASKED, engine, GREEDY, full_answers=True)) as records:
         before = len(engine.places)
@@ -79,7 +79,7 @@ def test_a_search_ends_as_declared_and_resumes_with_the_rest(
 @pytest.mark.parametrize("reply", [Reply(chunks=endless), compressed(bomb())])
 def test_a_reply_takes_no_more_memory_than_it_may(reply: Reply) -> None:
     with FakeEndpoint(lambda *_: reply) as server:
-        engine = EndpointEngine("m", EndpointConfig(server.url, retries=0), 1)
+        engine = EndpointEngine("m", EndpointConfig(server.url, max_retries=0, max_concurrency=1))
         tracemalloc.start()
         with pytest.raises(UserError, match="larger than 8 MB"):
             list(generate(engine, [ask("a")], GREEDY))

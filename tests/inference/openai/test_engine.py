@@ -63,8 +63,10 @@ def served(
         script = lambda _, number: replies[number]  # noqa: E731
     tokenizer = "tiny" if chat else None
     with FakeEndpoint(script) as endpoint:
-        settings = EndpointConfig(**{"url": endpoint.url, "retries": 0, "tokenizer": tokenizer} | config)
-        yield EndpointEngine("some-model", settings, concurrency, chat), endpoint
+        settings = EndpointConfig(
+            **{"base_url": endpoint.url, "max_retries": 0, "tokenizer": tokenizer} | config, max_concurrency=concurrency
+        )
+        yield EndpointEngine("some-model", settings, chat), endpoint
 
 
 def asked(engine: EndpointEngine, *requests: Request, sampling: Sampling = GREEDY) -> list[Completion]:
@@ -127,7 +129,7 @@ def test_the_key_goes_into_the_header_and_nowhere_else(
     caplog.set_level(logging.DEBUG)
     monkeypatch.setenv("MY_KEY", KEY)
     echo = refusal(401, f"Incorrect API key provided: {KEY}")
-    with served([FINE, echo, Reply(f"<p>{KEY}</p>")], key="MY_KEY") as (engine, endpoint):
+    with served([FINE, echo, Reply(f"<p>{KEY}</p>")], api_key_env="MY_KEY") as (engine, endpoint):
         journaled = JournaledEngine(engine, tmp_path / "journal.jsonl", {"name": "some-model"})
         asked(journaled, ask("a"))
         errors = [error_of(journaled, ask("b"))]
@@ -150,7 +152,7 @@ def test_a_local_server_needs_no_key() -> None:
 def test_password_and_query_reach_the_server_but_are_not_shown() -> None:
     with FakeEndpoint(lambda *_: refusal(400, "no")) as endpoint:
         url = endpoint.url.replace("//", "//me:pass@") + "?version=1"
-        engine = EndpointEngine("m", EndpointConfig(url), 1)
+        engine = EndpointEngine("m", EndpointConfig(url, max_concurrency=1))
         assert error_of(engine, ask("a")) == f"{endpoint.url}: status 400 (no){ON}"
     assert endpoint.paths == ["/v1/chat/completions?version=1"]
     assert endpoint.headers[0]["authorization"] == "Basic bWU6cGFzcw=="  # base64 of me:pass
@@ -165,7 +167,7 @@ def test_environment_variables_in_a_url_are_sent_and_not_shown(
     echo = refusal(400, "p@ss/wörd 1 and Zx9&=secret and Zx9%26%3Dsecret")
     with FakeEndpoint(lambda *_: echo) as endpoint:
         url = endpoint.url.replace("//", "//me:$MY_PASSWORD@") + "?api-version=1&api-key=$API_KEY"
-        engine = EndpointEngine("m", EndpointConfig(url), 1)
+        engine = EndpointEngine("m", EndpointConfig(url, max_concurrency=1))
         error = error_of(engine, ask("a"))
     assert error == f"{endpoint.url}: status 400 (<key> and <key> and <key>){ON}"
     assert parse_qs(endpoint.paths[0].partition("?")[2]) == {"api-version": ["1"], "api-key": ["Zx9&=secret"]}
@@ -178,10 +180,10 @@ def test_environment_variables_in_a_url_are_sent_and_not_shown(
     ("config", "message"),
     [
         (
-            {"url": "http://host/v1?key=$NOT_THERE"},
-            "engine.endpoint.url: the environment variable NOT_THERE is not set",
+            {"base_url": "http://host/v1?key=$NOT_THERE"},
+            "engine.endpoint.base_url: the environment variable NOT_THERE is not set",
         ),
-        ({"key": "NOT_THERE"}, "engine.endpoint.key: the environment variable NOT_THERE is not set"),
+        ({"api_key_env": "NOT_THERE"}, "engine.endpoint.api_key_env: the environment variable NOT_THERE is not set"),
     ],
 )
 def test_a_variable_that_is_not_set_is_named_before_the_run(config: dict, message: str) -> None:
@@ -193,13 +195,17 @@ def test_a_variable_that_is_not_set_is_named_before_the_run(config: dict, messag
 @pytest.mark.parametrize(
     ("config", "key", "message"),
     [
-        ({"url": None}, None, "engine.endpoint.key: OpenAI wants a key in the environment variable OPENAI_API_KEY"),
-        ({"url": None, "key": "MINE"}, None, ".*environment variable MINE"),
-        ({"url": None}, "sk-€", "engine.endpoint.key: what OPENAI_API_KEY holds is no key"),
-        ({"url": "localhost:8000/v1"}, None, "engine.endpoint.url: it begins with http:// or https://"),
-        ({"url": "http://host:port/v1"}, None, "engine.endpoint.url"),
-        ({"url": "http:///v1"}, None, "engine.endpoint.url"),
-        ({"grouped": True}, None, r"engine.endpoint.grouped: .*; set engine\.endpoint\.tokenizer"),
+        (
+            {"base_url": None},
+            None,
+            "engine.endpoint.api_key_env: OpenAI wants a key in the environment variable OPENAI_API_KEY",
+        ),
+        ({"base_url": None, "api_key_env": "MINE"}, None, ".*environment variable MINE"),
+        ({"base_url": None}, "sk-€", "engine.endpoint.api_key_env: what OPENAI_API_KEY holds is no key"),
+        ({"base_url": "localhost:8000/v1"}, None, "engine.endpoint.base_url: it begins with http:// or https://"),
+        ({"base_url": "http://host:port/v1"}, None, "engine.endpoint.base_url"),
+        ({"base_url": "http:///v1"}, None, "engine.endpoint.base_url"),
+        ({"use_n": True}, None, r"engine.endpoint.use_n: .*; set engine\.endpoint\.tokenizer"),
     ],
 )
 def test_what_cannot_work_is_refused_before_any_call(
@@ -208,20 +214,20 @@ def test_what_cannot_work_is_refused_before_any_call(
     if key:
         monkeypatch.setenv("OPENAI_API_KEY", key)
     with pytest.raises(UserError, match=f"^{message}"):
-        EndpointEngine("m", EndpointConfig(**{"url": "http://localhost/v1"} | config), 1)
+        EndpointEngine("m", EndpointConfig(**{"base_url": "http://localhost/v1"} | config, max_concurrency=1))
 
 
 def test_without_the_client_the_error_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "openai", None)
     with pytest.raises(UserError, match=r"pip install -e '\.\[openai\]'"):
-        EndpointEngine("m", EndpointConfig("http://localhost/v1"), 1)
+        EndpointEngine("m", EndpointConfig("http://localhost/v1", max_concurrency=1))
 
 
 def test_openai_is_asked_at_its_address_with_the_newer_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever OPENAI_BASE_URL says: a run's records name the endpoint."""
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     monkeypatch.setenv("OPENAI_BASE_URL", "http://elsewhere/v1")
-    engine = EndpointEngine("m", EndpointConfig(), 1)
+    engine = EndpointEngine("m", EndpointConfig(max_concurrency=1))
     assert (str(engine._client().base_url), engine.limit) == ("https://api.openai.com/v1/", "max_completion_tokens")
 
 
@@ -355,7 +361,7 @@ def test_calls_in_flight_are_journalled_before_the_error(tmp_path: Path) -> None
     ids=["429", "500 twice", "503", "too slow", "half a body", "one after another"],
 )
 def test_a_passing_failure_is_asked_again(failures: list[Reply]) -> None:
-    with served([*failures, FINE], retries=3, timeout=1) as (engine, endpoint):
+    with served([*failures, FINE], max_retries=3, timeout=1) as (engine, endpoint):
         assert asked(engine, ask("a")) == [Completion("7", 2, "stop", 5)]
     assert endpoint.calls == [endpoint.calls[0]] * (len(failures) + 1)
 
@@ -364,29 +370,34 @@ def test_a_passing_failure_is_asked_again(failures: list[Reply]) -> None:
     ("reply", "retries", "message"),
     [
         (refusal(500, "oops"), 3, "status 500 (oops), after 3 retries"),
-        (refusal(429, "slow down"), 2, "status 429 (slow down), after 2 retries; lower engine.batch_size"),
+        (
+            refusal(429, "slow down"),
+            2,
+            "status 429 (slow down), after 2 retries; lower engine.endpoint.max_concurrency",
+        ),
         (
             Reply(hang=True),
             1,
-            "no answer within 0.2 s, after 1 retries; lower engine.batch_size or raise engine.endpoint.timeout",
+            "no answer within 0.2 s, after 1 retries; lower engine.endpoint.max_concurrency or raise "
+            "engine.endpoint.timeout",
         ),
         (
             Reply('{"choices": ', cut=True),
             1,
             "the connection failed (peer closed connection without sending complete message body (received 6 bytes, "
-            "expected 12)), after 1 retries; check engine.endpoint.url and the server",
+            "expected 12)), after 1 retries; check engine.endpoint.base_url and the server",
         ),
     ],
     ids=["500", "429", "too slow", "half a body"],
 )
 def test_a_lasting_failure_ends_after_the_retries(reply: Reply, retries: int, message: str) -> None:
-    with served(reply, retries=retries, timeout=0.2 if reply.hang else 5) as (engine, endpoint):
+    with served(reply, max_retries=retries, timeout=0.2 if reply.hang else 5) as (engine, endpoint):
         assert error_of(engine, ask("a")) == f"{endpoint.url}: {message}{ON}"
     assert len(endpoint.calls) == retries + 1
 
 
 def test_a_pause_longer_than_the_client_waits_is_no_retry() -> None:
-    with served(refusal(429, "tomorrow", **{"retry-after-ms": "86400000"}), retries=2) as (engine, endpoint):
+    with served(refusal(429, "tomorrow", **{"retry-after-ms": "86400000"}), max_retries=2) as (engine, endpoint):
         assert "status 429 (tomorrow), after 0 retries" in error_of(engine, ask("a"))
     assert len(endpoint.calls) == 1
 
@@ -396,13 +407,16 @@ def test_a_pause_longer_than_the_client_waits_is_no_retry() -> None:
     [
         (refusal(400, "too long"), "status 400 (too long)"),
         (refusal(401, "who?"), "status 401 (who?); check the key in the environment variable OPENAI_API_KEY"),
-        (refusal(404, "what?"), "status 404 (what?); check model.source, and engine.endpoint.url, which ends in /v1"),
+        (
+            refusal(404, "what?"),
+            "status 404 (what?); check model.name_or_path, and engine.endpoint.base_url, which ends in /v1",
+        ),
         (Reply({"detail": "odd"}, 422), "status 422 ({'detail': 'odd'})"),
         (Reply("<h1>Gone</h1>" + 500 * "-", 410), f"status 410 (<h1>Gone</h1>{187 * '-'}…)"),
     ],
 )
 def test_a_refused_call_is_not_made_again(reply: Reply, message: str) -> None:
-    with served(reply, retries=5) as (engine, endpoint):
+    with served(reply, max_retries=5) as (engine, endpoint):
         assert error_of(engine, ask("a")) == f"{endpoint.url}: {message}{ON}"
     assert len(endpoint.calls) == 1
 
@@ -410,7 +424,7 @@ def test_a_refused_call_is_not_made_again(reply: Reply, message: str) -> None:
 def test_no_server_is_a_failed_connection() -> None:
     with FakeEndpoint(lambda *_: FINE) as endpoint:
         url = endpoint.url
-    error = error_of(EndpointEngine("m", EndpointConfig(url, retries=0), 1), ask("a"))
+    error = error_of(EndpointEngine("m", EndpointConfig(url, max_retries=0, max_concurrency=1)), ask("a"))
     assert error.startswith(f"{url}: the connection failed (All connection attempts failed), after 0 retries;")
 
 
@@ -540,7 +554,7 @@ def test_an_answer_in_its_reasoning_alone_is_all_reasoning(
 
 def test_prompts_beyond_the_servers_context_are_not_sent(chat: Chat) -> None:
     """21 ids of the prompt and 12 of the answer, or one more."""
-    with served(FINE, chat=chat, context=33) as (engine, endpoint):
+    with served(FINE, chat=chat, max_model_len=33) as (engine, endpoint):
         fits, not_so = asked(engine, ask("ab"), ask("abc"))
     assert (fits.finish, not_so.error) == (
         "stop",
@@ -611,7 +625,7 @@ def test_samples_share_a_call_whose_prompt_is_paid_once(chat: Chat) -> None:
         reply.body["choices"].reverse()
         return reply
 
-    with served(script, chat=chat, grouped=True) as (engine, endpoint):
+    with served(script, chat=chat, use_n=True) as (engine, endpoint):
         assert asked(engine, *SAMPLES, sampling=RANDOM) == [
             Completion("1", 2, "stop", 21, cached_tokens=16),
             Completion("one", 4, "stop", 20),
@@ -624,7 +638,7 @@ def test_samples_share_a_call_whose_prompt_is_paid_once(chat: Chat) -> None:
 
 def test_each_seed_of_a_prompt_has_a_call_of_its_own(chat: Chat) -> None:
     seeded = [ask("ab", sampling=replace(RANDOM, seed=seed)) for seed in (3, 4)]
-    with served(FINE, chat=chat, grouped=True) as (engine, endpoint):
+    with served(FINE, chat=chat, use_n=True) as (engine, endpoint):
         asked(engine, *seeded, sampling=None)
     assert [call["seed"] for call in endpoint.calls] == [r.draw_seed % 2**31 for r in seeded]
 
@@ -638,15 +652,15 @@ def test_ungrouped_samples_are_calls_of_their_own(chat: Chat) -> None:
 
 
 def test_fewer_choices_than_asked_for_are_refused(chat: Chat) -> None:
-    with served(answer("1", "2"), chat=chat, grouped=True) as (engine, _):
+    with served(answer("1", "2"), chat=chat, use_n=True) as (engine, _):
         error = error_of(engine, ask("ab"), ask("ab", 1), ask("ab", 2), sampling=RANDOM)
-    assert f": 2 of 3 choices came; set engine.endpoint.grouped=false{ON}" in error
+    assert f": 2 of 3 choices came; set engine.endpoint.use_n=false{ON}" in error
 
 
 def test_reasoning_tokens_of_all_choices_together_are_refused(chat: Chat) -> None:
-    with served(answer("1", "2", usage=used(21, 40, reasoning=36)), chat=chat, grouped=True) as (engine, _):
+    with served(answer("1", "2", usage=used(21, 40, reasoning=36)), chat=chat, use_n=True) as (engine, _):
         error = error_of(engine, ask("ab"), ask("ab", 1), sampling=RANDOM)
-    assert f": the reasoning tokens are of all choices together; set engine.endpoint.grouped=false{ON}" in error
+    assert f": the reasoning tokens are of all choices together; set engine.endpoint.use_n=false{ON}" in error
 
 
 # --- The model -------------------------------------------------------------------------------------------------------

@@ -96,7 +96,7 @@ def test_a_server_gives_the_in_process_engines_answers(
     chat = Chat(tiny_tokenizer)
     here = TransformersEngine(AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32), chat, device="cpu")
     config = EndpointConfig(url, tokenizer=str(folder) if tokenizer else None)
-    there = EndpointEngine(str(folder), config, concurrency=3, chat=chat if tokenizer else None)
+    there = EndpointEngine(str(folder), replace(config, max_concurrency=3), chat=chat if tokenizer else None)
     expected = [replace(c, ids=None) for c in complete(here, REQUESTS, "in process")]  # a server gives none
     assert complete(there, REQUESTS, "over HTTP") == expected
     assert [(c.tokens, c.finish) for c in expected] == [
@@ -110,7 +110,7 @@ def test_a_server_gives_the_in_process_engines_answers(
 
 def test_a_seed_repeats_an_answer_and_another_sample_is_another(url: str, folder: Path) -> None:
     """One call at a time: this server's random state is global."""
-    engine = EndpointEngine(str(folder), EndpointConfig(url), concurrency=1)
+    engine = EndpointEngine(str(folder), EndpointConfig(url, max_concurrency=1))
     samples = [ask("A", sample, Sampling(24, temperature=1.0)) for sample in range(3)]
     drawn = complete(engine, samples, "drawn")
     assert complete(engine, samples, "again") == drawn
@@ -120,12 +120,12 @@ def test_a_seed_repeats_an_answer_and_another_sample_is_another(url: str, folder
 def test_a_server_that_knows_no_groups_is_found_out(
     url: str, folder: Path, tiny_tokenizer: PreTrainedTokenizerFast
 ) -> None:
-    config = EndpointConfig(url, tokenizer=str(folder), grouped=True)
-    engine = EndpointEngine(str(folder), config, concurrency=1, chat=Chat(tiny_tokenizer))
+    config = EndpointConfig(url, tokenizer=str(folder), use_n=True)
+    engine = EndpointEngine(str(folder), replace(config, max_concurrency=1), chat=Chat(tiny_tokenizer))
     with pytest.raises(UserError, match="1 of 2 choices came"):
         complete(engine, [ask("A", sample, Sampling(4, temperature=1.0)) for sample in (0, 1)], "grouped")
 
 
 def test_a_model_unknown_to_the_server_is_refused_in_its_words(url: str) -> None:
     with pytest.raises(UserError, match=r"status 400 \(.*requested 'another'"):
-        complete(EndpointEngine("another", EndpointConfig(url), 1), REQUESTS[:1], "refused")
+        complete(EndpointEngine("another", EndpointConfig(url, max_concurrency=1)), REQUESTS[:1], "refused")

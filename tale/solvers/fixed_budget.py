@@ -15,8 +15,10 @@ from tale.solvers.budgeted import Budgeted
 
 
 @dataclass
-class Budget(Budgeted):
+class FixedBudget(Budgeted):
     """A fixed budget."""
+
+    was = "budget"
 
     budget: int | None = opt("tokens", None, least=1)
 
@@ -28,7 +30,7 @@ class Budget(Budgeted):
     def check(self, where: str, questions: Sequence[Question], sampling: Sampling) -> None:
         """Refuse it without a budget."""
         if not self.budget:
-            raise UserError(f"{where}.budget: kind budget needs a positive number of tokens")
+            raise UserError(f"{where}.budget: kind fixed_budget needs a positive number of tokens")
 
     def estimate(self, question: Question, sampling: Sampling) -> Solver[Estimate]:
         """The budget."""

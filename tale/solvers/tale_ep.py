@@ -21,8 +21,10 @@ from tale.solvers.budgeted import Budgeted
 
 
 @dataclass
-class Estimated(Budgeted):
+class TaleEP(Budgeted):
     """Two calls where a model estimates, one where a trained estimator does."""
+
+    was = "estimated"
 
     estimator: str | None = opt(
         "folder of an estimator that scripts/estimate.py trained; default: zero-shot by a model", None
@@ -30,7 +32,7 @@ class Estimated(Budgeted):
     estimator_model: ModelConfig | None = opt(
         "zero-shot: another model than the evaluated one, on the same engine", None
     )
-    alpha: float = opt("factor on the estimate (A.8)", 1.0, above=0)
+    budget_multiplier: float = opt("factor on the estimate (A.8)", 1.0, above=0, was="alpha")
 
     @property
     def title(self) -> str:
@@ -65,7 +67,7 @@ class Estimated(Budgeted):
 
     def budget_of(self, estimate: Estimate) -> int | None:
         """⌈α·β̂⌉."""
-        return estimate.budget(self.alpha)
+        return estimate.budget(self.budget_multiplier)
 
     def longest(self, question: Question, sampling: Sampling) -> list[Request]:
         """The estimator's, where a model is asked, and the longest under a budget."""

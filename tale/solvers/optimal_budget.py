@@ -19,8 +19,10 @@ from tale.solvers.budgeted import Budgeted
 
 
 @dataclass
-class Searched(Budgeted):
+class OptimalBudget(Budgeted):
     """β*, where the search found one."""
+
+    was = "searched"
 
     title = "CoT, searched budget"
 
@@ -34,7 +36,7 @@ class Searched(Budgeted):
     def check(self, where: str, questions: Sequence[Question], sampling: Sampling) -> None:
         """Refuse records of other questions, or that were searched under another decoding or in other words."""
         if not self.records:
-            raise UserError(f"{where}.records: kind searched needs the records.jsonl of a search")
+            raise UserError(f"{where}.records: kind optimal_budget needs the records.jsonl of a search")
         records = read_records(Path(self.records))
         known = searched_budgets(records)
         if not any(known.get(q.question_hash) for q in questions):

@@ -228,7 +228,7 @@ def test_lucky_targets_are_left_out_where_the_recipe_says_so(module) -> None:
 
 def test_a_larger_draw_of_targets_contains_a_smaller_one(module) -> None:
     """A count of targets is drawn at random, by the seed."""
-    drawn = [{e.id for e in module("sft", pairs(20), count=count).train} for count in (5, 10)]
+    drawn = [{e.id for e in module("sft", pairs(20), limit=count).train} for count in (5, 10)]
     assert ([len(ids) for ids in drawn], drawn[0] < drawn[1]) == ([5, 10], True)
     assert drawn[0] != {e.id for e in module("sft", pairs(20), limit=5, seed=1).train}
     assert module("sft", pairs(20), limit=5).left_out == {"not drawn by data.limit=5": 15}

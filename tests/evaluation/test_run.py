@@ -90,7 +90,7 @@ def test_a_method_asks_its_prompt(kind: str, values: dict, prompt: object) -> No
 
 
 def test_tale_ep_asks_its_own_estimates_or_the_vanilla_prompt() -> None:
-    replies, _ = answered("estimated")
+    replies, _ = answered("tale_ep")
     assert [r.budget for r in replies] == [50, None, None, 34]
     assert [r.prompt for r in replies] == [
         prompts.budgeted(QUESTIONS[0], 50),
@@ -127,7 +127,7 @@ def test_unanswered_questions_are_wrong_and_counted_apart(
 
 
 def test_the_estimators_tokens_count_readable_or_not() -> None:
-    replies, _ = answered("estimated")
+    replies, _ = answered("tale_ep")
     assert [(r.tokens, r.estimator_tokens, r.output_tokens) for r in replies] == [
         (50, 6, 56),
         (50, 5, 55),
@@ -182,7 +182,7 @@ def records(tmp_path: Path) -> str:
 
 
 def test_searched_budgets_are_found_and_missing_ones_counted(records: str) -> None:
-    replies, _ = answered("searched", records=records)
+    replies, _ = answered("optimal_budget", records=records)
     assert [r.budget for r in replies] == [25, None, 12, None]
     assert [r.fallback for r in replies] == [None, "no searched budget", None, "no searched budget"]
     assert [r.prompt for r in replies][:2] == [prompts.budgeted(QUESTIONS[0], 25), prompts.vanilla(QUESTIONS[1])]
@@ -299,7 +299,7 @@ def test_expense_is_of_all_input_and_output_in_1e_5_dollars() -> None:
 
 def test_differences_to_the_reference_are_on_the_same_questions() -> None:
     """Budget 20 is right everywhere at 20 tokens: +0.5 accuracy, −153 tokens, 20/173 of them."""
-    replies = {"Vanilla CoT": answered("vanilla")[0], "short": answered("budget", budget=20)[0]}
+    replies = {"Vanilla CoT": answered("vanilla")[0], "short": answered("fixed_budget", budget=20)[0]}
     vanilla, short = summary(replies, reference="Vanilla CoT")
     assert (vanilla.accuracy_difference, vanilla.tokens_difference, vanilla.tokens_ratio) == (None, None, None)
     assert (short.accuracy_difference, short.tokens_difference) == (0.5, -153)
@@ -311,7 +311,7 @@ def test_differences_to_the_reference_are_on_the_same_questions() -> None:
 
 def test_mcnemars_p_the_verdict_and_the_cost_by_hand() -> None:
     """Two questions are right under budget 20 alone: p = 2 · (1/2)². 173 − 20 tokens less at 0.6 $ a million."""
-    replies = {"Vanilla CoT": answered("vanilla")[0], "short": answered("budget", budget=20)[0]}
+    replies = {"Vanilla CoT": answered("vanilla")[0], "short": answered("fixed_budget", budget=20)[0]}
     vanilla, short = summarise(replies, "Vanilla CoT", PriceConfig(0.15, 0.60), margin=0.05)
     assert (vanilla.mcnemar_p, vanilla.within_margin, vanilla.margin) == (None, None, None)
     assert (short.accuracy_difference_low, short.accuracy_difference_high) == Paired(2, 0, 4).interval()

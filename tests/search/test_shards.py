@@ -192,7 +192,7 @@ def test_two_divisions_in_one_folder(searched: Search, parts: Path) -> None:
         ("sampling.max_tokens=17", "sampling.max_tokens=17, but 512 is wanted"),
         ("samples=3", "samples=3, but 2 is wanted"),
         ("strategy=shortest_correct", "strategy=shortest_correct, but greedy is wanted"),
-        ("acceptance=majority", "acceptance=majority, but shortest is wanted"),
+        ("acceptance=majority", "acceptance=majority, but any is wanted"),
         ("model.dtype=bfloat16", "model.dtype=bfloat16, but float32 is wanted"),
         ("task.limit=9", "task.limit=9, but 8 is wanted"),
         ("task.seed=1", "task.seed=1, but 0 is wanted"),
@@ -208,7 +208,7 @@ def test_a_part_of_other_settings_is_refused_by_folder_and_key(
 
 def test_parts_that_all_differ_from_the_command_are_refused(searched: Search, parts: Path) -> None:
     said = refused(searched, parts, "strategy=shortest_correct")
-    assert said.startswith(f"{parts / 'shard-1-of-3'}: made with strategy=greedy, but minimum is wanted; ")
+    assert said.startswith(f"{parts / 'shard-1-of-3'}: made with strategy=greedy, but shortest_correct is wanted; ")
 
 
 def test_a_part_made_by_another_model_of_the_same_name(

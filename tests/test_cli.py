@@ -161,7 +161,7 @@ def called(*words: str, monkeypatch: pytest.MonkeyPatch) -> int:
 def test_tale_lists_its_commands(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     assert called(monkeypatch=monkeypatch) == 0
     listed = re.findall(r"^  tale (\w+) ", capsys.readouterr().out, re.MULTILINE)
-    assert listed == [*COMMANDS]
+    assert listed == [*COMMANDS, "keys"]
     scripts = {file.stem for file in (ROOT / "scripts").glob("*.py")}
     assert scripts == {*COMMANDS, "demo"}
 

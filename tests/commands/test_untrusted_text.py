@@ -93,7 +93,13 @@ def test_no_secret_is_kept_and_no_name_is_more_than_a_name(
         train, grid = searches
         budgets = FOLDER.format("budgets")
         run_estimate(
-            given(EstimateRecipe, listed("train", train), listed("grid", grid), f"output={budgets}", "ridge=1")
+            given(
+                EstimateRecipe,
+                listed("train_records", train),
+                listed("grid_records", grid),
+                f"output={budgets}",
+                "ridge=1",
+            )
         )
         methods = [
             {"kind": "vanilla", "label": EVIL},

@@ -167,7 +167,9 @@ def test_a_side_without_questions_says_why(tmp_path: Path, capsys: pytest.Captur
     file = tmp_path / "q.jsonl"
     file.write_text("".join(json.dumps({"question": q.text, "answer": 1}) + "\n" for q in STORIES[:2]))
     config = TaskConfig(name="jsonl", path=str(file), context_split=ContextSplit.test, test_fraction=0.0)
-    with pytest.raises(UserError, match=r"context_split=test: jsonl has no question there; its 2 questions are of 2 contexts"):
+    with pytest.raises(
+        UserError, match=r"context_split=test: jsonl has no question there; its 2 questions are of 2 contexts"
+    ):
         select(config)
     assert capsys.readouterr().out.startswith(
         "task.context_split=test: 2 of 2 questions share their first 60 characters"

@@ -372,7 +372,9 @@ def card(seen: list[Question] = (), stories: list[Question] = ()) -> AdapterCard
 
 
 def test_trained_questions_are_refused_by_id() -> None:
-    with pytest.raises(UserError, match=r"2 of these questions were trained on \(q/1, q/3 …\).*benchmark\.part=test"):
+    with pytest.raises(
+        UserError, match=r"2 of these questions were trained on \(q/1, q/3 …\).*task\.context_split=test"
+    ):
         run.unseen(QUESTIONS, [card(QUESTIONS[1:2]), None, card(QUESTIONS[3:])])
 
 

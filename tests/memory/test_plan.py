@@ -199,7 +199,9 @@ def test_a_device_has_no_more_than_its_share_of_a_step() -> None:
     )
     two = measure(tiny(), TINY, 2)
     assert few.measured.activations == two.activations
-    with pytest.raises(UserError, match=r"train\.batch_size=4: 8 devices, but a step has 4 examples to share out"):
+    with pytest.raises(
+        UserError, match=r"train\.global_batch_size=4: 8 devices, but a step has 4 examples to share out"
+    ):
         plan(tiny("fabric.devices=8"), TINY)
 
 

@@ -69,7 +69,7 @@ def test_linear_layers_alone_are_nf4_with_quantised_scales(
 ) -> None:
     """An adapter to merge is folded in first, in float32."""
     monkeypatch.setenv("TALE_CACHE", str(tmp_path))
-    base = resolve(quantised(wide_model_folder, **({"merge": str(run / "adapter")} if merged else {})))
+    base = resolve(quantised(wide_model_folder, **({"merge_adapter": str(run / "adapter")} if merged else {})))
     plain, held = base.merged(), base.load()
     layers = {name: layer for name, layer in held.named_modules() if isinstance(layer, Linear4bit)}
     assert len(layers) == 2 * 7

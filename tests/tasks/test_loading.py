@@ -156,7 +156,7 @@ CHOICE = {"question": "Which?", "answer": "B", "options": ["x", "y"]}
         ("mathbench_middle_en", {"question": "?", "answer": "5"}, "'options' is missing"),
         ("mathbench_middle_en", CHOICE | {"answer": "C"}, "'C', which is no letter from A to B"),
         ("mathbench_middle_en", CHOICE | {"options": ["x", 2]}, "a list of two to eight texts"),
-        ("jsonl", WHOLE, r"benchmark\.name=gsm8k"),
+        ("jsonl", WHOLE, r"task\.name=gsm8k"),
         ("jsonl", {"question": "?", "answer": None}, "'answer' must be a number"),
         ("jsonl", {"question": "?", "reference": ""}, "'reference' must be a text, not ''"),
         ("codesearchnet", SUMMARISED | {"docstring_tokens": []}, "'docstring_tokens' must be a list of texts"),
@@ -257,7 +257,7 @@ def test_no_network_is_one_clear_error(name: str, monkeypatch: pytest.MonkeyPatc
         raise ConnectionError("Couldn't reach the hub\nand a long trace")
 
     hub(monkeypatch, load_dataset=fail, DownloadManager=lambda: SimpleNamespace(download_and_extract=fail))
-    with pytest.raises(UserError, match=r"cannot be fetched .*Couldn't reach the hub\); .*benchmark\.path") as caught:
+    with pytest.raises(UserError, match=r"cannot be fetched .*Couldn't reach the hub\); .*task\.path") as caught:
         load(name, None, "test")
     assert "\n" not in str(caught.value)
 

@@ -201,7 +201,7 @@ def test_two_checkpoints_are_kept_and_a_new_run_uses_none(tiny_model_folder, rec
 @pytest.mark.parametrize(
     ("change", "named"),
     [
-        ("optimizer.lr=1e-3", "optim"),
+        ("optimizer.lr=1e-3", "optimizer"),
         ("lora.lora_alpha=8", "lora"),
         ("lora.r=4", "lora"),
         ("lora.target_modules=[q_proj]", "lora"),

@@ -171,7 +171,7 @@ def test_the_answers_are_an_evaluations_of_the_same_lines(
     run.run_wordings(given())
     assert Path("out/jsonl.png").stat().st_size > 5000
     methods = [{"kind": "vanilla"}] + [
-        {"kind": "budget", "budget": b, "label": f"{b} {line}", "budget_line": line}
+        {"kind": "fixed_budget", "budget": b, "label": f"{b} {line}", "budget_line": line}
         for line in (None, BEFORE)
         for b in (4, 8)
     ]

@@ -199,7 +199,7 @@ def test_the_answers_are_an_evaluations_of_the_same_lines(
     before = json.loads(Path("out/cells.json").read_text())
     monkeypatch.setattr(run, "plot", lambda *_: None)
     monkeypatch.setattr(TransformersEngine, "generate", counted)
-    beside = f"{{source: {tiny_model_folder}, name: other, dtype: float32}}"
+    beside = f"{{name_or_path: {tiny_model_folder}, name: other, dtype: float32}}"
     run.run_wordings(given(f"models=[{{name_or_path: {tiny_model_folder}, name: tiny, dtype: float32}}, {beside}]"))
     assert sorted(asked) == sorted(prompt for prompt, _ in expected)  # the other model's alone
     after = json.loads(Path("out/cells.json").read_text())

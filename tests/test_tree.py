@@ -97,29 +97,3 @@ def test_names_of_tests_are_under_60_characters() -> None:
 def test_every_file_says_what_it_is_for(module: str) -> None:
     content = FILES[module].read_text()
     assert not content.strip() or ast.get_docstring(ast.parse(content))
-
-
-# --- Documents ------------------------------------------------------------------------------------------------------
-
-
-def test_the_list_of_files_is_whole() -> None:
-    listed = set(re.findall(r"^\| `([\w/]+\.py)` \|", (ROOT / "docs" / "files.md").read_text(), re.MULTILINE))
-    assert listed == {str(f.relative_to(PACKAGE)) for f in FILES.values() if f.name != "__init__.py"}
-
-
-@pytest.mark.parametrize("file", sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]), ids=lambda f: f.name)
-def test_links_lead_somewhere(file: Path) -> None:
-    """To a file, and to a heading in it as its anchor is made: in small letters, with `-` for a space."""
-    for target in re.findall(r"\]\(([^)\s]+)\)", file.read_text()):
-        if "://" in target:
-            continue
-        path, _, anchor = target.partition("#")
-        found = file.parent / path if path else file
-        assert found.exists(), target
-        if anchor:
-            headings = re.findall(r"^#+ (.+)$", found.read_text(), re.MULTILINE)
-            assert anchor in {re.sub(r"[^\w -]", "", h.lower()).replace(" ", "-") for h in headings}, target
-
-
-def test_the_readme_fits_two_screens() -> None:
-    assert len((ROOT / "README.md").read_text().splitlines()) <= 160

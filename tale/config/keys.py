@@ -44,7 +44,7 @@ def _of_kinds(section: type, prefix: str) -> Iterator[Key]:
     """The keys that some kinds of a section have alone, each once."""
     shared = {key for key, *_ in rows(section, prefix)}
     found: dict[Key, list[str]] = {}
-    for name, each in getattr(section, "kinds", {}).items():
+    for name, each in sorted(getattr(section, "kinds", {}).items()):  # in whichever order they were imported
         for row in rows(each, prefix):
             if row[0] not in shared:
                 found.setdefault(row, []).append(name)

@@ -268,7 +268,7 @@ def arguments(url: str, folder: Path) -> list[str]:
     return ["recipe=tiny/search", "engine.kind=openai", f"engine.endpoint.base_url={url}",
             "engine.endpoint.max_retries=1", "engine.endpoint.timeout=2", "engine.endpoint.max_concurrency=1",
             "model.name_or_path=m", "task.name=jsonl",
-            f"task.path={file}", "task.limit=null", "sampling.max_tokens=64", "full_answers=true",
+            f"task.path={file}", "task.limit=null", "sampling.max_tokens=64",
             f"output={folder / 'run'}"]  # fmt: skip
 
 

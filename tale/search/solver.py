@@ -88,8 +88,8 @@ class QuestionSearch:
         """The answers under a budget (None: vanilla) that are feasible below `limit` tokens, not judged yet."""
         sampling = self.sampling
         if self.strategy in CUT and (self.samples == 1 or self.acceptance == "any") and not self.full_answers:
-            most = max(1, limit - 1)  # below one token there is no answer, and none that could be feasible
-            sampling = replace(sampling, max_tokens=int(min(sampling.max_tokens, most)))
+            # One token more than can be feasible: some servers call an end at the last allowed token "length".
+            sampling = replace(sampling, max_tokens=int(min(sampling.max_tokens, limit)))
         prompt = prompts.chain_of_thought(question, budget, self.budget_line)
         completions = yield [Request.user(prompt, sampling, sample) for sample in range(self.samples)]
         answers = tuple(answer(completion, question) for completion in completions)

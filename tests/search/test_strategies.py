@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from itertools import pairwise
 
@@ -11,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tale.data.records import Record
-from tale.inference import Completion
+from tale.inference import Completion, Request
+from tale.inference.requests import More
 from tale.search.recipe import SearchRecipe
 from tale.search.solver import ACCEPTANCE, search
 from tale.search.strategies import (
@@ -149,16 +152,39 @@ def test_cutting_off_lost_answers_changes_no_result(data, strategy, acceptance: 
         assert less == whole
 
 
-def test_an_answer_may_have_a_token_less_than_the_best_before() -> None:
-    """100, then 40 under 50, then 90 under 25, which is cut off at 39: by hand, 39 of 90 tokens are paid."""
+def test_an_answer_is_cut_where_it_is_as_long_as_the_best() -> None:
+    """100, then 40 under 50, then 90 under 25, which is cut off at 40: by hand, 40 of 90 tokens are paid."""
     asked = questions(1)
     reply = lambda a: {None: right(100), 50: right(40), 25: right(90)}[a.budget]  # noqa: E731
     (record,) = search(asked, FakeEngine(asked, reply), GREEDY)
     assert [(a.limit, a.best.tokens, a.best.finish, a.feasible) for a in record.attempts] == [
-        (99, 40, "stop", True),
-        (39, 39, "length", False),
+        (100, 40, "stop", True),
+        (40, 40, "length", False),
     ]
     assert (record.budget, record.target.tokens) == (50, 40)
+
+
+class StrictEngine(FakeEngine):
+    """As a server that calls an end at the last allowed token "length"."""
+
+    def generate(self, more: More) -> Iterator[tuple[int, Completion]]:
+        limits: list[int] = []
+
+        def noted() -> Sequence[Request]:
+            requests = more()
+            limits.extend(request.sampling.max_tokens for request in requests)
+            return requests
+
+        for i, made in super().generate(noted):
+            yield i, replace(made, finish="length") if made.tokens >= limits[i] else made
+
+
+def test_an_end_at_the_last_allowed_token_may_be_called_length() -> None:
+    """39 tokens are cheaper than 40: the limit leaves room for their end."""
+    asked = questions(1)
+    reply = lambda a: right({None: 100, 50: 40, 25: 39}.get(a.budget, 60))  # noqa: E731
+    records = [search(asked, engine(asked, reply), GREEDY) for engine in (FakeEngine, StrictEngine)]
+    assert [(record.budget, record.target.tokens) for (record,) in records] == [(25, 39)] * 2
 
 
 def test_after_an_answer_of_one_token_none_shorter_is_asked() -> None:
@@ -166,7 +192,7 @@ def test_after_an_answer_of_one_token_none_shorter_is_asked() -> None:
     asked = questions(1)
     reply = lambda a: right({None: 100, 50: 1}.get(a.budget, 9))  # noqa: E731
     (record,) = search(asked, FakeEngine(asked, reply), GREEDY)
-    assert [(a.budget, a.limit, a.feasible) for a in record.attempts] == [(50, 99, True), (25, 1, False)]
+    assert [(a.budget, a.limit, a.feasible) for a in record.attempts] == [(50, 100, True), (25, 1, False)]
     assert (record.budget, record.target.tokens) == (50, 1)
 
 

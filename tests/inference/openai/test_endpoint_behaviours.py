@@ -42,7 +42,7 @@ def searched(url: str, folder: Path) -> tuple[list[Record], int, int]:
     """The records, and how many answers the journal had before and has after; an error takes the way of errors."""
     config = EngineConfig("openai", 1, endpoint=EndpointConfig(url, timeout=0.3, max_retries=1))
     (engine,) = engines(config, RemoteModel("m", url, None, "chat"), folder)
-    with closing(engine), closing(search(ASKED, engine, GREEDY, full_answers=True)) as records:
+    with closing(engine), closing(search(ASKED, engine, GREEDY)) as records:
         before = len(engine.places)
         return list(records), before, len(engine.places)
 

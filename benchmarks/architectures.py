@@ -1,4 +1,4 @@
-"""Which architectures are trained and asked right? The probes that each run makes, over those of transformers.
+"""Which architectures are trained and decoded correctly? The probes that each run makes, over those of transformers.
 
     python benchmarks/architectures.py [only=llama,falcon]
 
@@ -25,8 +25,8 @@ from words import named, only
 from tale.cli import guarded
 from tale.config.training import LoraConfig
 from tale.errors import UserError
-from tale.inference.transformers.probe import prove_generation
-from tale.models.probe import compare_training, prove_training
+from tale.inference.transformers.probe import verify_generation
+from tale.models.probe import compare_training, verify_training
 from tale.models.tiny import tiny_copy
 
 LONGEST = 1024  # data.max_length's default: wider windows never act
@@ -78,7 +78,7 @@ def trained(config: PreTrainedConfig) -> str:
         UserError: it is refused.
     """
     lora = LoraConfig(target_modules=linear(config) or ["q_proj", "v_proj"])
-    prove_training(config, lora, LONGEST)
+    verify_training(config, lora, LONGEST)
     found = compare_training(config, lora, LONGEST)
     return f"right: {found.logprobs:.0e}, gradients {found.gradients:.0e}"
 
@@ -89,7 +89,7 @@ def asked(config: PreTrainedConfig) -> str:
     Raises:
         UserError: it is refused.
     """
-    prove_generation(config)
+    verify_generation(config)
     return "right"
 
 

@@ -34,7 +34,7 @@ from tale.analysis.estimators.score import Score
 from tale.cli import guarded
 from tale.config.recipes import load, to_yaml
 from tale.data.question import Question
-from tale.data.records import Again, Answer, Attempt, Record, read_records
+from tale.data.records import Answer, Attempt, Confirmation, Record, read_records
 from tale.errors import UserError
 from tale.estimators.base import Constant
 from tale.estimators.saved import EstimatorCard, load_estimator, save_estimator
@@ -44,12 +44,12 @@ from tale.grading.compare import equal
 from tale.inference.journal import read_journal
 from tale.inference.requests import Completion, Sampling
 from tale.models.adapters import CARD, AdapterCard, PlainLora, read_card
-from tale.models.tensors import hash_tensors, places
+from tale.models.tensors import hash_tensors, tensor_files
 from tale.runs.stages import Stamp
 from tale.search.recipe import SearchRecipe
 from tale.storage.files import write_atomic, write_jsonl_atomic
 from tale.storage.folder import read_run
-from tale.storage.strict_json import read_file
+from tale.storage.strict_json import read_json
 from tale.tasks import load as load_benchmark
 from tale.text import printable
 
@@ -192,13 +192,16 @@ def files(folder: Path) -> dict[str, tuple[Path, Callable[[Path], Any]]]:
         "run.json": (folder / "run" / "run.json", lambda path: read_run(path.parent)),
         "card": (adapter / CARD, lambda path: read_card(path.parent)),
         "adapter_config": (adapter / "adapter_config.json", lambda path: PlainLora.read(path.parent)),
-        "safetensors": (adapter / "adapter_model.safetensors", lambda path: hash_tensors(places([path]))),
+        "safetensors": (adapter / "adapter_model.safetensors", lambda path: hash_tensors(tensor_files([path]))),
         "estimator": (folder / "estimator" / "estimator.json", lambda path: [*load_estimator(path.parent)]),
-        "stamp": (folder / "stage.json", lambda path: read_file(path, Stamp, "a stamp", "delete it")),
+        "stamp": (folder / "stage.json", lambda path: read_json(path, Stamp, "a stamp", "delete it")),
         "benchmark": (folder / "rows.jsonl", questions_of),
         "recipe": (folder / "mine.yaml", recipe_of),
     } | {
-        name: (folder / f"{name}.json", lambda path, kind=kind: read_file(path, list[kind], "a table", "write it anew"))
+        name: (
+            folder / f"{name}.json",
+            lambda path, kind=kind: read_json(path, list[kind], "a table", "write it again"),
+        )
         for name, (kind, _) in tables.items()
     }
 
@@ -220,7 +223,9 @@ def _records() -> list[Record]:
     answer = Answer("2 + 2 is [[4]]", 3, "stop", True, "4", "brackets", ids=(1, 2, 3))
     vanilla, budgeted = Attempt(None, (answer,), False), Attempt(4, (answer,), True)
     question, reason = Question("q/0", "What is 2 + 2? 二加二", "4"), "no feasible budget"
-    found = Record(question, vanilla, (budgeted,), 4, answer, None, Sampling(512, 0.1), "m", again=Again(1, 8, 0.7))
+    found = Record(
+        question, vanilla, (budgeted,), 4, answer, None, Sampling(512, 0.1), "m", again=Confirmation(1, 8, 0.7)
+    )
     return [found, Record(question, vanilla, (), None, None, reason, Sampling(9), "m")]
 
 

@@ -1,4 +1,4 @@
-"""How many output tokens a second do the engines give?
+"""How many output tokens per second do the engines generate?
 
 `plain` is transformers' own `model.generate`, called on batches in file order: what one writes first. `tale` is the
 transformers engine of this repository, at the same batch size. `vllm`, where it is installed, has as many prompts in
@@ -27,12 +27,12 @@ from tale.cli import guarded
 from tale.config.recipes import load
 from tale.data import prompts
 from tale.inference import Request, Sampling
-from tale.inference.requests import once
+from tale.inference.requests import request_source
 from tale.inference.transformers.engine import TransformersEngine
 from tale.inference.vllm import VllmEngine
 from tale.models.base import resolve
 from tale.search.recipe import SearchRecipe
-from tale.tasks.selection import select
+from tale.tasks.selection import select_questions
 
 RECIPE = [
     "recipe=gsm8k_zero/search_qwen",
@@ -49,14 +49,14 @@ def main() -> None:
     recipe = load(SearchRecipe, [*RECIPE, *words])
     base, size = resolve(recipe.model), recipe.engine.batch_size
     sampling, chat = Sampling(**vars(recipe.sampling)), base.chat()
-    requests = [Request.user(prompts.vanilla(question), sampling) for question in select(recipe.task)[0]]
+    requests = [Request.user(prompts.vanilla(question), sampling) for question in select_questions(recipe.task)[0]]
     makers = {
         "plain": lambda: Plain(base.load(), chat, size),
         "tale": lambda: TransformersEngine(base.load(), chat, size),
     }
     if importlib.util.find_spec("vllm"):
         makers["vllm"] = lambda: VllmEngine(
-            base.plain_folder(), chat, base.name, base.dtype, recipe.engine.vllm, IN_FLIGHT
+            base.checkpoint_folder(), chat, base.name, base.dtype, recipe.engine.vllm, IN_FLIGHT
         )
     makers = {name: make for name, make in makers.items() if name in {"tale", *chosen}}
     report = {"prompts": len(requests), "batch size": size, "limit": sampling.max_tokens, "dtype": base.dtype}
@@ -66,7 +66,7 @@ def main() -> None:
         engine = make()
         first_call(engine)
         started = time.monotonic()
-        done = dict(tqdm(engine.generate(once(requests)), total=len(requests), desc=name, unit="answer"))
+        done = dict(tqdm(engine.generate(request_source(requests)), total=len(requests), desc=name, unit="answer"))
         speed[name] = sum(completion.tokens for completion in done.values()) / (time.monotonic() - started)
         texts[name] = [done[i].text for i in range(len(requests))]
         report[f"{name}: output tokens a second"] = round(speed[name], 1)

@@ -14,7 +14,7 @@ Errors 1 and 4 are of training and decoding, so a small model runs for minutes, 
     python benchmarks/official_errors.py error=1 sft=sft_qwen recipe=eval_qwen [padding=512]
     python benchmarks/official_errors.py error=4 recipe=eval_qwen [task.limit=50]
 
-- 1: an adapter is trained as there, on prompt, answer and padding alike, with no end behind the answer and no chat
+- 1: an adapter is trained as there, on prompt, answer and padding, with no end behind the answer and no chat
   template, on the same records with the same steps, and evaluated beside the sft recipe's own adapter, which must be
   there. The padding is to 512 tokens, there to 2,048, which a CPU cannot train on: less of the loss is padding here.
 - 4: vanilla CoT is decoded with a repetition penalty of 1.2 and temperature 0.1, the trained models' is left as it is.
@@ -48,14 +48,14 @@ from tale.data.question import Question
 from tale.data.records import Record
 from tale.errors import UserError
 from tale.evaluation.recipe import EvaluateRecipe
-from tale.evaluation.replies import Reply, answer, read_replies
+from tale.evaluation.replies import Reply, answer_all, read_replies
 from tale.evaluation.run import evaluate
 from tale.grading import grade
 from tale.inference import Completion, Request, Sampling
-from tale.inference.requests import More, each
+from tale.inference.requests import RequestSource, iter_requests
 from tale.models.base import BaseModel, resolve
 from tale.solvers.vanilla import Vanilla
-from tale.tasks.selection import select
+from tale.tasks.selection import select_questions
 from tale.training.run import train
 
 
@@ -79,7 +79,7 @@ def main() -> None:
 def recounted(folder: Path) -> dict:
     """Every method of an evaluation with each of the errors alone."""
     recipe = load(EvaluateRecipe, [f"recipe={folder / 'recipe.yaml'}"])
-    questions = {question.id: question for question in select(recipe.task)[0]}
+    questions = {question.id: question for question in select_questions(recipe.task)[0]}
     replies = read_replies(folder / "replies.jsonl")
     if any(reply.correct is None for of in replies.values() for reply in of):
         raise UserError(f"{folder}: its questions are open-ended; give an evaluation of questions with a right answer")
@@ -176,9 +176,9 @@ class Penalised:
     def __init__(self, base: BaseModel):
         self.model, self.chat = base.load().eval(), base.chat()
 
-    def generate(self, more: More) -> Iterator[tuple[int, Completion]]:
+    def generate(self, more: RequestSource) -> Iterator[tuple[int, Completion]]:
         """Yield `(number, completion)` in the order of the requests."""
-        yield from enumerate(map(self._answer, each(more)))
+        yield from enumerate(map(self._answer, iter_requests(more)))
 
     def _answer(self, request: Request) -> Completion:
         end = self.chat.end_id
@@ -204,9 +204,9 @@ def penalised(recipe: EvaluateRecipe) -> dict:
     recipe.output = "runs/benchmarks/official_errors_4"
     recipe.methods = [Vanilla()]
     (row,) = evaluate(recipe)
-    questions, _ = select(recipe.task)
+    questions, _ = select_questions(recipe.task)
     engine, sampling = Penalised(resolve(recipe.model)), Sampling(**vars(recipe.sampling))
-    replies = answer(recipe.methods[0], questions, engine, sampling)
+    replies = answer_all(recipe.methods[0], questions, engine, sampling)
     return {
         "method": recipe.methods[0].name,
         "questions": len(replies),

@@ -35,10 +35,10 @@ from tale.data.chat import Chat
 from tale.data.question import Question
 from tale.errors import UserError
 from tale.inference import Request, Sampling
-from tale.inference.requests import once
+from tale.inference.requests import request_source
 from tale.models.base import resolve
 from tale.search.recipe import SearchRecipe
-from tale.tasks.selection import select
+from tale.tasks.selection import select_questions
 
 OUTPUT = Path("runs/benchmarks/official_search.jsonl")
 
@@ -52,7 +52,7 @@ class Local:
     def query(self, sample: list[dict[str, str]], key: str = "") -> list[list[str]]:
         """The official form: a list of messages in, answers at `[0]`."""
         self.calls += 1
-        ((_, completion),) = self.engine.generate(once([Request.user(sample[0]["prompt"], self.sampling)]))
+        ((_, completion),) = self.engine.generate(request_source([Request.user(sample[0]["prompt"], self.sampling)]))
         return [[completion.text]]
 
 
@@ -73,7 +73,7 @@ def official(checkout: str, chat: Chat) -> Any:
 
 
 def their_search(module: Any, questions: list[Question], model: Local) -> list[dict[str, Any]]:
-    """The loop of its `main`, from the vanilla answers on; the whole file is written anew for each, as there."""
+    """The loop of its `main`, from the vanilla answers on; the whole file is rewritten for each, as there."""
     evaluator, found = module.AccEvaluator(), []
     for question in tqdm(questions, desc="official loop"):
         prompt = module.gsm8k_prompts["reasoning"][0]["prompt"].replace("{question}", question.text)
@@ -91,7 +91,7 @@ def main() -> None:
     base, sampling = resolve(recipe.model), Sampling(**vars(recipe.sampling))
     module = official(own["checkout"], base.chat())
     OUTPUT.parent.mkdir(parents=True, exist_ok=True)
-    questions, _ = select(recipe.task)
+    questions, _ = select_questions(recipe.task)
     engine = Plain(base.load(), base.chat(), batch_size=1)
     first_call(engine)
 

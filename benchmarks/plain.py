@@ -1,4 +1,4 @@
-"""`model.generate` as one would call it first: what the engines are measured against."""
+"""A plain call of `model.generate`, the baseline of the engines."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from transformers import GenerationConfig, PreTrainedModel
 
 from tale.data.chat import Chat
 from tale.inference import Completion, Engine, Request, Sampling
-from tale.inference.requests import More, once
+from tale.inference.requests import RequestSource, request_source
 
 
 class Plain:
@@ -22,7 +22,7 @@ class Plain:
         self.model, self.chat, self.batch_size = model.eval(), chat, batch_size
         self.seconds, self.tokens = 0.0, 0
 
-    def generate(self, more: More) -> Iterator[tuple[int, Completion]]:
+    def generate(self, more: RequestSource) -> Iterator[tuple[int, Completion]]:
         """Yield `(number, completion)` in the order of the requests, which all have the same limit."""
         count = 0
         while requests := more():
@@ -50,6 +50,6 @@ class Plain:
 
 def first_call(engine: Engine) -> None:
     """Have done what only an engine's first call does, and not counted."""
-    list(engine.generate(once([Request.user("Hello.", Sampling(4))])))
+    list(engine.generate(request_source([Request.user("Hello.", Sampling(4))])))
     if isinstance(engine, Plain):
         engine.seconds, engine.tokens = 0.0, 0

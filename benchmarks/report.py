@@ -1,4 +1,4 @@
-"""Where a benchmark's figures are kept."""
+"""Saving a benchmark's figures."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """How do a search's own time and memory grow with the number of questions, and with the length of answers?
 
 A scripted engine answers at once, so what is measured is all that the search adds to the model: prompts, grading, the
-strategy, the journal (written and synced), the records. Each size runs in a process of its own, because memory is the
+strategy, the journal (written and synced), the records. Each size runs in a separate process, because memory is the
 process's peak; medians of three rounds, the sizes in turn. The journal's part is the difference to the same search
 without one, set against the seconds a model's call takes (runs/benchmarks/search_speed.json, or `call=<seconds>`).
 
@@ -31,7 +31,7 @@ from tale.data.question import Question
 from tale.data.records import write_records
 from tale.errors import UserError
 from tale.inference.journal import JournaledEngine
-from tale.inference.requests import Completion, Engine, More, Request, Sampling, each
+from tale.inference.requests import Completion, Engine, Request, RequestSource, Sampling, iter_requests
 from tale.search.solver import search
 
 SIZES = ((934, 150), (1868, 150), (3737, 150), (7473, 150), (1868, 600), (1868, 2400))
@@ -46,8 +46,8 @@ class Scripted:
     def __init__(self, tokens: int):
         self.tokens, self.calls = tokens, 0
 
-    def generate(self, more: More) -> Iterator[tuple[int, Completion]]:
-        yield from enumerate(map(self._answer, each(more)))
+    def generate(self, more: RequestSource) -> Iterator[tuple[int, Completion]]:
+        yield from enumerate(map(self._answer, iter_requests(more)))
 
     def _answer(self, request: Request) -> Completion:
         self.calls += 1
@@ -78,7 +78,7 @@ def peak() -> float:
 
 
 def measured(count: int, tokens: int, parent: str | None, journaled: bool) -> dict[str, float]:
-    """The same in a process of its own."""
+    """The same in a separate process."""
     with tempfile.TemporaryDirectory(dir=parent) as folder:
         command = [sys.executable, __file__, "one", str(count), str(tokens), folder, str(int(journaled))]
         return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)

@@ -34,7 +34,7 @@ from tale.inference.transformers.engine import TransformersEngine
 from tale.models.base import resolve
 from tale.search.recipe import SearchRecipe
 from tale.search.solver import search
-from tale.tasks.selection import select
+from tale.tasks.selection import select_questions
 
 RECIPE = ["recipe=gsm8k_zero/search_qwen", "task.limit=192", "engine.batch_size=128"]
 
@@ -43,11 +43,13 @@ def main() -> None:
     own, words = options({"alone": "24"})
     recipe = load(SearchRecipe, [*RECIPE, *words])
     base = resolve(recipe.model)
-    questions, _ = select(recipe.task)
+    questions, _ = select_questions(recipe.task)
     count = min(int(own["alone"]), len(questions))
     chosen = [i * len(questions) // count for i in range(count)]
     sampling, chat = Sampling(**vars(recipe.sampling)), base.chat()
-    engine = TransformersEngine(base.load(), chat, recipe.engine.batch_size, prefix_cache=recipe.engine.prefix_cache_gb)
+    engine = TransformersEngine(
+        base.load(), chat, recipe.engine.batch_size, prefix_cache_gb=recipe.engine.prefix_cache_gb
+    )
     alone = Plain(base.load(), chat, batch_size=1)
     first_call(engine)
     first_call(alone)

@@ -2,7 +2,7 @@
 
 The recipe's own code builds the module and trains it, `train.max_steps` optimizer steps (default: one) of the plan's
 largest examples, filled with random ids. 4-bit weights are made layer by layer: a Llama-3.1-8B in NF4 never takes more
-than the 4-bit model and one layer. The plan is made in a process of its own, by `plan=true`'s code, before the step.
+than the 4-bit model and one layer. The plan is made in a separate process, by `plan=true`'s code, before the step.
 The peak is the process's largest resident size, so that interpreter and libraries are in both figures.
 
     python benchmarks/step_memory.py recipe=sft_llama8b model.quantization=nf4 data.max_length=512 \
@@ -34,7 +34,7 @@ from tale.hardware.devices import GB, peak_memory
 from tale.memory.measure import largest_examples
 from tale.memory.plan import plan
 from tale.models.architectures import random_model, read_architecture
-from tale.models.modules import build
+from tale.models.modules import build_module
 from tale.runs.devices import make_fabric
 from tale.training.loop import train_step
 
@@ -67,7 +67,7 @@ def step(recipe: TrainRecipe, architecture) -> dict:
     fabric.seed_everything(recipe.train.seed, verbose=False)
     began = time.perf_counter()
     model = random_model(architecture, getattr(torch, recipe.model.dtype.value), recipe.model.quantization)
-    module = build(recipe, model, "random")
+    module = build_module(recipe, model, "random")
     model, optimizer = fabric.setup(module, module.configure_optimizers())
     built, before = time.perf_counter() - began, peak_memory(fabric.device)
     steps = recipe.train.max_steps or 1

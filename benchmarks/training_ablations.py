@@ -20,7 +20,7 @@ nothing but the one measure differs. That they compute the same is seen in the t
 DPO the mean margins, are compared with those of the code as it is, and differ by rounding, which in bfloat16 is coarse.
 (A margin tells more: where all pairs are far apart, the paper's loss is 0 whatever else is wrong.)
 
-Each measurement is a process of its own, so that its peak memory is its own too, and its first step does not count (it
+Each measurement is a separate process, so that its peak memory is separate too, and its first step does not count (it
 compiles, where that is asked for). All variants take turns for `rounds` rounds, whose medians count.
 
 Prints a table a case: seconds a step, peak memory, both as multiples of the code as it is, and how far apart losses and
@@ -85,7 +85,7 @@ def unshared(module: CausalLMModule, batch: Batch) -> Tensor:
 
 def kernel(module: CausalLMModule, batch: Batch) -> Tensor:
     """The same from the code's own forward, with torch's attention alone."""
-    with attention.kernels_alone():
+    with attention.fused_attention_only():
         return CausalLMModule.logprobs(module, batch)
 
 
@@ -95,7 +95,7 @@ def summed(logprobs_N: Tensor, batch: Batch) -> Tensor:
 
 
 def unpacked(batch: Batch) -> Batch:
-    """The batch with its sequences one after the other, each with a prompt of its own."""
+    """The batch with its sequences one after the other, each with its own prompt."""
     lengths = batch.layout.lengths
     order = slice(None) if batch.layout.order_S is None else batch.layout.order_S
     begins = torch.tensor([0, *lengths[:-1]]).cumsum(0)
@@ -115,7 +115,7 @@ def sequences(batch: Batch) -> Tensor:
 
 
 def neighbours(examples: list[Example], size: int) -> list[Batch]:
-    """Micro-batches of examples that are alike in length."""
+    """Micro-batches of examples of similar length."""
     ordered = sorted(examples, key=lambda example: example.length)
     return [pack(ordered[i : i + size]) for i in range(0, len(ordered), size)]
 

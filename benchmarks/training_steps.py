@@ -1,6 +1,6 @@
 """A few training steps, measured: what the benchmarks of training share.
 
-Each measurement is a process of its own, so that its peak memory is its own too: `child` starts a benchmark's file
+Each measurement is a separate process, so that its peak memory is its own too: `child` starts a benchmark's file
 again with `--side`, and that process prints what `measure` gives.
 """
 
@@ -27,7 +27,7 @@ from tale.data.examples import Batch, Example, micro_batches
 from tale.errors import UserError
 from tale.hardware.devices import GB, peak_memory
 from tale.models.base import resolve
-from tale.models.modules import CausalLMModule, build
+from tale.models.modules import CausalLMModule, build_module
 from tale.training.loop import train_step
 from tale.training.throughput import Throughput
 
@@ -53,7 +53,7 @@ Prepared = tuple[TrainRecipe, CausalLMModule, TaleDataModule]
 
 
 def child(script: str, *arguments: str) -> dict[str, Any] | None:
-    """What `script --side …` prints, in a process of its own; None where there was not the memory for it."""
+    """What `script --side …` prints, in a separate process; None if there was too little memory."""
     command = [sys.executable, script, "--side", *arguments]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
     if done.returncode:
@@ -71,7 +71,7 @@ def prepared(case: str, words: list[str]) -> Prepared:
     if len(data.train) < recipe.train.global_batch_size:
         raise UserError(f"data.records: {len(data.train)} examples, a step has {recipe.train.global_batch_size}")
     torch.manual_seed(0)
-    return recipe, build(recipe, base.load(), base.name), data
+    return recipe, build_module(recipe, base.load(), base.name), data
 
 
 def in_order(data: TaleDataModule, steps: int) -> list[list[Example]]:

@@ -1,4 +1,4 @@
-"""The commands: `--help`, recipes from the command line, and errors a person can act on."""
+"""The commands: `--help`, recipes from the command line, and one-line errors."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from tale.config.help import describe, document
 from tale.config.recipes import load
 from tale.errors import UserError, nearest
 from tale.hardware.devices import keep_freed_memory
-from tale.secrets import veiled
-from tale.text import in_lines, log_to_terminal, printable
+from tale.secrets import redact
+from tale.text import log_to_terminal, printable, printable_lines
 
 
 @dataclass(frozen=True)
 class Command:
-    """What a command does, by example, with the places of its recipe's class and of the function that runs it."""
+    """A command's description and example, and the import paths of its recipe class and its function."""
 
     does: str
     example: str
@@ -35,7 +35,7 @@ class Command:
     main: str
 
     def usage(self, program: str) -> str:
-        """The head of its help."""
+        """The first line of its help."""
         return f"{self.does}: {program} {self.example}"
 
 
@@ -83,13 +83,13 @@ COMMANDS = {
         "tale.results.run:report",
     ),
     "merge": Command(
-        "Fold an adapter into its base",
+        "Merge an adapter into its base",
         "adapter=runs/sft_qwen/adapter output=my_model",
         "tale.training.merge:MergeRecipe",
         "tale.training.merge:merge",
     ),
     "ask": Command(
-        "Vanilla and trained answer, one under the other",
+        "Answers of the base model and of an adapter",
         'adapter=runs/sft_qwen/adapter "Tom has 3 boxes of 12 pens. How many pens does he have?"',
         "tale.evaluation.ask:AskRecipe",
         "tale.evaluation.ask:ask",
@@ -134,15 +134,14 @@ def run(name: str, program: str) -> None:
 
 
 def guarded(main: Callable[[], None], usage: str | None = None) -> None:
-    """Call `main`, with a quiet transformers, and end the process with one line where it fails.
+    """Call `main`, without transformers' log; if it fails, end the process with one line.
 
-    Exit code 2 is for what a person can fix: a `UserError`, a file, no memory. Any other exception is a fault of this
-    code: exit code 1, and its traceback is kept in a file that the line names. Where `usage` is given, `--help` prints
-    it instead.
+    Exit code 2 is for errors that the user can fix: a `UserError`, a file, too little memory. Any other exception is a
+    bug: exit code 1, and its traceback is in a file that the line names. With `usage`, `--help` prints it instead.
     """
     if usage and _help_wanted():
         return guarded(lambda: print(usage.strip()))
-    faulthandler.enable(sys.__stderr__ or sys.stderr)  # a crash in native code says where it was
+    faulthandler.enable(sys.__stderr__ or sys.stderr)  # prints a traceback on a crash in native code
     keep_freed_memory()
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
@@ -150,12 +149,12 @@ def guarded(main: Callable[[], None], usage: str | None = None) -> None:
     try:
         log_to_terminal(_log_level())
         main()
-        sys.stdout.flush()  # what waits there may not be written either
+        sys.stdout.flush()  # writing buffered output may fail too
         return None
     except KeyboardInterrupt:
-        line, code = "interrupted; the same command goes on where it stopped (training: with resume=auto)", 130
+        line, code = "interrupted; the same command resumes where it stopped (training: with resume=auto)", 130
     except BrokenPipeError:
-        line, code = "", 141  # who read the output has ended, as `head` does; a shell's code for it
+        line, code = "", 141  # the reader of the output has ended, as `head` does; the shell's exit code for it
     except Exception as error:
         line, code = _explained(error)
     _end_output()
@@ -172,13 +171,13 @@ def _log_level() -> str:
 
 
 def _explained(error: Exception) -> tuple[str, int]:
-    """One line about it, and the exit code."""
+    """One line about the error, and the exit code."""
     if isinstance(error, UserError):
         return f"error: {error}", 2
-    reason = printable(veiled(str(error) or type(error).__name__), 500)
+    reason = printable(redact(str(error) or type(error).__name__), 500)
     if isinstance(error, OSError):
         where = error.filename or "the output, or a file"
-        return f"error: {printable(where)}: {error.strerror or reason}; what was finished before is kept", 2
+        return f"error: {printable(where)}: {error.strerror or reason}; finished results are kept", 2
     if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in reason:
         return (
             f"error: not enough memory ({reason}); lower engine.batch_size, max_in_flight or train.micro_batch_size",
@@ -187,13 +186,13 @@ def _explained(error: Exception) -> tuple[str, int]:
     *_, frame = traceback.extract_tb(error.__traceback__)
     place = f"{Path(frame.filename).name}:{frame.lineno}"
     with NamedTemporaryFile("w", prefix="tale-", suffix=".traceback", encoding="utf-8", delete=False) as file:
-        file.write(in_lines(veiled("".join(traceback.format_exception(error)))))
+        file.write(printable_lines(redact("".join(traceback.format_exception(error)))))
     said = f"unexpected {type(error).__name__} at {place}: {reason}"
-    return f"{said}; this is a fault of the program, whose traceback is in {file.name}", 1
+    return f"{said}; this is a bug, its traceback is in {file.name}", 1
 
 
 def _end_output() -> None:
-    """What could not be written is given up, or Python would try again, and fail, at its end."""
+    """Discard output that cannot be written, or Python would try again, and fail, at exit."""
     try:
         sys.stdout.flush()
     except OSError:

@@ -1,41 +1,43 @@
-"""Keys and passwords: how they are known, so that none is kept or shown. A run is given them by the environment."""
+"""Detecting keys and passwords, so that none is saved or shown. A run gets them from the environment."""
 
 from __future__ import annotations
 
 import os
 import re
 
-# Keys of Hugging Face, OpenAI and others, and signed tokens of three parts; all have digits.
+# Keys of Hugging Face, OpenAI and others, and JSON Web Tokens; all have digits.
 TOKEN = re.compile(
     r"(?<![A-Za-z0-9])(hf_|c?sk-|gsk_|xai-|nvapi-|pplx-|r8_|tgp_v1_|gh[opsu]_|github_pat_|glpat-|xox[abp]-|A[KS]IA|AIza|eyJ)"
     r"(?=[\w-]*\d)[\w-]{12,}(?:\.[\w-]{12,})*"
 )
-# What a variable of such a name holds is one, where it is long and has a digit: a placeholder such as EMPTY is none.
+# The value of a variable with such a name is a secret if it is long and has a digit: a placeholder like EMPTY is not.
 NAMED = re.compile(r"(KEY|TOKEN|SECRET|PASSWORD|(^|_)(PASS|PASSWD|PW))(_?\d+)?$", re.IGNORECASE)
 LONG = re.compile(r"(?=.*\d)\S{8,}")
 VARIABLE = r"\$[A-Z_][A-Z0-9_]*"
 URL = re.compile(r"\b([a-z][a-z0-9+.-]*://)(\S*@)?([^\s?#]*)([?#]\S*)?", re.IGNORECASE)
 USER = re.compile(rf"(?:{VARIABLE}|[\w.%+-]+(?=:))(?::{VARIABLE})?@")
-QUERY = re.compile(rf"(?:[\w.-]+={VARIABLE}|api-version=[\w.-]+)?[\"'.,:)}}\]]*")  # with what may follow in a sentence
+QUERY = re.compile(
+    rf"(?:[\w.-]+={VARIABLE}|api-version=[\w.-]+)?[\"'.,:)}}\]]*"
+)  # with punctuation that may follow in a sentence
 
 
-def secret_in(text: str) -> str | None:
-    """What in a text must not be kept, without repeating it, and the remedy; None where there is nothing."""
+def find_secret(text: str) -> str | None:
+    """Why a text must not be saved, without repeating the secret, and the remedy; None if there is none."""
     if TOKEN.search(text):
-        return "looks like a key; give keys by the environment alone"
+        return "looks like a key; give keys only by the environment"
     for name, value in _kept_by_the_environment():
         if value in text:
-            return f"has the value of the environment variable {name} in it; leave it out"
+            return f"contains the value of the environment variable {name}; leave it out"
     if any(_hidden(url) != url.group() for url in URL.finditer(text)):
         return (
-            "a password in a url, and every value behind its ?, is given by the environment: write "
-            "'http://me:$PASSWORD@host/v1?key=$KEY' with the names of variables (api-version may stand as it is)"
+            "give a password in a URL, and all values after its ?, by the environment: write "
+            "'http://me:$PASSWORD@host/v1?key=$KEY' with names of variables (only api-version may be literal)"
         )
     return None
 
 
-def veiled(text: str) -> str:
-    """The text with a `…` in place of every secret."""
+def redact(text: str) -> str:
+    """The text with every secret replaced by `…`."""
     for _, value in _kept_by_the_environment():
         text = text.replace(value, "…")
     return URL.sub(_hidden, TOKEN.sub(r"\1…", text))

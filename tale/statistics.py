@@ -1,4 +1,4 @@
-"""Intervals and tests: for a share, for paired differences of shares and of means, and for "not worse by a margin"."""
+"""Intervals and tests: for a share, for paired differences of shares and of means, and for non-inferiority."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Z = float(stats.norm.ppf(0.975))  # of a two-sided 95 % interval
 POWER = 0.8
 
 Verdict = Literal["shown", "not shown", "not enough questions"]
-# A figure and its interval, where there may be none.
+# A figure and its interval, or Nones.
 Bounded = tuple[float | None, float | None, float | None]
 UNKNOWN: Bounded = (None, None, None)
 
@@ -28,23 +28,18 @@ def wilson(successes: int, total: int) -> tuple[float, float]:
 
 
 def paired_difference(ours: Sequence[float], theirs: Sequence[float]) -> tuple[float, float, float]:
-    """Mean of ours − theirs over the same questions, with its interval (`bootstrapped`)."""
-    return bootstrapped(numpy.subtract(ours, theirs))
+    """Mean of ours − theirs over the same questions, with its interval (`bootstrap_mean`)."""
+    return bootstrap_mean(numpy.subtract(ours, theirs))
 
 
-def bootstrapped(values: Sequence[float] | numpy.ndarray) -> tuple[float, float, float]:
+def bootstrap_mean(values: Sequence[float] | numpy.ndarray) -> tuple[float, float, float]:
     """Mean, with a 95 % percentile bootstrap interval (seeded)."""
     sample = numpy.asarray(values, dtype=float)
     mean = float(sample.mean())
     if len(sample) < 2 or numpy.ptp(sample) == 0:  # nothing to resample
         return mean, mean, mean
     interval = stats.bootstrap(
-        (sample,),
-        numpy.mean,
-        n_resamples=RESAMPLES,
-        method="percentile",
-        batch=256,
-        rng=numpy.random.default_rng(0),
+        (sample,), numpy.mean, n_resamples=RESAMPLES, method="percentile", batch=256, rng=numpy.random.default_rng(0)
     ).confidence_interval
     return mean, float(interval.low), float(interval.high)
 
@@ -52,8 +47,8 @@ def bootstrapped(values: Sequence[float] | numpy.ndarray) -> tuple[float, float,
 def mean_share(shares: Sequence[float]) -> tuple[float, float, float]:
     """Mean of the questions' shares of right answers, with a 95 % interval.
 
-    Wilson's where all answers to a question agree, so that each has one verdict; else a bootstrap over questions, since
-    answers to one question are more alike than answers to several.
+    Wilson's if all answers to each question agree, so that there is one verdict per question; else a bootstrap over
+    questions, as answers to the same question are correlated.
     """
     if set(shares) <= {0, 1}:
         return sum(shares) / len(shares), *wilson(int(sum(shares)), len(shares))
@@ -63,10 +58,10 @@ def mean_share(shares: Sequence[float]) -> tuple[float, float, float]:
 def _resampled(shares: Sequence[float], least: float) -> tuple[float, float]:
     """95 % bootstrap interval over questions of the mean of shares, or of differences of shares, from `least` to 1.
 
-    It goes at least z² / (n + z²) to either side, which is what Wilson's and Tango's intervals leave where n questions
-    are all alike: of questions unlike those, a bootstrap knows only what it has seen.
+    It extends at least z² / (n + z²) to either side, as Wilson's and Tango's intervals do if all n questions agree: a
+    bootstrap would have no width there.
     """
-    mean, low, high = bootstrapped(shares)
+    mean, low, high = bootstrap_mean(shares)
     unseen = Z * Z / (len(shares) + Z * Z)
     return max(least, min(low, mean - unseen)), min(1.0, max(high, mean + unseen))
 
@@ -87,14 +82,14 @@ class Comparison(ABC):
     @property
     @abstractmethod
     def differing(self) -> float:
-        """How much they differ, whichever is right."""
+        """How much they differ, in either direction."""
 
     @abstractmethod
     def interval(self) -> tuple[float, float]:
         """95 % interval of the difference."""
 
     def not_worse(self, margin: float) -> Verdict:
-        """Whether ours is not worse than theirs by `margin` or more (a share above 0).
+        """Non-inferiority: whether ours is not worse than theirs by `margin` or more (a share above 0).
 
         "shown": the whole 95 % interval lies above −margin (a one-sided test at 2.5 %). Otherwise "not enough
         questions" if there are fewer than `questions_needed`, unless the whole interval lies below −margin, where the
@@ -106,12 +101,11 @@ class Comparison(ABC):
         return "not enough questions" if high >= -margin and self.total < self.questions_needed(margin) else "not shown"
 
     def questions_needed(self, margin: float) -> int:
-        """Questions with which two methods that are equally often right show it in 80 of 100 evaluations.
+        """The number of questions for 80 % power, if both methods are equally often right.
 
         By the usual formula for paired shares, (z₀.₉₇₅ + z₀.₈)² ψ / margin²: ψ is how often the two methods differ (the
-        variance of a difference whose mean is 0), by the centre of its Wilson interval, so that it is above 0 where
-        none was seen to. It does not depend on which of them was right, so that the verdict on the evaluation's size
-        is none on its outcome.
+        variance of a difference with mean 0), by the centre of its Wilson interval, so that it is above 0 even if no
+        difference was observed. As it does not depend on which method was right, it does not anticipate the outcome.
         """
         differing = (self.differing + Z * Z / 2) / (self.total + Z * Z)
         return math.ceil((Z + float(stats.norm.ppf(POWER))) ** 2 * differing / margin**2)
@@ -138,17 +132,17 @@ class Paired(Comparison):
 
     @property
     def differing(self) -> int:
-        """On how many questions one alone is right."""
+        """On how many questions only one of them is right."""
         return self.only_ours + self.only_theirs
 
     def mcnemar(self) -> float:
-        """Two-sided p of the exact McNemar test: given that the two differ, each is right as often as the other."""
+        """Two-sided p of the exact McNemar test, with the null hypothesis that each is right as often as the other."""
         return float(stats.binomtest(self.only_ours, self.differing).pvalue) if self.differing else 1.0
 
     def interval(self) -> tuple[float, float]:
         """95 % score interval of the difference (Tango 1998, Statistics in Medicine 17, 891–908).
 
-        Unlike a bootstrap it keeps its coverage where few questions differ, or none.
+        Unlike a bootstrap it keeps its coverage if few questions differ, or none.
         """
         at = self.difference
         below = _crossing(lambda delta: self._score(delta) - Z, -1, at)
@@ -173,7 +167,7 @@ class PairedShares(Comparison):
 
     @property
     def total(self) -> int:  # type: ignore[override]
-        """How many questions there are: further answers to them are none."""
+        """The number of questions; several answers to a question count once."""
         return len(self.differences)
 
     @property
@@ -191,8 +185,8 @@ class PairedShares(Comparison):
         return _resampled(self.differences, -1)
 
 
-def compared(ours: Sequence[float], theirs: Sequence[float]) -> Comparison:
-    """Two methods by each question's share right; where every difference is one of verdicts (−1, 0, 1), as `Paired`."""
+def compare_paired(ours: Sequence[float], theirs: Sequence[float]) -> Comparison:
+    """Compare two methods by each question's share of right answers; `Paired` if all differences are −1, 0 or 1."""
     differences = [float(o) - float(t) for o, t in zip(ours, theirs, strict=True)]
     if set(differences) <= {-1, 0, 1}:
         return Paired(differences.count(1), differences.count(-1), len(differences))
@@ -200,7 +194,7 @@ def compared(ours: Sequence[float], theirs: Sequence[float]) -> Comparison:
 
 
 def _crossing(function: Callable[[float], float], low: float, high: float) -> float:
-    """Where a falling function crosses 0 between two ends; the end itself where it does not."""
+    """Where a decreasing function crosses 0 between two ends; the nearer end if it does not."""
     low, high = max(low, -1 + 1e-9), min(high, 1 - 1e-9)
     if function(low) <= 0 or low >= high:
         return round(low, 6)

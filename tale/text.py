@@ -1,43 +1,42 @@
-"""Texts from elsewhere (names, replies, servers' words) where a person reads them: they steer no terminal."""
+"""Showing and logging texts from elsewhere (names, replies, servers' messages) without control characters."""
 
 from __future__ import annotations
 
 import logging
 import re
 
-LOG = logging.getLogger("tale")  # as a library, silent below warnings, until its user sets logging up
-# Control characters but tab and newline; line separators; what turns the direction of writing; half characters; and
-# what is no character at all.
+LOG = logging.getLogger("tale")  # used as a library, it shows only warnings until logging is configured
+# Control characters except tab and newline; line separators; bidirectional controls; lone surrogates; non-characters.
 STEERING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]")
 SHOWN = 60  # characters of a name in a progress bar, a legend or a title
 
 
 def printable(text: object, most: int | None = None) -> str:
-    r"""One line that does nothing but stand there: an escape character becomes `\x1b`, a newline `\n`.
+    r"""The text on one line without control characters: an escape becomes `\x1b`, a newline `\n`.
 
-    A text of more than `most` characters is cut there, with a `…`.
+    A text of more than `most` characters is cut off, with a `…`.
     """
-    line = in_lines(text).replace("\n", r"\n")
+    line = printable_lines(text).replace("\n", r"\n")
     return line if most is None or len(line) <= most else f"{line[:most]}…"
 
 
-def in_lines(text: object) -> str:
-    """The same of a text that has lines of its own."""
+def printable_lines(text: object) -> str:
+    """The same for a text of several lines."""
     return STEERING.sub(lambda found: found.group().encode("unicode_escape").decode(), str(text))
 
 
-def say(*lines: object) -> None:
-    """Log these lines, for who follows a run."""
+def log_info(*lines: object) -> None:
+    """Log these lines at level info."""
     LOG.info("\n".join(map(printable, lines)))
 
 
-def warn(*lines: object) -> None:
-    """Log these lines, for who would not expect them."""
+def log_warning(*lines: object) -> None:
+    """Log these lines at level warning."""
     LOG.warning("\n".join(map(printable, lines)))
 
 
 class Terminal(logging.Handler):
-    """Prints what is logged at once. Unlike with logging's own handlers, an output that cannot be written raises."""
+    """Prints messages immediately. Unlike logging's own handlers, it raises if the output cannot be written."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print the message."""
@@ -45,6 +44,6 @@ class Terminal(logging.Handler):
 
 
 def log_to_terminal(level: str) -> None:
-    """Show what this package logs, from a level on: "debug", "info", "warning" or "error"."""
+    """Print this package's log from a level on: "debug", "info", "warning" or "error"."""
     LOG.handlers, LOG.propagate = [Terminal()], False
     LOG.setLevel(level.upper())

@@ -58,7 +58,7 @@ REFUSALS = (
     "another process is writing there",
     "has the results of",
     "exists; give a new folder",
-    "made under another",  # of training with resume=auto: the checkpoint that the other left
+    "written with another",  # of training with resume=auto: the checkpoint that the other left
     "cannot be written (Directory not empty)",  # of merging: the other has begun in the meantime
 )
 
@@ -109,7 +109,7 @@ def prepare(made: Path) -> None:
         run = start_run(recipes.load(SearchRecipe, [*given, f"output={made / name}"]), None, ["records.jsonl"])
         asked = questions(60)
         engine = FakeEngine(asked, lambda a, least=least: _reply(a.budget, least))
-        write_records(run / "records.jsonl", search(asked, engine, GREEDY, strategy=partial(grid, shares=SHARES)))
+        write_records(run / "records.jsonl", search(asked, engine, GREEDY, strategy=partial(grid, fractions=SHARES)))
         finish_run(run)
     start_run(recipes.load(SearchRecipe, ["recipe=tiny/search", f"output={made / 'begun'}"]))
     for name, lr in (("c", "1e-2"), ("d", "2e-2")):

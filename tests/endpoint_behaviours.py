@@ -160,10 +160,10 @@ def coded(status: int, **error: Any) -> Reply:
 
 AZURE = coded(400, code="content_filter", innererror={"code": "ResponsibleAIPolicyViolation"})
 LONG = "This model's maximum context length is 4096 tokens. However, you requested {} tokens."
-NO_COUNT = "no usage figures to count with, set engine.endpoint.tokenizer: "
+NO_COUNT = "the usage is invalid, set engine.endpoint.tokenizer: "
 LIMIT = 60  # seconds of a whole command
-NONE = "the reply is no chat completion"
-FOUR = r", and so for every question \(4\)"
+NONE = "the reply is not a chat completion"
+FOUR = r", the same for every question \(4\)"
 
 BEHAVIOURS: dict[str, Behaviour] = {
     # All is answered.
@@ -197,9 +197,9 @@ BEHAVIOURS: dict[str, Behaviour] = {
     "a mark before the document": Behaviour(lambda *call: Reply(f"\ufeff{json.dumps(healthy(*call).body)}")),
     "another character set": Behaviour(lambda *call: Reply(json.dumps(healthy(*call).body).encode("utf-16"))),
     "no details": Behaviour(figures(prompt_tokens_details=None, completion_tokens_details=None)),
-    "no seed": Behaviour(forbids(422, "Extra inputs are not permitted: {}", "seed"), said="refuses seed,"),
-    "no temperature": Behaviour(forbids(400, "'{}' does not support 0", "temperature"), said="refuses temperature,"),
-    "neither": Behaviour(forbids(400, "Unsupported parameter: {}", "seed", "temperature"), said="and temperature,"),
+    "no seed": Behaviour(forbids(422, "Extra inputs are not permitted: {}", "seed"), said="refuses seed;"),
+    "no temperature": Behaviour(forbids(400, "'{}' does not support 0", "temperature"), said="refuses temperature;"),
+    "neither": Behaviour(forbids(400, "Unsupported parameter: {}", "seed", "temperature"), said="and temperature;"),
     "the newer limit": Behaviour(forbids(400, "no '{}', use 'max_completion_tokens'", "max_tokens")),
     # One question is not, the others are.
     "400 on one": Behaviour(on(refusal(400, "no")), 3, r"1 without: not answered[\s\S]*: status 400 \(no\)"),
@@ -217,7 +217,7 @@ BEHAVIOURS: dict[str, Behaviour] = {
     "a finish_reason of a MB": Behaviour(on(changed(_finish_reason=f"{KEY}\x1b" * 50_000)), 3, "unknown finish_reason"),
     "a finish_reason that is none": Behaviour(on(changed(_finish_reason={"a": [1]})), 3, "unknown finish_reason"),
     "reasoning alone": Behaviour(on(changed(content=None, reasoning_content="It is [[1]]")), 3,
-                                 "1 of 7 answers stand in the reasoning alone", later=3),
+                                 "1 of 7 answers consist of reasoning only", later=3),
     "500 on one": Behaviour(on(refusal(500, "oops")), 3, r"without: not answered[\s\S]*status 500 \(oops\), after 1 r"),
     "500 on the first": Behaviour(on(refusal(500, "oops"), "0"), 3, r"status 500 \(oops\)"),
     "no choice on one": Behaviour(on(Reply({"choices": []})), 3, rf"not answered[\s\S]*{NONE}"),
@@ -236,8 +236,8 @@ BEHAVIOURS: dict[str, Behaviour] = {
     "a broken archive": Behaviour(always(compressed(b"no archive", "gzip")), 0, "cannot be unpacked", ends=True),
     "an odd compression": Behaviour(always(compressed(b"x", "br")), 0, "compressed by br", ends=True),
     "a redirect elsewhere": Behaviour(always(redirect(307, "http://localhost:9/v1?key=1")), 0,
-                                      r"redirects to http://localhost:9/v1, which gets no prompts", ends=True),
-    "a redirect to nowhere": Behaviour(always(redirect(307, "http://[::1")), 0, "to an invalid url", ends=True),
+                                      r"redirects to http://localhost:9/v1, to which no prompts are sent", ends=True),
+    "a redirect to nowhere": Behaviour(always(redirect(307, "http://[::1")), 0, "to an invalid URL", ends=True),
     "a redirect in a circle": Behaviour(always(redirect(308, "/v1/chat/completions")), 0, "redirects to", ends=True),
     "a redirect that loses the prompt": Behaviour(always(redirect(302, "/v1/x")), 0, "redirects to", ends=True),
     "an error in a 200": Behaviour(always(coded(200)), 0, r"status 500 \(no\), after 1 retries", ends=True),
@@ -247,7 +247,7 @@ BEHAVIOURS: dict[str, Behaviour] = {
     "an odd part": Behaviour(changed(content=[{"type": "image_url", "image_url": {"url": "x"}}]), 0, NONE, ends=True),
     "a deep document": Behaviour(always(Reply("[" * 10**5)), 0, NONE, ends=True),
     "a long number": Behaviour(always(Reply("1" * 10**5)), 0, NONE, ends=True),
-    "no usage": Behaviour(always(answer("[[0]]")), 0, "no usage figures; set engine.endpoint.tokenizer", ends=True),
+    "no usage": Behaviour(always(answer("[[0]]")), 0, "no usage; set engine.endpoint.tokenizer", ends=True),
     **{f"{value!r} tokens": Behaviour(figures(completion_tokens=value), 0, NO_COUNT, ends=True)
        for value in (0, -1, float("nan"), float("inf"), "12", 12.5, True, [12], "huge")},
     "-1 tokens of prompt": Behaviour(figures(prompt_tokens=-1), 0, NO_COUNT, ends=True),

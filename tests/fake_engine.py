@@ -10,7 +10,7 @@ from itertools import count
 from tale.data import prompts
 from tale.data.question import Question
 from tale.inference import Completion, Request, Sampling
-from tale.inference.requests import Answers, Engine, More, once
+from tale.inference.requests import CompletionStream, Engine, RequestSource, request_source
 
 GREEDY = Sampling(max_tokens=512)
 BUDGET = re.compile(r"use less than (\d+) tokens:\n\Z")
@@ -43,7 +43,7 @@ class FakeEngine:
     tokenizer: str = "fake"
     calls: list[Asked] = field(default_factory=list)
 
-    def generate(self, more: More) -> Iterator[tuple[int, Completion]]:
+    def generate(self, more: RequestSource) -> Iterator[tuple[int, Completion]]:
         waiting: list[tuple[int, Request]] = []
         numbers = count()
         while True:
@@ -108,6 +108,6 @@ def ask(prompt: str, sample: int = 0, sampling: Sampling = GREEDY) -> Request:
     return Request.user(prompt, sampling, sample)
 
 
-def generate(engine: Engine, requests: Sequence[Request], sampling: Sampling | None = None) -> Answers:
+def generate(engine: Engine, requests: Sequence[Request], sampling: Sampling | None = None) -> CompletionStream:
     """What an engine generates for these requests, under another sampling where one is given."""
-    return engine.generate(once([replace(r, sampling=sampling) if sampling else r for r in requests]))
+    return engine.generate(request_source([replace(r, sampling=sampling) if sampling else r for r in requests]))

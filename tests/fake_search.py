@@ -20,7 +20,7 @@ from typing import Any
 from tale.data.records import write_records
 from tale.inference import Completion, Request, Sampling
 from tale.inference.journal import JournaledEngine
-from tale.inference.requests import More
+from tale.inference.requests import RequestSource
 from tale.search.solver import search
 from tale.storage import files
 from tests.fake_engine import Asked, FakeEngine, questions, right, said, wrong
@@ -52,7 +52,7 @@ class RandomEngine(FakeEngine):
         super().__init__(QUESTIONS, lambda _: said("", 0))
         self.log = log
 
-    def generate(self, more: More) -> Iterator[tuple[int, Completion]]:
+    def generate(self, more: RequestSource) -> Iterator[tuple[int, Completion]]:
         requests: list[Request] = []
         waiting: list[int] = []
         with self.log.open("ab", buffering=0) as log:
@@ -76,7 +76,7 @@ def run(folder: Path, samples: int, temperature: float, dies: str | None = None)
     MOMENTS.get(dies, lambda: None)()
     engine = JournaledEngine(RandomEngine(folder / "calls.jsonl"), folder / "journal.jsonl", {"name": "drawn"})
     sampling = Sampling(max_tokens=512, temperature=temperature)
-    write_records(folder / "records.jsonl", search(QUESTIONS, engine, sampling, window=16, samples=samples))
+    write_records(folder / "records.jsonl", search(QUESTIONS, engine, sampling, max_in_flight=16, samples=samples))
     engine.close()
 
 
@@ -85,19 +85,19 @@ def _die(*_: object) -> None:
 
 
 def _in_the_middle_of_a_line() -> None:
-    whole = files.AppendedJsonl.append
+    whole = files.AppendOnlyJsonl.append
 
-    def append(self: files.AppendedJsonl, row: dict[str, Any]) -> int:
+    def append(self: files.AppendOnlyJsonl, row: dict[str, Any]) -> int:
         if self.size < 20_000:
             return whole(self, row)
         self.file.write(json.dumps(row).encode()[:99])
         return _die()
 
-    files.AppendedJsonl.append = append
+    files.AppendOnlyJsonl.append = append
 
 
 def _before_the_journal_is_synced() -> None:
-    files.AppendedJsonl.sync = _die
+    files.AppendOnlyJsonl.sync = _die
 
 
 def _before_the_records_are_there() -> None:

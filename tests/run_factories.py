@@ -10,7 +10,7 @@ from typing import Any
 
 from torch.utils.tensorboard import SummaryWriter
 
-from tale.analysis.elasticity import Model, OneQuestion, Step
+from tale.analysis.elasticity import BudgetLevel, ModelSummary, QuestionSummary
 from tale.analysis.estimators.recipe import EstimateRecipe
 from tale.analysis.estimators.score import Score
 from tale.analysis.paths import Iteration, Saving
@@ -25,7 +25,7 @@ from tale.estimators.saved import EstimatorCard, save_estimator
 from tale.evaluation.recipe import EvaluateRecipe
 from tale.evaluation.replies import Reply
 from tale.inference import Completion, Sampling
-from tale.inference.journal import key_of
+from tale.inference.journal import request_key
 from tale.output.tables import write_rows
 from tale.runs.run import finish_run, start_run
 from tale.search.recipe import SearchRecipe
@@ -105,7 +105,7 @@ def evaluation_run(folder: str = "runs/eval", *overrides: str, extra: str = "", 
     sft = _replies(trained, asked, [40, 60, 20, 40], [False, True, True, False], extra)
     long = _replies("long", asked, [110, 130, 90, 110], [False] * 4, extra)
     estimated = [*_estimated(asked[:3], extra), _fallback(vanilla[3])]
-    key = lambda reply: key_of(ask(reply.prompt, sampling=sampling))  # noqa: E731
+    key = lambda reply: request_key(ask(reply.prompt, sampling=sampling))  # noqa: E731
     base = [(key(r), _said(r), 1.0) for r in vanilla] + [(key(r), _said(r), 0.3) for r in estimated[:3]]
     for i, reply in enumerate(estimated):
         text = str(reply.estimator_text)
@@ -156,19 +156,19 @@ def analysis_run(folder: str = "runs/analysis") -> Path:
     tables = ("elasticity", "questions", "models", "iterations", "savings")
     run = start_run(recipe, None, [f"{table}.json" for table in tables])
     curve = [
-        Step("grid", 0.25, 4, 25, 40, 30, 50, 0.4, 0.5, 0.15, 0.85, 1.6, 0.25, 0),
-        Step("grid", 0.5, 4, 50, 60, 55, 65, 0.6, 0.75, 0.3, 0.95, 1.2, 0.5, 0.25),
-        Step("grid", None, 4, None, 100, 100, 100, 1, 1, 0.51, 1, None, None, 0),
+        BudgetLevel("grid", 0.25, 4, 25, 40, 30, 50, 0.4, 0.5, 0.15, 0.85, 1.6, 0.25, 0),
+        BudgetLevel("grid", 0.5, 4, 50, 60, 55, 65, 0.6, 0.75, 0.3, 0.95, 1.2, 0.5, 0.25),
+        BudgetLevel("grid", None, 4, None, 100, 100, 100, 1, 1, 0.51, 1, None, None, 0),
     ]
     each = [
-        OneQuestion("grid", "q/0", 100, 25, 25, True, 25, 50, True, True),
-        OneQuestion("grid", "q/1", 200, 20, 30, False, 30, 100, False, True),
-        OneQuestion("grid", "q/2", 100, None, None, None, None, None, None, None),
+        QuestionSummary("grid", "q/0", 100, 25, 25, True, 25, 50, True, True),
+        QuestionSummary("grid", "q/1", 200, 20, 30, False, 30, 100, False, True),
+        QuestionSummary("grid", "q/2", 100, None, None, None, None, None, None, None),
     ]
     path = [(0, 100, 100, True), (1, 50, 40, True), (2, 20, 170, False)]
     write_rows(curve, run, "elasticity")
     write_rows(each, run, "questions")
-    write_rows([Model("grid", 5, 4, 3, 0.25, True, 27.5, 0.5, 0.6, 0.2, 0.94, 1)], run, "models")
+    write_rows([ModelSummary("grid", 5, 4, 3, 0.25, True, 27.5, 0.5, 0.6, 0.2, 0.94, 1)], run, "models")
     write_rows([Iteration("greedy", "q/0", *one) for one in path], run, "iterations")
     write_rows([Saving("greedy", 1, 100, 40, -60, -62, -58)], run, "savings")
     finish_run(run)

@@ -20,7 +20,7 @@ from tale.cli import COMMANDS, guarded, main
 from tale.errors import UserError
 from tale.output.progress import progress
 from tale.output.tables import Column, table_of
-from tale.text import LOG, say, warn
+from tale.text import LOG, log_info, log_warning
 from tests import ROOT
 from tests.scripts import run_script
 
@@ -42,13 +42,13 @@ def raising(error: BaseException) -> Callable[[], None]:
     ("error", "code", "line"),
     [
         (UserError("a.jsonl:3: cut off"), 2, "error: a.jsonl:3: cut off"),
-        (OSError(errno.ENOENT, "No such file", "gone.txt"), 2, "error: gone.txt: No such file; what was finished"),
+        (OSError(errno.ENOENT, "No such file", "gone.txt"), 2, "error: gone.txt: No such file; finished results"),
         (OSError(errno.ENOSPC, "No space left on device"), 2, "error: the output, or a file: No space left on device"),
         (MemoryError(), 2, r"error: not enough memory \(MemoryError\); lower engine.batch_size"),
         (torch.OutOfMemoryError("CUDA out of memory"), 2, r"error: not enough memory \(CUDA out of memory\)"),
-        (KeyError("x\x1b[2J\ny"), 1, r"unexpected KeyError at test_cli.py:\d+: 'x\\x1b\[2J\\ny'; this is a fault"),
+        (KeyError("x\x1b[2J\ny"), 1, r"unexpected KeyError at test_cli.py:\d+: 'x\\x1b\[2J\\ny'; this is a bug"),
         (RecursionError("too deep"), 1, r"unexpected RecursionError at test_cli.py:\d+: too deep"),
-        (KeyboardInterrupt(), 130, "interrupted; the same command goes on"),
+        (KeyboardInterrupt(), 130, "interrupted; the same command resumes"),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else "",
 )
@@ -105,8 +105,8 @@ def test_what_is_logged_goes_to_the_terminal_from_a_level_on(
     monkeypatch.setenv("TALE_LOG_LEVEL", level)
 
     def speaking() -> None:
-        say("a", "b\x1b[2J")
-        warn("c")
+        log_info("a", "b\x1b[2J")
+        log_warning("c")
 
     guarded(speaking)
     assert capsys.readouterr().out == shown
@@ -123,8 +123,8 @@ def test_a_level_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch, capsys
 def test_an_application_decides_what_the_package_logs(caplog: pytest.LogCaptureFixture) -> None:
     LOG.handlers, LOG.propagate = [], True
     with caplog.at_level("INFO", logger="tale"):
-        say("said")
-        warn("warned")
+        log_info("said")
+        log_warning("warned")
     assert [(r.levelname, r.getMessage()) for r in caplog.records] == [("INFO", "said"), ("WARNING", "warned")]
 
 

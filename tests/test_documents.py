@@ -13,7 +13,7 @@ import pytest
 
 import tale
 from tale.cli import COMMANDS
-from tale.config.keys import rows
+from tale.config.keys import iter_keys
 from tale.config.recipes import load, recipe_names, to_yaml
 from tale.config.training import TrainRecipe
 from tests import ROOT
@@ -110,7 +110,9 @@ def test_every_command_of_a_document_loads_as_its_recipe(
 
 @cache
 def keys() -> set[str]:
-    return {re.sub(r"\[i]", "", key) for command in COMMANDS.values() for key, *_ in rows(resolve_name(command.recipe))}
+    return {
+        re.sub(r"\[i]", "", key) for command in COMMANDS.values() for key, *_ in iter_keys(resolve_name(command.recipe))
+    }
 
 
 @named

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from tale.errors import UserError
-from tale.secrets import secret_in, veiled
-from tale.text import in_lines, printable
+from tale.secrets import find_secret, redact
+from tale.text import printable, printable_lines
 
 SECRET = "Zx9secretQ7"
 HARMLESS = [
@@ -22,8 +22,8 @@ HARMLESS = [
 
 @pytest.mark.parametrize("text", HARMLESS)
 def test_what_holds_no_secret_stays_as_it_is(text: str) -> None:
-    assert secret_in(text) is None
-    assert veiled(text) == text
+    assert find_secret(text) is None
+    assert redact(text) == text
 
 
 @pytest.mark.parametrize(
@@ -56,21 +56,21 @@ def test_a_secret_is_refused_and_veiled_and_never_repeated(
     monkeypatch.setenv("MY_TOKEN", "0123456789")
     monkeypatch.setenv("DB_PASS_2", "1another-7654321")
     monkeypatch.setenv("OTHER_KEY", "EMPTY")
-    reason = secret_in(text)
+    reason = find_secret(text)
     assert reason
     assert SECRET not in reason
-    assert veiled(text) == shown
-    assert str(UserError(f"{text} {reason}")) == f"{shown} {veiled(reason)}"
+    assert redact(text) == shown
+    assert str(UserError(f"{text} {reason}")) == f"{shown} {redact(reason)}"
 
 
 def test_the_remedy_can_be_read_in_an_error() -> None:
-    assert "'http://me:$PASSWORD@host/v1?key=$KEY'" in str(UserError(secret_in("http://a:b@c")))
+    assert "'http://me:$PASSWORD@host/v1?key=$KEY'" in str(UserError(find_secret("http://a:b@c")))
 
 
 def test_what_steers_a_terminal_is_shown_instead() -> None:
     text = "a\x1b[2J\0b\rc\nd\te\x9b31m\u202ef\ud800 \N{OLD PERSIAN SIGN A}é"
     line = r"a\x1b[2J\x00b\rc\nd" + "\t" + r"e\x9b31m\u202ef\ud800" + " \N{OLD PERSIAN SIGN A}é"
     assert printable(text) == line
-    assert in_lines(text) == line.replace(r"\n", "\n")
+    assert printable_lines(text) == line.replace(r"\n", "\n")
     assert printable("abcdef", 3) == "abc…"
     assert str(UserError(text)) == line

@@ -9,7 +9,7 @@ from pathlib import Path
 import gguf
 import numpy as np
 
-from tale.models.embedded import Embedded
+from tale.models.embedded import EmbeddedModel
 from tests.tiny_llama import byte_tokenizer
 
 CHAT = (
@@ -73,7 +73,7 @@ def write_gguf(path: Path, tied: bool = False) -> dict[str, np.ndarray]:
 class Installed:
     """A model in packages, and the folder that they are installed in."""
 
-    model: Embedded
+    model: EmbeddedModel
     site: Path
 
     def part(self, number: int) -> Path:
@@ -88,7 +88,7 @@ class Installed:
 
 def install(site: Path, content: bytes, parts: int = 3, tied: bool = False) -> Installed:
     """Packages with this content, in parts; whoever imports one of them fails."""
-    model = Embedded(
+    model = EmbeddedModel(
         hub="org/Tiny-Qwen",
         origin="org/Tiny-Qwen-GGUF/tiny.gguf",
         licence="Apache-2.0",
@@ -98,7 +98,7 @@ def install(site: Path, content: bytes, parts: int = 3, tied: bool = False) -> I
         parts=parts,
         size=len(content),
         sha256=hashlib.sha256(content).hexdigest(),
-        ends=ENDS,
+        eos_tokens=ENDS,
         tied=tied,
     )
     made = Installed(model, site)

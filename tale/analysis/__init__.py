@@ -1,1 +1,1 @@
-"""What searches tell about token elasticity, ideal budgets and monotonicity (§3, §4, A.1, A.2)."""
+"""Token elasticity, ideal budgets and monotonicity of searches (§3, §4, A.1, A.2)."""

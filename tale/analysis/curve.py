@@ -1,6 +1,6 @@
-"""One question's answers under a ladder of budgets: elasticity point, ideal range, monotonicity (§4, A.1, A.2).
+"""One question's answers under a grid of budgets: elasticity point, ideal range, monotonicity (§4, A.1, A.2).
 
-A point is right as the search's rule says; its tokens are the mean over its samples.
+Whether a point is right is decided by the search's acceptance; its tokens are the mean over its samples.
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from tale.data.records import Record
-from tale.errors import known
+from tale.errors import not_none
 
 
 @dataclass(frozen=True)
 class Point:
-    """What a budget (asked) gave: the tokens used, and whether the question was answered right."""
+    """A budget, the tokens used under it, and whether the question was answered right."""
 
     budget: int
     tokens: float
@@ -35,8 +35,10 @@ class Range:
 
 
 def points(record: Record) -> list[Point]:
-    """A grid search's attempts, the smallest budget first."""
-    found = (Point(known(a.budget), fmean(answer.tokens for answer in a.answers), a.feasible) for a in record.attempts)
+    """The attempts of a grid search, by rising budget."""
+    found = (
+        Point(not_none(a.budget), fmean(answer.tokens for answer in a.answers), a.feasible) for a in record.attempts
+    )
     return sorted(found, key=lambda point: point.budget)
 
 
@@ -44,8 +46,7 @@ def ideal_range(curve: Sequence[Point]) -> Range | None:
     """W*: the window of k = max(1, round(N / 3)) neighbours of the N right budgets that uses the fewest tokens (A.1).
 
     Ours, as the paper does not say: the rounding, and that W* is the closed range from the window's smallest budget to
-    its largest, whatever lies between. Of windows that use equally many, the one with the smaller budgets. None where
-    no budget was right.
+    its largest. Of windows with equal tokens, the one with the smaller budgets. None if no budget was right.
     """
     right = [point for point in curve if point.right]
     if not right:
@@ -57,23 +58,23 @@ def ideal_range(curve: Sequence[Point]) -> Range | None:
 
 
 def elasticity_point(curve: Sequence[Point]) -> Point | None:
-    """The budget under which a right answer is shortest, below which asking for less saves nothing more.
+    """The budget with the shortest right answer; a smaller budget saves nothing more.
 
-    Ours: §3 names the phenomenon, not a formula. Of equals, the largest budget. None where no budget was right.
+    Ours: §3 names the phenomenon, not a formula. Of equals, the largest budget. None if no budget was right.
     """
     return min((point for point in curve if point.right), key=lambda p: (p.tokens, -p.budget), default=None)
 
 
 def elastic(curve: Sequence[Point], at: Point) -> bool:
-    """Whether some tested budget below `at` made the answer longer again, right or wrong: token elasticity (§3)."""
+    """Whether a tested budget below `at` made the answer longer again, right or wrong: token elasticity (§3)."""
     return any(point.tokens > at.tokens for point in curve if point.budget < at.budget)
 
 
 def monotone(curve: Sequence[Point], star: int) -> bool:
-    """Whether every tested budget from β* up is answered right, and every one below wrong (§4, Table 2)."""
+    """Whether all tested budgets from β* on are answered right, and all below wrong (§4, Table 2)."""
     return all(point.right == (point.budget >= star) for point in curve)
 
 
 def smallest_right(curve: Sequence[Point]) -> int | None:
-    """The smallest budget that was answered right, or None."""
+    """The smallest budget that was answered right, if any."""
     return min((point.budget for point in curve if point.right), default=None)

@@ -1,6 +1,6 @@
-"""Accuracy and tokens against the budget, over all questions of a grid search: Table 8, and what a model's curve says.
+"""Accuracy and tokens by budget, over all questions of a grid search (Table 8), and a summary of the model.
 
-Only questions whose vanilla answer is right are counted, so vanilla's accuracy is 1 and others' is a share of it.
+Only questions whose vanilla answer is right are counted, so vanilla's accuracy is 1.
 """
 
 from __future__ import annotations
@@ -10,31 +10,24 @@ from dataclasses import dataclass
 from statistics import fmean, median
 from typing import Annotated, Any
 
-from tale.analysis.curve import (
-    elastic,
-    elasticity_point,
-    ideal_range,
-    monotone,
-    points,
-    smallest_right,
-)
+from tale.analysis.curve import elastic, elasticity_point, ideal_range, monotone, points, smallest_right
 from tale.data.records import Attempt, Record
 from tale.errors import UserError
 from tale.output.formats import number, percent, rounded, two_digits, whole, yes_or_no
 from tale.output.tables import Column, Table, columns_of, table_of
-from tale.search.strategies import share_budget
-from tale.statistics import bootstrapped, wilson
+from tale.search.strategies import fraction_budget
+from tale.statistics import bootstrap_mean, wilson
 
-PAPERS = "the paper's"  # shown where a search has no budget_line of its own
+PAPERS = "the paper's"  # shown for a search without a budget_line
 
 
 @dataclass(frozen=True)
-class Step:
+class BudgetLevel:
     """One budget, as a share of each question's vanilla tokens (None: vanilla CoT itself), over all searched questions.
 
-    `asked` and `used` are mean tokens, `used_share` is the latter's share of vanilla's; `adherence` is the median of
-    used / asked and `within` the share of answers no longer than asked. Accuracy is by the search's rule. Intervals are
-    95 %.
+    `asked` and `used` are mean tokens, `used_share` is the ratio of `used` to vanilla's tokens; `adherence` is the
+    median of used / asked and `within` the share of answers no longer than asked. Accuracy is by the search's
+    acceptance. Intervals are 95 %.
     """
 
     records: Annotated[str, Column("search")]
@@ -54,8 +47,8 @@ class Step:
 
 
 @dataclass(frozen=True)
-class OneQuestion:
-    """A searched question: β*, elasticity point and ideal range in tokens, None where no budget was right."""
+class QuestionSummary:
+    """A searched question: β*, elasticity point and ideal range in tokens; None if no budget was right."""
 
     records: str
     question: str
@@ -70,8 +63,8 @@ class OneQuestion:
 
 
 @dataclass(frozen=True)
-class Model:
-    """What a grid search says of its model, a line of a table.
+class ModelSummary:
+    """The summary of a grid search's model, one row of a table.
 
     `elasticity_point` is the tested share of the vanilla tokens under which answers are shortest on average (of equals,
     the largest), `elastic` whether a smaller one made them longer again. Shares of questions are of those with a β*:
@@ -94,12 +87,12 @@ class Model:
     budget_line: Annotated[str, Column("budget asked for by")] = PAPERS
 
 
-BY_BUDGET = columns_of(Step, "share", "questions", "accuracy", "used", "used_share")
-ADHERENCE = columns_of(Step, "share", "asked", "adherence", "within", "cut_off")
-MONOTONE = columns_of(Model, "records", "with_star", "monotone_share", "threshold_share")
+BY_BUDGET = columns_of(BudgetLevel, "share", "questions", "accuracy", "used", "used_share")
+ADHERENCE = columns_of(BudgetLevel, "share", "asked", "adherence", "within", "cut_off")
+MONOTONE = columns_of(ModelSummary, "records", "with_star", "monotone_share", "threshold_share")
 ELASTIC = columns_of(
-    Model, "records", "budget_line", "questions", "searched", "elasticity_point", "elastic", "median_elasticity_point",
-    "elastic_share",
+    ModelSummary, "records", "budget_line", "questions", "searched", "elasticity_point", "elastic",
+    "median_elasticity_point", "elastic_share",
 )  # fmt: skip
 
 
@@ -113,7 +106,7 @@ def curve_tables(slug: str, curve: Sequence[Mapping[str, Any]], beside: Mapping[
     ]
 
 
-def model_tables(slug: str, models: Sequence[Model], *beside: Mapping[str, Any]) -> list[Table]:
+def model_tables(slug: str, models: Sequence[ModelSummary], *beside: Mapping[str, Any]) -> list[Table]:
     """Tables of searches' models: monotonicity, with other figures beside, and elasticity."""
     return [
         table_of(f"analysis-monotone-{slug}", "Monotonicity (Table 2)", MONOTONE, [*models, *beside]),
@@ -121,31 +114,31 @@ def model_tables(slug: str, models: Sequence[Model], *beside: Mapping[str, Any])
     ]
 
 
-def kept_right(records: Sequence[Record]) -> list[Record]:
+def vanilla_correct(records: Sequence[Record]) -> list[Record]:
     """The searched questions that vanilla CoT answers right."""
     return [record for record in records if record.attempts and not record.vanilla_wrong]
 
 
-def steps(label: str, records: Sequence[Record], shares: Sequence[float]) -> list[Step]:
-    """The curve, the smallest share first and vanilla CoT last. Shares that fall on one budget each count it.
+def budget_levels(label: str, records: Sequence[Record], shares: Sequence[float]) -> list[BudgetLevel]:
+    """The curve, by rising share, with vanilla CoT last. A budget that several shares round to counts for each.
 
     Raises:
-        UserError: a budget of these shares was not asked for.
+        UserError: a budget of these shares was not searched.
     """
     base = [_used(record.vanilla) for record in records]
     rows = []
     for share in sorted(set(shares)):
-        budgets = [share_budget(share, record.vanilla) for record in records]
+        budgets = [fraction_budget(share, record.vanilla) for record in records]
         attempts = [_attempt(record, budget) for record, budget in zip(records, budgets, strict=True)]
         rows.append(_step(label, share, attempts, base))
     return [*rows, _step(label, None, [record.vanilla for record in records], base)]
 
 
-def one_question(label: str, record: Record) -> OneQuestion:
-    """A searched question's own figures."""
+def summarise_question(label: str, record: Record) -> QuestionSummary:
+    """The figures of one searched question."""
     curve = points(record)
     at, ideal, least, star = elasticity_point(curve), ideal_range(curve), smallest_right(curve), record.budget
-    return OneQuestion(
+    return QuestionSummary(
         label,
         record.question.id,
         _used(record.vanilla),
@@ -159,7 +152,9 @@ def one_question(label: str, record: Record) -> OneQuestion:
     )
 
 
-def model(label: str, line: str | None, questions: int, curve: Sequence[Step], each: Sequence[OneQuestion]) -> Model:
+def summarise_model(
+    label: str, line: str | None, questions: int, curve: Sequence[BudgetLevel], each: Sequence[QuestionSummary]
+) -> ModelSummary:
     """The summary of a curve and of its questions, of `questions` that were there with those that were not searched."""
     asked = [(step.share, step.used) for step in curve if step.share is not None]
     point, used = min(asked, key=lambda step: (step[1], -step[0]))
@@ -167,7 +162,7 @@ def model(label: str, line: str | None, questions: int, curve: Sequence[Step], e
     points_of = [one.elasticity_point for one in found if one.elasticity_point is not None]
     same = sum(bool(one.monotone) for one in found)
     low, high = wilson(same, len(found)) if found else (None, None)
-    return Model(
+    return ModelSummary(
         label,
         questions,
         len(each),
@@ -184,13 +179,13 @@ def model(label: str, line: str | None, questions: int, curve: Sequence[Step], e
     )
 
 
-def _step(label: str, share: float | None, attempts: Sequence[Attempt], base: Sequence[float]) -> Step:
+def _step(label: str, share: float | None, attempts: Sequence[Attempt], base: Sequence[float]) -> BudgetLevel:
     used = [_used(attempt) for attempt in attempts]
     right = sum(attempt.feasible for attempt in attempts) if share is not None else len(attempts)
     answers = [(answer, attempt.budget) for attempt in attempts for answer in attempt.answers]
     ratios = [answer.tokens / budget for answer, budget in answers if budget]
-    mean, low, high = bootstrapped(used)
-    return Step(
+    mean, low, high = bootstrap_mean(used)
+    return BudgetLevel(
         label,
         share,
         len(attempts),

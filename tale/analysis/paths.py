@@ -1,4 +1,4 @@
-"""The way of a halving search: budget and cost by iteration (Fig 2), vanilla against searched tokens (Fig 3)."""
+"""The path of a halving search: budget and cost by iteration (Fig 2), vanilla against searched tokens (Fig 3)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from statistics import fmean
 from typing import Annotated
 
 from tale.data.records import Record
-from tale.errors import known
+from tale.errors import not_none
 from tale.output.formats import number, two_digits, whole
 from tale.output.tables import Column, Table, columns_of, table_of
 from tale.statistics import paired_difference
@@ -16,7 +16,7 @@ from tale.statistics import paired_difference
 
 @dataclass(frozen=True)
 class Iteration:
-    """One budget that was asked of one question; iteration 0 is the vanilla answer, whose budget is its own length."""
+    """One budget of one question's search; iteration 0 is the vanilla answer, whose budget is its length."""
 
     records: str
     question: str
@@ -48,16 +48,16 @@ def savings_table(slug: str, savings: Sequence[Saving]) -> Table:
 
 
 def iterations(label: str, record: Record) -> list[Iteration]:
-    """The search of one question; of several samples the one that the search went by."""
+    """The iterations of one question's search; of several samples the best."""
     start = record.vanilla.best.tokens
     return [Iteration(label, record.question.id, 0, start, start, True)] + [
-        Iteration(label, record.question.id, i, known(a.budget), a.best.tokens, a.feasible)
+        Iteration(label, record.question.id, i, not_none(a.budget), a.best.tokens, a.feasible)
         for i, a in enumerate(record.attempts, 1)
     ]
 
 
 def saving(label: str, records: Sequence[Record]) -> Saving | None:
-    """Fig 3's two columns, or None where no question has a target."""
+    """Fig 3's two columns; None if no question has a target."""
     pairs = [(r.target.tokens, r.vanilla.best.tokens) for r in records if r.target]
     if not pairs:
         return None

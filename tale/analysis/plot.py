@@ -1,4 +1,4 @@
-"""The elasticity curve, the searches' paths (Fig 2) and what they saved (Fig 3): as PNG, and drawn for a page."""
+"""Plots of elasticity curves, search paths (Fig 2) and savings (Fig 3): as PNG, or drawn on given axes."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from textwrap import fill
 
 from matplotlib.axes import Axes
 
-from tale.analysis.elasticity import Step
+from tale.analysis.elasticity import BudgetLevel
 from tale.analysis.paths import Iteration, Saving
-from tale.errors import known
+from tale.errors import not_none
 from tale.output.figures import literal, plt, save
 
-SHOWN = 12  # questions a search in Fig 2: more lines hide each other
+SHOWN = 12  # questions per search in Fig 2, as more lines would overlap
 WIDE = 28  # characters of a search's name in a line
 
 
-def plot_elasticity(steps: Sequence[Step], file: Path) -> None:
+def plot_elasticity(steps: Sequence[BudgetLevel], file: Path) -> None:
     """Write a PNG of `draw_elasticity`."""
     figure, panels = plt.subplots(1, 3, figsize=(14, 4.5), layout="constrained")
     draw_elasticity(panels, steps)
@@ -45,17 +45,17 @@ def plot_savings(savings: Sequence[Saving], file: Path) -> None:
     save(figure, file)
 
 
-def draw_elasticity(panels: Sequence[Axes], steps: Sequence[Step]) -> None:
-    """Tokens used and accuracy against the budget asked for, accuracy against the tokens used; a line a search.
+def draw_elasticity(panels: Sequence[Axes], steps: Sequence[BudgetLevel]) -> None:
+    """Tokens used and accuracy against the budget, accuracy against the tokens used; one line per search.
 
     Budgets and tokens are shares of vanilla's tokens. Bands are 95 % intervals.
     """
     tokens, accuracy, by_used = panels
     for label, rows in groupby(steps, key=lambda step: step.records):
         asked = [row for row in rows if row.share is not None]
-        shares, used = [known(row.share) for row in asked], [row.used_share for row in asked]
+        shares, used = [not_none(row.share) for row in asked], [row.used_share for row in asked]
         right = [100 * row.accuracy for row in asked]
-        (line,) = tokens.plot(shares, used, "o-", label=named(label))
+        (line,) = tokens.plot(shares, used, "o-", label=wrapped_label(label))
         scale = [row.used_share / row.used for row in asked]
         low, high = (
             [getattr(r, end) * s for r, s in zip(asked, scale, strict=True)] for end in ("used_low", "used_high")
@@ -81,7 +81,7 @@ def draw_elasticity(panels: Sequence[Axes], steps: Sequence[Step]) -> None:
 
 
 def draw_paths(asked: Axes, used: Axes, iterations: Sequence[Iteration]) -> None:
-    """Fig 2: over one search's iterations, the budget asked for and the tokens it really cost; a line a question."""
+    """Fig 2: the budget and the tokens used by iteration of one search; one line per question."""
     questions = [list(one) for _, one in groupby(iterations, key=lambda one: one.question)]
     longest = sorted(questions, key=lambda one: -len(one))[:SHOWN]  # the longest searches show the most
     for one in longest:
@@ -107,14 +107,14 @@ def draw_savings(axes: Axes, savings: Sequence[Saving]) -> None:
         (0.2, "searched budget", [s.searched for s in savings]),
     ):
         axes.bar_label(axes.barh([place + offset for place in places], values, 0.4, label=name), fmt="%.1f", padding=2)
-    axes.set_yticks(list(places), [f"{named(s.records)}\n{s.questions} questions" for s in savings])
+    axes.set_yticks(list(places), [f"{wrapped_label(s.records)}\n{s.questions} questions" for s in savings])
     axes.invert_yaxis()
     axes.set(xlabel="mean output tokens")
     axes.margins(x=0.15)
 
 
-def named(label: str) -> str:
-    """A search's name, in lines that a figure has room for."""
+def wrapped_label(label: str) -> str:
+    """A search's name, wrapped to lines that fit a figure."""
     return fill(literal(label), WIDE)
 
 

@@ -1,4 +1,4 @@
-"""What an analysis takes."""
+"""The recipe of an analysis."""
 
 from __future__ import annotations
 
@@ -17,4 +17,4 @@ class AnalyseRecipe(Recipe):
     source = "none"
 
     output: str = opt("folder for tables and plots")
-    records: list[str] = opt("records.jsonl in the run folders of searches; each is a line in the plots")
+    records: list[str] = opt("records.jsonl files in the run folders of searches; each is one line in the plots")

@@ -1,1 +1,1 @@
-"""Recipes: how their keys are declared, and how they are read."""
+"""Recipes: declaring and reading their keys."""

@@ -1,4 +1,4 @@
-"""How a key of a recipe is declared: its meaning, default and range."""
+"""Declaring a key of a recipe: its help text, default and range."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from dataclasses import MISSING, dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-LARGEST = 2**31 - 1  # what every library takes as an integer, and more than any number here has to be
+LARGEST = 2**31 - 1  # every library accepts it as an integer
 
 
 @dataclass(frozen=True)
 class Bounds:
-    """Where a number lies: from `least` to `most`, or strictly `above` and `below`, or `at`. NaN lies nowhere."""
+    """The range of a number: `least` to `most`, strictly `above` and `below`, or exactly `at`. NaN is never inside."""
 
     least: float = -math.inf
     above: float = -math.inf
@@ -22,7 +22,7 @@ class Bounds:
     at: float | None = None
 
     def hold(self, value: float) -> bool:
-        """Whether the number lies there."""
+        """Whether the number is in the range."""
         return value == self.at or (self.least <= value <= self.most and self.above < value < self.below)
 
     def __str__(self) -> str:
@@ -42,11 +42,11 @@ def opt(
     like: tuple[str, str] | None = None,
     **bounds: float,
 ) -> Any:
-    """A field with its meaning, which `--help` prints; without a default the recipe must give it.
+    """A field with the help text that `--help` prints; without a default the recipe must set it.
 
-    A number, or each in a list of them, lies within `Bounds(**bounds)`; a text is among `one_of`, has `holds` in it, or
-    matches `like`, a regular expression that comes with its meaning. `was` is the key's earlier name, and
-    `values_were` maps earlier values to those of now: both are refused with the name of now.
+    A number, or every number of a list, must be within `Bounds(**bounds)`; a text must be among `one_of`, contain
+    `holds`, or match `like`, a regular expression with its description. `was` is the key's old name, and `values_were`
+    maps old values to new ones: an old name or value is refused with an error that gives the new one.
     """
     metadata = {"help": meaning, "bounds": Bounds(**bounds) if bounds else None, "one_of": one_of, "holds": holds}
     metadata |= {"like": like, "was": was, "values_were": values_were}
@@ -55,28 +55,28 @@ def opt(
     return field(default="???" if default is MISSING else default, metadata=metadata)
 
 
-def seed_of(what: str, default: Any) -> Any:
-    """A field for a seed, or several: what torch, NumPy and vLLM all take."""
+def seed_option(what: str, default: Any) -> Any:
+    """A field for a seed or a list of seeds, within the range that torch, NumPy and vLLM all accept."""
     return opt(what, default, least=0, most=2**32 - 1)
 
 
-def budget_line(whose: str = "") -> Any:
-    """A field for how a budget is asked for (`tale.data.prompts.budgeted`)."""
+def budget_line_option(whose: str = "") -> Any:
+    """A field for the line of a prompt that asks for a budget (`tale.data.prompts.budgeted`)."""
     meaning = (
-        f"{whose}last line of a prompt with a budget, {{budget}} standing for it; with {{question}} in it the whole "
-        "prompt, {format} standing for its answer format; default: the paper's (Table 1)"
+        f"{whose}last line of a prompt with a budget, with {{budget}} as placeholder; with {{question}} in it, the "
+        "whole prompt, with {format} as placeholder of the answer format; default: the paper's line (Table 1)"
     )
     return opt(meaning, None, holds="{budget}")
 
 
-def group(kind: type, was: str = "") -> Any:
-    """A nested section of a recipe; `was` is its earlier name."""
+def section(kind: type, was: str = "") -> Any:
+    """A nested section of a recipe; `was` is its old name."""
     return field(default_factory=kind, metadata={"was": was})
 
 
 class Recipe:
-    """What a command is given: its keys are the fields of a dataclass, its docstring says what the command does."""
+    """The configuration of a command: a dataclass whose fields are the keys; its docstring describes the command."""
 
-    source = "recipe"  # the file that its keys come from: "recipe"; the "adapter"'s own run; "none", as they are few
-    kept = True  # whether it is written to a run folder, and so must hold no secret
-    bare = ""  # the key of an argument without `key=`, if there is one
+    source = "recipe"  # where keys are read from: a "recipe" file, the "adapter"'s run, or "none": overrides only
+    kept = True  # whether it is written to a run folder, and so must not contain secrets
+    bare = ""  # the key of an argument given without `key=`, if any

@@ -1,4 +1,4 @@
-"""What `--help` says of a command, and the document of all keys."""
+"""The `--help` text of a command, and the document of all keys."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from inspect import cleandoc
 
 from tale.config.fields import Recipe
-from tale.config.keys import Key, rows
+from tale.config.keys import KeyHelp, iter_keys
 from tale.config.recipes import load, recipe_names
 from tale.errors import UserError
 
@@ -17,19 +17,19 @@ def describe(kind: type[Recipe]) -> str:
     needless = "none is needed" + (", the model is that of the adapter's own run" if kind.source == "adapter" else "")
     recipes = ", ".join(fitting) or needless
     lines = [str(kind.__doc__), "", f"recipes: {recipes}", "", "keys (override any with key=value):"]
-    lines += [f"  {key:<32} {type_:<22} {meaning} [{default}]" for key, type_, default, meaning in rows(kind)]
+    lines += [f"  {key:<32} {type_:<22} {meaning} [{default}]" for key, type_, default, meaning in iter_keys(kind)]
     return "\n".join(lines)
 
 
 def document(recipes: Mapping[str, type[Recipe]]) -> str:
     """Every key of every command in Markdown: a table for each command, and one for each section.
 
-    A section that several commands have alike stands there once.
+    A section that several commands share is listed once.
     """
-    own: dict[str, list[Key]] = {command: [] for command in recipes}
-    sections: dict[tuple[Key, ...], list[str]] = {}
+    own: dict[str, list[KeyHelp]] = {command: [] for command in recipes}
+    sections: dict[tuple[KeyHelp, ...], list[str]] = {}
     for command, kind in recipes.items():
-        for keys in _by_section(rows(kind)):
+        for keys in _by_section(iter_keys(kind)):
             if len(keys) == 1:
                 own[command] += keys
             else:
@@ -48,18 +48,18 @@ HEAD = """# Keys of a recipe
 Commands are at the top, sections that they share below. Where a key was renamed, an error names the new one."""
 
 
-def _section(key: Key) -> str:
+def _section(key: KeyHelp) -> str:
     return key[0].partition(".")[0].partition("[")[0]
 
 
-def _by_section(keys: Iterable[Key]) -> Iterable[list[Key]]:
-    found: dict[str, list[Key]] = {}
+def _by_section(keys: Iterable[KeyHelp]) -> Iterable[list[KeyHelp]]:
+    found: dict[str, list[KeyHelp]] = {}
     for key in keys:
         found.setdefault(_section(key), []).append(key)
     return found.values()
 
 
-def _table(keys: Iterable[Key]) -> str:
+def _table(keys: Iterable[KeyHelp]) -> str:
     rows = [(f"`{key}`", f"`{type_}`", f"`{default}`", meaning) for key, type_, default, meaning in keys]
     escaped = [[cell.replace("|", "\\|").replace("<", "&lt;") for cell in row] for row in rows]
     lines = [("key", "type", "default", "meaning"), ("---",) * 4, *escaped]

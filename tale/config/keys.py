@@ -1,4 +1,4 @@
-"""Every key of a recipe, with what its help says of it."""
+"""All keys of a recipe with their help texts."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from typing import Any
 
 from tale.config.fields import LARGEST
 
-Key = tuple[str, str, str, str]  # the key, its type, its default, and its meaning with its bounds
+KeyHelp = tuple[str, str, str, str]  # the key, its type, its default, and its help text with its bounds
 
 
-def rows(kind: type, prefix: str = "") -> Iterator[Key]:
-    """The keys of a recipe or a section, those of its sections in their place."""
+def iter_keys(kind: type, prefix: str = "") -> Iterator[KeyHelp]:
+    """The keys of a recipe or a section, nested sections included, in order."""
     hints = typing.get_type_hints(kind)
     for item in dataclasses.fields(kind):
         hint, key = hints[item.name], prefix + item.name
         if isinstance(hint, type) and dataclasses.is_dataclass(hint):
-            yield from rows(hint, key + ".")
+            yield from iter_keys(hint, key + ".")
             continue
         default = item.default_factory() if item.default_factory is not MISSING else item.default
         default = default.value if isinstance(default, Enum) else default
@@ -29,23 +29,23 @@ def rows(kind: type, prefix: str = "") -> Iterator[Key]:
         bounds = str(item.metadata["bounds"] or "").removesuffix(f", at most {LARGEST}")
         yield key, _type_name(hint), shown, item.metadata["help"] + (f"; {bounds}" if bounds else "")
         if typing.get_origin(hint) is list and dataclasses.is_dataclass(typing.get_args(hint)[0]):
-            yield from rows(typing.get_args(hint)[0], key + "[i].")
+            yield from iter_keys(typing.get_args(hint)[0], key + "[i].")
             yield from _of_kinds(typing.get_args(hint)[0], key + "[i].")
 
 
-def renamed(section: Any) -> dict[str, str]:
-    """The keys of a section by their earlier names."""
+def renamed_keys(section: Any) -> dict[str, str]:
+    """The keys of a section by their old names."""
     if not dataclasses.is_dataclass(section):
         return {}
     return {item.metadata["was"]: item.name for item in dataclasses.fields(section) if item.metadata.get("was")}
 
 
-def _of_kinds(section: type, prefix: str) -> Iterator[Key]:
-    """The keys that some kinds of a section have alone, each once."""
-    shared = {key for key, *_ in rows(section, prefix)}
-    found: dict[Key, list[str]] = {}
-    for name, each in sorted(getattr(section, "kinds", {}).items()):  # in whichever order they were imported
-        for row in rows(each, prefix):
+def _of_kinds(section: type, prefix: str) -> Iterator[KeyHelp]:
+    """The keys that only some kinds of a section have, each once."""
+    shared = {key for key, *_ in iter_keys(section, prefix)}
+    found: dict[KeyHelp, list[str]] = {}
+    for name, each in sorted(getattr(section, "kinds", {}).items()):  # whatever the order of imports
+        for row in iter_keys(each, prefix):
             if row[0] not in shared:
                 found.setdefault(row, []).append(name)
     for (key, type_, default, meaning), kinds in found.items():

@@ -1,8 +1,8 @@
 """Reading recipes: YAML and `key=value` overrides, merged into a command's dataclass.
 
-A recipe is a file in `recipes/`, or anywhere (`recipe=path/to/my.yaml`), and takes what it does not say itself from the
-recipes that its `base` names. An unknown key, a wrong type or a value out of range is one error that names key and
-file, before anything is loaded.
+A recipe is a file in `recipes/`, or anywhere (`recipe=path/to/my.yaml`); keys that it does not set come from the
+recipes named by its `base`. An unknown key, a wrong type or a value out of range is one error that names key and file,
+raised before anything is loaded.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from omegaconf import Container, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from tale.config.fields import Recipe as Base
-from tale.config.keys import renamed, rows
+from tale.config.keys import iter_keys, renamed_keys
 from tale.config.sections import Dtype
 from tale.errors import UserError, nearest
 from tale.hardware.devices import fast_dtype
-from tale.secrets import secret_in
+from tale.secrets import find_secret
 from tale.storage.folder import check_output
 
-# In the package of a wheel; of a checkout beside it.
+# Inside the package when installed from a wheel, next to it in a checkout.
 PLACES = [Path(__file__).resolve().parents[above] / "recipes" for above in (1, 2)]
 RECIPES = next((folder for folder in PLACES if folder.is_dir()), PLACES[0])
-FROM_OUTSIDE = re.compile(r"(\\*)\$\{(?![\w.\[\]]+\})")  # an interpolation that is not another key of the recipe
+FROM_OUTSIDE = re.compile(r"(\\*)\$\{(?![\w.\[\]]+\})")  # an interpolation of something other than a key of the recipe
 UNWRITABLE = re.compile("[\0\ud800-\udfff]")
 Recipe = TypeVar("Recipe", bound=Base)
 
@@ -38,28 +38,26 @@ Recipe = TypeVar("Recipe", bound=Base)
 def load(kind: type[Recipe], arguments: list[str]) -> Recipe:
     """Resolve `recipe=<name or path>` and its `key=value` overrides into a typed recipe.
 
-    Merging and asking need no recipe: the model is the one in the recipe of the run that made `adapter`. Nor do
-    commands that work on runs: all their keys can be given as overrides.
+    `merge` and `ask` need no recipe: the model is that of the run that trained `adapter`. Nor do commands that work on
+    runs: overrides set all their keys.
 
     Raises:
-        UserError: no such recipe, an unknown key, a wrong type, a value out of range, or one that is missing.
+        UserError: no such recipe, an unknown key, a wrong type, a value out of range, or a missing key.
     """
-    pairs = dict(_pair(argument, kind.bare) for argument in arguments)
+    pairs = dict(_parse_override(argument, kind.bare) for argument in arguments)
     beside_adapter = kind.source == "adapter" and "recipe" not in pairs and "adapter" in pairs
     alone = kind.source == "none" and "recipe" not in pairs
     file: Path | None = None
     if beside_adapter:
         file = Path(pairs["adapter"]).parent / "recipe.yaml"
     elif not alone:
-        file = _find(pairs.pop("recipe", None))
+        file = _find_recipe(pairs.pop("recipe", None))
     if file and not file.is_file():
-        raise UserError(
-            f"adapter={pairs['adapter']}: no training run there ({file} is missing); name its base by recipe=…"
-        )
+        raise UserError(f"adapter={pairs['adapter']}: no run there ({file} is missing); give its base by recipe=…")
     where = f"{file}: " if file else ""
     own = lambda key: "" if any(re.match(rf"{re.escape(given)}([.\[]|$)", key) for given in pairs) else where  # noqa: E731
     try:
-        if file and beside_adapter:  # a trained adapter's run folder says which base it has
+        if file and beside_adapter:  # the recipe in a trained adapter's run folder names its base model
             check_output(Path(pairs["adapter"]))
             content = OmegaConf.masked_copy(read_yaml(file), "model")
             _check_keys(kind, kind, content, where)
@@ -74,21 +72,21 @@ def load(kind: type[Recipe], arguments: list[str]) -> Recipe:
         missing = OmegaConf.missing_keys(merged)
         if missing:
             raise UserError(f"{where}{', '.join(sorted(missing))}: not given")
-        _check_texts(plain(merged), own, kind)
+        _check_texts(to_container(merged), own, kind)
         recipe = typing.cast(Recipe, OmegaConf.to_object(merged))
     except (OmegaConfBaseException, RecursionError) as error:
         at = getattr(error, "full_key", None)
         raise UserError(f"{where}{f'{at}: ' if at else ''}{_reason(error)}") from error
     _check_range(recipe, own)
-    _settle(recipe)
+    _resolve_auto(recipe)
     return recipe
 
 
 def _with_bases(kind: type, file: Path, above: tuple[Path, ...] = ()) -> DictConfig:
-    """A recipe's file over those that its `base` names, of which a later one counts before an earlier one.
+    """A recipe's file merged over those that its `base` names; of several bases a later one overrides an earlier one.
 
     Raises:
-        UserError: a base is missing, or rests on itself; or a key of one of the files is unknown.
+        UserError: a base is missing or in a cycle, or a key of one of the files is unknown.
     """
     chain = (*above, file.resolve())
     if file.resolve() in above:
@@ -98,18 +96,18 @@ def _with_bases(kind: type, file: Path, above: tuple[Path, ...] = ()) -> DictCon
     names = [names] if isinstance(names, str) else names
     if (not OmegaConf.is_list(names) and not isinstance(names, list)) or not all(isinstance(n, str) for n in names):
         raise UserError(f"{file}: base: must be a recipe's name, or a list of names")
-    bases = [_with_bases(kind, _find(name, f"{file}: base: "), chain) for name in names]
+    bases = [_with_bases(kind, _find_recipe(name, f"{file}: base: "), chain) for name in names]
     _check_keys(kind, kind, content, f"{above[0]}: base {file}: " if above else f"{file}: ")
     return typing.cast(DictConfig, OmegaConf.merge(*bases, content))
 
 
 def _kinds(hint: Any) -> dict[str, type] | None:
-    """The kinds that the sections of a list are of, by their names; None of other keys."""
+    """The kinds that sections of a list can have, by name; None for other types of keys."""
     return getattr(typing.get_args(hint)[0], "kinds", None) if typing.get_origin(hint) is list else None
 
 
 def _typed(hint: Any, value: Any) -> Any:
-    """The value of a key; in a list whose sections have kinds, each as one of its own kind."""
+    """The value of a key; in a list whose sections have kinds, each section as its kind's dataclass."""
     kinds = _kinds(hint)
     if not kinds or not OmegaConf.is_list(value):
         return value
@@ -117,10 +115,10 @@ def _typed(hint: Any, value: Any) -> Any:
 
 
 def read_yaml(file: Path) -> DictConfig:
-    """A recipe's file as it stands, interpolations not resolved.
+    """A recipe's file, interpolations not resolved.
 
     Raises:
-        UserError: it cannot be read, or is no YAML of keys and values: a key twice, aliases or nesting without end.
+        UserError: it cannot be read, or is not a YAML mapping: a duplicate key, endless aliases or nesting.
     """
     try:
         content = OmegaConf.load(file)
@@ -132,8 +130,8 @@ def read_yaml(file: Path) -> DictConfig:
     return content
 
 
-def _settle(recipe: Any) -> None:
-    """Put in place of `auto` what it means on this machine, so that a run's own recipe says what it was."""
+def _resolve_auto(recipe: Any) -> None:
+    """Replace `auto` by its value on this machine, so that the recipe in a run's folder records the value."""
     model: Any = getattr(recipe, "model", None)
     fabric: Any = getattr(recipe, "fabric", None)
     for each in [model] if model else getattr(recipe, "models", []):
@@ -143,18 +141,18 @@ def _settle(recipe: Any) -> None:
         fabric.precision = "bf16-mixed" if model.dtype is Dtype.bfloat16 else "32-true"
 
 
-def plain(recipe: Container) -> Any:
-    """A recipe, or a part of one, as dicts and lists, interpolations not resolved."""
+def to_container(recipe: Container) -> Any:
+    """A recipe or a section as dicts and lists, interpolations not resolved."""
     return OmegaConf.to_container(recipe, resolve=False)
 
 
 def to_yaml(recipe: Any) -> str:
-    """The resolved recipe, every default written out; it can be given back as `recipe=<file>`."""
+    """The resolved recipe with all defaults; it can be loaded as `recipe=<file>`."""
     return OmegaConf.to_yaml(_literal(dataclasses.asdict(recipe)))
 
 
 def _literal(value: Any) -> Any:
-    """The same texts, with nothing in them that would be resolved."""
+    """The same value with `${` escaped in its texts."""
     if isinstance(value, dict):
         return {key: _literal(entry) for key, entry in value.items()}
     if isinstance(value, list):
@@ -169,7 +167,7 @@ def recipe_names() -> list[str]:
     return sorted(str(file.relative_to(RECIPES).with_suffix("")) for file in RECIPES.rglob("*.yaml"))
 
 
-def _pair(argument: str, bare: str | None) -> tuple[str, str]:
+def _parse_override(argument: str, bare: str | None) -> tuple[str, str]:
     if bare and not re.match(r"[\w.\[\]]+=", argument):
         return bare, argument
     key, equals, value = argument.partition("=")
@@ -178,7 +176,7 @@ def _pair(argument: str, bare: str | None) -> tuple[str, str]:
     return key, value
 
 
-def _find(name: str | None, whose: str = "recipe=") -> Path:
+def _find_recipe(name: str | None, whose: str = "recipe=") -> Path:
     if name is None:
         raise UserError(f"recipe=… is missing; shipped recipes: {', '.join(recipe_names())}")
     shipped = RECIPES / f"{name}.yaml"
@@ -191,8 +189,7 @@ def _find(name: str | None, whose: str = "recipe=") -> Path:
 
 
 def _override(kind: type, recipe: Any, key: str, value: str) -> None:
-    """Set one key, such as `optimizer.lr` or `methods[0].label`. A text is taken as it stands, all else is read as "
-    "YAML."""
+    """Set one key, such as `optimizer.lr` or `methods[0].label`. A text is taken literally, all else parsed as YAML."""
     hint: Any = kind
     for part in re.finditer(r"[^.\[\]]+", key):
         if typing.get_origin(hint) is list and part.group().isdecimal():
@@ -200,9 +197,9 @@ def _override(kind: type, recipe: Any, key: str, value: str) -> None:
             if getattr(hint, "kinds", None):
                 hint = OmegaConf.get_type(OmegaConf.select(recipe, key[: part.end() + 1])) or hint
         elif part.group() == "kind" and getattr(hint, "kinds", None):
-            raise UserError(f"{key}={value}: another kind has other keys; give the whole list")
+            raise UserError(f"{key}={value}: each kind has its own keys; give the whole list")
         else:
-            hint = _hint(kind, hint, part.group(), key[: part.start()], "")
+            hint = _key_type(kind, hint, part.group(), key[: part.start()], "")
     try:
         if hint in (str, str | None):
             OmegaConf.update(recipe, key, None if value in ("", "null") else _literal(value))
@@ -222,7 +219,7 @@ def _check_keys(kind: type, hint: Any, node: Any, where: str, path: str = "") ->
     if element and OmegaConf.is_list(node):
         for i in range(len(node)):
             _check_keys(kind, element, node._get_node(i), where, f"{path}[{i}]")
-            if not dataclasses.is_dataclass(element) and OmegaConf.is_config(node._get_node(i)):  # OmegaConf takes it
+            if not dataclasses.is_dataclass(element) and OmegaConf.is_config(node._get_node(i)):  # OmegaConf accepts it
                 raise UserError(f"{where}{path}[{i}] must be one value, not a list or a section")
     if element and OmegaConf.is_dict(node):
         raise UserError(f"{where}{path} must be a list, such as [a, b]")
@@ -232,10 +229,10 @@ def _check_keys(kind: type, hint: Any, node: Any, where: str, path: str = "") ->
         raise UserError(f"{where}{path or 'the recipe'} must be a section of `key: value` lines")
     prefix = f"{path}." if path else ""
     if kinds := getattr(hint, "kinds", None):
-        named = plain(node).get("kind")
+        named = to_container(node).get("kind")
         for name in node if named is None else ():
             if not any(name in typing.get_type_hints(each) for each in kinds.values()):
-                _hint(kind, hint, name, prefix, where)
+                _key_type(kind, hint, name, prefix, where)
         if now := next((each for each, of in kinds.items() if named and of.was == named), None):
             raise UserError(f"{where}{prefix}kind: {named} is now {now}")
         if named not in kinds:
@@ -243,32 +240,32 @@ def _check_keys(kind: type, hint: Any, node: Any, where: str, path: str = "") ->
             raise UserError(f"{where}{prefix}kind: {given}; one of {', '.join(kinds)}")
         hint = kinds[named]
     for name in node:
-        _check_keys(kind, _hint(kind, hint, name, prefix, where), node._get_node(name), where, f"{prefix}{name}")
+        _check_keys(kind, _key_type(kind, hint, name, prefix, where), node._get_node(name), where, f"{prefix}{name}")
 
 
-def _hint(kind: type, section: Any, name: Any, prefix: str, where: str) -> Any:
+def _key_type(kind: type, section: Any, name: Any, prefix: str, where: str) -> Any:
     """The type of the key `name` of a section.
 
     Raises:
-        UserError: there is none; it names the keys of that name elsewhere in the recipe, else the nearest one here.
+        UserError: no such key; the error names the keys of that name elsewhere in the recipe, else the nearest one.
     """
     hints = typing.get_type_hints(section) if dataclasses.is_dataclass(section) else {}
     if name in hints:
         return hints[name]
-    if name in (now := renamed(section)):
-        inner = [f"{old} is {new}" for old, new in renamed(typing.get_type_hints(section)[now[name]]).items()]
+    if name in (now := renamed_keys(section)):
+        inner = [f"{old} is {new}" for old, new in renamed_keys(typing.get_type_hints(section)[now[name]]).items()]
         within = f", in which {', '.join(inner)}" if inner else ""
         raise UserError(f"{where}unknown key {prefix}{name}: it is now {prefix}{now[name]}{within}")
     if of := [other for other, each in getattr(section, "kinds", {}).items() if name in typing.get_type_hints(each)]:
-        raise UserError(f"{where}unknown key {prefix}{name}: it is of kind {' or '.join(of)}, not of {section().kind}")
-    elsewhere = [key for key, *_ in rows(kind) if key.rpartition(".")[2] == name]
+        raise UserError(f"{where}unknown key {prefix}{name}: kind {' or '.join(of)} has it, not {section().kind}")
+    elsewhere = [key for key, *_ in iter_keys(kind) if key.rpartition(".")[2] == name]
     advice = f" Did you mean {' or '.join(map(repr, elsewhere))}?" if elsewhere else nearest(str(name), hints)
     known = f" Known: {', '.join(hints)}." if hints else ""
     raise UserError(f"{where}unknown key {prefix}{name}.{advice or known}")
 
 
 def _check_texts(value: Any, where: Callable[[str], str], kind: type[Base], key: str = "") -> None:
-    """Refuse texts that must not be kept, where the recipe is, and what would be read from outside the recipe."""
+    """Refuse texts with secrets if the recipe is saved, unwritable characters, and interpolations from outside it."""
     if isinstance(value, dict):
         for name, entry in value.items():
             _check_texts(entry, where, kind, f"{key}.{name}" if key else str(name))
@@ -278,10 +275,10 @@ def _check_texts(value: Any, where: Callable[[str], str], kind: type[Base], key:
     if not isinstance(value, str):
         return
     if any(len(found[1]) % 2 == 0 for found in FROM_OUTSIDE.finditer(value)):
-        raise UserError(f"{where(key)}{key}: ${{…:…}} is not read in a recipe; write the value itself")
+        raise UserError(f"{where(key)}{key}: ${{…:…}} is not resolved in a recipe; write the value itself")
     if UNWRITABLE.search(value):
-        raise UserError(f"{where(key)}{key}: has a character that no file and no path can have; leave it out")
-    if kind.kept and (reason := secret_in(value)):
+        raise UserError(f"{where(key)}{key}: has a character that files and paths cannot have; remove it")
+    if kind.kept and (reason := find_secret(value)):
         raise UserError(f"{where(key)}{key}: {reason}")
 
 
@@ -294,7 +291,7 @@ def _check_range(section: Any, where: Callable[[str], str], prefix: str = "") ->
             if dataclasses.is_dataclass(entry):
                 _check_range(entry, where, f"{key}[{i}].")
         bounds, one_of, holds, like = (item.metadata.get(name) for name in ("bounds", "one_of", "holds", "like"))
-        if like and value is not None and not re.fullmatch(like[0], value):  # what stands there may be a secret
+        if like and value is not None and not re.fullmatch(like[0], value):  # the value itself may be a secret
             raise UserError(f"{where(key)}{key}: must be {like[1]}")
         if holds and value is not None and holds not in value:
             raise UserError(f"{where(key)}{key}={value}: must have {holds} in it")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-from tale.config.fields import group, opt, seed_of
+from tale.config.fields import opt, section, seed_option
 
 
 class Template(Enum):
@@ -28,18 +28,16 @@ class ContextSplit(Enum):
 @dataclass
 class ModelConfig:
     name_or_path: str = opt("hub id, local folder, or embedded:<name>, a model in installed packages", was="source")
-    name: str | None = opt("name kept in runs and adapters; default: the last part of name_or_path", None)
-    merge_adapter: str | None = opt(
-        "adapter folder folded into the weights on loading, of an earlier training", None, was="merge"
-    )
+    name: str | None = opt("name of the model in runs and adapters; default: the last part of name_or_path", None)
+    merge_adapter: str | None = opt("adapter folder to merge into the weights on loading", None, was="merge")
     template: Template = opt("chat: the tokenizer's chat template; plain: the bare prompt", Template.chat)
     dtype: Dtype = opt(
-        "dtype of the frozen weights, or of their arithmetic where they are quantised; auto: bfloat16 where the device "
-        "multiplies it in hardware, else float32",
+        "dtype of the frozen weights, or the compute dtype if they are quantised; auto: bfloat16 if the device "
+        "supports it in hardware, else float32",
         Dtype.auto,
     )
     quantization: str | None = opt(
-        "nf4: linear layers in 4 bits on loading, with double quantisation (QLoRA)",
+        "nf4: quantise linear layers to 4 bits on loading, with double quantisation (QLoRA)",
         None,
         one_of=("nf4", None),
         was="quantize",
@@ -52,69 +50,61 @@ class TaskConfig:
         "gsm8k, gsm8k_zero, mathbench_<level>_<en|cn>, jsonl, or generated: problems, "
         "reasoning_gym_<syllogism|aiw|letter_counting>; scored by BLEU: codesearchnet, empathetic_dialogues, mbpp"
     )
-    path: str | None = opt("local JSONL file; default: downloaded from where it is published", None)
-    split: str = opt(
-        "split where it is published; of reasoning_gym: train or test; of problems: train, test or test_new", "test"
-    )
+    path: str | None = opt("local JSONL file; default: download of the published data", None)
+    split: str = opt("published split; of reasoning_gym: train or test; of problems: train, test or test_new", "test")
     context_split: ContextSplit = opt(
-        "all, or one side of the split by context: train or test", ContextSplit.all, was="part"
+        "questions to use: all, or the train or test side of the split by context", ContextSplit.all, was="part"
     )
     test_fraction: float = opt("share of contexts on the test side", 0.3, above=0, below=1, was="held_out")
-    limit: int | None = opt("questions drawn at random, after splitting; default: all", None, least=1, was="count")
-    seed: int = seed_of("seed of the split by context, of the draw and of generated problems", 0)
+    limit: int | None = opt("questions to sample at random after splitting; default: all", None, least=1, was="count")
+    seed: int = seed_option("seed of the split by context, of sampling questions and of generated problems", 0)
 
 
 @dataclass
 class SamplingConfig:
-    max_tokens: int = opt("longest completion; one that reaches it is cut off", 512, least=1)
+    max_tokens: int = opt("most tokens of a completion; a longer one is cut off", 512, least=1)
     temperature: float = opt("0: greedy decoding", 0.0, at=0, least=0.01)
-    seed: int = seed_of("seed of sampling at a temperature above 0 (A.3: 1024)", 1024)
+    seed: int = seed_option("seed of sampling at a temperature above 0 (A.3: 1024)", 1024)
 
 
 @dataclass
 class VllmConfig:
-    tensor_parallel_size: int = opt("devices that share each layer", 1, least=1, was="tensor_parallel")
-    data_parallel_size: int = opt(
-        "copies of the model, each with a share of the prompts", 1, least=1, was="data_parallel"
-    )
+    tensor_parallel_size: int = opt("devices over which each layer is split", 1, least=1, was="tensor_parallel")
+    data_parallel_size: int = opt("copies of the model, among which prompts are split", 1, least=1, was="data_parallel")
     gpu_memory_utilization: float = opt(
-        "share of each device's memory that weights and cache may take", 0.9, above=0, most=1, was="memory"
+        "share of each device's memory for weights and KV cache", 0.9, above=0, most=1, was="memory"
     )
 
 
 @dataclass
 class EndpointConfig:
     base_url: str | None = opt(
-        "where an OpenAI-compatible server listens, up to /v1; $NAME in it is read from the environment; default: "
-        "OpenAI itself",
+        "URL of an OpenAI-compatible server, up to /v1; $NAME in it is read from the environment; default: OpenAI",
         None,
         like=(r"https?://\S+", "a url that begins with http:// or https:// and ends in /v1"),
         was="url",
     )
     api_key_env: str = opt(
-        "name of the environment variable that holds the key; a local server needs none",
+        "name of the environment variable with the API key; a local server needs none",
         "OPENAI_API_KEY",
         like=("[A-Z_][A-Z0-9_]*", "the name of an environment variable, in capitals, and not the key itself"),
         was="key",
     )
-    timeout: float = opt("most seconds of a call, after which it is made again", 600.0, above=0)
-    max_concurrency: int = opt("calls under way at the same time", 64, least=1)
-    max_retries: int = opt(
-        "most times that a call is made again, after 429, 5xx, a time-out or a lost connection",
-        5,
-        least=0,
-        was="retries",
+    timeout: float = opt("seconds until a call times out and is retried", 600.0, above=0)
+    max_concurrency: int = opt("calls in flight at the same time", 64, least=1)
+    max_retries: int = opt("retries after 429, 5xx, a time-out or a lost connection", 5, least=0, was="retries")
+    tokenizer: str | None = opt(
+        "hub id or folder of the tokenizer that counts tokens; default: the usage that the endpoint reports", None
     )
-    tokenizer: str | None = opt("hub id or folder that counts tokens; default: the endpoint's own usage figures", None)
     max_model_len: int | None = opt(
-        "most tokens of prompt and answer together that the server takes; with tokenizer, longer prompts are named "
-        "before the run and not sent",
+        "most tokens of prompt and answer together that the server accepts; with a tokenizer set, prompts too long for "
+        "it are named before the run and not sent",
         None,
         least=1,
         was="context",
     )
     use_n: bool = opt(
-        "ask for all samples of a prompt in one call (n), so that its prompt is paid once; needs tokenizer",
+        "request all samples of a prompt in one call (n), so that the prompt is billed once; needs a tokenizer",
         False,
         was="grouped",
     )
@@ -127,25 +117,25 @@ class EngineConfig:
         "transformers",
         one_of=("transformers", "vllm", "openai"),
     )
-    batch_size: int = opt("prompts that transformers and vllm generate together", 64, least=1)
-    device: str = opt("device of kind transformers: auto (a GPU where there is one), cpu, cuda, cuda:1, mps", "auto")
+    batch_size: int = opt("prompts per batch of kind transformers and vllm", 64, least=1)
+    device: str = opt("device of kind transformers: auto (a GPU if there is one), cpu, cuda, cuda:1, mps", "auto")
     prefix_cache_gb: float = opt(
-        "GB for the keys and values of what prompts begin with in common, of kind transformers",
+        "GB of the prefix cache of kind transformers: keys and values of common beginnings of prompts",
         2.0,
         least=0,
         was="prefix_cache",
     )
-    vllm: VllmConfig = group(VllmConfig)
-    endpoint: EndpointConfig = group(EndpointConfig)
+    vllm: VllmConfig = section(VllmConfig)
+    endpoint: EndpointConfig = section(EndpointConfig)
 
 
 @dataclass
 class PriceConfig:
-    input: float = opt("dollars a million input tokens", 0.0, least=0)
-    output: float = opt("dollars a million output tokens", 0.0, least=0)
+    input: float = opt("dollars per million input tokens", 0.0, least=0)
+    output: float = opt("dollars per million output tokens", 0.0, least=0)
 
 
 @dataclass
 class DevicesConfig:
     devices: str = opt("number of devices on each machine, or auto", "1")
-    num_nodes: int = opt("machines", 1, least=1)
+    num_nodes: int = opt("number of machines", 1, least=1)

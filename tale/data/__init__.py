@@ -1,1 +1,1 @@
-"""What is asked and answered: questions, prompts and their ids, records, and the batches of training."""
+"""Questions, prompts and their ids, search records, and training batches."""

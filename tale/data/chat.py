@@ -1,6 +1,6 @@
-"""From a prompt to token ids and back: the one place where a chat template is applied.
+"""From a prompt to token ids and back: the only place where a chat template is applied.
 
-Search, training and evaluation all go through `Chat`, so a training prompt and an evaluation prompt are the same ids.
+Search, training and evaluation all use `Chat`, so a prompt has the same ids in training and in evaluation.
 """
 
 from __future__ import annotations
@@ -18,105 +18,103 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from tale.data.prompts import Message
 from tale.errors import UserError
 
-# Some templates print a date: Llama 3.1's takes `date_string`, others call `strftime_now`. Fixed, so that a prompt is
-# the same ids on every day.
+# Some templates print a date: Llama 3.1's takes `date_string`, others call `strftime_now`. It is fixed, so that a
+# prompt has the same ids every day.
 TEMPLATE_DATE = datetime(2024, 7, 26)
-# What a template is tried with: words that no template writes by itself, without white space that it could trim.
+# Texts to try a template with: words that no template writes itself, without white space that it could strip.
 USER, ANSWER = Message("user", "question?"), Message("assistant", "answer!")
-# Text on which tokenizers of the same vocabulary may still differ.
+# A text on which tokenizers with the same vocabulary may differ.
 PROBE = "In 2024 she'd 1,234.5  apples\n\n\tGröße: 问题"
 
 
 class Chat:
     """A tokenizer with its chat template (`template="chat"`), or with the bare prompt (`"plain"`).
 
-    What the template writes between prompt and answer (`lead`) and behind an answer is found by rendering:
-    template(prompt + answer) minus template(prompt). `end_id` is the first token behind an answer, special or plain,
-    and `gap` the white space before it; where the template writes none, the tokenizer's own end-of-sequence token.
+    The text that the template writes between prompt and answer (`lead`) and after an answer is found by rendering:
+    template(prompt + answer) minus template(prompt). `end_id` is the first token after an answer, special or plain, and
+    `gap` the white space before it; if the template writes none, it is the tokenizer's end-of-sequence token.
 
     Raises:
-        UserError: `template="chat"`, and there is no chat template or none that prompt and answer can be told apart in;
-            or no token ends an answer.
+        UserError: `template="chat"`, and there is no chat template, or prompt and answer cannot be separated in it; or
+            no token ends an answer.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, template: str = "chat"):
         if template == "chat" and not tokenizer.chat_template:
-            raise UserError(
-                "model.template: this model has no chat template; set model.template=plain to send bare text"
-            )
+            raise UserError("model.template: this model has no chat template; set model.template=plain for bare text")
         self.tokenizer = tokenizer
         self.template = template
         self.lead, behind = self._around() if template == "chat" else ("", "")
         self.gap, self.end_id = self._end(behind)
-        # An answer is encoded behind this, since by itself its first token could be another; bare prompts end in "\n".
+        # An answer is encoded after this text, as its first token may depend on it; bare prompts end in "\n".
         self.opening = self._render(USER) if template == "chat" else "\n"
         self.opening_ids = self._encoded(self.opening)
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hash of vocabulary and template: under the same one ids are the same text, and prompts the same ids."""
+        """Hash of vocabulary and template: if equal, ids have the same text, and prompts the same ids."""
         template = self.tokenizer.chat_template if self.template == "chat" else None
         known = [self.tokenizer.get_vocab(), template, self.prompt_ids(PROBE), self.end_id]
         return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:16]
 
     def prompt_ids(self, user: str) -> list[int]:
-        """Ids of the user turn up to where the assistant begins, with exactly the BOS that the model was made with.
+        """Ids of the user turn up to the start of the assistant's turn, with exactly the BOS that the model expects.
 
         Raises:
-            UserError: the template refuses this text.
+            UserError: the template rejects this text.
         """
         return self.conversation_ids([Message("user", user)])
 
     def conversation_ids(self, messages: Sequence[Message]) -> list[int]:
-        """Ids of a conversation up to where the assistant begins, or to where its turn was left open.
+        """Ids of a conversation up to the start of the assistant's turn, or to the end of its open turn.
 
-        An open turn is encoded as the training encodes an answer: behind the prompt, after the template's lead.
+        An open turn is encoded as training encodes an answer: after the prompt and the template's lead.
 
         Raises:
-            UserError: the template refuses these turns or this text.
+            UserError: the template rejects these turns or this text.
         """
         *before, last = messages
         if last.role == "assistant":
             return [*self.conversation_ids(before), *self.target_ids(last.content, ended=False)]
         if self.template == "chat":
-            # The template writes BOS itself where the model has one: the tokenizer must not add a second.
+            # The template itself writes BOS if the model has one: the tokenizer must not add a second.
             return self._encoded(self._render(*messages))
         if before:
             raise UserError("model.template=plain: bare text is one user turn; set model.template=chat for more")
         return self.tokenizer(last.content).input_ids
 
     def target_ids(self, answer: str, ended: bool = True) -> list[int]:
-        """Ids to train on behind a prompt's: an answer as the template writes it, up to its end token.
+        """Ids of an answer to train on, as the template writes it after the prompt, up to its end token.
 
-        The answer's own white space stays. `ended=False`, for a cut-off answer, leaves out the end.
+        The answer's white space is kept. `ended=False`, for a cut-off answer, leaves out the end token.
         """
         text = self._led(answer)
         return [*self._behind(text.removesuffix(self.gap) + self.gap), self.end_id] if ended else self._behind(text)
 
     def count(self, answer: str, ended: bool = True) -> int:
-        """Tokens of an answer as somebody else generated it, its end token included if it ended."""
+        """Tokens of an answer that another program generated, its end token included if it ended."""
         return len(self._behind(answer)) + ended
 
-    def ends(self, eos: int | list[int] | None) -> list[int]:
-        """Every id that ends an answer: the template's own end, and the checkpoint's `eos_token_id`."""
+    def stop_token_ids(self, eos: int | list[int] | None) -> list[int]:
+        """All ids that end an answer: the template's end token, and the checkpoint's `eos_token_id`."""
         return sorted({self.end_id, *([eos] if isinstance(eos, int) else eos or ())})
 
-    def decode(self, ids: Sequence[int], ends: Collection[int] = ()) -> str:
-        """Text of generated ids without the last if it is the end (or one of `ends`); special tokens within stay."""
-        ended = len(ids) > 0 and ids[-1] in (self.end_id, *ends)
+    def decode(self, ids: Sequence[int], stop_token_ids: Collection[int] = ()) -> str:
+        """Text of generated ids without a final end token (or one of `stop_token_ids`); other special tokens stay."""
+        ended = len(ids) > 0 and ids[-1] in (self.end_id, *stop_token_ids)
         return str(self.tokenizer.decode(list(ids[:-1] if ended else ids), skip_special_tokens=False))
 
     def _encoded(self, text: str) -> list[int]:
         return self.tokenizer(text, add_special_tokens=False).input_ids
 
     def _behind(self, text: str) -> list[int]:
-        """Ids of an assistant's text as it stands behind a prompt."""
+        """Ids of an assistant's text after a prompt."""
         ids, before = self._encoded(self.opening + text), len(self.opening_ids)
-        # A first line break may be joined to the prompt's last one, but generation starts behind the prompt's own ids.
+        # A first line break may merge with the prompt's last one, but generation starts after the prompt's own ids.
         return ids[before:] if ids[:before] == self.opening_ids else self._encoded(text)
 
     def _led(self, answer: str) -> str:
-        """The answer behind the template's lead (a space, Qwen3's empty `<think>`), unless it comes with its own."""
+        """The answer after the template's lead (a space, Qwen3's empty `<think>`), unless it begins with one itself."""
         with suppress(UserError):
             whole = self._render(USER, Message("assistant", answer))
             if self.lead and whole.startswith(self.opening + self.lead + answer.strip()):
@@ -124,7 +122,7 @@ class Chat:
         return answer
 
     def _render(self, *turns: Message, opened: bool = True) -> str:
-        """A conversation's text; behind a user's turn, up to where the assistant begins if it is to be `opened`."""
+        """A conversation's text; after a user's turn with the start of the assistant's if it is to be `opened`."""
         try:
             text = self.tokenizer.apply_chat_template(
                 list(map(vars, turns)),
@@ -133,15 +131,15 @@ class Chat:
                 date_string=TEMPLATE_DATE.strftime("%d %b %Y"),
                 strftime_now=TEMPLATE_DATE.strftime,
             )
-        except Exception as error:  # a template is a program, and raises what it likes
+        except Exception as error:  # a template is a program and may raise anything
             raise _refused(f"raises {type(error).__name__} ({str(error)[:200]})") from error
         return str(text)
 
     def _around(self) -> tuple[str, str]:
-        """What the template writes between prompt and answer, and behind the answer."""
+        """What the template writes between prompt and answer, and after the answer."""
         prompt, whole = self._render(USER), self._render(USER, ANSWER)
         if USER.content not in prompt:
-            raise _refused("leaves out the user's text; some want a message's content as a list of parts")
+            raise _refused("leaves out the user's text; some expect a message's content as a list of parts")
         if not whole.startswith(prompt):
             raise _refused(f"ends a prompt in {prompt[-20:]!r}, but does not write that before an answer")
         lead, found, behind = whole[len(prompt) :].partition(ANSWER.content)
@@ -156,28 +154,26 @@ class Chat:
         added = self.tokenizer.added_tokens_decoder
         for token in self._encoded(behind):
             text = added[token].content if token in added else ""
-            if text.strip(" \t\n\r▁"):  # some tokenizers have runs of white space as added tokens
+            if text.strip(" \t\n\r▁"):  # some tokenizers have added tokens of white space only
                 gap, _, _ = behind.partition(text)
                 if gap.strip():
                     break
                 return gap, token
         if behind.strip():
             raise _refused(
-                f"ends an answer by the text {behind.strip()[:40]!r}, which is no added token of the tokenizer: no "
-                "answer would stop there"
+                f"ends an answer with the text {behind.strip()[:40]!r}, which is not an added token of the tokenizer: "
+                "generation would not stop there"
             )
         if self.tokenizer.eos_token_id is None:
-            raise UserError(
-                "model.name_or_path: the tokenizer names no end-of-sequence token, so no answer could ever end"
-            )
+            raise UserError("model.name_or_path: the tokenizer has no end-of-sequence token, so answers never end")
         return "", self.tokenizer.eos_token_id
 
 
 def read_chat(source: Path | str, template: str, key: str) -> Chat:
-    """The tokenizer in a folder or of a hub id, which the recipe names under `key`.
+    """The tokenizer of a folder or hub id, which the recipe names under `key`.
 
     Raises:
-        UserError: there is none that can be read, or its chat template cannot be used.
+        UserError: it cannot be read, or its chat template cannot be used.
     """
     try:
         tokenizer = AutoTokenizer.from_pretrained(source)

@@ -17,16 +17,16 @@ from tale.data.chat import Chat
 from tale.data.examples import Batch, Example, micro_batches
 from tale.data.question import Question
 from tale.data.records import Answer, Record, read_records
-from tale.data.splits import by_context, contexts, deduplicate, drawn, preamble
+from tale.data.splits import contexts, deduplicate, preamble, split_by_context, subsample
 from tale.errors import UserError
 
 
 @dataclass(frozen=True)
 class StepSampler:
-    """The example indices of each optimizer step, for one rank: a fresh permutation an epoch, from the seed alone.
+    """The example indices of each optimizer step, for one rank: a new permutation per epoch, by the seed only.
 
-    Resuming is starting at `first_step`; nothing else has to be remembered. A last step smaller than the batch is
-    kept, unless it has fewer examples than there are ranks.
+    A resumed run starts at `first_step`; there is no other state. A last step smaller than the batch is kept, unless
+    it has fewer examples than there are ranks.
     """
 
     examples: int
@@ -56,13 +56,13 @@ class StepSampler:
 
 
 class TaleDataModule(LightningDataModule):
-    """Targets (SFT) or target and vanilla pairs (DPO), split by context into training and validation.
+    """Targets (SFT) or pairs of target and vanilla answer (DPO), split by context into training and validation.
 
-    After `setup`, `left_out` counts the records that could not be used, by reason; `questions` and `contexts` are those
-    that are trained on.
+    After `setup`, `left_out` counts the records that are not used, by reason; `questions` and `contexts` are those of
+    the training side.
 
     Raises:
-        UserError: from `setup`, when the records are missing, damaged, or hold nothing to train on.
+        UserError: from `setup`, if the records are missing or damaged, or have no example to train on.
     """
 
     def __init__(self, recipe: TrainRecipe, chat: Chat):
@@ -76,7 +76,7 @@ class TaleDataModule(LightningDataModule):
         self.preamble: str | None = None
 
     def setup(self, stage: str | None = None) -> None:
-        """Read, encode and split. Takes no weights and no device."""
+        """Read, encode and split. Needs neither weights nor a device."""
         data = self.recipe.data
         pairs = self._pairs()
         fitting = [(q, e) for q, e in pairs if e.length <= data.max_length]
@@ -93,9 +93,10 @@ class TaleDataModule(LightningDataModule):
                 raise UserError(f"data.limit={data.limit}: only {len(questions)} examples are there")
             if dropped := len(questions) - data.limit:
                 self.left_out[f"not drawn by data.limit={data.limit}"] += dropped
-            questions = drawn(questions, data.limit, data.seed)
+            questions = subsample(questions, data.limit, data.seed)
         sides = {
-            part: by_context(questions, part, data.val_fraction, data.seed, "validation") for part in ("train", "test")
+            part: split_by_context(questions, part, data.val_fraction, data.seed, "validation")
+            for part in ("train", "test")
         }
         self.questions, self.preamble = sides["train"], preamble(questions)
         stories = dict(zip((q.question_hash for q in questions), contexts(questions), strict=True))
@@ -109,27 +110,27 @@ class TaleDataModule(LightningDataModule):
 
     @property
     def retokenised(self) -> int:
-        """Answers whose generated ids are not known, of another tokenizer or template, or of another text."""
+        """Answers without generated ids of this tokenizer, template and text: they are tokenised from their text."""
         return sum(example.retokenised for example in (*self.train, *self.validation))
 
     def train_dataloader(self, first_step: int = 0, rank: int = 0, world_size: int = 1) -> DataLoader:
-        """One item an optimizer step: this rank's share of it as a list of micro-batches."""
+        """One item per optimizer step: this rank's part of it as a list of micro-batches."""
         t = self.recipe.train
         sampler = StepSampler(len(self.train), t.global_batch_size, t.epochs, t.seed, first_step, rank, world_size)
         return DataLoader(self.train, batch_sampler=sampler, collate_fn=self._micro_batches)  # type: ignore[arg-type]
 
     def validation_batches(self, rank: int = 0, world_size: int = 1) -> list[Batch]:
-        """This rank's share of the held-out examples; all of them, the same means, where there is not one for each."""
+        """This rank's part of the held-out examples; all of them, with equal means, if there are fewer than ranks."""
         share = self.validation[rank::world_size] if len(self.validation) >= world_size else self.validation
         return self._micro_batches(share)
 
     @property
     def vanilla_wrong(self) -> int:
-        """Questions trained on whose vanilla answer is wrong."""
+        """Training questions whose vanilla answer is wrong."""
         return sum(example.vanilla_wrong for example in self.train)
 
     def summary(self) -> str:
-        """How many examples are used, and why the others are not."""
+        """One line: how many examples are used, and why others are not."""
         reasons = "".join(f"; {count} left out: {reason}" for reason, count in self.left_out.most_common())
         if count := self.vanilla_wrong:
             reasons += f"; {count} of those to train on were answered wrong by vanilla CoT"
@@ -149,17 +150,17 @@ class TaleDataModule(LightningDataModule):
         return [(r.question, self._example(r)) for r in records if self._usable(r)]
 
     def _usable(self, record: Record) -> bool:
-        """Whether there is a target, and no lucky one; what is not is counted.
+        """Whether the record has a target that is not lucky; the others are counted in `left_out`.
 
         Raises:
-            UserError: it is not known how lucky the target is.
+            UserError: the target was not confirmed, but `data.min_confirmed` is set.
         """
         least = self.recipe.data.min_confirmed
         if record.target is None:
             self.left_out[record.reason or "no target"] += 1
         elif least and record.again is None:
             where = f"data.min_confirmed={least}: the target of {record.question.id} was not asked again"
-            raise UserError(f"{where}; give its search's command with confirm_samples=8, which asks nothing else again")
+            raise UserError(f"{where}; run its search again with confirm_samples=8: only these calls are new")
         elif least and record.again and record.again.share < least:
             self.left_out[f"lucky: under data.min_confirmed={least} right when asked again"] += 1
         else:
@@ -167,10 +168,10 @@ class TaleDataModule(LightningDataModule):
         return False
 
     def _example(self, record: Record) -> Example:
-        """The prompt has no budget: the trained model is to be brief by itself (§5.3, and evaluation's same prompt).
+        """The prompt has no budget: the trained model is to be brief without one (§5.3), in evaluation too.
 
-        An answer is the ids that were generated, where they are of the same tokenizer and template, and of its text:
-        somebody may have edited that. Of a checkpoint's several end tokens the template's is trained on.
+        An answer is its generated ids if tokenizer and template are the same and they decode to its text, which may
+        have been edited. If a checkpoint has several end tokens, the template's is trained on.
         """
         assert record.target is not None
         sides = [record.target]
@@ -186,7 +187,7 @@ class TaleDataModule(LightningDataModule):
         return Example(record.question.id, prompt, answers, generated.count(None), record.vanilla_wrong)
 
     def _generated(self, answer: Answer) -> list[int] | None:
-        """An answer's ids; None where they are not those of its text."""
+        """An answer's ids; None if they do not decode to its text."""
         ids, ended = list(answer.ids or ()), answer.finish == "stop"
         if self.chat.decode(ids, ids[-1:] if ended else ()) != answer.text:
             return None

@@ -1,4 +1,4 @@
-"""Token ids to train on, and how they become a batch."""
+"""Token ids to train on, and packing them into batches."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from tale.data.layout import Layout
 
 @dataclass(frozen=True)
 class Example:
-    """A prompt with one answer (SFT), or two (DPO: the chosen, then the rejected one), as token ids.
+    """A prompt with one answer (SFT), or two (DPO: chosen, then rejected), as token ids.
 
-    `retokenised` counts the answers without generated ids: their text was tokenised. `vanilla_wrong`: vanilla CoT
-    answers it wrong.
+    `retokenised` counts the answers without generated ids, which were tokenised from their text. `vanilla_wrong`: the
+    vanilla answer is wrong.
     """
 
     id: str
@@ -34,10 +34,10 @@ class Example:
 
 @dataclass(frozen=True)
 class Batch:
-    """Examples packed into one row of T ids without padding: what all prompts begin with, then example after example.
+    """Examples packed into one row of T ids without padding: the common prefix of all prompts, then each example.
 
-    Of an example the rest of its prompt stands once, behind it its answers. An answer's positions count on from its
-    prompt's, and its sequence in `layout` is prompt and answer. Of N target tokens, number n is to be predicted at
+    An example is the rest of its prompt, once, followed by its answers. An answer's position ids continue its prompt's,
+    and its sequence in `layout` is prompt and answer. Of N target tokens, token n is predicted at position
     `sources[n]`, is `targets[n]`, and belongs to answer `answers[n]`: first every example's first answer, then, for
     DPO, every example's second.
     """
@@ -48,7 +48,7 @@ class Batch:
     sources: Tensor
     targets: Tensor
     answers: Tensor
-    lengths: Tensor  # target tokens of each answer, the end-of-sequence one included
+    lengths: Tensor  # target tokens of each answer, the end token included
     ids: tuple[str, ...]
 
     @property
@@ -81,9 +81,9 @@ class Batch:
 
 
 def pack(examples: Sequence[Example]) -> Batch:
-    """Put examples one after the other. An answer's last id is predicted but, as nothing follows it, not read.
+    """Pack examples into one row. An answer's last id is a target but not an input, as nothing follows it.
 
-    What all prompts begin with, a chat template's system prompt at least, is computed once.
+    The common prefix of all prompts, at least a chat template's system prompt, is computed once.
     """
     prompts = zip(*(example.prompt for example in examples), strict=False)
     input_ids = [ids[0] for ids in takewhile(lambda ids: len(set(ids)) == 1, prompts)]
@@ -128,7 +128,7 @@ def _layout(sequences: Sequence[Sequence[int]], positions: int) -> Layout:
 
 
 def micro_batches(examples: Sequence[Example], size: int) -> list[Batch]:
-    """One optimizer step's examples in batches of at most `size`, dealt out by length: each takes about as much."""
+    """One optimizer step's examples in batches of at most `size`, balanced by length."""
     ordered = sorted(examples, key=lambda e: -e.length)
     count = -(-len(ordered) // size)
     return [pack(ordered[i::count]) for i in range(count)]

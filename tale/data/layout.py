@@ -1,4 +1,4 @@
-"""Several sequences in one row."""
+"""The layout of several sequences packed into one row."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-# Shape suffixes: T positions of the row, S places of its sequences one after the other.
+# Shape suffixes: T positions of the row, S positions of its sequences concatenated.
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Which positions of a row make up its sequences; each attends to itself alone, causally.
+    """The sequences of a packed row; each attends only to itself, causally.
 
-    `order_S` lists them, sequence after sequence. What several sequences begin with stands once in the row and for each
-    of them in `order_S`. Position t of the row takes what attention gives at place `places_T[t]`. Both are None where
-    the row is its sequences one after the other.
+    `order_S` lists the row's positions, sequence after sequence. A prefix that sequences share is in the row once, and
+    in `order_S` for each of them. The attention output of position t of the row is at index `places_T[t]`. Both are
+    None if the row is its sequences concatenated.
     """
 
     lengths: tuple[int, ...]

@@ -1,7 +1,7 @@
-"""Every prompt of the paper, as the text of the user turn; the chat template goes around it (`tale.data.chat`).
+"""All prompts of the paper, as the text of the user turn; `tale.data.chat` applies the chat template.
 
 Sources: Table 1 (the step-by-step lines), Fig 5 (the estimator), Fig 8 (the choice format) of arXiv:2412.18547, and
-the paper's official code where the paper gives a method without its text (the direct and the number formats).
+the paper's official code for methods that the paper names without their text (the direct and the number formats).
 Training and evaluation of a post-trained model both use `vanilla`, without a budget (§5.3, "input x").
 """
 
@@ -23,7 +23,7 @@ class Message:
 
 
 NUMBER_FORMAT = "Please Give the response by strictly following this format: [[answer]], for example: Answer: [[50]]."
-# Ours, for open-ended questions, whose prompts the paper does not print: the same without a number's example.
+# Ours, for open-ended questions, whose prompts the paper does not print: the same without the example of a number.
 TEXT_FORMAT = "Please Give the response by strictly following this format: [[answer]]."
 CHOICE_FORMAT = "Please strictly follow the format: [[choice]], for example: Choice: [[A]]."
 CHOICE_FORMAT_ZH = "请严格按照如下格式回答：[[选项]]，例如：选项: [[A]]。"
@@ -33,7 +33,7 @@ BUDGET_LINES = {
 }
 
 
-# A prompt is its layout filled in; a layout without `{question}` is the last line of this one, Table 1's.
+# A prompt is a template with its placeholders filled; one without `{question}` is the last line of this one (Table 1).
 LAYOUT = "{{question}}\n{{format}}\n{line}\n"
 PLACES = re.compile(r"\{(question|format|budget)\}")
 
@@ -61,22 +61,22 @@ def vanilla(question: Question) -> str:
 
 
 def budgeted(question: Question, budget: int, line: str | None = None) -> str:
-    """Chain of thought under a token budget: by the paper's line (Table 1), or by another that has `{budget}` in it.
+    """Chain of thought under a token budget: by the paper's line (Table 1), or by another with `{budget}` in it.
 
-    A `line` that has `{question}` in it is the whole prompt, and `{format}` in it the answer format, a line of its own:
-    so a budget can stand before the question, and the format behind the budget or nowhere.
+    A `line` with `{question}` in it is the whole prompt; `{format}` in it, on a separate line, is the answer format. So
+    the budget can precede the question, and the format can follow the budget or be left out.
     """
     line = line or BUDGET_LINES[question.language]
     return _filled(question, line if "{question}" in line else LAYOUT.format(line=line), budget)
 
 
 def chain_of_thought(question: Question, budget: int | None, line: str | None = None) -> str:
-    """Under a budget, or vanilla where there is none."""
+    """The prompt under a budget, or the vanilla prompt if it is None."""
     return vanilla(question) if budget is None else budgeted(question, budget, line)
 
 
 def estimate(question: Question) -> str:
-    """TALE-EP's zero-shot budget estimator (Fig 5). It sees the question alone, no format and no step-by-step line."""
+    """TALE-EP's zero-shot budget estimator (Fig 5). It has only the question: no format and no step-by-step line."""
     return (
         "Task: Analyze the given question and estimate the minimum number of tokens required to generate a complete "
         "and accurate response. Please Give the response by strictly following this format: [[budget]], for example, "
@@ -85,7 +85,7 @@ def estimate(question: Question) -> str:
 
 
 def _filled(question: Question, layout: str, budget: int | None = None) -> str:
-    """The layout with everything in its place; where there is no format (Chinese numbers), there is no line for it."""
+    """The template with its placeholders filled; without a format (Chinese numbers) its line is left out."""
     filled = {"question": _asked(question), "format": _format(question), "budget": str(budget)}
     if not filled["format"]:
         layout = layout.replace("{format}\n", "")

@@ -1,4 +1,4 @@
-"""A question with its gold answer: what every benchmark is turned into."""
+"""A question with its gold answer: the common form of all benchmarks."""
 
 from __future__ import annotations
 
@@ -12,17 +12,16 @@ Kind = Literal["number", "choice", "text"]
 Language = Literal["en", "zh"]
 
 CONTEXT_CHARS = 60
-# Which definition of `question_hash` a file's hashes have; a card of another one would match nothing.
-HASHES = 2
+# Version of the definition of `question_hash`; a card with hashes of another version would match nothing.
+HASH_VERSION = 2
 
 
 @dataclass(frozen=True)
 class Question:
     """One question of a benchmark.
 
-    `gold` is the exact string of the answer ("2,125", "-0.5", "3/4"; a letter for `kind="choice"`, a reference for
-    `kind="text"`): it is never parsed into a float, so nothing can be truncated. `id` is unique in its benchmark and
-    stable.
+    `gold` is the exact string of the answer ("2,125", "-0.5", "3/4"; a letter for `kind="choice"`, a reference text for
+    `kind="text"`): it is never parsed into a float, so nothing is rounded. `id` is unique in its benchmark and stable.
     """
 
     id: str
@@ -34,33 +33,30 @@ class Question:
 
     @property
     def question_hash(self) -> str:
-        """Identity of the whole question, options included: every sign counts, in its case ("5 mW", "5 MW").
+        """Hash of the whole question, options included; every character and its case count ("5 mW", "5 MW").
 
-        What cannot change the meaning is normalised: the Unicode form (NFC), and the amount and kind of white space.
+        Normalised is what cannot change the meaning: the Unicode form (NFC), and the amount and kind of white space.
         """
-        return _digest("\n".join(_canonical(part) for part in (self.text, *self.options)))
+        parts = (unicodedata.normalize("NFC", part).split() for part in (self.text, *self.options))
+        return _digest("\n".join(map(" ".join, parts)))
 
     @property
     def context_hash(self) -> str:
-        """Identity of the opening: questions about the same story share it (GSM8K-Zero reuses GSM8K's stories).
+        """Hash of the opening: questions about the same story share it (GSM8K-Zero reuses GSM8K's stories).
 
-        Case, space and punctuation do not count, since stories are retold with other ones.
+        Case, white space and punctuation do not count, as they differ between copies of a story.
         """
         return _digest(_words(self.text)[:CONTEXT_CHARS])
 
     @property
     def openings(self) -> tuple[str, ...]:
-        """Identities of ever longer openings: `context_hash` first, then 60 characters more each, `question_hash` last.
+        """Hashes of ever longer openings: `context_hash` first, then each 60 characters longer, `question_hash` last.
 
-        `tale.data.splits.contexts` needs the longer ones where a file's questions have a preamble in common.
+        `tale.data.splits.contexts` needs the longer ones if a file's questions share a preamble.
         """
         text = _words(self.text)
         longer = range(2 * CONTEXT_CHARS, len(text) + 1, CONTEXT_CHARS)
         return (self.context_hash, *(_digest(text[:end]) for end in longer), self.question_hash)
-
-
-def _canonical(text: str) -> str:
-    return " ".join(unicodedata.normalize("NFC", text).split())
 
 
 def _words(text: str) -> str:

@@ -1,4 +1,4 @@
-"""Which questions are used, and on which side. Pure functions: the same questions and seed give the same split."""
+"""Deduplication, splits and contamination. Pure functions: the same questions and seed give the same split."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from tale.data.question import CONTEXT_CHARS, HASHES, Question
+from tale.data.question import CONTEXT_CHARS, HASH_VERSION, Question
 from tale.errors import UserError
 
 
 def deduplicate(questions: Iterable[Question]) -> tuple[list[Question], int]:
-    """The questions without repeats (by `question_hash`; the first one stays), and how many were dropped."""
+    """The questions without duplicates (by `question_hash`; the first stays), and how many were dropped."""
     questions = list(questions)
     first: dict[str, Question] = {}
     for question in questions:
@@ -22,19 +22,20 @@ def deduplicate(questions: Iterable[Question]) -> tuple[list[Question], int]:
     return list(first.values()), len(questions) - len(first)
 
 
-# An opening that more questions share than this is a preamble and no story; in the benchmarks here 4 at most share one.
-STORY = 16
+# An opening that more questions share is a preamble, not a story; in the benchmarks here at most 4 share one.
+MAX_SHARING = 16
 
 
 def contexts(questions: Sequence[Question]) -> list[str]:
-    """Each question's context, as a hash: its opening (`Question.context_hash`), questions about one story sharing it.
+    """Each question's context, as a hash: its opening (`Question.context_hash`), which questions about one story share.
 
-    An opening that more than `STORY` questions share, or more than half of them, is no story but a preamble ("Solve
-    the following problem and …"). It is made longer, 60 characters at a time, until they differ; the longest is the
-    question itself. So a file of one preamble can be split, and no other file's split depends on its length or order.
+    An opening that more than `MAX_SHARING` questions share, or more than half of them, is not a story but a preamble
+    ("Solve the following problem and …"). It is extended by 60 characters at a time, at most to the whole question,
+    until few enough share it. So a file with a preamble can be split, and for other files the split does not depend on
+    their length or order.
     """
     openings = {q.question_hash: q.openings for q in questions}
-    most = max(1, min(STORY, len(openings) / 2))
+    most = max(1, min(MAX_SHARING, len(openings) / 2))
     chosen = dict.fromkeys(openings, 0)
     longer = list(openings)
     while longer:
@@ -45,42 +46,42 @@ def contexts(questions: Sequence[Question]) -> list[str]:
 
 
 def preamble(questions: Sequence[Question]) -> str | None:
-    """What the split by context did about a preamble, in a sentence; None where there is none."""
+    """A sentence about the questions with a preamble, for which longer openings are used; None if there are none."""
     pairs = list(zip(questions, contexts(questions), strict=True))
     moved = [(q, context) for q, context in pairs if context != q.context_hash]
     if not moved:
         return None
     return (
         f"{len(moved)} of {len(pairs)} questions share their first {CONTEXT_CHARS} characters with too many others for "
-        f"a story: longer openings are their contexts ({len({context for _, context in pairs})} contexts in all)"
+        f"a story: longer openings are their contexts ({len({context for _, context in pairs})} contexts in total)"
     )
 
 
-def by_context(
-    questions: Iterable[Question], part: str, held_out: float, seed: int, purpose: str = "benchmark"
+def split_by_context(
+    questions: Iterable[Question], side: str, test_fraction: float, seed: int, purpose: str = "benchmark"
 ) -> list[Question]:
-    """The questions of one side, "train" or "test", in their order.
+    """The questions of one side, "train" or "test", in the given order.
 
-    A context (see `contexts`) goes to the test side if a hash of seed and context falls below `held_out`, its share in
-    [0, 1]. So all questions about one story are on one side, in every file: GSM8K-Zero's stories are GSM8K's. Splits of
-    different `purpose` are independent: a validation split of one side's questions finds both of its own sides there.
+    A context (see `contexts`) is on the test side if a hash of seed and context, as a number in [0, 1), is below
+    `test_fraction`. So all questions about one story are on the same side, in all files: GSM8K-Zero's stories are
+    GSM8K's. Splits of different `purpose` are independent: a validation split can divide one side of the benchmark's.
 
     Raises:
-        UserError: `held_out` is no share, or `part` no side.
+        UserError: `test_fraction` is not in [0, 1], or `side` is neither "train" nor "test".
     """
-    if not 0 <= held_out <= 1:
-        raise UserError(f"task.test_fraction={held_out}: a share between 0 and 1")
-    if part not in ("train", "test"):
-        raise UserError(f"task.context_split={part}: train or test")
+    if not 0 <= test_fraction <= 1:
+        raise UserError(f"task.test_fraction={test_fraction}: must be between 0 and 1")
+    if side not in ("train", "test"):
+        raise UserError(f"task.context_split={side}: train or test")
     questions = list(questions)
     sides = zip(questions, contexts(questions), strict=True)
-    return [q for q, context in sides if (_position(seed, purpose, context) < held_out) == (part == "test")]
+    return [q for q, context in sides if (_position(seed, purpose, context) < test_fraction) == (side == "test")]
 
 
-class Seen(Protocol):
-    """The card of what was trained, an adapter or an estimator: hashes of its questions and of their contexts.
+class TrainingManifest(Protocol):
+    """What an adapter or an estimator was trained on: hashes of the questions and of their contexts.
 
-    `hashes` is the `HASHES` of the code that wrote it.
+    `hashes` is the `HASH_VERSION` of the code that wrote it.
     """
 
     @property
@@ -93,23 +94,25 @@ class Seen(Protocol):
     def hashes(self) -> int: ...
 
 
-def check_hashes(card: Seen, file: Path, remedy: str) -> None:
-    """Refuse a card whose hashes this code does not make: no question would be found in it.
+def check_hash_version(card: TrainingManifest, file: Path, remedy: str) -> None:
+    """Refuse a card with hashes of another version: no question would be found in it.
 
     Raises:
-        UserError: it is of another version; `remedy` says how to make a new one.
+        UserError: its version is not this code's; `remedy` says how to write a new card.
     """
-    if card.hashes != HASHES:
+    if card.hashes != HASH_VERSION:
         raise UserError(
-            f"{file}: identifies questions by version {card.hashes} of their hashes, this code by {HASHES}: what was "
-            f"trained on would not be recognised; {remedy}"
+            f"{file}: has question hashes of version {card.hashes}, this code has version {HASH_VERSION}: questions "
+            f"that were trained on would not be recognised; {remedy}"
         )
 
 
-def unseen(questions: Sequence[Question], cards: Sequence[Seen | None], key: str = "task") -> set[str]:
-    """Ids of the questions whose context was never trained on, whichever of its openings that was.
+def uncontaminated(
+    questions: Sequence[Question], cards: Sequence[TrainingManifest | None], key: str = "task"
+) -> set[str]:
+    """Ids of the questions none of whose openings is a context that was trained on.
 
-    `key` names where the questions are from.
+    `key` is the recipe's key of the questions, for errors.
 
     Raises:
         UserError: a question itself was trained on.
@@ -126,12 +129,12 @@ def unseen(questions: Sequence[Question], cards: Sequence[Seen | None], key: str
 
 
 def _position(seed: int, purpose: str, context: str) -> float:
-    """A context's place in [0, 1), the same on every machine; 52 bits, so that no rounding reaches 1."""
+    """A context's hash as a number in [0, 1), the same on every machine; 52 bits, so that rounding does not reach 1."""
     return int(hashlib.sha256(f"{purpose}/{seed}/{context}".encode()).hexdigest()[:13], 16) / 2**52
 
 
-def drawn(questions: Sequence[Question], count: int, seed: int) -> list[Question]:
-    """`count` questions at random, in their order; a larger draw contains every smaller one."""
+def subsample(questions: Sequence[Question], count: int, seed: int) -> list[Question]:
+    """`count` random questions, in their order; a larger sample contains every smaller one."""
     order = list(range(len(questions)))
     random.Random(seed).shuffle(order)
     return [questions[i] for i in sorted(order[:count])]

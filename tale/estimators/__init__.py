@@ -1,4 +1,4 @@
-"""Budget estimators (§5.2): from a question to its token budget, with what the estimate itself cost."""
+"""Budget estimators (§5.2): from a question to its token budget, with the estimate's own cost."""
 
 from tale.estimators.base import Estimate, Estimator
 

@@ -1,4 +1,4 @@
-"""What every estimator takes and gives, and the two bounds of what one can reach: a constant, and β* itself."""
+"""The interface of estimators, and their lower and upper bound: a constant, and β* itself."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from tale.inference import Completion
 
 @dataclass(frozen=True)
 class Estimate:
-    """β̂ of one question in tokens. Without one the question is asked as vanilla CoT; `fallback` says why it was wanted.
+    """β̂ of one question in tokens; None: the question is asked as vanilla CoT, and `fallback` says why, if unintended.
 
-    `completion` is what the estimator itself generated: its tokens belong to the method's cost. None: it cost none.
+    `completion` is the estimator's own call, whose tokens are part of the method's cost; None: no call.
     """
 
     value: Fraction | float | None
@@ -24,15 +24,15 @@ class Estimate:
     fallback: str | None = None
 
     def budget(self, multiplier: float = 1.0) -> int | None:
-        """⌈α·β̂⌉ (A.8), exactly as the decimal α is written."""
+        """⌈α·β̂⌉ (A.8), computed exactly from α's decimal digits."""
         return None if self.value is None else math.ceil(Fraction(str(multiplier)) * Fraction(self.value))
 
 
 class Estimator(Protocol):
-    """From questions to budgets, without asking a model."""
+    """An estimator without calls to a model."""
 
     def estimate(self, questions: Sequence[Question]) -> list[Estimate]:
-        """An estimate each, in the order given."""
+        """An estimate per question, in the order given."""
         ...
 
 
@@ -43,17 +43,17 @@ class Constant:
     value: float | None
 
     def estimate(self, questions: Sequence[Question]) -> list[Estimate]:
-        """The constant for each."""
+        """The constant for every question."""
         return [Estimate(self.value)] * len(questions)
 
 
 @dataclass(frozen=True)
 class Oracle:
-    """β* itself, by question hash, from a search of the same questions: what no estimator can know."""
+    """β* itself, by question hash, from a search of the same questions: an upper bound for estimators."""
 
-    stars: Mapping[str, int | None]
+    optimal_budgets: Mapping[str, int | None]
 
     def estimate(self, questions: Sequence[Question]) -> list[Estimate]:
-        """β* where the search found one."""
-        found = [self.stars.get(question.question_hash) for question in questions]
+        """β* of the questions for which the search found one."""
+        found = [self.optimal_budgets.get(question.question_hash) for question in questions]
         return [Estimate(star, fallback=None if star else "no searched budget") for star in found]

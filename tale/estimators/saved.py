@@ -1,4 +1,4 @@
-"""A trained estimator's folder: one JSON file with its numbers, and hashes of what it was trained on."""
+"""Saving a trained estimator: a folder with one JSON file of its numbers, and hashes of the training questions."""
 
 from __future__ import annotations
 
@@ -7,63 +7,60 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from tale.data.question import HASHES
-from tale.data.splits import check_hashes
+from tale.data.question import HASH_VERSION
+from tale.data.splits import check_hash_version
 from tale.estimators.base import Constant
 from tale.estimators.regression import Regression
 from tale.storage.files import write_atomic
 from tale.storage.folder import check_output
-from tale.storage.strict_json import read_file, typed
+from tale.storage.strict_json import convert_value, read_json
 
 FILE = "estimator.json"
-Trained = Constant | Regression
+TrainedEstimator = Constant | Regression
 Kind = Literal["constant", "regression"]
-KINDS: dict[Kind, type[Trained]] = {"constant": Constant, "regression": Regression}
+KINDS: dict[Kind, type[TrainedEstimator]] = {"constant": Constant, "regression": Regression}
 
 
 @dataclass(frozen=True)
 class EstimatorCard:
-    """What an estimator keeps of its making: whose tokens β* is in, and hashes of all questions that it has seen.
-
-    `budget_line` is how the budgets were asked for, as in a record. `hashes`: as in `tale.data.splits.Seen`.
-    """
+    """An estimator's training manifest, with the tokenizer and the `budget_line` of its searches, as in a record."""
 
     tokenizer: str
     questions: list[str]
     contexts: list[str]
     budget_line: str | None = None
-    hashes: int = HASHES
+    hashes: int = HASH_VERSION
 
 
 @dataclass(frozen=True)
-class Saved:
-    """The file."""
+class SavedEstimator:
+    """The content of the file."""
 
     kind: Kind
     card: dict[str, Any]
     numbers: dict[str, Any]
 
 
-def save_estimator(estimator: Trained, card: EstimatorCard, folder: Path) -> None:
-    """Write the folder's one file."""
+def save_estimator(estimator: TrainedEstimator, card: EstimatorCard, folder: Path) -> None:
+    """Write the estimator's file to a folder."""
     kind = next(name for name, made in KINDS.items() if isinstance(estimator, made))
-    saved = Saved(kind, asdict(card), asdict(estimator))
+    saved = SavedEstimator(kind, asdict(card), asdict(estimator))
     write_atomic(folder / FILE, json.dumps(vars(saved), ensure_ascii=False, indent=1) + "\n")
 
 
-def load_estimator(folder: Path) -> tuple[Trained, EstimatorCard]:
+def load_estimator(folder: Path) -> tuple[TrainedEstimator, EstimatorCard]:
     """The estimator and its card.
 
     Raises:
-        UserError: the folder holds none, a damaged one, one that the run beside it has not made, or one whose card has
-            hashes of another version.
+        UserError: it is missing or damaged, not of the run in the parent folder, or its card has hashes of another
+            version.
     """
     check_output(folder)
     file = folder / FILE
     remedy = "train an estimator with scripts/estimate.py"
-    saved = read_file(file, Saved, "an estimator", remedy)
-    estimator = typed(saved.numbers, KINDS[saved.kind], f"{file}: numbers", "an estimator's", remedy)
-    # The first cards do not say which hashes they have.
-    card = typed({"hashes": 1, **saved.card}, EstimatorCard, f"{file}: card", "an estimator's", remedy)
-    check_hashes(card, file, "train the estimator again (seconds)")
+    saved = read_json(file, SavedEstimator, "an estimator", remedy)
+    estimator = convert_value(saved.numbers, KINDS[saved.kind], f"{file}: numbers", "an estimator's", remedy)
+    # The first cards have no version of their hashes.
+    card = convert_value({"hashes": 1, **saved.card}, EstimatorCard, f"{file}: card", "an estimator's", remedy)
+    check_hash_version(card, file, "train the estimator again (seconds)")
     return estimator, card

@@ -1,4 +1,4 @@
-"""TALE-EP's own estimator (§5.2, Fig 5): a language model is asked for the budget, the evaluated one or another."""
+"""TALE-EP's estimator (§5.2, Fig 5): a language model, the evaluated one or another, is asked for the budget."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from tale.inference.scheduler import Solver
 
 
 def zero_shot(question: Question, sampling: Sampling) -> Solver[Estimate]:
-    """What the model names, in one call whose tokens count; a reply that names no positive number is no estimate."""
+    """The budget that the model answers, in one call whose tokens count; no estimate without a positive number."""
     (completion,) = yield [Request.user(prompts.estimate(question), sampling)]
     return estimate_of(completion)
 
 
 def estimate_of(reply: Completion) -> Estimate:
-    """What an estimator's reply says, with what it cost."""
+    """The estimate in an estimator's completion, with its cost."""
     if reply.error:
         return Estimate(None, fallback="estimate not answered")
     value = read_estimate(reply.text)
@@ -27,6 +27,6 @@ def estimate_of(reply: Completion) -> Estimate:
 
 
 def read_estimate(reply: str) -> Fraction | None:
-    """β̂ from an estimator's reply, or None where it names no positive number."""
+    """β̂ in an estimator's reply; None without a positive number."""
     estimate = number(read(reply, "number", what="budget").value or "")
     return estimate if estimate and estimate > 0 else None

@@ -1,11 +1,11 @@
-"""One question to the base model and to a trained adapter."""
+"""Asking one question of the base model and of a trained adapter."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
 
-from tale.config.fields import Recipe, group, opt
+from tale.config.fields import Recipe, opt, section
 from tale.config.sections import EngineConfig, ModelConfig, SamplingConfig
 from tale.data import prompts
 from tale.data.question import Question
@@ -13,12 +13,12 @@ from tale.errors import UserError
 from tale.grading import read
 from tale.inference import Completion, Request, Sampling
 from tale.inference.build import check_engine
-from tale.inference.requests import once
+from tale.inference.requests import request_source
 from tale.inference.transformers.engine import TransformersEngine, find_device
 from tale.models.adapters import check_adapter
 from tale.models.base import resolve
 from tale.models.lora import load_adapter
-from tale.text import in_lines
+from tale.text import printable_lines
 
 
 @dataclass
@@ -29,15 +29,15 @@ class AskRecipe(Recipe):
     kept = False
     bare = "question"
 
-    adapter: str = opt("adapter folder")
-    question: str = opt("the question, as plain text")
-    model: ModelConfig = group(ModelConfig)
-    sampling: SamplingConfig = group(SamplingConfig)
-    engine: EngineConfig = group(EngineConfig)
+    adapter: str = opt("folder of the trained adapter")
+    question: str = opt("text of the question")
+    model: ModelConfig = section(ModelConfig)
+    sampling: SamplingConfig = section(SamplingConfig)
+    engine: EngineConfig = section(EngineConfig)
 
 
 def ask(recipe: AskRecipe) -> None:
-    """Print the vanilla answer and the adapter's, each with its tokens; both are asked without a budget."""
+    """Print the base model's and the adapter's answer with their tokens; both get the vanilla prompt."""
     base, adapter = resolve(recipe.model), Path(recipe.adapter)
     check_adapter(adapter, base)
     check_engine(recipe.engine, base)
@@ -45,10 +45,10 @@ def ask(recipe: AskRecipe) -> None:
     device = find_device(recipe.engine.device)
     for name, model in (("vanilla CoT", base.load(device)), (str(adapter), load_adapter(base.load(device), adapter))):
         engine = TransformersEngine(model, base.chat(), batch_size=1, device=recipe.engine.device)
-        ((_, completion),) = engine.generate(once([Request.user(prompt, sampling)]))
+        ((_, completion),) = engine.generate(request_source([Request.user(prompt, sampling)]))
         if completion.error:
             raise UserError(f"question: {completion.error}")
-        print(in_lines(_shown(name, completion)))
+        print(printable_lines(_shown(name, completion)))
 
 
 def _shown(name: str, completion: Completion) -> str:

@@ -1,4 +1,4 @@
-"""Accuracy, or BLEU, against output tokens, a point a method."""
+"""Plot of accuracy or BLEU against output tokens, one point per method."""
 
 from __future__ import annotations
 
@@ -23,10 +23,7 @@ def plot(rows: Sequence[Row], title: str, file: Path) -> None:
 
 
 def draw(axes: Axes, rows: Sequence[Row], tokens: Mapping[str, tuple[float, float]] | None = None) -> None:
-    """Up is better, left is cheaper; bars are 95 % intervals, those of the tokens where they are given by method.
-
-    The line joins the Pareto front.
-    """
+    """One point per method, with 95 % intervals (`tokens`: by method), and a line along the Pareto front."""
     factor, name = (100, "accuracy, %") if rows[0].bleu is None else (1, "BLEU")
     for row in rows:
         value, worst, best = (factor * end for end in row.score)
@@ -40,7 +37,7 @@ def draw(axes: Axes, rows: Sequence[Row], tokens: Mapping[str, tuple[float, floa
             capsize=3,
             label=literal(row.method),
         )
-    joined = front(rows)
+    joined = pareto_front(rows)
     if len(joined) > 1:
         line = [r.output_tokens for r in joined], [factor * r.score[0] for r in joined]
         axes.plot(*line, "--", lw=1, color="gray", zorder=1)
@@ -49,8 +46,8 @@ def draw(axes: Axes, rows: Sequence[Row], tokens: Mapping[str, tuple[float, floa
     axes.grid(alpha=0.3)
 
 
-def front(rows: Sequence[Row]) -> list[Row]:
-    """The Pareto front, cheapest first: what no other method's score beats at as few tokens, or fewer."""
+def pareto_front(rows: Sequence[Row]) -> list[Row]:
+    """The Pareto front, cheapest first: methods that no other one beats with as few tokens or fewer."""
     best: list[Row] = []
     for row in sorted(rows, key=lambda r: (r.output_tokens, -r.score[0])):
         if not best or row.score[0] > best[-1].score[0]:

@@ -1,4 +1,4 @@
-"""What methods answer: a reply for each question, graded."""
+"""The replies of methods: one graded reply per question."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tale.data.question import Question
-from tale.data.records import Finish
+from tale.data.records import FinishReason
 from tale.errors import UserError
 from tale.estimators import Estimate
 from tale.grading import bleu, grade
@@ -19,16 +19,16 @@ from tale.output.progress import progress
 from tale.solvers.base import Method, Solution
 from tale.solvers.tale_ep import TaleEP
 from tale.storage.folder import check_output
-from tale.storage.strict_json import Count, Positive, Share, read_lines
+from tale.storage.strict_json import Count, PositiveInt, UnitInterval, read_jsonl
 
 
 @dataclass(frozen=True)
 class Reply:
-    """One method's answer to one question. Tokens are in the evaluated model's own tokenizer.
+    """One method's answer to one question. Tokens are those of the evaluated model's tokenizer.
 
-    `fallback` says why a budget was wanted and none was there, so that the question was asked as vanilla CoT. Of an
-    open-ended question nothing is `correct` or not; `bleu` compares `value` with `reference`. `seed` is there where the
-    question was asked under several. With finish "error" there was no answer, and `error` says why; it counts as wrong.
+    `fallback` says why there was no budget, so that the question was asked as vanilla CoT. For an open-ended question
+    `correct` is None, and `bleu` compares `value` with `reference`. `seed` is set if there are several. With finish
+    "error" there is no answer, and `error` says why; it counts as wrong.
     """
 
     method: str
@@ -38,15 +38,15 @@ class Reply:
     correct: bool | None
     value: str | None
     via: str
-    finish: Finish
+    finish: FinishReason
     tokens: Count
     prompt_tokens: Count
-    budget: Positive | None = None
+    budget: PositiveInt | None = None
     estimator_text: str | None = None
     estimator_tokens: Count = 0
     estimator_prompt_tokens: Count = 0
     fallback: str | None = None
-    bleu: Share | None = None
+    bleu: UnitInterval | None = None
     reference: str | None = None
     seed: int | None = None
     error: str | None = None
@@ -58,40 +58,40 @@ class Reply:
 
     @property
     def line(self) -> dict[str, Any]:
-        """What a file keeps of it; the seed only where there are several, the error where there is one."""
+        """Its line in replies.jsonl; without seed and error if they are None."""
         optional = ("seed", "error")
         return {name: value for name, value in vars(self).items() if name not in optional or value is not None}
 
 
 def read_replies(path: Path) -> dict[str, list[Reply]]:
-    """The replies of an evaluation by method, in its order: seed by seed where there are several.
+    """The replies of an evaluation by method, in order: seed by seed if there are several.
 
     Raises:
-        UserError: a line is damaged or no reply (file and line are named), not every method has every question under
-            every seed, or they are not of the run beside them.
+        UserError: a line is damaged or not a reply (file and line are named), a method lacks a question or a seed, or
+            the file is not of the run in its folder.
     """
     check_output(path)
     replies: dict[str, list[Reply]] = {}
-    for _, reply in read_lines(path, Reply, "a reply", "scripts/evaluate.py writes it anew"):
+    for _, reply in read_jsonl(path, Reply, "a reply", "scripts/evaluate.py writes it again"):
         replies.setdefault(reply.method, []).append(reply)
     if not all(_whole(rows, next(iter(replies.values()))) for rows in replies.values()):
-        raise UserError(f"{path}: not every method has every question; scripts/evaluate.py writes it anew")
+        raise UserError(f"{path}: not every method has every question; scripts/evaluate.py writes it again")
     return replies
 
 
 def count_seeds(replies: Sequence[Reply]) -> int:
-    """Under how many seeds each question was answered."""
+    """The number of seeds with which each question was answered."""
     return len({reply.seed for reply in replies})
 
 
 def _whole(replies: Sequence[Reply], first: Sequence[Reply]) -> bool:
-    """Whether these are the questions and seeds of another method's replies, each seed with every question in turn."""
+    """Whether the replies have the same questions and seeds as those of another method, seed by seed."""
     seeds, questions = list(dict.fromkeys(r.seed for r in first)), [r.question for r in first]
     each = questions[: len(questions) // len(seeds)]
     return [(r.seed, r.question) for r in replies] == [(seed, question) for seed in seeds for question in each]
 
 
-def answer(
+def answer_all(
     method: Method,
     questions: Sequence[Question],
     engine: Engine,
@@ -99,25 +99,25 @@ def answer(
     estimates: Sequence[Estimate] | None = None,
     seeds: Sequence[int | None] | None = None,
 ) -> list[Reply]:
-    """Ask every question as `method` does; a reply each, in the order given.
+    """Answer every question with `method`; one reply per question, in the order given.
 
-    `estimates`: those of another model; `seeds`: each question's, where it is not the sampling's.
+    `estimates`: those of another model, if any; `seeds`: each question's, if not the sampling's.
     """
     seeds = seeds or [None] * len(questions)
-    samplings = each_sampling(sampling, seeds)
+    samplings = samplings_for(sampling, seeds)
     if estimates is None:
         solvers = map(method.solve, questions, samplings)
     else:
         assert isinstance(method, TaleEP)
         solvers = map(method.answer, questions, samplings, estimates)
-    solutions = solved(solvers, engine, len(questions), method.name)
-    return [reply_of(method.name, *row) for row in zip(questions, solutions, seeds, strict=True)]
+    solutions = run_solvers(solvers, engine, len(questions), method.name)
+    return [graded_reply(method.name, *row) for row in zip(questions, solutions, seeds, strict=True)]
 
 
-def solved(solvers: Iterable[Solver[Result]], engine: Engine, count: int, label: str) -> list[Result]:
+def run_solvers(solvers: Iterable[Solver[Result]], engine: Engine, count: int, label: str) -> list[Result]:
     """The results of `count` solvers in the order given, with a progress bar.
 
-    All of them are begun, as all results are held in memory: however large its batch, the engine has enough at hand.
+    All of them run at the same time, as all results are held in memory: this fills the largest batch of an engine.
     """
     with (
         progress(label, total=count, unit="answer") as bar,
@@ -126,13 +126,13 @@ def solved(solvers: Iterable[Solver[Result]], engine: Engine, count: int, label:
         return list(results)
 
 
-def each_sampling(sampling: Sampling, seeds: Sequence[int | None]) -> list[Sampling]:
-    """The sampling under each seed; None is its own."""
+def samplings_for(sampling: Sampling, seeds: Sequence[int | None]) -> list[Sampling]:
+    """The sampling with each seed; None: unchanged."""
     return [sampling if seed is None else replace(sampling, seed=seed) for seed in seeds]
 
 
-def reply_of(label: str, question: Question, solution: Solution, seed: int | None = None) -> Reply:
-    """A solution graded, with how it came about."""
+def graded_reply(label: str, question: Question, solution: Solution, seed: int | None = None) -> Reply:
+    """Grade a solution."""
     completion, estimator = solution.answer.completion, solution.estimate.completion
     return Reply(
         method=label,
@@ -154,20 +154,20 @@ def reply_of(label: str, question: Question, solution: Solution, seed: int | Non
 
 
 def _graded(question: Question, completion: Completion) -> dict[str, Any]:
-    """What the answer is, and whether it is right or how near it comes to the reference."""
+    """The answer's value, and whether it is right, or its BLEU with the reference text."""
     if question.kind == "text":
         scored = bleu.score(completion.text, question.gold, completion.truncated)
         return {"correct": None, "reference": question.gold, **asdict(scored)}
-    via = {"via": "reasoning"} if completion.reasoned_alone else {}
+    via = {"via": "reasoning"} if completion.reasoning_only else {}
     return asdict(grade(completion.text, question, completion.truncated)) | via
 
 
 def check_methods(methods: Sequence[Method], questions: Sequence[Question], sampling: Sampling) -> None:
-    """Refuse a list of methods that cannot work, before a model is loaded."""
+    """Check the methods and their options, before a model is loaded."""
     if not methods:
         raise UserError("methods: none given; see recipes/eval_llama8b.yaml")
     names = [method.name for method in methods]
     for i, (method, name) in enumerate(zip(methods, names, strict=True)):
         if names.count(name) > 1:
-            raise UserError(f"methods[{i}].label: {name!r} stands for two methods; give each a label of its own")
+            raise UserError(f"methods[{i}].label: {name!r} is the name of two methods; give each a different label")
         method.check(f"methods[{i}]", questions, sampling)

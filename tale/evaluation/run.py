@@ -1,4 +1,4 @@
-"""A whole evaluation run: checks, models, replies, tables."""
+"""Running an evaluation: checks, models, replies, tables."""
 
 from __future__ import annotations
 
@@ -8,36 +8,36 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tale.data.question import Question
-from tale.data.splits import Seen, unseen
+from tale.data.splits import TrainingManifest, uncontaminated
 from tale.errors import UserError
 from tale.estimators import Estimate
 from tale.estimators.saved import load_estimator
 from tale.estimators.zero_shot import zero_shot
 from tale.evaluation.plot import plot
 from tale.evaluation.recipe import EvaluateRecipe
-from tale.evaluation.replies import Reply, answer, check_methods, each_sampling, solved
-from tale.evaluation.seeds import check_seeds, each_seed, sampling_of
+from tale.evaluation.replies import Reply, answer_all, check_methods, run_solvers, samplings_for
+from tale.evaluation.seeds import check_seeds, repeat_for_seeds, sampling_of
 from tale.evaluation.summary import Row, summarise, tables
 from tale.inference import Sampling
-from tale.inference.build import AnyModel, check_engine, engines, find_model, place_of
+from tale.inference.build import AnyModel, check_engine, engines, find_model, journal_folder
+from tale.inference.context_length import check_context_length
 from tale.inference.openai.engine import RemoteModel
-from tale.inference.room import check_room
 from tale.models.adapters import check_adapter, read_card
 from tale.output.tables import files_of, write_rows
-from tale.runs.run import Identity, finish_run, hold, start_run
+from tale.runs.run import RunInputs, finish_run, lock_output, start_run
 from tale.solvers.base import Method
 from tale.solvers.tale_ep import TaleEP
 from tale.solvers.vanilla import Vanilla
 from tale.storage.files import write_jsonl_atomic
-from tale.tasks.selection import scoring, select
-from tale.text import say
+from tale.tasks.selection import scoring, select_questions
+from tale.text import log_info
 
 OUTPUTS = ("replies.jsonl", *files_of("summary", "summary_clean"))
 
 
 @dataclass(frozen=True)
 class _Checked:
-    """What an evaluation works with: `others` estimate, by method; contexts of `clean` questions are untrained."""
+    """The checked inputs. `others`: zero-shot estimators by method; `clean`: ids of uncontaminated questions."""
 
     base: AnyModel
     others: dict[str, AnyModel]
@@ -49,7 +49,7 @@ class _Checked:
 
 
 def evaluate(recipe: EvaluateRecipe) -> list[Row]:
-    """Run an evaluation recipe; the summary's rows.
+    """Run an evaluation recipe; returns the summary's rows.
 
     Raises:
         UserError: bad input, or questions that a model was trained on, before any weights are loaded.
@@ -58,7 +58,7 @@ def evaluate(recipe: EvaluateRecipe) -> list[Row]:
     several = f" under {len(recipe.seeds)} seeds" * (len(recipe.seeds) > 1)
     title = f"{recipe.task.name}: {given.base.name}, {len(given.questions)} questions{several}"
     drawing = f"{scoring(given.questions)}_tokens.png"
-    with hold(recipe) as folder:
+    with lock_output(recipe) as folder:
         replies = _answered(recipe, given, folder, drawing)
         write_jsonl_atomic(folder / "replies.jsonl", (reply.line for rows in replies.values() for reply in rows))
         rows, cleaner = _written(recipe, replies, folder, "summary"), []
@@ -73,8 +73,8 @@ def evaluate(recipe: EvaluateRecipe) -> list[Row]:
     for table in shown:
         table.show()
     if not given.clean:
-        say("no table of clean questions: every question's context was trained on")
-    say(f"replies: {folder / 'replies.jsonl'}", f"plot: {folder / drawing}")
+        log_info("no table of uncontaminated questions: the context of every question was trained on")
+    log_info(f"replies: {folder / 'replies.jsonl'}", f"plot: {folder / drawing}")
     return rows
 
 
@@ -82,65 +82,65 @@ def _check(recipe: EvaluateRecipe) -> _Checked:
     """Check the whole recipe, before anything is written."""
     check_seeds(recipe)
     base = find_model(recipe.model, recipe.engine)
-    questions, dropped = select(recipe.task)
+    questions, dropped = select_questions(recipe.task)
     scoring(questions)
     sampling = sampling_of(recipe)
     check_methods(recipe.methods, questions, sampling)
     adapters = list(dict.fromkeys(method.adapter for method in recipe.methods))
-    cards: list[Seen | None] = []
+    cards: list[TrainingManifest | None] = []
     if not isinstance(base, RemoteModel):
         cards += [check_adapter(Path(folder), base) for folder in adapters if folder]
     elif any(adapters):
-        raise UserError(
-            "methods: an endpoint answers with its own model; serve the adapter there, as a model.name_or_path"
-        )
+        raise UserError("methods: an endpoint has its own model; serve the adapter there as another model")
     estimated = [method for method in recipe.methods if isinstance(method, TaleEP)]
     cards += [load_estimator(Path(method.estimator))[1] for method in estimated if method.estimator]
     others = {m.name: find_model(m.estimator_model, recipe.engine) for m in estimated if m.estimator_model}
     for model in (base, *others.values()):
         check_engine(recipe.engine, model)
     cards += [read_card(model.merge) for model in (base, *others.values()) if model.merge]
-    clean = unseen(questions, cards)
-    longest = {q.id: [request for m in recipe.methods for request in m.longest(q, sampling)] for q in questions}
-    check_room(longest, base.chat(), base.context)
+    clean = uncontaminated(questions, cards)
+    longest = {
+        q.id: [request for m in recipe.methods for request in m.longest_requests(q, sampling)] for q in questions
+    }
+    check_context_length(longest, base.chat(), base.max_model_len)
     return _Checked(base, others, adapters, questions, dropped, clean, sampling)
 
 
 def _answered(recipe: EvaluateRecipe, given: _Checked, folder: Path, drawing: str) -> dict[str, list[Reply]]:
-    """Every method's replies, from the folder's journals and the models; the run starts in between.
+    """Start the run, and collect every method's replies from the folder's journals and the models.
 
-    All journals are opened, and so checked, before anything is changed; each engine is freed before the next one loads
+    All journals are opened, and so checked, before anything is written; each engine is freed before the next one loads
     weights.
     """
-    models = {place_of(model, "estimator"): model for model in given.others.values()}
+    models = {journal_folder(model, "estimator"): model for model in given.others.values()}
     asking = deque((place, e) for place, model in models.items() for e in engines(recipe.engine, model, folder / place))
     answering = deque(zip(given.adapters, engines(recipe.engine, given.base, folder, given.adapters), strict=True))
     reads = {path for method in recipe.methods for path in method.reads}
     counted = {"asked": len(given.questions), "duplicates": given.dropped}
-    used: Identity = {"base": given.base.identity, "questions": counted}
+    used: RunInputs = {"base": given.base.identity, "questions": counted}
     start_run(recipe, None, (*OUTPUTS, drawing), reads=sorted(reads), scoring=scoring(given.questions), **used)
-    asked, seeds = each_seed(given.questions, recipe)
+    asked, seeds = repeat_for_seeds(given.questions, recipe)
     estimates: dict[str, list[Estimate]] = {}
     while asking:
         place, engine = asking.popleft()
-        for name in (name for name, model in given.others.items() if place_of(model, "estimator") == place):
-            solvers = map(zero_shot, asked, each_sampling(given.sampling, seeds))
-            estimates[name] = solved(solvers, engine, len(asked), f"{name}: estimator")
+        for name in (name for name, model in given.others.items() if journal_folder(model, "estimator") == place):
+            solvers = map(zero_shot, asked, samplings_for(given.sampling, seeds))
+            estimates[name] = run_solvers(solvers, engine, len(asked), f"{name}: estimator")
     replies: dict[str, list[Reply]] = {method.name: [] for method in recipe.methods}
     while answering:
         adapter, engine = answering.popleft()
         for method in (m for m in recipe.methods if m.adapter == adapter):
-            replies[method.name] = answer(method, asked, engine, given.sampling, estimates.get(method.name), seeds)
+            replies[method.name] = answer_all(method, asked, engine, given.sampling, estimates.get(method.name), seeds)
     return replies
 
 
 def _written(recipe: EvaluateRecipe, replies: dict[str, list[Reply]], folder: Path, name: str) -> list[Row]:
-    rows = summarise(replies, reference(recipe.methods), recipe.prices, recipe.noninferiority_margin / 100)
+    rows = summarise(replies, baseline_of(recipe.methods), recipe.prices, recipe.noninferiority_margin / 100)
     write_rows(rows, folder, name)
     return rows
 
 
-def reference(methods: Sequence[Method]) -> str | None:
-    """The method that others are compared with: the first plain vanilla CoT."""
+def baseline_of(methods: Sequence[Method]) -> str | None:
+    """The baseline that other methods are compared with: the first vanilla CoT without an adapter."""
     plain = [method for method in methods if isinstance(method, Vanilla) and not method.adapter]
     return plain[0].name if plain else None

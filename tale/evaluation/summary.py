@@ -10,17 +10,17 @@ from typing import Annotated, Any
 from tale.config.sections import PriceConfig
 from tale.evaluation.repetition import repetition
 from tale.evaluation.replies import Reply, count_seeds
-from tale.evaluation.seeds import by_question, spread
+from tale.evaluation.seeds import mean_over_seeds, std_over_seeds
 from tale.grading import UNMARKED
 from tale.grading.bleu import corpus_bleu
 from tale.inference.costs import dollars
 from tale.output.formats import number, p_value, percent, points, signed, three_digits, two_digits, whole
 from tale.output.tables import Column, Table, columns_of, table_of
-from tale.statistics import UNKNOWN, Paired, Verdict, bootstrapped, compared, mean_share, paired_difference
+from tale.statistics import UNKNOWN, Paired, Verdict, bootstrap_mean, compare_paired, mean_share, paired_difference
 
 
 def field_of(way: str) -> str:
-    """The field of `Row` with the share of the answers that were read in this way, one of `UNMARKED`."""
+    """The field of `Row` with the share of the answers that were read in this way (one of `UNMARKED`)."""
     return f"by_{way.replace('-', '_')}"
 
 
@@ -98,7 +98,7 @@ class Row:
 
     @property
     def score(self) -> tuple[Any, Any, Any]:
-        """Accuracy, or BLEU where there is none, with the ends of its interval."""
+        """Accuracy, or BLEU if there is none, with the ends of its interval."""
         if self.bleu is not None:
             return self.bleu, self.bleu_low, self.bleu_high
         return self.accuracy, self.accuracy_low, self.accuracy_high
@@ -116,24 +116,24 @@ ANSWERS = columns_of(
 
 
 def summarise(
-    replies: dict[str, list[Reply]], reference: str | None, prices: PriceConfig, margin: float = 0.03
+    replies: dict[str, list[Reply]], baseline: str | None, prices: PriceConfig, margin: float = 0.03
 ) -> list[Row]:
-    """A row for each method; `replies[method]` are over the same questions in the same order, `margin` is a share."""
+    """One row per method; `replies[method]` have the same questions in the same order, `margin` is a share."""
     rows = {method: _alone(of, prices) for method, of in replies.items()}
-    if reference is None or reference not in replies:
+    if baseline is None or baseline not in replies:
         return list(rows.values())
     return [
-        row if method == reference else _compared(row, replies[method], replies[reference], prices, margin)
+        row if method == baseline else _compared(row, replies[method], replies[baseline], prices, margin)
         for method, row in rows.items()
     ]
 
 
 def _alone(replies: list[Reply], prices: PriceConfig) -> Row:
-    """The figures of a method by itself."""
+    """The figures of one method, without differences."""
     scores, seeds = _bleu(replies), count_seeds(replies)
     more: dict[str, Any] = {field_of(way): fmean(r.via == way for r in replies) for way in UNMARKED}
     if scores:
-        more |= _bounds("bleu", bootstrapped(scores))
+        more |= _bounds("bleu", bootstrap_mean(scores))
         more["corpus_bleu"] = corpus_bleu([r.value for r in replies], [str(r.reference) for r in replies])
     if seeds > 1:
         more |= _spreads(replies, seeds)
@@ -151,36 +151,40 @@ def _alone(replies: list[Reply], prices: PriceConfig) -> Row:
 
 
 def _spreads(replies: list[Reply], seeds: int) -> dict[str, Any]:
-    """How the seeds' means differ."""
+    """Standard deviations of the seeds' means."""
     name = "accuracy" if replies[0].bleu is None else "bleu"
     scores = [float(r.correct is True) if r.bleu is None else r.bleu for r in replies]
     tokens = [r.output_tokens for r in replies]
-    return {"seeds": seeds, f"{name}_spread": spread(scores, seeds), "output_tokens_spread": spread(tokens, seeds)}
+    return {
+        "seeds": seeds,
+        f"{name}_spread": std_over_seeds(scores, seeds),
+        "output_tokens_spread": std_over_seeds(tokens, seeds),
+    }
 
 
 def _right(replies: list[Reply]) -> list[float]:
     """Each question's share of right answers."""
-    return by_question([r.correct is True for r in replies], count_seeds(replies))
+    return mean_over_seeds([r.correct is True for r in replies], count_seeds(replies))
 
 
 def _bleu(replies: list[Reply]) -> list[float]:
-    """Each question's, or none where replies are right or wrong."""
+    """Each question's BLEU; empty if questions have accuracy."""
     scores = [r.bleu for r in replies if r.bleu is not None]
-    return by_question(scores, count_seeds(replies)) if scores else []
+    return mean_over_seeds(scores, count_seeds(replies)) if scores else []
 
 
 def _repeated(replies: list[Reply]) -> list[float]:
     """Each question's share of repeated 4-grams."""
-    return by_question([repetition(r.text) for r in replies], count_seeds(replies))
+    return mean_over_seeds([repetition(r.text) for r in replies], count_seeds(replies))
 
 
 def tokens_of(replies: list[Reply]) -> list[float]:
     """Each question's output tokens."""
-    return by_question([r.output_tokens for r in replies], count_seeds(replies))
+    return mean_over_seeds([r.output_tokens for r in replies], count_seeds(replies))
 
 
 def _compared(row: Row, ours: list[Reply], theirs: list[Reply], prices: PriceConfig, margin: float) -> Row:
-    """The row with its differences to the reference, `theirs`."""
+    """The row with its differences to the baseline, `theirs`."""
     differences = _bounds("tokens_difference", paired_difference(tokens_of(ours), tokens_of(theirs)))
     differences |= _bounds("repetition_difference", paired_difference(_repeated(ours), _repeated(theirs)))
     if scores := _bleu(ours):
@@ -188,14 +192,14 @@ def _compared(row: Row, ours: list[Reply], theirs: list[Reply], prices: PriceCon
     else:
         differences |= _accuracy_compared(ours, theirs, margin)
     if _priced(prices):
-        costs = [by_question([_expense(r, prices) for r in side], count_seeds(side)) for side in (ours, theirs)]
+        costs = [mean_over_seeds([_expense(r, prices) for r in side], count_seeds(side)) for side in (ours, theirs)]
         differences |= _bounds("expense_difference", paired_difference(*costs))
     reference = fmean(r.output_tokens for r in theirs)
     return replace(row, **differences, tokens_ratio=row.output_tokens / reference if reference else None)
 
 
 def _accuracy_compared(ours: list[Reply], theirs: list[Reply], margin: float) -> dict[str, Any]:
-    paired = compared(_right(ours), _right(theirs))
+    paired = compare_paired(_right(ours), _right(theirs))
     return {
         **_bounds("accuracy_difference", (paired.difference, *paired.interval())),
         "mcnemar_p": paired.mcnemar() if isinstance(paired, Paired) and count_seeds(ours) == 1 else None,
@@ -214,7 +218,7 @@ def _priced(prices: PriceConfig) -> bool:
 
 
 def _expense(reply: Reply, prices: PriceConfig) -> float:
-    """10⁻⁵ dollars for one sample; prices are dollars a million tokens."""
+    """10⁻⁵ dollars for one sample; prices are dollars per million tokens."""
     prompt_tokens = reply.prompt_tokens + reply.estimator_prompt_tokens
     return dollars(prices, prompt_tokens, reply.output_tokens) * 1e5
 

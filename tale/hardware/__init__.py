@@ -1,1 +1,1 @@
-"""What devices have and are good at."""
+"""Memory and peak FLOP/s of devices."""

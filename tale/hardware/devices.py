@@ -1,4 +1,4 @@
-"""What devices have: memory, and dense peak arithmetic by type of number, from NVIDIA's data sheets."""
+"""Devices: memory, and dense peak FLOP/s by dtype, from NVIDIA's data sheets."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 
 @dataclass(frozen=True)
 class Device:
-    """Memory in bytes, and peak FLOP/s of dense matrix products; unknown peaks are left out."""
+    """Memory in bytes, and peak FLOP/s of dense matrix products by dtype, if known."""
 
     name: str
     memory: int
@@ -49,8 +49,8 @@ GPUS = [
 THIS_MACHINE = "this machine"
 
 
-def named(name: str, accelerator: str = "auto", processes: int = 1) -> Device:
-    """The device of a name: one of `GPUS`, any GPU of so much memory ("24GB"), or one of this machine's.
+def device_named(name: str, accelerator: str = "auto", processes: int = 1) -> Device:
+    """The device of this name: one of `GPUS`, a GPU by its memory ("24GB"), or this machine's.
 
     On a CPU its `processes` share the memory.
 
@@ -69,7 +69,7 @@ def named(name: str, accelerator: str = "auto", processes: int = 1) -> Device:
 
 
 def this_machine(accelerator: str = "auto", processes: int = 1) -> Device:
-    """The GPU that training would take, else the machine's memory, shared among its processes."""
+    """The GPU that training would use, else the machine's memory, divided by the number of processes."""
     if accelerator in ("auto", "cuda", "gpu") and torch.cuda.is_available():
         properties = torch.cuda.get_device_properties(torch.cuda.current_device())
         return Device(properties.name, properties.total_memory, _peaks(properties.name, properties.total_memory))
@@ -80,7 +80,7 @@ def this_machine(accelerator: str = "auto", processes: int = 1) -> Device:
 
 
 def peak_flops(device: torch.device, dtype: torch.dtype) -> float | None:
-    """Peak FLOP/s: a GPU's from the table (None where it is not there), a CPU's measured by a matrix product."""
+    """Peak FLOP/s: a GPU's from the table (None if unknown), a CPU's measured by a matrix product."""
     if device.type == "cuda":
         properties = torch.cuda.get_device_properties(device)
         return _peaks(properties.name, properties.total_memory).get(str(dtype).removeprefix("torch."))
@@ -88,14 +88,14 @@ def peak_flops(device: torch.device, dtype: torch.dtype) -> float | None:
 
 
 def peak_memory(device: torch.device) -> int:
-    """Bytes: the most that CUDA's allocator gave out, or the process's largest resident size."""
+    """Peak bytes of CUDA's allocator, or of the process's resident memory."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def fast_dtype() -> str:
-    """bfloat16 where the device that is there has products of it in hardware, else float32 (emulated is far slower)."""
+    """bfloat16 if the device supports it in hardware, else float32 (emulation is far slower)."""
     if torch.cuda.is_available():
         fast = torch.cuda.is_bf16_supported(including_emulation=False)
     elif torch.accelerator.is_available():
@@ -107,9 +107,9 @@ def fast_dtype() -> str:
 
 
 def keep_freed_memory() -> None:
-    """Have glibc hand freed memory out again instead of returning it to the system, unless the environment says how.
+    """Make glibc reuse freed memory instead of returning it to the system, unless the environment configures malloc.
 
-    By default each large tensor is fresh memory, whose pages the system has to clear: 10 to 15 % of the time on a CPU.
+    By default each large tensor gets new pages, which the system must clear: 10 to 15 % of the time on a CPU.
     """
     chosen = any(name.startswith(("MALLOC_", "GLIBC_TUNABLES", "LD_PRELOAD")) for name in os.environ)
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
@@ -131,7 +131,7 @@ def _measured(dtype: torch.dtype, size: int = 1024, rounds: int = 3) -> float:
 
 
 def _peaks(name: str, memory: int) -> dict[str, float]:
-    """Of the tabled GPU whose model is in a driver's name, such as "NVIDIA A100-SXM4-80GB", the one nearest in size."""
+    """The peaks of the GPU whose model is in the driver's name ("NVIDIA A100-SXM4-80GB") and memory is nearest."""
     words = re.findall(r"[a-z]+\d+\w*|\w+", name.lower().replace("rtx ", "rtx"))
     fitting = [gpu for gpu in GPUS if gpu.name.lower().split("-")[0] in words]
     return min(fitting, key=lambda gpu: abs(gpu.memory - memory)).peak if fitting else {}

@@ -1,4 +1,4 @@
-"""Generation. An engine is asked for completions of conversations, and counts their tokens."""
+"""Generation. An engine completes conversations, and counts their tokens."""
 
 from tale.inference.requests import Completion, Engine, Message, Request, Sampling, complete
 

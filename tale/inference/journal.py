@@ -1,4 +1,4 @@
-"""Completions on disk before they are used: a killed search or evaluation resumes where it stopped."""
+"""A journal of completions, on disk before they are used: a killed search or evaluation resumes where it stopped."""
 
 from __future__ import annotations
 
@@ -17,56 +17,56 @@ from msgspec import Meta
 
 from tale.errors import UserError
 from tale.inference.costs import Cost
-from tale.inference.requests import Answers, Completion, Engine, More, Request, once
-from tale.storage.files import AppendedJsonl
-from tale.storage.strict_json import Seconds, each_line, parse
+from tale.inference.requests import Completion, CompletionStream, Engine, Request, RequestSource, request_source
+from tale.storage.files import AppendOnlyJsonl
+from tale.storage.strict_json import Seconds, iter_lines, parse
 
-# Completions are written one by one, which outlives the process, and synced together, which outlives the machine.
-SECONDS = 0.2
-# What its lines are, and what to do about one that is not.
+# Each completion is written at once, which survives a killed process, and synced after this time, for a power cut.
+SYNC_SECONDS = 0.2
+# What the first and the other lines are, and the remedy for a damaged one.
 SETTINGS = ("the settings of a journal", "delete the file, or use another output folder")
 ANSWER = ("a journalled answer", "delete the line")
 
 
 class JournaledEngine:
-    """`engine`, with every completion appended to `file`, and answered from there when it is asked again.
+    """`engine` with a journal: every completion is appended to `file`, which answers the same request later.
 
-    A completion is known by its request. The journal's first line holds `settings`: all else that
-    an answer depends on (the model, the adapter if any, the engine, what counts its tokens). Memory holds where each
-    completion stands in the file, not the completion. What could not be answered (finish "error") is not written: the
-    same command asks again. Opening it changes nothing in the file.
+    A completion's key is a hash of its request. The journal's first line has the `settings`: all else that an answer
+    depends on (model, adapter, engine, tokenizer). Memory holds each completion's offset in the file, not the
+    completion. Failed requests (finish "error") are not written: the same command sends them again. Opening changes
+    nothing in the file.
 
     Raises:
-        UserError: on opening, when the journal was written under other settings or a line is damaged; in use, when the
-            disk is full.
+        UserError: on opening, if the journal was written with other settings or a line is damaged; in use, if the disk
+            is full.
     """
 
     def __init__(self, engine: Engine, file: Path, settings: dict[str, Any]):
         self.engine, self.tokenizer = engine, engine.tokenizer
         self.cost = Cost()
-        self.places: dict[bytes, int] = {}
-        self.settings, self.file = settings, AppendedJsonl(file)
+        self.offsets: dict[bytes, int] = {}
+        self.settings, self.file = settings, AppendOnlyJsonl(file)
         for number, (place, line) in enumerate(self.file, 1):
             where = f"{file}:{number}"
             if number == 1:
                 _check(file, parse(line, dict[str, Any], where, *SETTINGS), settings)
                 continue
-            entry = parse(line, Entry, where, *ANSWER)
+            entry = parse(line, JournalEntry, where, *ANSWER)
             self.cost.add(entry.completion, entry.seconds)
-            self.places[bytes.fromhex(entry.key)] = place
+            self.offsets[bytes.fromhex(entry.key)] = place
 
-    def generate(self, more: More) -> Answers:
-        """Yield `(number, completion)`: what is on disk from there, all else from the engine, on disk before."""
-        asked: list[tuple[int, bytes]] = []  # by the engine's own count
+    def generate(self, more: RequestSource) -> CompletionStream:
+        """Yield `(number, completion)` from the journal, or from the engine, after it is written to the journal."""
+        asked: list[tuple[int, bytes]] = []  # by the engine's numbers
         found: deque[tuple[int, bytes]] = deque()
         numbers = count()
 
         def unknown() -> list[Request]:
             requests = more()
-            keys = [(i, key_of(request)) for request, i in zip(requests, numbers, strict=False)]
-            found.extend((i, key) for i, key in keys if key in self.places)
-            asked.extend((i, key) for i, key in keys if key not in self.places)
-            return [request for request, (_, key) in zip(requests, keys, strict=True) if key not in self.places]
+            keys = [(i, request_key(request)) for request, i in zip(requests, numbers, strict=False)]
+            found.extend((i, key) for i, key in keys if key in self.offsets)
+            asked.extend((i, key) for i, key in keys if key not in self.offsets)
+            return [request for request, (_, key) in zip(requests, keys, strict=True) if key not in self.offsets]
 
         def known() -> Iterator[tuple[int, Completion]]:
             while found:
@@ -80,21 +80,21 @@ class JournaledEngine:
                 first += unknown()
             if not first:
                 return
-            with closing(self.engine.generate(once(first, unknown))) as answers:
+            with closing(self.engine.generate(request_source(first, unknown))) as answers:
                 for answer in self._kept(answers, asked):
                     yield answer
                     yield from known()
             asked.clear()
 
-    def _kept(self, answers: Answers, asked: Sequence[tuple[int, bytes]]) -> Iterator[tuple[int, Completion]]:
-        """The engine's answers, each of them written before it is given on."""
+    def _kept(self, answers: CompletionStream, asked: Sequence[tuple[int, bytes]]) -> Iterator[tuple[int, Completion]]:
+        """The engine's completions, each written before it is yielded."""
         before = synced = time.monotonic()
         for position, completion in answers:
             now = time.monotonic()
             i, key = asked[position]
             if completion.finish != "error":
                 self._write(key, completion, now - before)
-            if now - synced > SECONDS:
+            if now - synced > SYNC_SECONDS:
                 self.file.sync()
                 synced = now
             yield i, completion
@@ -102,7 +102,7 @@ class JournaledEngine:
         self.file.sync()
 
     def close(self) -> None:
-        """Let go of the journal."""
+        """Close the journal."""
         self.file.close()
 
     def _write(self, key: bytes, completion: Completion, seconds: float) -> None:
@@ -110,53 +110,53 @@ class JournaledEngine:
             self.file.append(self.settings)
         filled = {name: value for name, value in asdict(completion).items() if value is not None}
         line = {"key": key.hex(), "seconds": round(seconds, 4), **filled}
-        self.places[key] = self.file.append(line)
+        self.offsets[key] = self.file.append(line)
         self.cost.add(completion, seconds)
 
     def _read(self, key: bytes) -> Completion:
-        place = self.places[key]
-        return parse(self.file.read(place), Entry, f"{self.file.path}, byte {place}", *ANSWER).completion
+        place = self.offsets[key]
+        return parse(self.file.read(place), JournalEntry, f"{self.file.path}, byte {place}", *ANSWER).completion
 
 
 @dataclass(frozen=True, kw_only=True)
-class Entry(Completion):
-    """A journalled answer: a completion, what it is known by, and the seconds that it took."""
+class JournalEntry(Completion):
+    """A line of the journal: a completion, its request's key, and the seconds that it took."""
 
     key: Annotated[str, Meta(pattern="^[0-9a-f]{24}$")]
     seconds: Seconds
 
     @property
     def completion(self) -> Completion:
-        """The completion alone."""
+        """The completion without key and seconds."""
         return Completion(**{field.name: getattr(self, field.name) for field in fields(Completion)})
 
 
 @dataclass(frozen=True)
 class Journal:
-    """What a journal holds: its settings, and each completion with the seconds that it took, by its key."""
+    """The content of a journal: its settings, and by key each completion with the seconds that it took."""
 
     settings: dict[str, Any]
     answers: dict[bytes, tuple[Completion, float]]
 
 
 def read_journal(file: Path) -> Journal:
-    """A journal as it is, also while its run goes on or after a kill.
+    """Read a journal, also while its run is writing it or after it was killed.
 
     Raises:
         UserError: it cannot be read, or a line is damaged; file and line are named.
     """
     journal = Journal({}, {})
-    for number, (where, line) in enumerate(each_line(file, ANSWER[1], growing=True)):
+    for number, (where, line) in enumerate(iter_lines(file, ANSWER[1], growing=True)):
         if number == 0:
             journal.settings.update(parse(line, dict[str, Any], where, *SETTINGS))
         else:
-            entry = parse(line, Entry, where, *ANSWER)
+            entry = parse(line, JournalEntry, where, *ANSWER)
             journal.answers[bytes.fromhex(entry.key)] = entry.completion, entry.seconds
     return journal
 
 
-def key_of(request: Request) -> bytes:
-    """What a completion is known by: all that a request says."""
+def request_key(request: Request) -> bytes:
+    """The key of a request's completion: a hash of all its fields."""
     known: list[Any] = [request.prompt, request.sample, asdict(request.sampling)]
     if request != Request.user(request.prompt, request.sampling, request.sample):
         known += [list(map(vars, request.messages)), request.stop, request.logprobs]
@@ -164,7 +164,7 @@ def key_of(request: Request) -> bytes:
 
 
 def _check(file: Path, found: dict[str, Any], settings: dict[str, Any]) -> None:
-    found = {"tokenizer_hash": settings.get("tokenizer_hash")} | found  # older journals do not say
+    found = {"tokenizer_hash": settings.get("tokenizer_hash")} | found  # missing in older journals
     other = [name for name in {**found, **settings} if found.get(name) != settings.get(name)]
     if other:
         was, now = ({name: of.get(name) for name in other} for of in (found, settings))

@@ -1,4 +1,4 @@
-"""What every engine takes and gives."""
+"""Requests, completions, and the interface of engines."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from tale.data.prompts import Message
-from tale.data.records import Finish, Sampling
+from tale.data.records import FinishReason, Sampling
 from tale.output.progress import progress
 from tale.storage.strict_json import Count
 
 
 @dataclass(frozen=True)
 class Request:
-    """A conversation to be answered, with its own limits.
+    """A conversation to complete, with its sampling parameters.
 
-    The last message is the user's, or an assistant's, which is then continued. `sample` tells apart several draws of
-    the same conversation. `stop`: the answer ends before the first of these strings. `logprobs`: the completion has the
-    log-probability of each of its tokens, by the model itself (temperature 1).
+    The last message is the user's, or the assistant's, which is then continued. `sample` numbers the samples of a
+    conversation. `stop`: the answer ends before the first of these strings. `logprobs`: the completion has the
+    log-probability of each of its tokens under the model (temperature 1).
     """
 
     messages: tuple[Message, ...]
@@ -37,37 +37,36 @@ class Request:
 
     @property
     def continues(self) -> bool:
-        """Whether an assistant's turn was left open."""
+        """Whether the last message is an open assistant turn."""
         return self.messages[-1].role == "assistant"
 
     @property
     def prompt(self) -> str:
-        """The user's text where it is all that is asked, else the conversation as JSON."""
+        """The text of a single user turn, else the conversation as JSON."""
         if len(self.messages) == 1 and self.messages[0].role == "user":
             return self.messages[0].content
         return json.dumps([[message.role, message.content] for message in self.messages], ensure_ascii=False)
 
     @property
     def draw_seed(self) -> int:
-        """The seed of this draw alone, below 2**56: what else is generated, and in which order, changes nothing."""
+        """The seed of this sample, below 2**56: independent of the other requests and their order."""
         digest = hashlib.sha256(f"{self.sampling.seed}\n{self.sample}\n{self.prompt}".encode()).digest()
         return int.from_bytes(digest[:7], "big")
 
 
 @dataclass(frozen=True)
 class Completion:
-    """One answer. `tokens` counts generated ids in the engine's tokenizer, the end-of-sequence id included.
+    """An answer. `tokens` counts generated ids in the engine's tokenizer, the end-of-sequence id included.
 
-    Special tokens inside the text stay in it. `cached_tokens` of the prompt were not computed again, and
-    `reasoning_tokens` of `tokens` are not in the text: what an endpoint reports, 0 where it does not. `ids` are the
-    generated ones, an end-of-sequence id or the tokens of a stop string included; an endpoint has none. `logprobs`: one
-    for each token, where the request asks for them. With finish "error" there is no answer, and `error` says why: the
-    prompt is too long, or a server refused it.
+    Special tokens inside the text are kept. `cached_tokens` of the prompt came from a cache, and `reasoning_tokens` of
+    `tokens` are not in the text, as an endpoint reports them, else 0. `ids` are the generated ids, with the
+    end-of-sequence id or a stop string's tokens; None from an endpoint. `logprobs`: one per token, if requested. With
+    finish "error" there is no answer, and `error` says why: the prompt is too long, or a server refused it.
     """
 
     text: str
     tokens: Count
-    finish: Finish
+    finish: FinishReason
     prompt_tokens: Count
     cached_tokens: Count = 0
     reasoning_tokens: Count = 0
@@ -76,55 +75,54 @@ class Completion:
     logprobs: tuple[float, ...] | None = None
 
     @classmethod
-    def refused(cls, why: str) -> Completion:
-        """No answer to a prompt that cannot be answered."""
+    def failed(cls, why: str) -> Completion:
+        """A completion without an answer, with its error."""
         return cls("", 0, "error", 0, error=why)
 
     @property
     def truncated(self) -> bool:
-        """Whether the limit, or an endpoint's filter, cut the answer off, or there is none."""
+        """Whether the limit or an endpoint's filter cut the answer off, or there is none."""
         return self.finish != "stop"
 
     @property
-    def reasoned_alone(self) -> bool:
-        """Whether all that was generated is reasoning, and no answer followed."""
+    def reasoning_only(self) -> bool:
+        """Whether all generated tokens are reasoning, without an answer."""
         return not self.text and self.reasoning_tokens > 0
 
 
-More = Callable[[], Sequence[Request]]
-Answers = Generator[tuple[int, Completion], None, None]
+RequestSource = Callable[[], Sequence[Request]]
+CompletionStream = Generator[tuple[int, Completion], None, None]
 
 
 class Engine(Protocol):
-    """Anything that generates. `tokenizer` names what its tokens are counted with."""
+    """Generates completions. `tokenizer` names the tokenizer that counts their tokens."""
 
     tokenizer: str
 
-    def generate(self, more: More) -> Answers:
-        """Yield `(number, completion)` as each is done; numbers count the requests in the order that `more` gave them.
+    def generate(self, more: RequestSource) -> CompletionStream:
+        """Yield `(number, completion)` as each is done; requests are numbered in the order in which `more` gives them.
 
-        `more` gives the requests that can be asked by now, each once, and none while they depend on answers that are
-        still to come. It is called at the start, and whenever there is room for another request. The generator ends
-        where `more` gives none and nothing is being generated. Closing it cancels the calls in flight; whoever takes
-        from it closes it (`contextlib.closing`).
+        `more` returns the requests that are ready, each once, and none while they depend on pending answers. It is
+        called at the start, and whenever there is room for another request. The generator ends when `more` returns none
+        and nothing is in flight. Closing it cancels the calls in flight; the consumer closes it (`contextlib.closing`).
         """
         ...
 
 
-def once(requests: Sequence[Request], more: More = tuple) -> More:
-    """These requests, and after them what `more` gives: by itself, nothing."""
+def request_source(requests: Sequence[Request], more: RequestSource = tuple) -> RequestSource:
+    """A source of these requests, followed by those of `more` (default: none)."""
     left = [requests]
     return lambda: left.pop() if left else more()
 
 
-def each(more: More) -> Iterator[Request]:
-    """One request after the other, for an engine that answers them so."""
+def iter_requests(more: RequestSource) -> Iterator[Request]:
+    """The requests one by one, for an engine that answers them in sequence."""
     while requests := more():
         yield from requests
 
 
 def complete(engine: Engine, requests: Sequence[Request], label: str) -> list[Completion]:
-    """One completion for each request, in the order given, with a progress bar."""
-    with closing(engine.generate(once(requests))) as answers:
+    """One completion per request, in the order given, with a progress bar."""
+    with closing(engine.generate(request_source(requests))) as answers:
         done = dict(progress(label, answers, total=len(requests), unit="answer"))
     return [done[i] for i in range(len(requests))]

@@ -1,4 +1,4 @@
-"""Many questions at the same time over one engine, each at its own pace."""
+"""Running many solvers concurrently over one engine."""
 
 from __future__ import annotations
 
@@ -7,43 +7,42 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from typing import Generic, TypeVar
 
-from tale.inference.requests import Completion, Engine, Request, once
+from tale.inference.requests import Completion, Engine, Request, request_source
 
 Result = TypeVar("Result")
 # A coroutine for one question: it yields requests, is sent their completions in the same order, and returns a result.
 Solver = Generator[Sequence[Request], Sequence[Completion], Result]
-AHEAD = 16  # windows of results that wait, at most, for a solver before them
+MAX_WAITING = 16  # finished results that may wait for an earlier solver, as a multiple of `max_in_flight`
 
 
 def solve(
     solvers: Iterable[Solver[Result]],
     engine: Engine,
-    window: int = 256,
-    answered: Callable[[int], object] = lambda _: None,
+    max_in_flight: int = 256,
+    on_completion: Callable[[int], object] = lambda _: None,
 ) -> Generator[Result, None, None]:
-    """Run up to `window` solvers at the same time; yield their results in the order given.
+    """Run up to `max_in_flight` solvers at the same time; yield their results in the order given.
 
-    As soon as a solver's step is answered its next one is ready. The engine takes what is ready when it has room, first
-    come first served, and a solver that is done makes room for the next, which is taken from `solvers` only then. After
-    each completion `answered` is told how many are done, which are more than have been given back where an earlier one
-    is not done.
+    A solver's next step is ready as soon as its step is answered. The engine takes ready requests when it has room,
+    first come, first served, and the next solver is taken from `solvers` only when one is done. After each completion
+    `on_completion` gets the number of solvers that are done, some of which may wait for an earlier one.
     """
-    running = _Running(iter(solvers), window)
+    running = _Running(iter(solvers), max_in_flight)
     while True:
         running.count = 0  # the engine counts each time from 0
         requests = running.take()
         if not running.begun:
             return
-        with closing(engine.generate(once(requests, running.take))) as answers:
+        with closing(engine.generate(request_source(requests, running.take))) as answers:
             for number, completion in answers:
                 running.give(number, completion)
-                answered(running.done)
+                on_completion(running.done)
                 yield from running.results()
-        yield from running.results()  # of solvers that asked nothing
+        yield from running.results()  # of solvers without requests
 
 
 class _Task(Generic[Result]):
-    """A solver that has begun: the requests of its step, those of their completions that are there, or its result."""
+    """A running solver: the requests of its step with the completions so far, or its result."""
 
     def __init__(self, solver: Solver[Result]):
         self.solver = solver
@@ -60,7 +59,7 @@ class _Task(Generic[Result]):
         self.completions: dict[int, Completion] = {}
 
     def give(self, i: int, completion: Completion) -> bool:
-        """Take the completion of a request; whether it was the step's last, so that the next one is there."""
+        """Take the completion of a request; return whether the step was complete, so that the next one is ready."""
         self.completions[i] = completion
         if len(self.completions) < len(self.requests):
             return False
@@ -69,18 +68,18 @@ class _Task(Generic[Result]):
 
 
 class _Running(Generic[Result]):
-    """The solvers that have begun and are not given back, and where their requests stand with the engine."""
+    """The solvers that have started and whose results are not yielded yet, and their pending requests."""
 
     def __init__(self, solvers: Iterator[Solver[Result]], window: int):
         self.solvers, self.window = solvers, window
         self.begun: deque[_Task[Result]] = deque()  # in order
         self.ready: list[_Task[Result]] = []
-        self.asked: dict[int, tuple[_Task[Result], int]] = {}  # by the engine's count
+        self.asked: dict[int, tuple[_Task[Result], int]] = {}  # by the engine's numbers
         self.live = self.done = self.count = 0
 
     def take(self) -> list[Request]:
-        """The requests that are ready, those of further solvers among them."""
-        while self.live < self.window and len(self.begun) < AHEAD * self.window:
+        """All ready requests, after starting further solvers."""
+        while self.live < self.window and len(self.begun) < MAX_WAITING * self.window:
             solver = next(self.solvers, None)
             if solver is None:
                 break
@@ -100,12 +99,12 @@ class _Running(Generic[Result]):
             self._sort(task)
 
     def results(self) -> Iterator[Result]:
-        """What can be given back by now, in order."""
+        """The results that can be yielded by now, in order."""
         while self.begun and self.begun[0].result:
             yield from self.begun.popleft().result
 
     def _sort(self, task: _Task[Result]) -> None:
-        """Put a task that has just made a step where it belongs."""
+        """Count a task that is done, or add it to the ready ones."""
         if task.result:
             self.live, self.done = self.live - 1, self.done + 1
         else:

@@ -1,4 +1,4 @@
-"""vLLM inside this program: continuous batching, prefix caching, adapters unmerged, copies on several devices."""
+"""The vLLM engine, in process: continuous batching, prefix caching, unmerged adapters, copies on several devices."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from transformers import AutoConfig, GenerationConfig
 from tale.config.sections import VllmConfig
 from tale.data.chat import Chat
 from tale.errors import UserError
-from tale.inference.ends import ended
-from tale.inference.requests import Answers, Completion, More, Request
-from tale.inference.room import too_long
+from tale.inference.context_length import too_long
+from tale.inference.requests import Completion, CompletionStream, Request, RequestSource
+from tale.inference.stopping import stopped_answer
 from tale.models.adapters import PlainLora
 
 if TYPE_CHECKING:
     from vllm import AsyncLLMEngine, SamplingParams
 
-# Requests handed over for each that can run: a free place is filled at once, and the rest of a long list waits here.
+# Requests in vLLM's queue per running one, so that a free slot is filled at once; the others wait here.
 AHEAD = 2
-# Unless the environment says otherwise: errors only, nothing reported to vLLM's makers, and on a CPU every core (vLLM
-# would leave one of them to its scheduler, half of a machine with two).
+# Defaults, which the environment overrides: log errors only, send no usage statistics, and use every core of a CPU
+# (vLLM would reserve one for its scheduler, half of a machine with two).
 SETTINGS = {
     "VLLM_LOGGING_LEVEL": "ERROR",
     "VLLM_NO_USAGE_STATS": "1",
@@ -40,10 +40,10 @@ SETTINGS = {
 
 
 class VllmEngine:
-    """Answers of the plain model in `folder` (see `BaseModel.plain_folder`), `batch_size` at once on each copy of it.
+    """Completions of the model in `folder` (see `BaseModel.checkpoint_folder`), `batch_size` at once on each copy.
 
     A sampled answer has its request's seed, so neither the batch nor its order changes it beyond the rounding of the
-    model's own arithmetic. An adapter is rounded to the weights' `dtype`, as vLLM keeps it.
+    model's arithmetic. vLLM rounds an adapter to the weights' `dtype`.
 
     Raises:
         UserError: vLLM is not installed, or does not start.
@@ -61,32 +61,32 @@ class VllmEngine:
     ):
         self.tokenizer = name
         self.chat = chat
-        self.stops = _stops(folder, chat)
+        self.stop_token_ids = _stops(folder, chat)
         self.ahead = AHEAD * batch_size * config.data_parallel_size
-        # In a list that `with_adapter` shares: once it is emptied the model is gone for all.
+        # A list that all copies of `with_adapter` share: once it is empty, the model is closed for all.
         self.running = [_start(folder, dtype, config, batch_size, adapters)]
         self.adapters = list(adapters)
         self.adapter: Path | None = None
-        # It runs while an answer is awaited; the model's own processes go on in between.
+        # It runs while an answer is awaited; vLLM's own processes run all the time.
         self.runner = asyncio.Runner()
         atexit.register(self.close)
 
     @property
     def llm(self) -> AsyncLLMEngine:
-        """vLLM itself."""
+        """vLLM's engine."""
         return self.running[0]
 
     def with_adapter(self, adapter: Path | None) -> VllmEngine:
-        """The same model, answering with one of the adapters that it was started with, or without (None)."""
+        """The same engine with one of the adapters that it was started with, or without (None)."""
         assert adapter is None or adapter in self.adapters
         other = copy.copy(self)
         other.adapter = adapter
         return other
 
-    def generate(self, more: More) -> Answers:
-        """Yield `(number, completion)` as each is done; the calls in flight end when the caller stops.
+    def generate(self, more: RequestSource) -> CompletionStream:
+        """Yield `(number, completion)` as each is done; closing the generator cancels the calls in flight.
 
-        A prompt that does not fit into the model's context with the longest answer is refused.
+        A request whose prompt and longest answer do not fit into the model's context fails.
         """
         loop, numbers = self.runner.get_loop(), count()
         waiting: deque[Request] = deque()
@@ -109,16 +109,16 @@ class VllmEngine:
                 loop.run_until_complete(asyncio.wait(running))
 
     def close(self) -> None:
-        """End vLLM's processes and give back their memory, here or at the program's end."""
+        """End vLLM's processes and free their memory; called at exit, too."""
         atexit.unregister(self.close)
         self.llm.shutdown()
         self.runner.close()
-        self.running.clear()  # as the last thing of a program vLLM would complain that its modules are gone
+        self.running.clear()  # collected at interpreter exit, vLLM would complain that its modules are gone
 
     async def _answer(self, index: int, request: Request) -> tuple[int, Completion]:
         prompt = self.chat.conversation_ids(request.messages)
         if why := too_long(len(prompt), request.sampling.max_tokens, self.llm.model_config.max_model_len):
-            return index, Completion.refused(why)
+            return index, Completion.failed(why)
         from vllm.inputs import tokens_input
         from vllm.lora.request import LoRARequest
 
@@ -128,9 +128,9 @@ class VllmEngine:
         async with aclosing(outputs):
             async for output in outputs:
                 (answer,) = output.outputs
-                if found := ended(request, answer.token_ids, self.chat, self.stops):
-                    break  # at a stop string, which vLLM without a tokenizer does not know
-        assert found  # by the limit, if by nothing else
+                if found := stopped_answer(request, answer.token_ids, self.chat, self.stop_token_ids):
+                    break  # at a stop string, which vLLM cannot detect without a tokenizer
+        assert found  # at the latest by the limit
         count, logprobs = len(found.ids), None
         if request.logprobs:
             chosen = zip(found.ids, answer.logprobs[:count], strict=True)
@@ -147,7 +147,7 @@ class VllmEngine:
             temperature=sampling.temperature,
             seed=request.draw_seed if sampling.temperature > 0 else None,
             max_tokens=sampling.max_tokens,
-            stop_token_ids=self.stops,
+            stop_token_ids=self.stop_token_ids,
             logprobs=0 if request.logprobs else None,
             detokenize=False,
             output_kind=RequestOutputKind.CUMULATIVE if request.stop else RequestOutputKind.FINAL_ONLY,
@@ -155,11 +155,11 @@ class VllmEngine:
 
 
 def _start(folder: Path, dtype: str, config: VllmConfig, batch_size: int, adapters: Sequence[Path]) -> AsyncLLMEngine:
-    """The asynchronous engine, the only one of vLLM's that runs several copies of a model from one program."""
+    """vLLM's asynchronous engine, the only one that runs several copies of a model from one program."""
     if importlib.util.find_spec("vllm") is None:
         raise UserError(
-            "engine.kind=vllm: vLLM is not installed; pip install -e '.[vllm]' brings it for a GPU, `make vllm` makes "
-            ".venv-vllm with its build for a CPU"
+            "engine.kind=vllm: vLLM is not installed; pip install -e '.[vllm]' installs it for a GPU, `make vllm` "
+            "creates .venv-vllm with its build for a CPU"
         )
     for name, value in SETTINGS.items():
         os.environ.setdefault(name, value)
@@ -171,14 +171,14 @@ def _start(folder: Path, dtype: str, config: VllmConfig, batch_size: int, adapte
         load_format="safetensors",
         dtype=dtype,
         skip_tokenizer_init=True,
-        generation_config="vllm",  # the checkpoint's recommended decoding must not leak in
-        max_model_len=-1,  # the model's own, or what the memory holds
+        generation_config="vllm",  # the checkpoint's recommended decoding must not apply
+        max_model_len=-1,  # the model's own, or as much as fits into memory
         max_num_seqs=batch_size,
         enable_prefix_caching=True,
         tensor_parallel_size=config.tensor_parallel_size,
         data_parallel_size=config.data_parallel_size,
         gpu_memory_utilization=_memory(config),
-        enforce_eager=current_platform.is_cpu(),  # there, compiling takes a minute and gains nothing
+        enforce_eager=current_platform.is_cpu(),  # on a CPU compiling takes a minute and gains nothing
         use_tqdm_on_load=False,
         disable_log_stats=True,
         **_lora_arguments(adapters),
@@ -188,8 +188,8 @@ def _start(folder: Path, dtype: str, config: VllmConfig, batch_size: int, adapte
     except (RuntimeError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
         raise UserError(
-            f"engine.kind=vllm: vLLM did not start ({reason}); what it printed above says why. For want of memory, "
-            "another engine.vllm.gpu_memory_utilization or a lower engine.batch_size"
+            f"engine.kind=vllm: vLLM did not start ({reason}); see its output above. If memory is short, change "
+            "engine.vllm.gpu_memory_utilization or lower engine.batch_size"
         ) from error
 
 
@@ -204,7 +204,7 @@ def _lora_arguments(adapters: Sequence[Path]) -> dict[str, int | bool]:
 
 
 def _memory(config: VllmConfig) -> float:
-    """The share that each copy takes. A CPU's memory is not vLLM's alone: together at most half of what is free."""
+    """The memory share of each copy. On a CPU, whose memory is shared, all copies take at most half of what is free."""
     import psutil
     from vllm.platforms import current_platform
 
@@ -215,9 +215,9 @@ def _memory(config: VllmConfig) -> float:
 
 
 def _stops(folder: Path, chat: Chat) -> list[int]:
-    """The template's end and the checkpoint's own ends, as transformers finds them on loading."""
+    """The template's end token and the checkpoint's, as transformers finds them on loading."""
     try:
         generation = GenerationConfig.from_pretrained(folder)
     except OSError:
         generation = GenerationConfig.from_model_config(AutoConfig.from_pretrained(folder))
-    return chat.ends(generation.eos_token_id)
+    return chat.stop_token_ids(generation.eos_token_id)

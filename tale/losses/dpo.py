@@ -1,4 +1,4 @@
-"""Explicit pairwise DPO (§5.3), and the standard DPO as options of the same margin."""
+"""Pairwise DPO (§5.3), and standard DPO by options of the same margin."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ def dpo_margin(
     chosen_B: Tensor,
     rejected_B: Tensor,
     *,
-    reference: tuple[Tensor, Tensor] | None = None,
+    ref_logprobs: tuple[Tensor, Tensor] | None = None,
     lengths: tuple[Tensor, ...] | None = None,
     beta: float = 1.0,
 ) -> Tensor:
-    """How much the model prefers the target y over the vanilla answer y′, in nats, shape [B].
+    """How much the model prefers the target y (chosen) over the vanilla answer y′ (rejected), in nats, shape [B].
 
-    The paper's is s(y) − s(y′). With `reference` log-probabilities it is standard DPO's β·[(s(y) − s_ref(y)) −
-    (s(y′) − s_ref(y′))] (arXiv:2305.18290, Eq. 7); with `lengths` each score is divided by its token count first.
+    The paper's margin is s(y) − s(y′). With the reference model's `ref_logprobs` it is standard DPO's β·[(s(y) −
+    s_ref(y)) − (s(y′) − s_ref(y′))] (arXiv:2305.18290, Eq. 7). With `lengths` each score is divided by its tokens.
     """
-    if reference is not None:
-        chosen_B, rejected_B = chosen_B - reference[0], rejected_B - reference[1]
+    if ref_logprobs is not None:
+        chosen_B, rejected_B = chosen_B - ref_logprobs[0], rejected_B - ref_logprobs[1]
     if lengths is not None:
         chosen_B, rejected_B = chosen_B / lengths[0], rejected_B / lengths[1]
     return beta * (chosen_B - rejected_B)

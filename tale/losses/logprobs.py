@@ -1,4 +1,4 @@
-"""Log-probabilities of an answer's tokens, from the hidden states that are to predict them."""
+"""Log-probabilities of target tokens, from the hidden states that predict them."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from torch import Tensor
 
 # Shape suffixes: N target tokens, H hidden width, V vocabulary.
 
-LOGITS_BYTES = 2**27  # what the float32 logits of one chunk may take: 261 tokens of Llama 3's 128,256 words
+LOGITS_BYTES = 2**27  # of the float32 logits of one chunk: 261 tokens with Llama 3's vocabulary of 128,256
 
 
 def target_logprobs(hidden_NH: Tensor, head_VH: Tensor, targets_N: Tensor, chunk: int | None = None) -> Tensor:
     """log P(y_t | y_<t, x) of each target token, in float32, shape [N]; summed over an answer it is s(y, x) (§5.3).
 
-    `head_VH` is frozen. Logits exist for `chunk` tokens at a time (default: `LOGITS_BYTES` of them): where a gradient
-    will be wanted, d log P / d hidden is computed along with them and kept, one row of width H a token.
+    `head_VH` is frozen. Logits exist for `chunk` tokens at a time (default: `LOGITS_BYTES`): if a gradient is needed,
+    d log P / d hidden is computed with them and saved, one row of width H per token.
     """
     chunk = chunk or max(1, LOGITS_BYTES // (4 * head_VH.shape[0]))
     wants_gradient = torch.is_grad_enabled() and hidden_NH.requires_grad
@@ -30,7 +30,7 @@ class _TargetLogprobs(torch.autograd.Function):
     ) -> Tensor:
         logprobs, gradients = [], []
         for hidden, targets in zip(hidden_NH.split(chunk), targets_N.split(chunk), strict=True):
-            # In place from here on, for the logits are the largest tensor there is.
+            # In place from here on, as the logits are the largest tensor.
             logits_NV = torch.mm(hidden.to(head_VH.dtype), head_VH.T).float()
             logits_NV -= logits_NV.amax(dim=1, keepdim=True)
             picked_N = logits_NV.gather(1, targets[:, None])[:, 0]

@@ -8,7 +8,7 @@ from torch import Tensor
 def sft_loss(logprobs_B: Tensor, lengths_B: Tensor | None = None) -> Tensor:
     """L_CE = −Σ_i Σ_t log P(y_{i,t} | y_{i,<t}, x_i), from each example's summed log-probability; a scalar.
 
-    The sum, not yet the mean: the training step divides by what the whole global batch holds, examples (the paper's
-    1/N) or target tokens. With `lengths_B` each example counts alike, by its mean over its tokens.
+    The sum, not the mean: the training step divides by the global batch's examples (the paper's 1/N) or target tokens.
+    With `lengths_B` each example counts equally, by the mean over its tokens.
     """
     return -(logprobs_B if lengths_B is None else logprobs_B / lengths_B).sum()

@@ -1,1 +1,1 @@
-"""The memory that a training takes, planned without its weights."""
+"""Planning the memory of a training without its weights."""

@@ -1,7 +1,7 @@
-"""Running real code without its memory: floating tensors are fake, of a shape and a type; integers are real.
+"""Running code with fake tensors: floating-point tensors have only shape and dtype; integer tensors are real.
 
-Token ids, labels, lengths and masks are small, and code asks for their values: where targets are, how many there are.
-So they are computed, and only what is floating, weights and activations, is not.
+Token ids, labels, lengths and masks are small, and the code needs their values: where targets are, how many there are.
+So they are computed, unlike weights and activations.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from torch._subclasses.fake_tensor import (
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
-from tale.memory.ledger import Ledger
+from tale.memory.allocations import AllocationLog
 
 
 @contextmanager
-def pretended() -> Iterator[Ledger]:
-    """Within it, tensors are made without memory; the ledger that is given says what they would have taken."""
-    with FakeTensorMode() as fake, IntegersAreReal(fake), Ledger() as ledger:
+def fake_execution() -> Iterator[AllocationLog]:
+    """Context in which tensors take no memory; yields the log of the allocations that they would have made."""
+    with FakeTensorMode() as fake, IntegersAreReal(fake), AllocationLog() as ledger:
         yield ledger
 
 
 class IntegersAreReal(TorchDispatchMode):
-    """Inside a `FakeTensorMode`: what follows from integers alone, and is no floating tensor, is computed."""
+    """Inside a `FakeTensorMode`: results that depend only on integer tensors, and are not floating, are computed."""
 
     def __init__(self, fake: FakeTensorMode):
         super().__init__()
@@ -60,7 +60,7 @@ class IntegersAreReal(TorchDispatchMode):
 
 
 def _as_positions(func: Any, args: tuple) -> tuple:
-    """A real mask that indexes a fake tensor, as the positions where it is true: their number is known."""
+    """Replace a real mask that indexes a fake tensor by the positions where it is true, whose number is known."""
     if func.overloadpacket not in (
         torch.ops.aten.index,
         torch.ops.aten.index_put,

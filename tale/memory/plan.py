@@ -1,4 +1,4 @@
-"""The memory plan of a recipe: what each device holds, and whether it fits. It needs no data, weights or network."""
+"""The memory plan of a recipe: what each device stores, and whether it fits. Needs no data, weights or network."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from transformers import PreTrainedConfig
 
 from tale.config.training import Objective, TrainRecipe
 from tale.errors import UserError
-from tale.hardware.devices import GB, Device, named, peak_memory
-from tale.memory.measure import PROMPT, Measured, measure
+from tale.hardware.devices import GB, Device, device_named, peak_memory
+from tale.memory.measure import PROMPT, MicroBatchMemory, measure
 from tale.models.architectures import read_architecture
-from tale.models.attention import kernels_alone
-from tale.models.probe import prove_training
+from tale.models.attention import fused_attention_only
+from tale.models.probe import verify_training
 from tale.output.tables import Terminal
 from tale.text import printable
 from tale.training.run import check, train
@@ -29,8 +29,8 @@ CUDA_CONTEXT = GB // 2  # assumed: driver, kernels and the libraries' workspaces
 
 
 @dataclass(frozen=True)
-class Line:
-    """A part of the memory, in bytes, and what it is."""
+class MemoryItem:
+    """A part of the memory, in bytes, with its meaning."""
 
     part: str
     bytes: int
@@ -41,9 +41,9 @@ class Line:
 class Plan:
     """One device's memory under a recipe."""
 
-    measured: Measured
+    measured: MicroBatchMemory
     device: Device
-    lines: list[Line]
+    lines: list[MemoryItem]
     assumed: str
 
     @property
@@ -53,55 +53,55 @@ class Plan:
 
     @property
     def fits(self) -> bool:
-        """Whether the device has as much."""
+        """Whether the device has enough memory."""
         return self.total <= self.device.memory
 
 
 def plan(recipe: TrainRecipe, architecture: PreTrainedConfig | None = None) -> Plan:
-    """Plan one device's memory at the peak of an optimizer step; the architecture is that of the recipe's model.
+    """Plan one device's memory at the peak of an optimizer step; `architecture` defaults to that of the recipe's model.
 
     Raises:
-        UserError: no such device, too many of them for a step, or a model whose architecture is not known.
+        UserError: no such device, more devices than examples in a step, or a model of unknown architecture.
     """
     architecture = architecture or read_architecture(recipe.model)
     local, shared = _local_devices(recipe), recipe.train.global_batch_size
     devices = local * recipe.fabric.num_nodes
-    device = named(recipe.plan_device, recipe.fabric.accelerator, local)
+    device = device_named(recipe.plan_device, recipe.fabric.accelerator, local)
     if shared < devices:
-        raise UserError(
-            f"train.global_batch_size={shared}: {devices} devices, but a step has {shared} examples to share out"
-        )
+        raise UserError(f"train.global_batch_size={shared}: {devices} devices, but a step has only {shared} examples")
     micro_batch = min(recipe.train.micro_batch_size, math.ceil(shared / devices))
     process = (
-        Line("process", CUDA_CONTEXT, "CUDA context, assumed")
+        MemoryItem("process", CUDA_CONTEXT, "CUDA context, assumed")
         if device.gpu
-        else Line("process", _process(), "interpreter and libraries, measured now")
+        else MemoryItem("process", _process(), "interpreter and libraries, measured now")
     )
-    with kernels_alone() if device.gpu else nullcontext():
+    with fused_attention_only() if device.gpu else nullcontext():
         measured = measure(recipe, architecture, micro_batch)
     return Plan(measured, device, [*_lines(recipe, measured, devices), process], _assumed(recipe, micro_batch, devices))
 
 
-def _lines(recipe: TrainRecipe, m: Measured, devices: int) -> list[Line]:
-    """What a strategy stores on each device, and what a step holds besides."""
+def _lines(recipe: TrainRecipe, m: MicroBatchMemory, devices: int) -> list[MemoryItem]:
+    """The parts that the strategy stores on each device, and those of a step."""
     sharded = recipe.fabric.strategy == "fsdp2" and devices > 1
     parts = devices if sharded else 1
     share = f", 1/{parts} of it" if sharded else ""
     weights = "4-bit NF4, the rest " if recipe.model.quantization else ""
     added = []
     if sharded:
-        added = [Line("gathered", m.rest + 3 * m.layer, "embeddings and head; 3 layers: before, now and next")]
+        added = [
+            MemoryItem("gathered", m.rest + 3 * m.layer, "embeddings and head; 3 layers: previous, current and next")
+        ]
     elif devices > 1:
-        added = [Line("buckets", m.gradients, "gradients' copies that DDP sums over devices")]
+        added = [MemoryItem("buckets", m.gradients, "gradients' copies that DDP sums over devices")]
     return [
-        Line("weights", m.weights // parts, f"frozen, {weights}{recipe.model.dtype.value}{share}"),
-        Line("adapters", m.adapters // parts, f"trained{share}"),
-        Line("optimizer", m.optimizer // parts, f"{recipe.optimizer.name}{share}"),
-        Line("gradients", m.gradients // parts, f"of the adapters{share}"),
+        MemoryItem("weights", m.weights // parts, f"frozen, {weights}{recipe.model.dtype.value}{share}"),
+        MemoryItem("adapters", m.adapters // parts, f"trained{share}"),
+        MemoryItem("optimizer", m.optimizer // parts, f"{recipe.optimizer.name}{share}"),
+        MemoryItem("gradients", m.gradients // parts, f"of the adapters{share}"),
         *added,
-        Line("activations", m.activations, "kept for the backward pass, at the peak"),
-        Line("logits", m.logits, "the head's, at the peak"),
-        Line("temporary", m.temporary, "everything else, at the peak"),
+        MemoryItem("activations", m.activations, "kept for the backward pass, at the peak"),
+        MemoryItem("logits", m.logits, "the head's, at the peak"),
+        MemoryItem("temporary", m.temporary, "everything else, at the peak"),
     ]
 
 
@@ -113,21 +113,21 @@ def _assumed(recipe: TrainRecipe, micro_batch: int, devices: int) -> str:
     return (
         f"{devices} device{'s' if devices > 1 else ''}, strategy {recipe.fabric.strategy}, "
         f"gradient checkpointing {checkpointing}\n"
-        f"micro-batch: {micro_batch} {what}, as long as can be: "
+        f"micro-batch: {micro_batch} {what} of the largest length: "
         f"prompt {prompt:,} tokens, {'each ' if pairs else ''}answer {recipe.data.max_length - prompt:,}"
     )
 
 
 def plan_or_train(recipe: TrainRecipe) -> None:
-    """Train, or with `plan` say how much memory that takes.
+    """Train, or with the key `plan` print the memory plan.
 
     Raises:
-        UserError: as `show`, or as `train`.
+        UserError: as `show_plan`, or as `train`.
     """
-    (show if recipe.plan else train)(recipe)
+    (show_plan if recipe.plan else train)(recipe)
 
 
-def show(recipe: TrainRecipe) -> None:
+def show_plan(recipe: TrainRecipe) -> None:
     """Print the plan as a table, and whether it fits.
 
     Raises:
@@ -135,7 +135,7 @@ def show(recipe: TrainRecipe) -> None:
     """
     check(recipe)
     architecture = read_architecture(recipe.model)
-    prove_training(architecture, recipe.lora, recipe.data.max_length)
+    verify_training(architecture, recipe.lora, recipe.data.max_length)
     made = plan(recipe, architecture)
     console = Terminal(highlight=False, markup=False, emoji=False)
     table = Table("part", "GB", "what", title_justify="left")
@@ -150,14 +150,14 @@ def show(recipe: TrainRecipe) -> None:
     console.print(verdict(made, recipe), soft_wrap=True)
     if not made.device.gpu and "MALLOC_MMAP_THRESHOLD_" not in os.environ:
         console.print(
-            "on a CPU glibc keeps freed blocks, which is faster: as much again as activations and logits was seen; "
-            "MALLOC_MMAP_THRESHOLD_=131072 in the environment gives them back",
+            "on a CPU glibc keeps freed blocks, which is faster but can take as much memory again as activations and "
+            "logits; MALLOC_MMAP_THRESHOLD_=131072 in the environment returns them",
             soft_wrap=True,
         )
 
 
 def verdict(made: Plan, recipe: TrainRecipe) -> str:
-    """One line: whether it fits, and if not, what would make it smaller that the recipe does not have yet."""
+    """One line: whether it fits, and if not, which options that the recipe does not have would reduce it."""
     left = made.device.memory - made.total
     of = f"{made.device.name} ({made.device.memory / GB:,.1f} GB)"
     if made.fits:
@@ -171,7 +171,7 @@ def verdict(made: Plan, recipe: TrainRecipe) -> str:
         "a smaller data.max_length": True,
     }
     less = ", ".join(option for option, helps in options.items() if helps)
-    return f"does not fit {of}: {-left / GB:,.1f} GB too much; less is taken by {less}"
+    return f"does not fit {of}: {-left / GB:,.1f} GB too much; to reduce it: {less}"
 
 
 def _local_devices(recipe: TrainRecipe) -> int:
@@ -184,7 +184,7 @@ def _local_devices(recipe: TrainRecipe) -> int:
 
 
 def _process() -> int:
-    """Resident bytes of this process, with what a first step loads: run on a toy, so that a plan's process has it."""
+    """Resident bytes of this process, after a toy training step that loads what a first step loads."""
     toy = nn.TransformerEncoderLayer(64, 4, 64, batch_first=True)
     optimizer = torch.optim.AdamW(toy.parameters())
     toy(torch.zeros(2, 64, 64)).sum().backward()

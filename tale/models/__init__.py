@@ -1,1 +1,1 @@
-"""Base models, adapters, and the LightningModules around them."""
+"""Base models, adapters, and LightningModules."""

@@ -1,4 +1,4 @@
-"""Adapters on disk, in PEFT's own format: whose they are, and whether they are what their own config says."""
+"""Adapters on disk, in PEFT's format: checking their base model, their config and their tensors."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from tale.data.question import HASHES
-from tale.data.splits import check_hashes
+from tale.data.question import HASH_VERSION
+from tale.data.splits import check_hash_version
 from tale.errors import UserError
-from tale.models.tensors import difference, hash_tensors, places
+from tale.models.tensors import first_difference, hash_tensors, tensor_files
 from tale.storage.folder import check_output
-from tale.storage.strict_json import read_file, typed
+from tale.storage.strict_json import convert_value, read_json
 
 CARD = "tale.json"
 REMEDY = "train it again, or fetch it again"
-# Keys of PEFT's config that say nothing about what a trained adapter computes.
+# Keys of PEFT's config that do not change what a trained adapter computes.
 NOTES = {
     *("peft_version", "auto_mapping", "base_model_name_or_path", "revision", "inference_mode", "lora_dropout"),
     *("fan_in_fan_out", "megatron_core", "qalora_group_size", "runtime_config"),
 }
 
 
-class Base(Protocol):
-    """What of a base model its adapters depend on (`tale.models.base.BaseModel`)."""
+class AdapterBase(Protocol):
+    """The parts of `tale.models.base.BaseModel` that adapters depend on."""
 
     @property
     def name(self) -> str: ...
@@ -48,33 +48,33 @@ class Base(Protocol):
     @property
     def identity(self) -> dict[str, str]: ...
 
-    def outline(self) -> PreTrainedModel:
+    def meta_model(self) -> PreTrainedModel:
         """The architecture without weights."""
         ...
 
 
 @dataclass(frozen=True)
 class AdapterCard:
-    """What an adapter keeps of its making: the base it belongs to, and hashes of what it was trained on.
+    """An adapter's training manifest, with the identity of its base model.
 
-    `quantize` says how the base was held meanwhile; the adapter is for that base however it is held. `hashes`: as in
-    `tale.data.splits.Seen`. `adapter` is its own fingerprint, by which it is seen that something was changed later.
+    `quantize` is the base's quantisation in training; the adapter can be used with another. `adapter` is the adapter's
+    fingerprint, by which later changes are detected.
     """
 
     base: dict[str, str]
     questions: list[str]
     contexts: list[str]
     quantize: str | None = None
-    hashes: int = HASHES
+    hashes: int = HASH_VERSION
     adapter: str | None = None
 
 
 @dataclass(frozen=True)
 class PlainLora:
-    """What PEFT's config says of plain LoRA: one rank and one scale, on some layers. Every other key has to be unset.
+    """PEFT's config of plain LoRA: one rank and one scale, on some layers. Every other key must be unset.
 
-    So what evaluation, merging, further training and vLLM make of it is the same. Of ways to initialise it only those
-    are taken that leave the base as it is.
+    So evaluation, merging, further training and vLLM compute the same. Accepted are only initialisations that do not
+    change the base.
     """
 
     r: int
@@ -86,10 +86,10 @@ class PlainLora:
 
     @classmethod
     def read(cls, folder: Path) -> PlainLora:
-        """That of an adapter folder.
+        """Read it from an adapter folder.
 
         Raises:
-            UserError: it cannot be read, or is of another kind.
+            UserError: it cannot be read, or is not plain LoRA.
         """
         content, file = read_config(folder), folder / CONFIG_NAME
         defaults = vars(PeftLoraConfig(task_type="CAUSAL_LM", peft_type="LORA"))
@@ -98,24 +98,26 @@ class PlainLora:
         for key in content.keys() - NOTES - names:
             if content[key] not in (*fitting.get(key, ()), defaults.get(key), None, False, {}, []):
                 said = json.dumps(content[key], ensure_ascii=False)
-                raise UserError(f"{file}: {key}={said:.60}: not plain LoRA, the only kind that is used here")
-        plain = typed({name: content[name] for name in names & content.keys()}, cls, str(file), "plain LoRA's", REMEDY)
+                raise UserError(f"{file}: {key}={said:.60}: not plain LoRA, the only kind that is supported")
+        plain = convert_value(
+            {name: content[name] for name in names & content.keys()}, cls, str(file), "plain LoRA's", REMEDY
+        )
         if plain.r < 1 or not plain.lora_alpha > 0 or not plain.target_modules:
             raise UserError(
                 f"{file}: r={plain.r}, lora_alpha={plain.lora_alpha}, target_modules={plain.target_modules}"
-                f": an adapter has a rank, a scale and layers; {REMEDY}"
+                f": an adapter needs a rank, a scale and layers; {REMEDY}"
             )
         return plain
 
-    def tensors(self, base: Base, folder: Path) -> dict[str, Tensor]:
-        """The tensors of such an adapter, kept in `folder`, on this base: on the meta device.
+    def tensors(self, base: AdapterBase, folder: Path) -> dict[str, Tensor]:
+        """The tensors that the adapter in `folder` must have on this base, on the meta device.
 
         Raises:
             UserError: the base has no such layers.
         """
         try:
             with torch.device("meta"):
-                model = get_peft_model(base.outline(), PeftLoraConfig(task_type="CAUSAL_LM", **vars(self)))
+                model = get_peft_model(base.meta_model(), PeftLoraConfig(task_type="CAUSAL_LM", **vars(self)))
         except (ValueError, TypeError, RuntimeError, re.error) as error:
             reason = str(error).strip().partition("\n")[0]
             raise UserError(f"{folder / CONFIG_NAME}: does not fit {base.name} ({reason:.200}); {REMEDY}") from error
@@ -129,48 +131,46 @@ def read_config(folder: Path) -> dict[str, Any]:
         UserError: it is missing or damaged.
     """
     file = folder / CONFIG_NAME
-    content = read_file(file, dict[str, Any], "an adapter's config", REMEDY)
+    content = read_json(file, dict[str, Any], "an adapter's config", REMEDY)
     if content.get("peft_type") != "LORA":
-        raise UserError(f"{file}: no LoRA adapter's config; {REMEDY}")
+        raise UserError(f"{file}: not the config of a LoRA adapter; {REMEDY}")
     return content
 
 
 def read_card(folder: Path) -> AdapterCard | None:
-    """The card of an adapter, or None for an adapter that another program trained.
+    """The card of an adapter; None for an adapter that another program trained.
 
     Raises:
-        UserError: the folder holds no adapter, one that the run beside it has not made, or its card is damaged or has
-            hashes of another version.
+        UserError: the folder has no adapter, or one that is not of the run in the parent folder, or its card is damaged
+            or has hashes of another version.
     """
     check_output(folder)
     if not (folder / SAFETENSORS_WEIGHTS_NAME).is_file():
-        raise UserError(
-            f"{folder}: no adapter here (adapter_model.safetensors is missing); train one with scripts/train.py"
-        )
+        raise UserError(f"{folder}: no adapter (adapter_model.safetensors is missing); train one with scripts/train.py")
     if not (folder / CARD).is_file():
         return None
-    content = read_file(folder / CARD, dict[str, Any], "an adapter's card", REMEDY)
-    card = typed({"hashes": 1, **content}, AdapterCard, str(folder / CARD), "an adapter's card", REMEDY)
-    check_hashes(card, folder / CARD, "the run's own command with resume=auto writes it anew from its last checkpoint")
+    content = read_json(folder / CARD, dict[str, Any], "an adapter's card", REMEDY)
+    card = convert_value({"hashes": 1, **content}, AdapterCard, str(folder / CARD), "an adapter's card", REMEDY)
+    check_hash_version(card, folder / CARD, "the run's command with resume=auto rewrites it from the latest checkpoint")
     return card
 
 
 def adapter_fingerprint(folder: Path) -> str:
-    """Hash of an adapter's tensors, rank, scale and layers: of all that its answers depend on."""
-    tensors = hash_tensors(places([folder / SAFETENSORS_WEIGHTS_NAME]))
+    """Hash of an adapter's tensors, rank, scale and layers, on which its answers depend."""
+    tensors = hash_tensors(tensor_files([folder / SAFETENSORS_WEIGHTS_NAME]))
     plain = vars(PlainLora.read(folder)).items()
     settings = json.dumps({key: sorted(value) if isinstance(value, list) else value for key, value in plain})
     return hashlib.sha256(f"{tensors} {settings}".encode()).hexdigest()[:16]
 
 
-def check_adapter(folder: Path, base: Base, renamed: bool = False) -> AdapterCard | None:
-    """Refuse an adapter that belongs to another base model or is not what it says, before any weights are loaded.
+def check_adapter(folder: Path, base: AdapterBase, renamed: bool = False) -> AdapterCard | None:
+    """Refuse an adapter of another base model, or a damaged one, before any weights are loaded.
 
-    Its tensors are those that its config asks for on this base, finite, and unchanged since its card was written.
-    `renamed`: the base with this adapter has a name of its own (`model.name`), so its weights alone are compared.
+    Its tensors must be those of its config on this base, finite, and unchanged since its card was written. `renamed`:
+    the merged model may have another name (`model.name`), so only the base's weights are compared.
 
     Raises:
-        UserError: it is another's, of another kind than plain LoRA, or damaged; the file and the tensor are named.
+        UserError: it is of another base, not plain LoRA, or damaged; the file and the tensor are named.
     """
     card = read_card(folder)
     if card is None:
@@ -180,10 +180,10 @@ def check_adapter(folder: Path, base: Base, renamed: bool = False) -> AdapterCar
     elif card.base.get("weights") != base.fingerprint or not (renamed or card.base == base.identity):
         raise UserError(f"{folder}: this adapter was trained on {card.base}, the recipe's model is {base.identity}")
     file, plain = folder / SAFETENSORS_WEIGHTS_NAME, PlainLora.read(folder)
-    if copied := [name for name in places([file], REMEDY) if ".base_layer." in name]:
-        raise UserError(f"{file}: {copied[0]} is the base's own; save the adapter with save_embedding_layers=False")
-    if wrong := difference(load_file(file), plain.tensors(base, folder)):
-        raise UserError(f"{file}: {wrong}, by its own adapter_config.json on {base.name}; {REMEDY}")
+    if copied := [name for name in tensor_files([file], REMEDY) if ".base_layer." in name]:
+        raise UserError(f"{file}: {copied[0]} is the base's; save the adapter with save_embedding_layers=False")
+    if wrong := first_difference(load_file(file), plain.tensors(base, folder)):
+        raise UserError(f"{file}: {wrong}, by its adapter_config.json on {base.name}; {REMEDY}")
     if card and card.adapter not in (None, adapter_fingerprint(folder)):
         raise UserError(f"{folder}: changed since it was trained: its tensors, rank, scale or layers; {REMEDY}")
     return card

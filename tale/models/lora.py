@@ -1,4 +1,4 @@
-"""LoRA adapters in PEFT's own format, tied to the base they were trained on."""
+"""Adding, saving, checking and loading LoRA adapters, in PEFT's format."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from tale.config.training import LoraConfig
 from tale.errors import UserError
 from tale.models.adapters import CARD, AdapterCard, PlainLora, adapter_fingerprint, check_adapter
 from tale.models.base import BaseModel
-from tale.storage.files import new_folder, remove
+from tale.storage.files import atomic_folder, remove
 
 
 def add_lora(model: PreTrainedModel, config: LoraConfig, base_name: str) -> PeftModel:
-    """Freeze `model` and put adapters (float32) on its `config.modules`, fresh or with the weights of `config.start`.
+    """Freeze `model` and add adapters (float32) to `config.target_modules`, new or with the weights of `init_from`.
 
     Raises:
-        UserError: the model has no module of such a name, or PEFT has no adapter for it.
+        UserError: the model has no module of such a name, or PEFT cannot adapt it.
     """
     kinds = {name.rpartition(".")[2] for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)}
     if unknown := sorted(set(config.target_modules) - kinds):
@@ -43,9 +43,9 @@ def add_lora(model: PreTrainedModel, config: LoraConfig, base_name: str) -> Peft
         adapted = get_peft_model(model, peft_config)
     except ValueError as error:
         raise UserError(f"lora.target_modules: PEFT cannot adapt these: {str(error).splitlines()[0]}") from error
-    # PEFT notes the path that the model was loaded from; an adapter belongs to a model, not to a folder.
+    # PEFT records the path that the model was loaded from; an adapter belongs to a model, not to a folder.
     peft_config.base_model_name_or_path = base_name
-    peft_config.target_modules = sorted(config.target_modules)  # PEFT's is a set: the same run would write another file
+    peft_config.target_modules = sorted(config.target_modules)  # PEFT's is a set, so its order in the file would vary
     if config.init_from:
         set_peft_model_state_dict(adapted, load_peft_weights(config.init_from, device="cpu"))
     return adapted
@@ -54,12 +54,12 @@ def add_lora(model: PreTrainedModel, config: LoraConfig, base_name: str) -> Peft
 def save_adapter(
     model: PeftModel, card: AdapterCard, folder: Path, weights: dict[str, torch.Tensor] | None = None
 ) -> None:
-    """Write the adapter (safetensors), its PEFT config and its card; the folder appears whole or not at all.
+    """Write the adapter (safetensors), its PEFT config and its card, atomically.
 
-    `weights` are the adapter's, by their names in `model`, where the model itself holds only shards of them.
+    `weights` are the adapter's, by their names in `model`, if the model itself has only shards of them.
     """
-    with new_folder(folder) as draft:
-        # "auto" would ask the hub whether the base's vocabulary was resized.
+    with atomic_folder(folder) as draft:
+        # "auto" would query the hub to check whether the base's vocabulary was resized.
         model.save_pretrained(str(draft), save_embedding_layers=False, state_dict=weights)
         (draft / "README.md").unlink(missing_ok=True)
         card = replace(card, adapter=adapter_fingerprint(draft))
@@ -68,14 +68,13 @@ def save_adapter(
 
 
 def check_lora(config: LoraConfig, base: BaseModel) -> AdapterCard | None:
-    """Refuse what the recipe's adapters cannot be, before any weights are loaded; the card of `config.start`.
+    """Check the recipe's LoRA section, before any weights are loaded; returns the card of `init_from`, if any.
 
     Raises:
-        UserError: the model has no such layers, or the adapter to go on from is of another base, rank, scale or other
-            layers, or its file is damaged.
+        UserError: the model has no such layers, or `init_from` is of another base, rank, scale or layers, or damaged.
     """
     with torch.device("meta"):
-        fresh = add_lora(base.outline(), replace(config, init_from=None), base.name)
+        fresh = add_lora(base.meta_model(), replace(config, init_from=None), base.name)
     if config.init_from is None:
         return None
     folder = Path(config.init_from)
@@ -87,15 +86,13 @@ def check_lora(config: LoraConfig, base: BaseModel) -> AdapterCard | None:
     if theirs != mine:
         raise UserError(f"lora.init_from: {folder} has {theirs}, the recipe's lora has {mine}; make them the same")
     if tensors.keys() != get_peft_model_state_dict(fresh, save_embedding_layers=False).keys():
-        raise UserError(
-            f"lora.init_from: {folder} is on some of these layers only; the recipe's lora is on all of them"
-        )
+        raise UserError(f"lora.init_from: {folder} is only on some of these layers; the recipe's lora on all of them")
     return card
 
 
 def load_adapter(model: PreTrainedModel, folder: Path) -> PreTrainedModel:
-    """`model` with a trained adapter on it, unmerged: the same arithmetic as in training.
+    """Add a trained adapter to `model`, unmerged: the same arithmetic as in training.
 
-    PEFT's wrapper passes on to the model whatever it does not do itself.
+    PEFT's wrapper delegates all other attributes to the model.
     """
     return cast(PreTrainedModel, PeftModel.from_pretrained(model, folder))

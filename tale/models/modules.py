@@ -1,8 +1,8 @@
-"""What a training step computes: `SFTModule` and `DPOModule`, LightningModules around a causal LM with adapters.
+"""LightningModules around a causal LM with adapters: `SFTModule` and `DPOModule`.
 
-A step returns *sums* over its examples, never means: the loop divides by what the whole global batch holds, so that
-neither accumulation nor the number of devices changes the loss or its gradient. Shapes: A answers, N target tokens, T
-positions, H hidden width.
+A step returns *sums* over its examples, never means: the loop divides them by the denominator of the global batch, so
+that neither accumulation nor the number of devices changes the loss or its gradient. Shapes: A answers, N target
+tokens, T positions, H hidden width.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ class CausalLMModule(LightningModule):
 
     @property
     def base(self) -> PreTrainedModel:
-        """The model that the adapters are on."""
+        """The base model, without PEFT's wrapper."""
         return cast(PreTrainedModel, self.model.get_base_model())
 
     def logprobs(self, batch: Batch) -> Tensor:
-        """Summed log-probability of each answer, shape [A]; the head runs at the target positions alone."""
+        """Summed log-probability of each answer, shape [A]; the head runs only at the target positions."""
         decoder, head = self.base.get_decoder(), self.base.get_output_embeddings()
         hidden_1TH = decoder(
             input_ids=batch.input_ids[None], position_ids=batch.position_ids[None], layout=batch.layout, use_cache=False
@@ -47,24 +47,24 @@ class CausalLMModule(LightningModule):
         logprobs_N = target_logprobs(hidden_1TH[0, batch.sources], head.weight, batch.targets)
         return logprobs_N.new_zeros(len(batch.lengths)).index_add(0, batch.answers, logprobs_N)
 
-    def weight(self, batch: Batch) -> int:
-        """What this batch adds to the loss's denominator."""
+    def loss_denominator(self, batch: Batch) -> int:
+        """This batch's part of the loss's denominator."""
         return batch.examples
 
     def step(self, batch: Batch) -> dict[str, Tensor]:
-        """Sums over the batch's examples: `loss`, and whatever else is logged."""
+        """Sums over the batch's examples: `loss`, and all other logged metrics."""
         raise NotImplementedError
 
     def training_step(self, batch: Batch) -> dict[str, Tensor]:
-        """Sums with a gradient on `loss`."""
+        """The sums of `step`; `loss` has a gradient."""
         return self.step(batch)
 
     def validation_step(self, batch: Batch) -> dict[str, Tensor]:
-        """The same sums, for a held-out batch."""
+        """The sums of `step` for a validation batch."""
         return self.step(batch)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """`optimizer.name` on the adapters alone."""
+        """The recipe's optimizer for the adapters."""
         trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
         return make_optimizer(trained, self.optimizer_config)
 
@@ -72,7 +72,7 @@ class CausalLMModule(LightningModule):
 class SFTModule(CausalLMModule):
     """Maximise the log-probability of the searched target (§5.3, L_CE)."""
 
-    def weight(self, batch: Batch) -> int:
+    def loss_denominator(self, batch: Batch) -> int:
         """Examples (the paper's mean), or target tokens."""
         return batch.target_tokens if self.loss.reduction == "token" else batch.examples
 
@@ -82,16 +82,16 @@ class SFTModule(CausalLMModule):
 
 
 class DPOModule(CausalLMModule):
-    """Prefer the searched target over the vanilla answer (§5.3, L_DPO). A batch has all targets, then the others."""
+    """Prefer the searched target over the vanilla answer (§5.3, L_DPO). A batch has all chosen, then all rejected."""
 
     def step(self, batch: Batch) -> dict[str, Tensor]:
-        """`loss`, and each pair's margin, whether it is positive, and both sides' log-probability and length."""
+        """`loss`, and of the pairs the margin, its sign and saturation, and both sides' log-probability and tokens."""
         chosen, rejected = self.logprobs(batch).chunk(2)
         lengths = batch.lengths.chunk(2)
         margin = dpo_margin(
             chosen,
             rejected,
-            reference=self._reference(batch) if self.loss.use_ref_model else None,
+            ref_logprobs=self._ref_logprobs(batch) if self.loss.use_ref_model else None,
             lengths=lengths if self.loss.length_normalized else None,
             beta=self.loss.beta,
         )
@@ -106,13 +106,13 @@ class DPOModule(CausalLMModule):
             "rejected_tokens": lengths[1].sum(),
         }
 
-    def _reference(self, batch: Batch) -> tuple[Tensor, Tensor]:
+    def _ref_logprobs(self, batch: Batch) -> tuple[Tensor, Tensor]:
         with torch.no_grad(), self.model.disable_adapter():
             chosen, rejected = self.logprobs(batch).chunk(2)
         return chosen, rejected
 
 
-def build(recipe: TrainRecipe, model, base_name: str) -> CausalLMModule:
+def build_module(recipe: TrainRecipe, model, base_name: str) -> CausalLMModule:
     """The LightningModule of a recipe around a loaded (or meta-device) causal LM."""
     if recipe.train.gradient_checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})
@@ -121,5 +121,5 @@ def build(recipe: TrainRecipe, model, base_name: str) -> CausalLMModule:
     module = kind(add_lora(model, recipe.lora, base_name), recipe.loss, recipe.optimizer)
     if recipe.train.torch_compile:
         for layer in module.base.get_decoder().layers:
-            layer.compile(dynamic=True)  # all layers are alike: one graph serves them, whatever a batch's length
+            layer.compile(dynamic=True)  # all layers share one graph, for batches of any length
     return module

@@ -1,7 +1,7 @@
-"""Proof that an architecture is trained right: packed rows against plain transformers, on a tiny copy of it.
+"""Verify an architecture for training: packed rows against single sequences in plain transformers, on a tiny copy.
 
-Layers may ignore which sequence a position belongs to, logits may be scaled, capped or biased, a forward may not take a
-packed row at all. No list knows them all, so packed examples are compared with each alone, before weights are loaded.
+Layers may ignore which sequence a position belongs to, logits may be scaled, capped or biased, and a forward may not
+accept a packed row. As no list of architectures is complete, they are compared before weights are loaded.
 """
 
 from __future__ import annotations
@@ -25,39 +25,39 @@ from tale.models.modules import SFTModule
 from tale.models.tiny import VOCABULARY, Architecture, layers_of, narrowest_window, tiny_copy
 
 TOLERANCE = 1e-3  # of the largest value; float32's rounding is a tenth of it at most
-SPREAD = 0.1  # of the adapters' weights, which are 0 in fresh ones
-SHARED = 3  # ids that both prompts begin with
-LENGTHS = ((9, (7, 11)), (2, (10, 6)))  # of the prompts' rests, and answers: longer together than a copy's window
+SPREAD = 0.1  # standard deviation of the adapters' B weights, which are initialised to 0
+SHARED = 3  # ids that both prompts share
+LENGTHS = ((9, (7, 11)), (2, (10, 6)))  # of the prompts' rests, and answers: together longer than a copy's window
 
-# Shape suffixes: A answers, S places of all sequences one after the other, H hidden width.
+# Shape suffixes: A answers, S positions of all sequences concatenated, H hidden width.
 
 
 @dataclass(frozen=True)
-class Found:
-    """The largest differences between packed and alone, as shares of the largest value."""
+class Differences:
+    """The largest differences between packed and single sequences, as shares of the largest value."""
 
     logprobs: float
     gradients: float
-    example: tuple[float, float]  # the log-probability that differs most: packed, alone
+    example: tuple[float, float]  # the log-probability that differs most: packed, single
     layer: str | None  # the first whose output differs
 
     @property
-    def right(self) -> bool:
-        """Whether there are none beyond rounding."""
+    def negligible(self) -> bool:
+        """Whether the differences are due to rounding."""
         return max(self.logprobs, self.gradients) < TOLERANCE
 
 
-def prove_training(config: PreTrainedConfig, lora: LoraConfig, longest: int) -> None:
-    """Refuse an architecture on which training with sequences of up to `longest` tokens computes something else.
+def verify_training(config: PreTrainedConfig, lora: LoraConfig, longest: int) -> None:
+    """Refuse an architecture for which training with sequences of up to `longest` tokens computes something else.
 
     Raises:
-        UserError: it does, or a tiny copy can be neither built nor run.
+        UserError: it does, or a tiny copy cannot be built or run.
     """
     found = compare_training(config, lora, longest)
-    if found.right:
+    if found.negligible:
         return
     window = narrowest_window(config) or longest
-    keeps = window < longest and compare_training(config, lora, window).right
+    keeps = window < longest and compare_training(config, lora, window).negligible
     where = f"from {found.layer} on" if found.layer else "behind its layers, in how its head makes logits"
     raise UserError(
         f"model.name_or_path: {config.model_type} is not known to training: on a tiny copy an answer's log-probability "
@@ -66,22 +66,22 @@ def prove_training(config: PreTrainedConfig, lora: LoraConfig, longest: int) -> 
     )
 
 
-def compare_training(config: PreTrainedConfig, lora: LoraConfig, longest: int) -> Found:
-    """How two packed examples, and two packed pairs, differ from each of their sequences alone.
+def compare_training(config: PreTrainedConfig, lora: LoraConfig, longest: int) -> Differences:
+    """The differences of two packed examples, and of two packed pairs, to each of their sequences alone.
 
     Raises:
-        UserError: a tiny copy can be neither built nor run.
+        UserError: a tiny copy cannot be built or run.
     """
     settings = json.dumps(asdict(replace(lora, init_from=None, lora_dropout=0.0)))
     return _compare(Architecture.of(config), settings, longest)
 
 
 @contextmanager
-def refusing(message: str) -> Iterator[None]:
-    """Within it whatever fails, in code that is not this project's, is an architecture that cannot be used.
+def unsupported_on_error(message: str) -> Iterator[None]:
+    """Turn any exception of a library into a UserError: the architecture cannot be used.
 
     Raises:
-        UserError: something failed.
+        UserError: an exception was raised in the block.
     """
     try:
         yield
@@ -92,29 +92,27 @@ def refusing(message: str) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class _Run:
-    """The answers' log-probabilities, the adapters' gradients, and what each layer gave."""
+    """The answers' log-probabilities, the adapters' gradients, and the output of each layer."""
 
     logprobs_A: Tensor
     gradients: Tensor
     layers_SH: list[Tensor]
 
 
-@cache  # a process may ask for the same more than once
-def _compare(architecture: Architecture, lora: str, longest: int) -> Found:
+@cache  # a process may check the same architecture more than once
+def _compare(architecture: Architecture, lora: str, longest: int) -> Differences:
     name = architecture.config.model_type
-    with refusing(f"{name}: no tiny copy of this architecture can be built, to prove on it what is computed"):
+    with unsupported_on_error(f"{name}: no tiny copy of this architecture can be built to verify training"):
         base = tiny_copy(architecture.config, longest)
         layers = layers_of(base, base.config)
     model = _adapted(base, LoraConfig(**json.loads(lora)))
     cases = [_examples(sides=1), _examples(sides=2)]
-    with refusing(f"{name}: a tiny copy of this architecture does not run in plain transformers"):
+    with unsupported_on_error(f"{name}: a tiny copy of this architecture does not run in plain transformers"):
         alone = [_run(model, layers, partial(_alone, base, made)) for made in cases]
         seeing = _sees(base, *cases[0])
     if not seeing:
-        raise UserError(
-            f"model.name_or_path: {name}: on a tiny copy no answer shows what is before it, so nothing is proved"
-        )
-    with refusing(f"{name}: this architecture does not take packed rows"):
+        raise UserError(f"model.name_or_path: {name}: on a tiny copy answers do not depend on earlier tokens")
+    with unsupported_on_error(f"{name}: this architecture does not take packed rows"):
         module = SFTModule(model, LossConfig(), OptimizerConfig()).eval()
         packed = [_run(model, layers, partial(module.logprobs, pack(made))) for made in cases]
         orders = [pack(made).layout.order_S for made in cases]
@@ -125,7 +123,7 @@ def _compare(architecture: Architecture, lora: str, longest: int) -> Found:
 
 
 def _adapted(base: PreTrainedModel, lora: LoraConfig) -> PeftModel:
-    """With adapters that change something."""
+    """The model with adapters that are not 0."""
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(1)
         model = add_lora(base, lora, "tiny copy").eval()
@@ -143,26 +141,26 @@ def _examples(sides: int) -> list[Example]:
 
 
 def _alone(base: PreTrainedModel, examples: list[Example]) -> Tensor:
-    """Each sequence by itself, shape [A] in a batch's order, from the logits of the model's own forward."""
+    """Log-probabilities of single sequences, shape [A] in a batch's order, from the logits of the model's forward."""
     logprobs = [[_logprobs(base, e.prompt, answer).sum() for answer in e.answers] for e in examples]
     return torch.stack([one for side in zip(*logprobs, strict=True) for one in side])
 
 
 @torch.no_grad()
 def _sees(base: PreTrainedModel, one: Example, other: Example) -> bool:
-    """Whether it shows in an answer's tokens that nothing keeps them from seeing another example."""
+    """Whether an answer's log-probabilities change if it attends to another example."""
     seeing = _logprobs(base, [*one.prompt, *one.answers[0], *other.prompt], other.answers[0])
     return _apart(seeing, _logprobs(base, other.prompt, other.answers[0])) > TOLERANCE
 
 
 def _logprobs(base: PreTrainedModel, prompt: list[int], answer: list[int]) -> Tensor:
-    """Of each token of one answer."""
+    """The log-probability of each token of one answer."""
     logits = base(input_ids=torch.tensor([[*prompt, *answer[:-1]]]), use_cache=False).logits[0, len(prompt) - 1 :]
     return logits.log_softmax(dim=-1).gather(1, torch.tensor(answer)[:, None])
 
 
 def _run(model: PeftModel, layers: nn.ModuleList, logprobs: Callable[[], Tensor]) -> _Run:
-    """Run it forward and backward; each answer weighs otherwise, so that none can stand in for another."""
+    """Run forward and backward; answers have different weights, so that exchanged ones are noticed."""
     seen: list[list[Tensor]] = [[] for _ in layers]
 
     def note(outputs: list[Tensor], _: nn.Module, __: object, output: Tensor | tuple[Tensor, ...]) -> None:
@@ -179,11 +177,11 @@ def _run(model: PeftModel, layers: nn.ModuleList, logprobs: Callable[[], Tensor]
     return _Run(values_A.detach(), torch.cat(gradients), [torch.cat(outputs, dim=1)[0] for outputs in seen])
 
 
-def _differences(packed: _Run, alone: _Run, order_S: Tensor | None, names: list[str]) -> Found:
+def _differences(packed: _Run, alone: _Run, order_S: Tensor | None, names: list[str]) -> Differences:
     places = slice(None) if order_S is None else order_S
     layers = zip(names, packed.layers_SH, alone.layers_SH, strict=True)
     worst = int((packed.logprobs_A - alone.logprobs_A).abs().argmax())
-    return Found(
+    return Differences(
         _apart(packed.logprobs_A, alone.logprobs_A),
         _apart(packed.gradients, alone.gradients),
         (float(packed.logprobs_A[worst]), float(alone.logprobs_A[worst])),

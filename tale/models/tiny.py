@@ -1,6 +1,6 @@
-"""A tiny copy of an architecture: what makes its layers differ is kept, widths and numbers are not.
+"""Tiny copies of architectures: all kinds of layers are kept, widths and numbers are reduced.
 
-On it can be proved, in a second and before any weights are loaded, that a shortcut computes what the plain model does.
+With a copy it is verified, in a second and before any weights are loaded, that optimised code equals the plain model.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from torch import nn
 from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 
 VOCABULARY = 64
-SPREAD = 3.0  # standard deviation of a product's results: scores and logits large enough for a cap to show
-NEAR = 0.05  # of what is added to a norm's weights and to biases
+SPREAD = 3.0  # standard deviation of a linear layer's outputs: scores and logits are large enough to reach a cap
+NEAR = 0.05  # standard deviation of the noise on norms' weights and biases
 WINDOW = 4  # tokens that a sliding window keeps
 EXPERTS = 16
 WIDE = 64  # widths up to this one stay
-INNER = 128  # width of a layer's MLP, which no other number hangs on
-PARAMETERS = 3 * 10**8  # a copy with more is none: something in the config is not known by its name
+INNER = 128  # width of a layer's MLP, on which no other number depends
+PARAMETERS = 3 * 10**8  # a copy with more is an error: a number in the config is not recognised by its name
 
-# Names of numbers in configs. What none of them matches stays: a head's width, experts in use, kernels, factors.
+# Names of numbers in configs. Numbers with other names are kept: a head's width, experts in use, kernels, factors.
 WINDOWS = re.compile(r"window(_size)?$|^attention_chunk_size$")
 HEADS = re.compile(r"(^|_)heads$|^n_head$")
 INNERS = re.compile(r"intermediate|ffn|inner$")
@@ -31,30 +31,30 @@ WIDTHS = re.compile(r"size|dim|width|embd$|^d_|_d_ssm$")
 NO_WIDTHS = re.compile(r"head|rot|rope|state|conv|kernel")
 MANY_EXPERTS = re.compile(r"experts$")
 ORDINALS = re.compile(r"(idx|index|layer_id|layer_number|number)$")
-POSITIONS = {"rope_parameters", "rope_scaling"}  # belong to a head's width
+POSITIONS = {"rope_parameters", "rope_scaling"}  # depend on a head's width
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """A config that can be a key."""
+    """A hashable config."""
 
     content: str
     config: PreTrainedConfig = field(compare=False)
 
     @classmethod
     def of(cls, config: PreTrainedConfig) -> Architecture:
-        """Of a model's config."""
+        """Wrap a model's config."""
         return cls(f"{config.model_type} {config.to_json_string(use_diff=False)}", config)
 
 
 def tiny_copy(config: PreTrainedConfig, longest: int, attention: str | None = "eager") -> PreTrainedModel:
-    """The architecture in float32 on the CPU with the fewest layers that show each kind, and random weights.
+    """The architecture in float32 on the CPU with the fewest layers that include each kind, and random weights.
 
-    Every parameter is random, biases and norms too, the same every time. A window that no sequence of `longest` tokens
-    fills is kept, a smaller one becomes `WINDOW`. `attention` is transformers' implementation; None: its choice.
+    All parameters are random, biases and norms too, with a fixed seed. A window of at least `longest` tokens is kept, a
+    smaller one becomes `WINDOW`. `attention` is transformers' implementation; None: its default.
 
     Raises:
-        Exception: whatever transformers raises for a config that it cannot build so.
+        Exception: transformers cannot build the tiny config.
     """
     tiny = _with_layers(_narrow(config.get_text_config(), longest))
     with torch.random.fork_rng(devices=[]):
@@ -63,7 +63,7 @@ def tiny_copy(config: PreTrainedConfig, longest: int, attention: str | None = "e
         with torch.no_grad():
             for parameter in model.parameters():
                 noise = torch.randn_like(parameter)
-                if parameter.ndim == 1:  # norms, biases and rates: about as they begin
+                if parameter.ndim == 1:  # norms, biases and rates: near their initial values
                     parameter += NEAR * noise
                 else:
                     parameter.copy_(SPREAD * parameter.shape[-1] ** -0.5 * noise)
@@ -74,7 +74,7 @@ def layers_of(model: nn.Module, config: PreTrainedConfig) -> nn.ModuleList:
     """The model's layers.
 
     Raises:
-        ValueError: it has no list of as many as its config says.
+        ValueError: it has no list of as many layers as in its config.
     """
     lists = [module for module in model.modules() if isinstance(module, nn.ModuleList)]
     found = next((layers for layers in lists if len(layers) == config.num_hidden_layers), None)
@@ -84,14 +84,14 @@ def layers_of(model: nn.Module, config: PreTrainedConfig) -> nn.ModuleList:
 
 
 def narrowest_window(config: PreTrainedConfig) -> int | None:
-    """Of its sliding windows, in tokens."""
+    """The smallest of its sliding windows, in tokens; None without one."""
     content = config.get_text_config().to_dict().items()
     windows = [value for name, value in content if WINDOWS.search(name) and isinstance(value, int) and value > 0]
     return min(windows, default=None)
 
 
 def _narrow(config: PreTrainedConfig, longest: int) -> PreTrainedConfig:
-    """Four heads as wide as they are, two of keys where those are fewer; what is as wide as all heads shrinks alike."""
+    """Reduce to four heads of the same width, with grouped keys to two key heads; other widths shrink in proportion."""
     heads = getattr(config, "num_attention_heads", None)
     if isinstance(heads, int):
         shared = getattr(config, "num_key_value_heads", None) or heads
@@ -123,7 +123,7 @@ def _narrow(config: PreTrainedConfig, longest: int) -> PreTrainedConfig:
 def _rebuilt(
     config: PreTrainedConfig, change: Callable[[str, int], int], layers: int | None = None
 ) -> PreTrainedConfig:
-    """The config with every number changed; of lists with one item a layer the first `layers`."""
+    """The config with every number changed; lists with one item per layer are cut to the first `layers`."""
     depth = config.num_hidden_layers
 
     def changed(name: str, value: Any) -> Any:
@@ -140,7 +140,7 @@ def _rebuilt(
 
 
 def _with_layers(config: PreTrainedConfig) -> PreTrainedConfig:
-    """Cut off behind the layer that is the first of its kind where all kinds before have been seen, two at least."""
+    """Keep the first layers, at least two, up to where every kind of layer has appeared."""
     with torch.device("meta"):
         outline = AutoModelForCausalLM.from_config(config)
     kinds = [_kind(layer) for layer in layers_of(outline, config)]
@@ -154,7 +154,7 @@ def _with_layers(config: PreTrainedConfig) -> PreTrainedConfig:
 
 
 def _kind(layer: nn.Module) -> str:
-    """What tells kinds of layers apart: their modules, shapes and settings, but not their number."""
+    """A layer's kind: its modules, shapes and settings, without its index."""
     parts = []
     for name, module in layer.named_modules():
         settings = {

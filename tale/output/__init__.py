@@ -1,1 +1,1 @@
-"""Tables and figures, in the terminal and in files."""
+"""Tables, figures and progress bars."""

@@ -14,11 +14,11 @@ from matplotlib.figure import Figure
 from tale.storage.files import write_atomic
 from tale.text import SHOWN, printable
 
-matplotlib.rcParams["text.parse_math"] = False  # a name with dollars in it is no formula
+matplotlib.rcParams["text.parse_math"] = False  # a name with dollar signs is not a formula
 
 
 def save(figure: Figure, file: Path) -> None:
-    """Write a figure as PNG, whole or not at all, and let it go."""
+    """Write a figure as PNG, atomically, and close it."""
     image = io.BytesIO()
     figure.savefig(image, dpi=150)
     plt.close(figure)
@@ -26,6 +26,6 @@ def save(figure: Figure, file: Path) -> None:
 
 
 def literal(name: str, most: int = SHOWN) -> str:
-    """A name as a figure shows it: on one line, not too long. What begins with `_` a legend would leave out."""
+    """A name for a figure: on one line, shortened, and not beginning with `_`, which legends leave out."""
     shown = printable(name, most)
     return f" {shown}" if shown.startswith("_") else shown

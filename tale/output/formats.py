@@ -1,4 +1,4 @@
-"""How a number is written in a table: with a minus sign, and commas between thousands."""
+"""Number formats of tables: with a minus sign, and commas between thousands."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ Format = Callable[[float], str]
 
 
 def written(spec: str, factor: float = 1) -> Format:
-    """Of `factor` times a number, by a format specification."""
+    """The format of `factor` times a number, by a format specification."""
     return lambda value: f"{factor * value:{spec}}".replace("-", "−")
 
 
@@ -24,7 +24,7 @@ p_value = written(".2g")  # 0.031
 
 
 def whole(value: float) -> str:
-    """7,473; what is infinite is `never`."""
+    """7,473; infinity is `never`."""
     return "never" if math.isinf(value) else f"{value:,.0f}"
 
 

@@ -14,7 +14,7 @@ MINUTE = 60.0  # seconds
 
 
 def progress(label: str, of: Iterable[Any] | None = None, **how: Any) -> tqdm:
-    """tqdm's bar behind a label: drawn anew all the time in a terminal, once a minute in a file or a pipe."""
+    """tqdm's bar with a label: in a file or a pipe updated once a minute."""
     if not sys.stderr.isatty():
         how |= {"mininterval": MINUTE, "maxinterval": MINUTE}
     return tqdm(of, desc=printable(label, SHOWN), **how)

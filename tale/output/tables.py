@@ -1,8 +1,7 @@
-"""A table is declared once, by its columns; the terminal, CSV, JSON and the report's page are renderings of it.
+"""Tables: declared once, by their columns, and rendered on the terminal, as CSV, as JSON and on the report's page.
 
-A column is declared at the field of a dataclass whose values it shows, `tokens: Annotated[float, Column("tokens",
-number)]`. A figure with an interval is one column to a reader and three in CSV and JSON, where its ends stand beside it
-as `<name>_low` and `<name>_high`.
+A column is declared at the dataclass field that it shows, `tokens: Annotated[float, Column("tokens", number)]`. A
+figure with an interval is one column, but three in CSV and JSON, with `<name>_low` and `<name>_high`.
 """
 
 from __future__ import annotations
@@ -23,11 +22,11 @@ from rich.table import Table as Grid
 
 from tale.output.formats import yes_or_no
 from tale.storage.files import write_atomic
-from tale.text import in_lines, printable
+from tale.text import printable, printable_lines
 
-WIDTH = 180  # where the output is no terminal
-HEADING = 12  # characters of a heading that are not broken
-FORMULA = re.compile(r"\s*[=+\-@＝＋－＠]|[\t\n]")  # how a text begins that a spreadsheet would work out
+WIDTH = 180  # if the output is not a terminal
+HEADING = 12  # characters of a heading that are not wrapped
+FORMULA = re.compile(r"\s*[=+\-@＝＋－＠]|[\t\n]")  # the beginning of a text that a spreadsheet would evaluate
 
 Align = Literal["left", "right"]
 Row = Mapping[str, Any]
@@ -43,11 +42,11 @@ class Interval(NamedTuple):
 
 @dataclass(frozen=True)
 class Column:
-    """A column's heading, how a value is shown, and the heading that it shares with its neighbours.
+    """A column's heading, the format of its values, and the heading of its group.
 
-    An empty cell (None, or a value equal to `blank`) shows `empty`. A column without any text is left out, in a run's
-    files only an `optional` one, where all rows have None. `ends` is how the names of an interval's ends begin, where
-    they do not begin with the column's name.
+    An empty cell (None, or a value equal to `blank`) shows `empty`. A column without any text is left out; in a run's
+    files only an `optional` one is, if all rows have None. `ends` is the prefix of the names of an interval's ends, if
+    it is not the column's name.
     """
 
     heading: str
@@ -60,11 +59,11 @@ class Column:
 
     @property
     def align(self) -> Align:
-        """Texts stand at the left, numbers at the right."""
+        """Texts are aligned left, numbers right."""
         return "left" if self.show in (str, yes_or_no) else "right"
 
     def fields(self, name: str) -> tuple[str, str, str]:
-        """Where a row of the column with this name has the value and the ends of its interval."""
+        """The names of a row's value and of its interval's ends, for the column with this name."""
         return name, f"{self.ends or name}_low", f"{self.ends or name}_high"
 
     def text(self, name: str, row: Row) -> str:
@@ -77,7 +76,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of plain values by the columns' names. The first column says what a row is about."""
+    """Rows of plain values by the columns' names. The first column names the row."""
 
     name: str
     caption: str
@@ -92,7 +91,7 @@ class Table:
 
     @property
     def groups(self) -> list[tuple[str, int]]:
-        """Shared headings with how many columns each spans; empty where there are none."""
+        """Group headings with the number of columns that each spans; empty if there are none."""
         names = [column.group for column in self.columns.values()]
         return [(group, len(list(columns))) for group, columns in groupby(names)] if any(names) else []
 
@@ -102,8 +101,8 @@ class Table:
         return [[column.text(name, row) for name, column in self.columns.items()] for row in self.rows]
 
     def show(self) -> None:
-        """Print the table on the terminal; columns that do not fit stand below, beside the first one again."""
-        terminal = Terminal(markup=False, emoji=False)  # names are no markup
+        """Print the table on the terminal; columns that do not fit follow below, with the first column repeated."""
+        terminal = Terminal(markup=False, emoji=False)  # names are not markup
         terminal.width = terminal.width if terminal.is_terminal else WIDTH
         above = [f"{column.group}\n" if self.groups else "" for column in self.columns.values()]
         headings = [group + column.heading for group, column in zip(above, self.columns.values(), strict=True)]
@@ -119,33 +118,33 @@ class Table:
             terminal.print(grid)
 
     def csv(self) -> str:
-        """All digits of the values."""
+        """The table as CSV, with all digits of the values."""
         fields = [field for name, column in self.columns.items() for field in column.fields(name)]
         used = [field for field in fields if field in self.columns or any(field in row for row in self.rows)]
         return _csv([{field: row.get(field) for field in used} for row in self.rows])
 
 
 def columns_of(kind: type, *names: str) -> dict[str, Column]:
-    """The columns that a dataclass declares at its fields: those named, in this order, or all."""
+    """The columns declared at the fields of a dataclass: those named, in this order, or all."""
     hints = get_type_hints(kind, include_extras=True)
     found = {name: of for name, hint in hints.items() for of in getattr(hint, "__metadata__", ()) if type(of) is Column}
     return {name: found[name] for name in names or found}
 
 
 def table_of(name: str, caption: str, columns: Mapping[str, Column], rows: Sequence[Any]) -> Table:
-    """Dataclasses or mappings as a table; of the columns those that hold something."""
+    """A table of dataclasses or mappings, without empty columns."""
     flat = [_flat(row if isinstance(row, Mapping) else vars(row)) for row in rows]
     used = {name: column for name, column in columns.items() if any(column.text(name, row) for row in flat)}
     return Table(name, caption, used, flat)
 
 
 def files_of(*names: str) -> list[str]:
-    """The files that `write_rows` writes."""
+    """The names of the files that `write_rows` writes."""
     return [f"{name}.{kind}" for name in names for kind in ("csv", "json")]
 
 
 def write_rows(rows: Sequence[Any], folder: Path, name: str) -> None:
-    """`<name>.csv` and `<name>.json`: every field of one or more dataclasses of one kind."""
+    """Write `<name>.csv` and `<name>.json` with all fields of one or more dataclasses of the same type."""
     optional = [field for field, column in columns_of(type(rows[0])).items() if column.optional]
     unused = {field for field in optional if all(getattr(row, field) is None for row in rows)}
     values = [{field: value for field, value in vars(row).items() if field not in unused} for row in rows]
@@ -154,15 +153,15 @@ def write_rows(rows: Sequence[Any], folder: Path, name: str) -> None:
 
 
 def cell(value: Any) -> Any:
-    """A value as it stands in a CSV file: of a text that a spreadsheet would take for a formula, a `'` says that."""
+    """A value for a CSV file: a text that a spreadsheet would evaluate as a formula gets a leading `'`."""
     if not isinstance(value, str):
         return value
-    text = in_lines(value)
+    text = printable_lines(value)
     return f"'{text}" if FORMULA.match(text) and not _is_number(text) else text
 
 
 class Terminal(Console):
-    """rich's, which leaves it to the command's handler to end the process where nobody reads the output."""
+    """rich's console, but a broken pipe is left to the command's handler."""
 
     def on_broken_pipe(self) -> None:
         """Fail as `print` does."""
@@ -170,13 +169,13 @@ class Terminal(Console):
 
 
 def _width(heading: str, cells: Sequence[str]) -> int:
-    """Characters of a column on the terminal: no cell and no word of its heading is broken."""
+    """The width of a column on the terminal, in which no cell and no word of its heading is wrapped."""
     lines = [line[:HEADING] for line in heading.split("\n")]
     return max(map(cell_len, (*lines, *heading.split(), *cells)))
 
 
 def _parts(widths: Sequence[int], most: int) -> list[list[int]]:
-    """The columns, as many in a part as a terminal is wide; the first one is in each."""
+    """Indices of the columns, in parts that fit the terminal's width; the first column is in each part."""
     parts = [[0]]
     for i in range(1, len(widths)):
         if len(parts[-1]) > 1 and sum(widths[j] + 3 for j in (*parts[-1], i)) >= most:
@@ -186,7 +185,7 @@ def _parts(widths: Sequence[int], most: int) -> list[list[int]]:
 
 
 def _flat(row: Row) -> Row:
-    """The row with an interval's ends beside its value."""
+    """The row with separate entries for an interval's ends."""
     ends = {f"{k}_{end}": getattr(v, end) for k, v in row.items() if isinstance(v, Interval) for end in ("low", "high")}
     return {name: value.value if isinstance(value, Interval) else value for name, value in row.items()} | ends
 

@@ -1,1 +1,1 @@
-"""Finished runs as one page: what was run, tables, figures, examples, and what it all cost."""
+"""A report of runs as one page: tables, figures, examples and costs."""

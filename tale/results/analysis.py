@@ -1,4 +1,4 @@
-"""An analysis's section: its own tables, and Fig 2 and 3, with the paper's figures beside them."""
+"""The section of an analysis: its tables, and Fig 2 and 3, with the paper's figures."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 from matplotlib.figure import Figure as Canvas
 
-from tale.analysis.elasticity import Model, OneQuestion, Step, model_tables
+from tale.analysis.elasticity import BudgetLevel, ModelSummary, QuestionSummary, model_tables
 from tale.analysis.paths import Iteration, Saving, savings_table
 from tale.analysis.plot import SHOWN, draw_paths, draw_savings
 from tale.output.formats import number, percent, two_digits, whole
@@ -38,12 +38,12 @@ NOTE = (
 
 
 def analysis_section(run: AnalysisRun) -> Section:
-    """All about one analysis."""
-    models, paths = run.rows(Model), run.rows(Iteration)
+    """The section of one analysis."""
+    models, paths = run.rows(ModelSummary), run.rows(Iteration)
     known = {row.records for row in models} | {row.records for row in paths}
     blocks: list[Block] = [Text(f"Of {', '.join(run.recipe.records)}.")]
     if lost := [label for label in run.labels if label not in known]:
-        text = f"No results of {', '.join(lost)}: the run was not finished; its command makes them anew."
+        text = f"No results of {', '.join(lost)}: the run was not finished; run its command again."
         blocks.append(Text(text, warning=True))
     if models:
         blocks += _grids(run, models)
@@ -52,8 +52,8 @@ def analysis_section(run: AnalysisRun) -> Section:
     return Section(f"analysis-{run.slug}", f"Analysis: {run.name}", blocks)
 
 
-def _grids(run: AnalysisRun, models: Sequence[Model]) -> list[Block]:
-    curves, slug = run.rows(Step), f"analysis-{run.slug}"
+def _grids(run: AnalysisRun, models: Sequence[ModelSummary]) -> list[Block]:
+    curves, slug = run.rows(BudgetLevel), f"analysis-{run.slug}"
     each = [list(rows) for _, rows in groupby(curves, key=lambda step: step.records)]
     tables = [table for i, rows in enumerate(each, 1) for table in elasticity_tables(f"{slug}-{i}", rows)]
     theirs = paper()["monotone"]
@@ -63,12 +63,12 @@ def _grids(run: AnalysisRun, models: Sequence[Model]) -> list[Block]:
 
 
 def _ideal(run: AnalysisRun) -> Table:
-    each = groupby(run.rows(OneQuestion), key=lambda one: one.records)
+    each = groupby(run.rows(QuestionSummary), key=lambda one: one.records)
     rows = [{"records": label, **_ranges(list(questions))} for label, questions in each]
     return table_of(f"analysis-ideal-{run.slug}", "Ideal range of budgets (A.1), medians over questions", IDEAL, rows)
 
 
-def _ranges(questions: Sequence[OneQuestion]) -> dict[str, Any]:
+def _ranges(questions: Sequence[QuestionSummary]) -> dict[str, Any]:
     ranges = [(o.ideal_low, o.ideal_high, o.vanilla_tokens, o.star) for o in questions if o.ideal_low and o.ideal_high]
     if not ranges:
         return {"questions": 0}

@@ -1,4 +1,4 @@
-"""What a page is made of: sections of texts, tables, figures and examples. A table is also a CSV file."""
+"""The blocks of a page: sections of texts, tables, figures and examples. A table is also a CSV file."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tale.output.tables import Table
 
 @dataclass(frozen=True)
 class Figure:
-    """A drawing as inline SVG, and as a PNG file. `alt` says what is to be seen in it."""
+    """A drawing as inline SVG, and as a PNG file. `alt` describes it."""
 
     name: str
     caption: str
@@ -22,7 +22,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class Text:
-    """A paragraph; as `warning`, one that says what is missing."""
+    """A paragraph; a `warning` says what is missing."""
 
     text: str
     warning: bool = False
@@ -39,7 +39,7 @@ class Points:
 
 @dataclass(frozen=True)
 class Folded:
-    """Text as it stands, shown on demand."""
+    """Preformatted text, shown on demand."""
 
     title: str
     text: str
@@ -48,7 +48,7 @@ class Folded:
 
 @dataclass(frozen=True)
 class Side:
-    """One answer of an example; it is right or wrong, or its note says how good it is."""
+    """One answer of an example, right or wrong, or with its BLEU in the note."""
 
     method: str
     correct: bool | None

@@ -1,4 +1,4 @@
-"""The ledger's section: what everything took, and when training has paid for itself."""
+"""The section of costs: the ledger, and after how many queries training has paid for itself."""
 
 from __future__ import annotations
 
@@ -19,12 +19,8 @@ from tale.results.ledger import (
 from tale.results.runs import EvaluationRun, Run, SearchRun, TrainRun, WordingsRun
 
 LEDGER = {"run": Column("run"), **columns_of(Spent)}
-# How what it took, and what a query saves, is shown.
-UNITS = {
-    "tokens": (whole, number),
-    "seconds": (duration, "{:,.3f} s".format),
-    "dollars": (dollars, "${:,.7f}".format),
-}
+# Formats of total costs, and of the savings per query.
+UNITS = {"tokens": (whole, number), "seconds": (duration, "{:,.3f} s".format), "dollars": (dollars, "${:,.7f}".format)}
 NOTE = (
     "Search and evaluation: every call in the runs' journals, by the engine's wall time. Methods: each as if it were "
     "asked alone, so that calls which methods share count for each of them. Training: prompt and answer tokens of all "
@@ -41,7 +37,7 @@ BREAK_EVEN = (
 
 
 def costs_section(runs: Sequence[Run], hourly: float) -> Section:
-    """Ledger and break-even over all runs."""
+    """The cost ledger and the break-even of all runs."""
     rows = [{"run": run.name, **vars(spent)} for run in runs for spent in _spent(run, hourly)]
     if not rows:
         return Section("costs", "What it cost", [Text("Nothing was spent in these runs.", warning=True)])
@@ -65,7 +61,7 @@ def _spent(run: Run, hourly: float) -> list[Spent]:
 
 
 def _paid(runs: Sequence[Run], hourly: float) -> list[Block]:
-    """The break-even of every trained method of every evaluation, a table a unit."""
+    """The break-even of every trained method of every evaluation, one table per unit."""
     found: list[tuple[str, BreakEven]] = []
     missing: list[str] = []
     for run in runs:

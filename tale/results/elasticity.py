@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from matplotlib.figure import Figure as Canvas
 
-from tale.analysis.elasticity import Step, curve_tables
+from tale.analysis.elasticity import BudgetLevel, curve_tables
 from tale.analysis.plot import draw_elasticity
 from tale.output.formats import number, percent
 from tale.output.tables import Column, Table
@@ -21,12 +21,12 @@ BESIDE = {
 }
 
 
-def elasticity_tables(slug: str, curve: Sequence[Step]) -> list[Table]:
-    """One search's curve, the paper's figures beside the shares that it has tried too; and how budgets were kept to."""
+def elasticity_tables(slug: str, curve: Sequence[BudgetLevel]) -> list[Table]:
+    """One search's curve, with the paper's figures for equal shares, and its adherence to budgets."""
     return curve_tables(slug, [{**vars(step), **_theirs(step)} for step in curve], BESIDE)
 
 
-def elasticity_figure(slug: str, curves: Sequence[Step]) -> Figure:
+def elasticity_figure(slug: str, curves: Sequence[BudgetLevel]) -> Figure:
     """The curves of all searches in one figure."""
     names = {step.records for step in curves}
 
@@ -43,6 +43,6 @@ def elasticity_figure(slug: str, curves: Sequence[Step]) -> Figure:
     return figure(f"elasticity-{slug}", caption, f"{caption} {said}.", drawn, (4.6, 8.2 + 0.3 * len(names)))
 
 
-def _theirs(step: Step) -> dict[str, float | None]:
+def _theirs(step: BudgetLevel) -> dict[str, float | None]:
     accuracy, tokens = paper()["shares"].get(step.share, (None, None))
     return {"paper_accuracy": accuracy and accuracy / 100, "paper_tokens": tokens}

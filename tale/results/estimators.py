@@ -1,4 +1,4 @@
-"""Estimators' section: their scores against ideal ranges and β*, with the paper's beside them (A.2)."""
+"""The section of estimators: their scores against ideal ranges and β*, with the paper's (A.2)."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ NOTE = (
 
 
 def estimators_section(run: EstimateRun) -> Section:
-    """All about one training of estimators, and their scores."""
+    """The section of one training of estimators, and their scores."""
     blocks: list[Block] = [_about(run)] if run.trained else []
     if not run.trained:
-        blocks.append(Text("No estimator: the run was not finished; its command makes them anew.", warning=True))
+        blocks.append(Text("No estimator: the run was not finished; run its command again.", warning=True))
     elif not run.recipe.grid_records:
         blocks.append(Text("Not scored: no grid search was given (grid_records=…).", warning=True))
     elif not run.scores:
-        text = "No results: scores.json of this grid is missing, the run was not finished; its command makes it anew."
+        text = "No results: scores.json of this grid is missing, the run was not finished; run its command again."
         blocks.append(Text(text, warning=True))
     else:
         blocks += _scores(run)

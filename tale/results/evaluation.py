@@ -8,10 +8,10 @@ import numpy
 from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import MaxNLocator
 
-from tale.errors import known
-from tale.evaluation.plot import draw, front
+from tale.errors import not_none
+from tale.evaluation.plot import draw, pareto_front
 from tale.evaluation.replies import Reply
-from tale.evaluation.run import reference
+from tale.evaluation.run import baseline_of
 from tale.evaluation.summary import ANSWERS, RESULTS, Row, summarise, tokens_of
 from tale.output.figures import literal
 from tale.output.formats import number, percent, rounded, three_digits, two_digits
@@ -21,7 +21,7 @@ from tale.results.examples import examples
 from tale.results.figures import COLOURS, figure, legend
 from tale.results.ledger import queries
 from tale.results.runs import EvaluationRun
-from tale.statistics import bootstrapped
+from tale.statistics import bootstrap_mean
 
 SECONDS = Column("engine's seconds a question", rounded)
 
@@ -48,12 +48,12 @@ def evaluation_section(
 def rows_of(run: EvaluationRun) -> list[Row]:
     """The evaluation's rows, from its replies; none where there are no replies."""
     recipe = run.recipe
-    return summarise(run.replies or {}, reference(recipe.methods), recipe.prices, recipe.noninferiority_margin / 100)
+    return summarise(run.replies or {}, baseline_of(recipe.methods), recipe.prices, recipe.noninferiority_margin / 100)
 
 
 def interval(values: Sequence[float]) -> Interval:
     """The mean with its 95 % bootstrap interval."""
-    return Interval(*bootstrapped(values))
+    return Interval(*bootstrap_mean(values))
 
 
 def headlines(rows: Sequence[Row]) -> list[str]:
@@ -64,7 +64,7 @@ def headlines(rows: Sequence[Row]) -> list[str]:
 
 
 def _score(row: Row) -> str:
-    return f"{percent(known(row.accuracy))} % right" if row.bleu is None else f"BLEU {three_digits(row.bleu)}"
+    return f"{percent(not_none(row.accuracy))} % right" if row.bleu is None else f"BLEU {three_digits(row.bleu)}"
 
 
 def _headline(row: Row) -> str:
@@ -72,10 +72,10 @@ def _headline(row: Row) -> str:
     change = RESULTS[name].text(name, vars(row))
     if row.bleu is None:
         change += " points to vanilla CoT; no more than "
-        change += f"{100 * known(row.margin):g} points worse: {row.within_margin}"
+        change += f"{100 * not_none(row.margin):g} points worse: {row.within_margin}"
     else:
         change += " to vanilla CoT"
-    spent = f"{number(row.output_tokens)} output tokens ({two_digits(known(row.tokens_ratio))} × vanilla)"
+    spent = f"{number(row.output_tokens)} output tokens ({two_digits(not_none(row.tokens_ratio))} × vanilla)"
     return f"{_score(row)} ({change}), {spent}"
 
 
@@ -83,7 +83,7 @@ def _nothing(run: EvaluationRun) -> Text:
     done = sum(len(journal.answers) for journal in run.journals)
     if run.replies is not None:
         return Text("No results: replies.jsonl is empty.", warning=True)
-    advice = f"; {done:,} answers are in its journal, and its command goes on from there" if done else ""
+    advice = f"; {done:,} answers are in its journal, from which its command resumes" if done else ""
     state = "is of an earlier start with other methods or seeds" if run.file.is_file() else "is missing"
     return Text(f"No results: replies.jsonl {state}, the run was not finished{advice}.", warning=True)
 
@@ -93,11 +93,11 @@ def _decoding(run: EvaluationRun) -> str:
     seeds = run.recipe.seeds or [s.seed]
     drawn = f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"
     how = f"temperature {s.temperature:g}, {drawn}" if s.temperature else "greedy"
-    return f"Every method decoded alike: {how}, at most {s.max_tokens:,} tokens"
+    return f"Same decoding for every method: {how}, at most {s.max_tokens:,} tokens"
 
 
 def _notes(run: EvaluationRun, rows: Sequence[Row], seconds: dict[str, float | None]) -> Text:
-    baseline = reference(run.recipe.methods)
+    baseline = baseline_of(run.recipe.methods)
     text = "Accuracy: Wilson interval. " if rows[0].bleu is None else "BLEU: mean over samples, bootstrap interval. "
     if rows[0].seeds:
         text = f"Every question was answered under {rows[0].seeds} seeds: means are over all answers, intervals are "
@@ -126,7 +126,7 @@ def _clean(run: EvaluationRun, anchor: str) -> list[Block]:
 
 
 def _scatter(run: EvaluationRun, rows: Sequence[Row], tokens: dict[str, Interval]) -> Figure:
-    best = [row.method for row in front(rows)]
+    best = [row.method for row in pareto_front(rows)]
     scoring = "Accuracy" if rows[0].bleu is None else "BLEU"
     caption = f"{scoring} against tokens, with 95 % intervals. On the Pareto front: {', '.join(best)}."
     said = "; ".join(f"{r.method} {_score(r)} at {number(r.output_tokens)} tokens" for r in rows)

@@ -37,7 +37,7 @@ def read_curves(folder: Path) -> Curves:
     seconds = 0.0
     for file in sorted(folder.glob("events.out.tfevents.*")):  # one for each start, their names begin with the time
         events = [event for events in _scalars(file).values() for event in events]
-        if min((event.step for event in events), default=1) == 0:  # begun anew: what was before is hidden
+        if min((event.step for event in events), default=1) == 0:  # a new start, which hides earlier events
             seconds = 0.0
         seconds += _span(event.wall_time for event in events)
     return Curves(points, seconds)

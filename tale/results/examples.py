@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tale.evaluation.replies import Reply
-from tale.evaluation.run import reference
+from tale.evaluation.run import baseline_of
 from tale.results.blocks import Block, Example, Side, Text
 from tale.results.runs import EvaluationRun
 
@@ -20,7 +20,7 @@ CHANGES = {-1: "lower BLEU", 1: "higher BLEU", 0: "the same BLEU"}
 
 def examples(run: EvaluationRun, how_many: int) -> list[Block]:
     """`how_many` questions for each trained method; where none is trained, for each that estimates budgets."""
-    replies, baseline = run.replies or {}, reference(run.recipe.methods)
+    replies, baseline = run.replies or {}, baseline_of(run.recipe.methods)
     trained = [label for label, method in run.methods.items() if method.adapter]
     compared = trained or [label for label, method in run.methods.items() if method.kind == "tale_ep"]
     if not baseline or not compared:
@@ -30,14 +30,10 @@ def examples(run: EvaluationRun, how_many: int) -> list[Block]:
         pairs = sorted(zip(replies[baseline], replies[label], strict=True), key=_order)
         turns = [_turn(pair) for pair in pairs]
         counts = ", ".join(f"{turns.count(turn)} {turn}" for turn in _turns(pairs))
-        shown = min(how_many, len(pairs))
-        blocks.append(Text(f"{baseline} and {label}: {counts}. {shown} of {len(pairs)} {_what(pairs)} are shown."))
+        shown, what = min(how_many, len(pairs)), "questions" if pairs[0][0].seed is None else "questions and seeds"
+        blocks.append(Text(f"{baseline} and {label}: {counts}. {shown} of {len(pairs)} {what} are shown."))
         blocks += [_example(pair, i == 0) for i, pair in enumerate(_spread(pairs, how_many))]
     return blocks
-
-
-def _what(pairs: Sequence[tuple[Reply, Reply]]) -> str:
-    return "questions" if pairs[0][0].seed is None else "questions and seeds"
 
 
 def _turn(pair: tuple[Reply, Reply]) -> str:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from tale.config.recipes import to_yaml
 from tale.config.training import TrainRecipe
 from tale.evaluation.replies import Reply
-from tale.evaluation.run import reference
+from tale.evaluation.run import baseline_of
 from tale.evaluation.summary import RESULTS, Row, summarise
 from tale.output.tables import Column, Table, columns_of, table_of
 from tale.results.blocks import Section, Text
@@ -31,7 +31,7 @@ NOTE = (
 
 
 def kept_section(evaluations: Sequence[tuple[EvaluationRun, Sequence[Row]]]) -> Section | None:
-    """A row for each method and evaluation, a method's rows together; None where fewer than two have results."""
+    """One row per method and evaluation, grouped by method; None if fewer than two evaluations have results."""
     found = [(run, row) for run, rows in evaluations for row in rows]
     if len({run.name for run, _ in found}) < 2:
         return None
@@ -53,13 +53,13 @@ def kept_section(evaluations: Sequence[tuple[EvaluationRun, Sequence[Row]]]) -> 
 
 
 def over_seeds(run: EvaluationRun, runs: Sequence[Run]) -> list[Table]:
-    """The adapters whose trainings, of those given, differ in their seed alone, as one method; none where none do."""
+    """Adapters whose trainings, of those given, differ only in their seed, pooled as one method; maybe none."""
     alike: dict[str, list[str]] = {}
     for label, method in run.methods.items() if run.replies else ():
         if training := run.training(method, runs):
             alike.setdefault(_but_for_the_seed(training.recipe) + method.kind, []).append(label)
     together = {f"{len(of)} trainings: {', '.join(of)}": of for of in alike.values() if len(of) > 1}
-    baseline, replies = reference(run.recipe.methods), run.replies or {}
+    baseline, replies = baseline_of(run.recipe.methods), run.replies or {}
     pooled = {joint: _pooled(joint, [replies[label] for label in labels]) for joint, labels in together.items()}
     if not pooled:
         return []
@@ -74,7 +74,7 @@ def _but_for_the_seed(recipe: TrainRecipe) -> str:
 
 
 def _pooled(joint: str, trainings: Sequence[Sequence[Reply]]) -> list[Reply]:
-    """Replies of several trainings as of one method under as many seeds."""
+    """Replies of several trainings as those of one method with as many seeds."""
     numbers: dict[tuple[int, int | None], int] = {}
     return [
         replace(reply, method=joint, seed=numbers.setdefault((i, reply.seed), len(numbers)))

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from tale.config.sections import PriceConfig
-from tale.evaluation.replies import Reply, count_seeds, each_sampling
-from tale.evaluation.run import reference
-from tale.evaluation.seeds import by_question, sampling_of
+from tale.evaluation.replies import Reply, count_seeds, samplings_for
+from tale.evaluation.run import baseline_of
+from tale.evaluation.seeds import mean_over_seeds, sampling_of
 from tale.inference import Completion, Request, costs
-from tale.inference.journal import Journal, key_of
+from tale.inference.journal import Journal, request_key
 from tale.output import formats
 from tale.output.formats import duration, whole
 from tale.output.tables import Column, Interval
@@ -24,7 +24,7 @@ from tale.statistics import paired_difference
 
 @dataclass(frozen=True)
 class Spent:
-    """What something took: tokens read, generated and trained on, and wall time in seconds; None is not known."""
+    """A cost: tokens read, generated and trained on, and wall time in seconds; None: unknown."""
 
     what: Annotated[str, Column("what")]
     calls: Annotated[int | None, Column("calls", whole)] = None
@@ -36,7 +36,7 @@ class Spent:
 
     @property
     def tokens(self) -> int | None:
-        """All tokens that went through the model; None where calls do not say what they read."""
+        """All tokens processed by the model; None if the prompt tokens of calls are unknown."""
         if self.calls and self.tokens_in is None:
             return None
         known = [count for count in (self.tokens_in, self.tokens_out, self.trained) if count is not None]
@@ -44,7 +44,7 @@ class Spent:
 
 
 def spent_on_search(run: SearchRun, hourly: float) -> Spent:
-    """All calls in its journals; without a journal the answers' tokens alone, from its records."""
+    """The cost of all calls in the search's journals; without a journal only the answers' tokens, from its records."""
     if run.journals:
         return _journaled("search", run.journals, run.recipe.prices, hourly)
     answers = [answer for r in run.records or () for attempt in (r.vanilla, *r.attempts) for answer in attempt.answers]
@@ -52,21 +52,21 @@ def spent_on_search(run: SearchRun, hourly: float) -> Spent:
 
 
 def spent_on_training(run: TrainRun, hourly: float) -> Spent:
-    """Tokens and time as logged in its event files; validation counts in the time alone."""
+    """Tokens and time logged in the event files; validation counts only in the time."""
     seconds = run.curves.seconds if run.curves.steps else None
     what = f"training, {run.recipe.objective.value.upper()}"
     return Spent(what, trained=run.curves.tokens, seconds=seconds, dollars=_by_the_hour(seconds, hourly))
 
 
 def spent_on_answers(run: EvaluationRun | WordingsRun, hourly: float) -> Spent:
-    """All calls in its journals: what methods share is there once."""
+    """The cost of all calls in the journals; calls that methods share count once."""
     what = "evaluation" if isinstance(run, EvaluationRun) else "wordings"
     return _journaled(what, run.journals, run.recipe.prices, hourly)
 
 
 @dataclass(frozen=True)
 class Query:
-    """What one question costs with a method, its estimator's call apart; seconds are None where no journal has them.
+    """The cost of one question with a method, its estimator's call separate; seconds are None if no journal has them.
 
     Wall time is the engine's, shared by all that is generated at the same time: not a single user's waiting time.
     """
@@ -91,7 +91,7 @@ class Query:
         return self.seconds + self.estimator_seconds
 
     def dollars(self, prices: PriceConfig, hourly: float) -> float | None:
-        """Its price by the token where there is one, else by the hour."""
+        """Its price by token if the recipe has prices, else by hour."""
         if prices.input or prices.output:
             tokens_in, tokens_out = self.tokens_in + self.estimator_in, self.tokens_out + self.estimator_out
             return costs.dollars(prices, tokens_in, tokens_out)
@@ -99,7 +99,7 @@ class Query:
 
 
 def queries(run: EvaluationRun, label: str) -> list[Query]:
-    """One for each reply, in order."""
+    """One query per reply, in order."""
     replies = (run.replies or {})[label]
     answers, estimates = _times(run, replies, run.methods[label])
     return [
@@ -112,7 +112,7 @@ def queries(run: EvaluationRun, label: str) -> list[Query]:
 
 
 def spent_on_method(run: EvaluationRun, label: str, hourly: float) -> list[Spent]:
-    """A method's own calls, as if it were asked alone; those of its estimator in a row of their own."""
+    """The cost of a method's calls, as if it were the only one; its estimator's calls are a separate row."""
     asked = queries(run, label)
     rows = [("", [(q.tokens_in, q.tokens_out, q.seconds) for q in asked])]
     if any(reply.estimator_text is not None for reply in (run.replies or {})[label]):
@@ -120,12 +120,12 @@ def spent_on_method(run: EvaluationRun, label: str, hourly: float) -> list[Spent
     return [_sum(f"{label}{part}", calls, run.recipe.prices, hourly) for part, calls in rows]
 
 
-REFUSED = (Completion.refused("not journalled"), 0.0)  # a call that gave no answer
+REFUSED = (Completion.failed("not journalled"), 0.0)  # a call that gave no answer
 
 
 @dataclass(frozen=True)
 class BreakEven:
-    """What making a trained method took, what it saves a query, and the queries after which the two are equal.
+    """The cost of training a method, what it saves per query, and the queries after which the two are equal.
 
     `unit` is tokens, seconds or dollars. Queries are infinite where nothing is saved; all is None where not known.
     """
@@ -139,8 +139,8 @@ class BreakEven:
 
 
 def break_even(run: EvaluationRun, label: str, runs: Sequence[Run], hourly: float) -> list[BreakEven]:
-    """In tokens, seconds and dollars, against vanilla CoT, paired by question. Accuracy plays no part in it."""
-    baseline = reference(run.recipe.methods)
+    """The break-even against vanilla CoT in tokens, seconds and dollars, paired by question; ignores accuracy."""
+    baseline = baseline_of(run.recipe.methods)
     training = run.training(run.methods[label], runs)
     searches = training.searches(runs) if training else []
     learnt = spent_on_training(training, hourly) if training else None
@@ -173,27 +173,24 @@ def _break_even(
 ) -> BreakEven:
     saved = queries = None
     if vanilla and None not in (*vanilla, *ours):
-        saved = Interval(*paired_difference(by_question(vanilla, seeds), by_question(ours, seeds)))  # type: ignore[arg-type]
+        saved = Interval(*paired_difference(mean_over_seeds(vanilla, seeds), mean_over_seeds(ours, seeds)))  # type: ignore[arg-type]
     if saved and search is not None and training is not None:
         paid = search + training
-        queries = Interval(*(_after(paid, saving) for saving in (saved.value, saved.high, saved.low)))
+        savings = saved.value, saved.high, saved.low
+        queries = Interval(*(math.ceil(paid / saving) if saving > 0 else math.inf for saving in savings))
     return BreakEven(label, unit, search, training, saved, queries)
-
-
-def _after(paid: float, saving: float) -> float:
-    return math.ceil(paid / saving) if saving > 0 else math.inf
 
 
 def _times(
     run: EvaluationRun, replies: Sequence[Reply], method: Method
 ) -> tuple[list[float | None], list[float | None]]:
     """Seconds of each answer, and of each estimator's call (0 where there was none)."""
-    samplings = each_sampling(sampling_of(run.recipe), [reply.seed for reply in replies])
-    keys = [key_of(Request.user(r.prompt, sampling)) for r, sampling in zip(replies, samplings, strict=True)]
+    samplings = samplings_for(sampling_of(run.recipe), [reply.seed for reply in replies])
+    keys = [request_key(Request.user(r.prompt, sampling)) for r, sampling in zip(replies, samplings, strict=True)]
     missing = [REFUSED if reply.error else None for reply in replies]
     found = (list(map(journal.answers.get, keys, missing)) for journal in _journals(run, method))
     answers = next((calls for calls in found if _are(calls, replies)), [None] * len(replies))
-    # A reply does not keep what its estimator was asked, so its call is known by what it said.
+    # A reply does not have its estimator's prompt, so the estimator's call is found by its text and tokens.
     calls: dict[tuple[str, int, int], list[float]] = defaultdict(list)
     for journal in _journals(run, method) if any(r.estimator_text is not None for r in replies) else ():
         for completion, seconds in journal.answers.values():
@@ -233,7 +230,7 @@ def _sum(what: str, calls: Sequence[tuple[int, int, float | None]], prices: Pric
 
 
 def _total(values: Sequence[float | None]) -> float | None:
-    """Their sum; unknown if one of them is, or if there is none."""
+    """Their sum; None if one of them is None, or if there are none."""
     return sum(values) if values and None not in values else None  # type: ignore[arg-type]
 
 

@@ -1,4 +1,4 @@
-"""What was left out, and why: one table over all runs."""
+"""The section of what was left out, and why: one table for all runs."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def _left_out(run: Run) -> Iterator[tuple[str, int]]:
 
 
 def _not_answered(method: str, errors: Sequence[str]) -> Iterator[tuple[str, int]]:
-    """The first error stands for them all: a server words each anew."""
+    """Only the first error is shown, as a server's messages may all differ."""
     if errors:
         yield f"{method}not answered, counted as wrong; the first: {errors[0]}", len(errors)
 

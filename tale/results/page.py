@@ -1,4 +1,4 @@
-"""Writing a page of sections: one HTML file with everything in it, tables as CSV and figures as PNG beside it."""
+"""Writing a page of sections: one self-contained HTML file, with its tables as CSV and its figures as PNG files."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from tale.output.tables import Table
 from tale.results.blocks import Block, Figure, Section
 from tale.storage.files import write_atomic
-from tale.text import in_lines
+from tale.text import printable_lines
 
 
 def _written(value: Any) -> Any:
-    """Control characters are shown: a page must not have them, escaped or not."""
-    return type(value)(in_lines(value)) if isinstance(value, str) else value
+    """Make control characters visible: HTML must not have them, escaped or not."""
+    return type(value)(printable_lines(value)) if isinstance(value, str) else value
 
 
 TEMPLATES = Environment(
@@ -29,13 +29,13 @@ TEMPLATES = Environment(
 
 
 def outputs_of(sections: Sequence[Section]) -> list[str]:
-    """The files that `write_page` writes."""
+    """The names of the files that `write_page` writes."""
     kinds = [(block, "csv" if isinstance(block, Table) else "png") for block in _blocks(sections)]
     return ["report.html", *(f"{b.name}.{kind}" for b, kind in kinds if isinstance(b, Table | Figure))]
 
 
 def write_page(title: str, sections: Sequence[Section], folder: Path) -> Path:
-    """Write `report.html`, last of all, so that what it stands for is there; the file."""
+    """Write all files, `report.html` last; returns its path."""
     for block in _blocks(sections):
         if isinstance(block, Table):
             write_atomic(folder / f"{block.name}.csv", block.csv())

@@ -42,19 +42,20 @@ Cells = dict[str, dict[str, float | None]]
 
 
 def paper_section(evaluations: Sequence[tuple[EvaluationRun, Sequence[Row]]], runs: Sequence[Run]) -> Section | None:
-    """One table of all evaluations that have results; None where there are none."""
+    """One table of all evaluations that have results; None if there are none."""
     rows: list[tuple[str, Cells]] = []
     shown: set[int] = set()
     for run, summary in evaluations:
         if summary:
             name = run.recipe.task.name
+            theirs = name.removesuffix("_en").removesuffix("_cn")  # the paper does not say which language it used
             rows.append(
                 (f"{name}: {run.model}, {summary[0].questions} questions ({run.name})", _ours(run, summary, runs))
             )
             own = [
                 (i, entry)
                 for i, entry in enumerate(paper()["methods"])
-                if _same(entry["benchmark"], name) and i not in shown
+                if entry["benchmark"] == theirs and i not in shown
             ]
             rows += [(f"{name}: the paper, {entry['model']} ({entry['table']})", _theirs(entry)) for _, entry in own]
             shown |= {i for i, _ in own}
@@ -74,7 +75,7 @@ def paper_section(evaluations: Sequence[tuple[EvaluationRun, Sequence[Row]]], ru
 
 
 def place_of(run: EvaluationRun, label: str, runs: Sequence[Run]) -> str | None:
-    """The column of a method; None where the paper's tables have none, or the training of its adapter is not given."""
+    """The column of a method; None if the paper's tables have none, or the training of its adapter is not given."""
     method = run.methods[label]
     if method.adapter:
         training = run.training(method, runs)
@@ -99,12 +100,7 @@ def _theirs(entry: dict[str, Any]) -> Cells:
     return {method: {**values, score: values[score] / factor} for method, values in figures.items()}
 
 
-def _same(benchmark: str, name: str) -> bool:
-    """MathBench is a benchmark in each language here; the paper does not say which it used."""
-    return name.removesuffix("_en").removesuffix("_cn") == benchmark
-
-
 @cache
 def paper() -> dict[str, Any]:
-    """All of the paper's own figures that a page shows."""
+    """All figures of the paper that a page shows."""
     return yaml.safe_load(Path(__file__).with_name("paper.yaml").read_text(encoding="utf-8"))

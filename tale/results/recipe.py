@@ -1,4 +1,4 @@
-"""What a report takes."""
+"""The recipe of a report."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from tale.config.fields import Recipe, opt
 
 @dataclass
 class ReportRecipe(Recipe):
-    """One self-contained page about runs: tables, figures, examples, and what it all cost."""
+    """Write one self-contained page about runs: tables, figures, examples and costs."""
 
     source = "none"
 
     output: str = opt("folder for report.html, its tables as CSV and its figures as PNG")
     runs: list[str] = opt(
-        "run folders of searches, trainings, evaluations, wordings, analyses and estimators, finished or not"
+        "folders of the runs, finished or not: searches, trainings, evaluations, wordings, analyses and estimators"
     )
-    examples: int = opt("questions whose answers are shown side by side, for each trained method", 8, least=0)
+    examples: int = opt("questions to show with answers side by side, per trained method", 8, least=0)
     price_per_hour: float = opt(
-        "dollars an hour of the machine: prices what has no price a token, as training", 0.0, least=0, was="hourly"
+        "dollars per hour of the machine, for costs without a price per token, as training", 0.0, least=0, was="hourly"
     )

@@ -1,4 +1,4 @@
-"""A whole report: runs read, sections made, page written."""
+"""Writing a report: read runs, build sections, write the page."""
 
 from __future__ import annotations
 
@@ -19,23 +19,14 @@ from tale.results.left_out import left_out_section
 from tale.results.page import outputs_of, write_page
 from tale.results.paper import paper_section
 from tale.results.recipe import ReportRecipe
-from tale.results.runs import (
-    AnalysisRun,
-    EstimateRun,
-    EvaluationRun,
-    Run,
-    SearchRun,
-    TrainRun,
-    WordingsRun,
-    read_runs,
-)
+from tale.results.runs import AnalysisRun, EstimateRun, EvaluationRun, Run, SearchRun, TrainRun, WordingsRun, read_runs
 from tale.results.search import search_section
 from tale.results.training import training_section
 from tale.results.wordings import wordings_section
 from tale.runs.compare import check_comparable
-from tale.runs.run import finish_run, hold, start_run
-from tale.secrets import veiled
-from tale.text import say
+from tale.runs.run import finish_run, lock_output, start_run
+from tale.secrets import redact
+from tale.text import log_info
 
 KINDS = {SearchRun: "search", TrainRun: "training", EvaluationRun: "evaluation"}
 KINDS |= {AnalysisRun: "analysis", EstimateRun: "estimators", WordingsRun: "wordings"}
@@ -58,7 +49,7 @@ def report(recipe: ReportRecipe) -> Path:
     """
     runs, output = read_runs(recipe.runs), Path(recipe.output)
     if any(realpath(output) == realpath(run.folder) for run in runs):
-        raise UserError(f"output={recipe.output}: is one of the runs; give the report a folder of its own")
+        raise UserError(f"output={recipe.output}: is one of the runs; choose a separate folder for the report")
     evaluations = [(run, rows_of(run)) for run in runs if isinstance(run, EvaluationRun)]
     check_comparable([run.folder for run, rows in evaluations if rows])
     joint = (kept_section(evaluations), paper_section(evaluations, runs))
@@ -74,11 +65,11 @@ def report(recipe: ReportRecipe) -> Path:
         left_out_section(runs),
         what_was_run(runs),
     ]
-    with hold(recipe):
+    with lock_output(recipe):
         start_run(recipe, outputs=outputs_of(sections))
         page = write_page(f"tale: report of {len(runs)} run{'s' * (len(runs) > 1)}", sections, output)
         finish_run(output)
-    say(f"report: {page}")
+    log_info(f"report: {page}")
     return page
 
 
@@ -100,8 +91,8 @@ def what_was_run(runs: Sequence[Run]) -> Section:
             known = "a search, a training, an evaluation, wordings, an analysis or estimators"
             blocks.append(Text(f"{run.name} is not {known}: {what}.", warning=True))
         if run.yaml:
-            blocks.append(Folded(f"{run.name}: resolved recipe", veiled(run.yaml)))
+            blocks.append(Folded(f"{run.name}: resolved recipe", redact(run.yaml)))
         if run.identity:
             identity = json.dumps(run.identity, indent=1, ensure_ascii=False)
-            blocks.append(Folded(f"{run.name}: command, versions, commit, machine", veiled(identity)))
+            blocks.append(Folded(f"{run.name}: command, versions, commit, machine", redact(identity)))
     return Section("runs", "What was run", blocks)

@@ -1,4 +1,4 @@
-"""Reading run folders: what kind of run each one is, and what it has left behind."""
+"""Reading run folders: the kind of each run, and its outputs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from tale.analysis import run as analysis
-from tale.analysis.elasticity import Model, OneQuestion, Step
+from tale.analysis.elasticity import BudgetLevel, ModelSummary, QuestionSummary
 from tale.analysis.estimators.recipe import EstimateRecipe
 from tale.analysis.estimators.score import Score
 from tale.analysis.paths import Iteration, Saving
@@ -29,22 +29,22 @@ from tale.inference.journal import Journal, read_journal
 from tale.results.events import Curves, read_curves
 from tale.search.recipe import SearchRecipe
 from tale.solvers.base import Method
-from tale.storage.folder import RunFile, check_recipe, finished
-from tale.storage.strict_json import read_file
+from tale.storage.folder import RunMetadata, check_recipe, is_finished
+from tale.storage.strict_json import read_json
 from tale.wordings import run as wordings
 from tale.wordings.recipe import WordingsRecipe
 
 Kind = TypeVar("Kind")
-Analysed = TypeVar("Analysed", Step, OneQuestion, Model, Iteration, Saving)
+Analysed = TypeVar("Analysed", BudgetLevel, QuestionSummary, ModelSummary, Iteration, Saving)
 LONGEST = 150  # bytes of a run in a file's name, which has 255 at most
 
 
 @dataclass(frozen=True)
 class Run:
-    """A run folder. `identity` is its run.json, `yaml` its resolved recipe as text; both empty where there is none."""
+    """A run folder. `identity` is its run.json, `yaml` its resolved recipe as text; both empty if missing."""
 
     folder: Path
-    identity: RunFile = field(default_factory=RunFile)
+    identity: RunMetadata = field(default_factory=RunMetadata)
     yaml: str = ""
 
     @property
@@ -54,7 +54,7 @@ class Run:
 
     @property
     def slug(self) -> str:
-        """The folder as the name of a file or an anchor; of a long one the end, and a hash of it all."""
+        """The folder as a file name or an anchor; a long one is shortened to its end and a hash."""
         slug = re.sub(r"[^\w-]+", "-", self.name).strip("-")
         if len(slug.encode()) <= LONGEST:
             return slug
@@ -68,16 +68,16 @@ class Run:
 
     @cached_property
     def journals(self) -> list[Journal]:
-        """Every journal of the run, those of its shards or models included."""
+        """All journals of the run, those of its shards or models included."""
         files = [file for place in (".", "shard-*", "model-*") for file in self.folder.glob(f"{place}/journal*.jsonl")]
         return [read_journal(file) for file in sorted(files)]
 
     def place(self, path: str, output: str) -> Path:
-        """Where a path of the recipe is now, seen from this folder, which the run knew as `output`."""
+        """The current location of a path in the recipe, relative to this folder, which was `output` in the run."""
         return Path(os.path.normpath(self.folder.absolute() / os.path.relpath(path, output)))
 
     def made(self, path: str, output: str, by: Run) -> bool:
-        """Whether the run `by` has made what stood at a path of this run's recipe, and not another thing since."""
+        """Whether the run `by` wrote what is at a path of this run's recipe, unchanged since."""
         place, then = self.place(path, output), self.identity.get("inputs", {}).get(path)
         now = by.identity.get("outputs", {}).get(place.name)
         return place.parent == by.folder.absolute() and (then == now or None in (then, now))
@@ -85,31 +85,31 @@ class Run:
 
 @dataclass(frozen=True)
 class SearchRun(Run):
-    """A search; `records` is None where it was not finished."""
+    """A search; `records` is None if it was not finished."""
 
     recipe: SearchRecipe = field(kw_only=True)
 
     @cached_property
     def records(self) -> list[Record] | None:
-        """What was found for each question."""
+        """The record of each question."""
         file = self.folder / "records.jsonl"
-        return read_records(file) if finished(file) else None
+        return read_records(file) if is_finished(file) else None
 
 
 @dataclass(frozen=True)
 class TrainRun(Run):
-    """A training; without an adapter it was not finished."""
+    """A training; it has no adapter if it was not finished."""
 
     recipe: TrainRecipe = field(kw_only=True)
 
     @property
     def finished(self) -> bool:
-        """Whether it has left an adapter."""
-        return finished(self.folder / "adapter")
+        """Whether it has written an adapter."""
+        return is_finished(self.folder / "adapter")
 
     @cached_property
     def curves(self) -> Curves:
-        """What was logged at each step."""
+        """The metrics logged at each step."""
         return read_curves(self.folder)
 
     def searches(self, runs: Iterable[Run]) -> list[SearchRun]:
@@ -121,14 +121,14 @@ class TrainRun(Run):
 
 @dataclass(frozen=True)
 class EvaluationRun(Run):
-    """An evaluation; `replies` is None where it was not finished, or only with other methods or seeds."""
+    """An evaluation; `replies` is None if it was not finished, or only with other methods or seeds."""
 
     recipe: EvaluateRecipe = field(kw_only=True)
 
     @cached_property
     def replies(self) -> dict[str, list[Reply]] | None:
         """Every method's replies, over the same questions in the same order."""
-        if not finished(self.file):
+        if not is_finished(self.file):
             return None
         replies = read_replies(self.file)
         seeds = {reply.seed for of in replies.values() for reply in of}
@@ -137,12 +137,12 @@ class EvaluationRun(Run):
 
     @property
     def file(self) -> Path:
-        """Where the replies are."""
+        """The file of replies."""
         return self.folder / "replies.jsonl"
 
     @cached_property
     def clean(self) -> list[Row]:
-        """The rows over the questions whose context was never trained on; none where the run has no table of them."""
+        """The rows for uncontaminated questions; empty if the run has no table of them."""
         return _read_rows(self.folder / "summary_clean.json", Row, "scripts/evaluate.py")
 
     @property
@@ -151,7 +151,7 @@ class EvaluationRun(Run):
         return {method.name: method for method in self.recipe.methods}
 
     def training(self, method: Method, runs: Iterable[Run]) -> TrainRun | None:
-        """The training, of those given, that made the method's adapter."""
+        """The training, of those given, that wrote the method's adapter."""
         made = lambda run: method.adapter and self.made(method.adapter, self.recipe.output, run)  # noqa: E731
         return next((run for run in runs if isinstance(run, TrainRun) and made(run)), None)
 
@@ -164,11 +164,11 @@ class AnalysisRun(Run):
 
     @property
     def labels(self) -> list[str]:
-        """What its searches are called in its tables."""
+        """The names of its searches in its tables."""
         return analysis.labels_of(self.recipe.records)
 
     def rows(self, kind: type[Analysed]) -> list[Analysed]:
-        """A table's rows as they were saved; none where there is no such table, none of an earlier start's searches."""
+        """A table's saved rows; empty without such a table, or if it is of an earlier start with other searches."""
         rows = _read_rows(self.folder / f"{analysis.TABLES[kind]}.json", kind, "scripts/analyse.py")
         labels = self.labels
         return [row for row in rows if row.records in labels]
@@ -182,12 +182,12 @@ class EstimateRun(Run):
 
     @property
     def trained(self) -> list[str]:
-        """The estimators that it has left."""
-        return sorted(file.parent.name for file in self.folder.glob("*/estimator.json") if finished(file.parent))
+        """The estimators that it has written."""
+        return sorted(file.parent.name for file in self.folder.glob("*/estimator.json") if is_finished(file.parent))
 
     @cached_property
     def scores(self) -> list[Score]:
-        """The scores as they were saved; none where nothing was scored, none of an earlier start's questions."""
+        """The saved scores; empty if nothing was scored, or if they are of an earlier start with other questions."""
         rows = _read_rows(self.folder / "scores.json", Score, "scripts/estimate.py")
         return [row for row in rows if row.questions == self.identity.get("examples", {}).get("held_out")]
 
@@ -199,11 +199,11 @@ class WordingsRun(Run):
     recipe: WordingsRecipe = field(kw_only=True)
 
     def rows(self, kind: type[Kind]) -> list[Kind]:
-        """A table's rows as they were saved; none where the run was not finished, or found none."""
+        """A table's saved rows; empty if the run was not finished, or found none."""
         return _read_rows(self.folder / f"{wordings.TABLES[kind]}.json", kind, "scripts/wordings.py")
 
 
-# By the kind that a run's run.json says.
+# By the kind in run.json.
 KINDS = {
     "search": (SearchRun, SearchRecipe),
     "train": (TrainRun, TrainRecipe),
@@ -235,9 +235,9 @@ def read_runs(folders: Sequence[str]) -> list[Run]:
 
 
 def _read_rows(file: Path, kind: type[Kind], script: str) -> list[Kind]:
-    """What `tale.output.tables.write_rows` has written; nothing where it has not."""
+    """The rows that `tale.output.tables.write_rows` wrote, if any."""
     rows = list[kind]  # type: ignore[valid-type]
-    return read_file(file, rows, "a table of figures", f"{script} writes it anew") if finished(file) else []
+    return read_json(file, rows, "a table of figures", f"{script} writes it again") if is_finished(file) else []
 
 
 def _read(folder: Path) -> Run:

@@ -1,4 +1,4 @@
-"""A search's section: targets found, what they save (Fig 3), the budgets, and elasticity where it was a grid."""
+"""The section of a search: targets, savings (Fig 3), budgets, and elasticity for a grid search."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy
 from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import MaxNLocator
 
-from tale.analysis.elasticity import kept_right, steps
+from tale.analysis.elasticity import budget_levels, vanilla_correct
 from tale.data.records import Record
 from tale.errors import UserError
 from tale.output.formats import percent, whole
@@ -19,30 +19,30 @@ from tale.results.blocks import Block, Figure, Section, Text
 from tale.results.elasticity import elasticity_figure, elasticity_tables
 from tale.results.figures import COLOURS, figure
 from tale.results.runs import SearchRun
-from tale.search.confirm import Luck, luck
+from tale.search.confirm import ConfirmationSummary, summarise_confirmations
 
 OUTCOMES = {"outcome": Column("outcome"), "questions": Column("questions", whole), "share": Column("%", percent)}
 AFTER_WRONG = ", vanilla CoT wrong"
 
 
 def search_section(run: SearchRun) -> Section:
-    """All about one search."""
+    """The section of one search."""
     anchor, title = f"search-{run.slug}", f"Search: {run.name}"
     about = Text(f"{run.model} on {run.recipe.task.name}, strategy {run.recipe.strategy}.")
     records = run.records
     if records is None:
         done = sum(len(journal.answers) for journal in run.journals)
-        advice = f"; {done:,} answers are in its journal, and its command goes on from there" if done else ""
+        advice = f"; {done:,} answers are in its journal, from which its command resumes" if done else ""
         return Section(anchor, title, [about, _missing(f"records.jsonl is missing, the run was not finished{advice}.")])
     if not records:
         return Section(anchor, title, [about, _missing("records.jsonl is empty.")])
     found = [record for record in records if record.target]
     blocks: list[Block] = [about, _summary(run, records, found)]
-    if rows := luck([(record.vanilla_wrong, record.again) for record in found if record.again]):
+    if rows := summarise_confirmations([(record.vanilla_wrong, record.again) for record in found if record.again]):
         blocks.append(_luck(run, rows))
     if found:
         blocks += [_tokens(run, found), _budgets(run, found)]
-    if run.recipe.strategy == "grid" and (searched := kept_right(records)):
+    if run.recipe.strategy == "grid" and (searched := vanilla_correct(records)):
         blocks += _elasticity(run, searched)
     return Section(anchor, title, blocks)
 
@@ -66,10 +66,10 @@ def _summary(run: SearchRun, records: Sequence[Record], found: Sequence[Record])
     return table_of(f"search-{run.slug}", caption, OUTCOMES, rows)
 
 
-def _luck(run: SearchRun, rows: Sequence[Luck]) -> Table:
+def _luck(run: SearchRun, rows: Sequence[ConfirmationSummary]) -> Table:
     how = f"{run.recipe.confirm_samples} times at temperature {run.recipe.confirm_temperature:g}"
     caption = f"Targets asked again {how}; lucky: right in fewer than half of the answers; in brackets 95 % intervals"
-    return table_of(f"lucky-{run.slug}", caption, columns_of(Luck), rows)
+    return table_of(f"lucky-{run.slug}", caption, columns_of(ConfirmationSummary), rows)
 
 
 def _means(found: Sequence[Record]) -> tuple[float, float]:
@@ -119,9 +119,9 @@ def _budgets(run: SearchRun, found: Sequence[Record]) -> Figure:
 
 
 def _elasticity(run: SearchRun, searched: Sequence[Record]) -> list[Block]:
-    """Table 8's form and its curve, by the analysis's own count."""
+    """Tables and figure in the form of Table 8, computed as in an analysis."""
     try:
-        curve = steps(run.name, searched, run.recipe.budget_fractions)
+        curve = budget_levels(run.name, searched, run.recipe.budget_fractions)
     except UserError as error:
         return [_missing(f"{error}.")]
     return [*elasticity_tables(run.slug, curve), elasticity_figure(run.slug, curve)]

@@ -1,4 +1,4 @@
-"""A training's section: what it was trained on, and its curves."""
+"""The section of a training: its examples and its curves."""
 
 from __future__ import annotations
 
@@ -29,13 +29,11 @@ COLUMNS = {
 
 
 def training_section(run: TrainRun) -> Section:
-    """All about one training."""
+    """The section of one training."""
     title = f"Training: {run.name}"
     blocks: list[Block] = [Text(f"{run.recipe.objective.value.upper()} of {run.model}.")]
     if not run.finished:
-        blocks.append(
-            Text("No adapter: the run was not finished; resume=auto goes on from its checkpoint.", warning=True)
-        )
+        blocks.append(Text("No adapter: the run was not finished; resume=auto resumes it.", warning=True))
     if not run.curves.steps:
         blocks.append(Text("No step was logged: there are no TensorBoard event files.", warning=True))
         return Section(f"training-{run.slug}", title, blocks)

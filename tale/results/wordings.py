@@ -1,4 +1,4 @@
-"""The section of a run of wordings: regions by wording and budget, the best wordings, and a figure a task."""
+"""The section of a comparison of wordings: regions by wording and budget, best wordings, and one figure per task."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from matplotlib.figure import Figure as Canvas
 from tale.results.blocks import Block, Figure, Section, Text
 from tale.results.figures import figure
 from tale.results.runs import WordingsRun
-from tale.wordings.plot import draw, key, wordings_of
+from tale.wordings.plot import draw, legend, wordings_of
 from tale.wordings.regions import Best, Cell, Curve, best_table, region_tables
 
 NOTE = (
@@ -24,7 +24,7 @@ NOTE = (
 
 
 def wordings_section(run: WordingsRun) -> Section:
-    """All about one run."""
+    """The section of one run."""
     cells, anchor, title = run.rows(Cell), f"wordings-{run.slug}", f"Wordings: {run.name}"
     if not cells:
         text = "No results: the run was not finished; its command makes them, from where it stopped."
@@ -45,7 +45,7 @@ def _drawn(anchor: str, task: str, cells: Sequence[Cell]) -> Figure:
 
     def drawn(canvas: Canvas) -> None:
         draw(list(canvas.subplots(count, 2, squeeze=False)), cells)
-        key(canvas, cells, 2)
+        legend(canvas, cells, 2)
 
     caption = f"{task}: accuracy and tokens by the budget asked for, a row a wording; dashed is vanilla CoT."
     asked = [cell for cell in cells if cell.budget is not None]

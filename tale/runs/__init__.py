@@ -1,1 +1,1 @@
-"""What every command with a run folder shares."""
+"""What all commands with a run folder share."""

@@ -1,4 +1,4 @@
-"""Which runs may stand in one comparison: those with the same decoding, scored by the same code."""
+"""Which runs can be compared: those with the same decoding, scored by the same code."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tale.config.recipes import plain, read_yaml
+from tale.config.recipes import read_yaml, to_container
 from tale.errors import UserError
 from tale.storage.folder import RECIPE, check_recipe, read_run
 
@@ -15,50 +15,50 @@ def check_comparable(runs: Sequence[Path]) -> None:
     """Refuse to compare searches or evaluations, given by their folders, whose numbers mean different things.
 
     Raises:
-        UserError: two of them decode differently, are scored differently, or were graded by different code; both and
-            the difference are named. Or a folder is none of a run, or of one from before it was kept what graded it.
+        UserError: two of them decode or score differently, or were graded by different code; both and the difference
+            are named. Or a folder has no run, or one of an earlier version that did not record the grading code.
     """
     if not runs:
         return
-    first, *others = [(folder, _meaning(folder)) for folder in runs]
+    first, *others = [(folder, _comparability(folder)) for folder in runs]
     for folder, found in others:
         for name in first[1] | found:
             was, now = first[1].get(name), found.get(name)
             if was != now:
                 raise UserError(
-                    f"{first[0]} has {name}={was}, {folder} has {name}={now}: not to be compared; run one of them "
-                    "again, as the other was"
+                    f"{first[0]} has {name}={was}, {folder} has {name}={now}: they cannot be compared; run one of them "
+                    "again with the other's settings"
                 )
 
 
 def run_folder(file: Path) -> Path:
-    """The folder that says how these records or replies were made; of a search's joined parts, the first part's."""
+    """The run folder of a file of records or replies; for the joined shards of a search, that of the first shard."""
     parts = sorted(file.parent.glob("shard-1-of-*"))
     return parts[0] if parts and not (file.parent / "recipe.yaml").is_file() else file.parent
 
 
 def read_recipe(folder: Path) -> dict[str, Any]:
-    """The resolved recipe that a run keeps, as plain values.
+    """The resolved recipe of a run, as plain values.
 
     Raises:
-        UserError: there is none, or not that of the run.
+        UserError: it is missing, or was changed.
     """
     check_recipe(folder)
-    return plain(read_yaml(folder / RECIPE))
+    return to_container(read_yaml(folder / RECIPE))
 
 
-def _meaning(folder: Path) -> dict[str, Any]:
-    """What its numbers depend on, besides models, methods and questions: the scoring, the decoding, and what graded."""
+def _comparability(folder: Path) -> dict[str, Any]:
+    """What a run's numbers depend on besides models, methods and questions: scoring, decoding and grading code."""
     recipe, run = read_recipe(folder), read_run(folder)
     sampling, seeds = recipe.get("sampling"), sorted(recipe.get("seeds") or [])
     grading = run.get("grading")
     if not isinstance(sampling, dict):
         raise UserError(f"{folder / 'recipe.yaml'}: has no sampling; only searches and evaluations are compared")
     if grading is None:
-        raise UserError(
-            f"{folder / 'run.json'}: does not say what graded it; run it again (its journal keeps the answers)"
-        )
-    scoring = {"scoring": run.get("scoring", "accuracy")}  # runs from before there was another do not say
-    sampling = sampling | ({"seed": seeds[0]} if seeds else {})  # which they stand in for; a search has that one alone
+        raise UserError(f"{folder / 'run.json'}: names no grading code; run it again (its journal has the answers)")
+    scoring = {
+        "scoring": run.get("scoring", "accuracy")
+    }  # missing in runs of earlier versions, which had accuracy only
+    sampling = sampling | ({"seed": seeds[0]} if seeds else {})  # seeds replace it; a search has only this one
     decoding = {f"sampling.{name}": value for name, value in sampling.items()}
     return scoring | {"seeds": seeds if len(seeds) > 1 else []} | decoding | {"grading": grading}

@@ -19,42 +19,42 @@ from tale.config.sections import DevicesConfig
 from tale.errors import UserError
 
 
-def over_all(fabric: Fabric, values: Sequence[float], how: str = "sum") -> list[float]:
-    """Numbers of each process, added up, or reduced in another way; every process must call this."""
+def all_reduce(fabric: Fabric, values: Sequence[float], how: str = "sum") -> list[float]:
+    """Reduce numbers over all processes, by default to their sum; every process must call this."""
     own = torch.tensor(values, dtype=torch.float64, device=fabric.device)
     return cast(Tensor, fabric.all_reduce(own, reduce_op=how)).tolist()
 
 
 def make_fabric(config: DevicesConfig, accelerator: str, **settings: Any) -> Fabric:
-    """A Fabric, not yet launched, with the recipe's number of devices and machines.
+    """A Fabric with the recipe's number of devices and machines, not yet launched.
 
     Raises:
-        UserError: there are no such devices, no such strategy or precision, or torchrun or SLURM started another number
-            of processes.
+        UserError: the devices, strategy or precision do not exist, or torchrun or SLURM started a different number of
+            processes.
     """
     devices = int(config.devices) if config.devices.lstrip("-").isdigit() else config.devices
     try:
         fabric = Fabric(accelerator=accelerator, devices=devices, num_nodes=config.num_nodes, **settings)
     except (ValueError, TypeError, RuntimeError, ImportError, MisconfigurationException) as error:
         raise UserError(f"fabric: {str(error).strip().splitlines()[0]}") from error
-    # Otherwise each process would take itself for the only one, and all would write into one folder.
+    # Otherwise each process would act as the only one, and all would write to the same folder.
     if (started := _started()) not in (None, fabric.world_size):
         raise UserError(
             f"fabric.devices, fabric.num_nodes: they make {fabric.world_size} processes, but {started} were started; "
-            "give the number of devices on each machine and of machines that torchrun or srun was given"
+            "set both to the numbers that torchrun or srun was given"
         )
     return fabric
 
 
 def launch(fabric: Fabric) -> None:
-    """Start the other processes; one that another process started ends with it, so that none is left waiting."""
+    """Start the other processes; a started process ends with its parent, so that none is left waiting."""
     fabric.launch()
     if fabric.local_rank > 0 or _started():
         threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
 
 
 def _started() -> int | None:
-    """How many processes torchrun or SLURM have started; None where Fabric is to start them."""
+    """The number of processes that torchrun or SLURM started; None if Fabric is to start them."""
     for environment in (TorchElasticEnvironment, SLURMEnvironment):
         if environment.detect():
             return environment().world_size()
@@ -62,8 +62,8 @@ def _started() -> int | None:
 
 
 def _end_with_parent(parent: int) -> None:
-    """Without this, a process whose peer is gone may wait in NCCL for half an hour."""
+    """End this process when its parent has ended: otherwise it may wait in NCCL for half an hour."""
     while os.getppid() == parent:
         time.sleep(1)
-    print("ended: the process that started this one is gone, its error stands above", file=sys.stderr, flush=True)
+    print("ended: the parent process has ended, see its error above", file=sys.stderr, flush=True)
     os._exit(1)

@@ -1,7 +1,7 @@
-"""What every run keeps of itself: the resolved recipe, the command, versions and commit, and its outputs' hashes.
+"""The metadata of a run: the resolved recipe, the command, versions and commit, and its outputs' hashes.
 
-Every command that writes a folder has this order: it checks its input, holds the folder, starts the run (which forgets
-an earlier start's outputs), works, writes its outputs, and finishes the run, which says that they are its own.
+Every command that writes a folder follows this order: check the input, lock the folder, start the run (which removes
+the outputs of an earlier start), work, write the outputs, and finish the run, which records the outputs' hashes.
 """
 
 from __future__ import annotations
@@ -21,40 +21,40 @@ from typing import Any, TypedDict, Unpack
 
 from tale.config.recipes import to_yaml
 from tale.errors import UserError
-from tale.secrets import veiled
-from tale.storage.files import explained, remove, write_atomic
-from tale.storage.folder import RECIPE, RUN, Examples, RunFile, Scoring, digest, held, read_run
+from tale.secrets import redact
+from tale.storage.files import explain_write_errors, remove, write_atomic
+from tale.storage.folder import RECIPE, RUN, ExampleCounts, RunMetadata, Scoring, hash_path, locked, read_run
 
 PACKAGES = ("lightning", "torch", "transformers", "peft", "bitsandbytes", "datasets", "omegaconf", "tensorboard")
-# By scoring: the source that grades, a file or a folder, and the library it asks.
+# By scoring: the grading source, a file or a folder, and the library it uses.
 GRADERS = {"accuracy": ("grading", "mpmath"), "bleu": ("grading/bleu.py", "sacrebleu")}
 
 
 @contextmanager
-def hold(recipe: Any, folder: Path | None = None) -> Iterator[Path]:
-    """Keep other processes from the run's folder (default: its output), and the run from another command's.
+def lock_output(recipe: Any, folder: Path | None = None) -> Iterator[Path]:
+    """Lock the run's folder (default: the recipe's output), and refuse a folder of another command.
 
     Raises:
-        UserError: another process is writing there, it holds what another command has made, it is itself a result of
-            another run (an adapter, say), or it cannot be written.
+        UserError: another process is writing there, the folder has results of another command, it is itself an output
+            of another run (an adapter, say), or it cannot be written.
     """
     folder = folder or Path(recipe.output)
     if _is_output(Path(realpath(folder))):
         raise UserError(f"{folder}: is a result of the run in {folder.parent}; choose another output")
-    with held(folder):
+    with locked(folder):
         kind = read_run(folder).get("kind") if (folder / RUN).is_file() else None
         if kind not in (None, _kind(recipe)):
             raise UserError(f"{folder}: has the results of {kind}, this is {_kind(recipe)}; choose another output")
         yield folder
 
 
-class Identity(TypedDict, total=False):
-    """What a run uses: the base model or several models, and how many questions or examples."""
+class RunInputs(TypedDict, total=False):
+    """The base model or the models of a run, and how many questions or examples it has."""
 
     base: dict[str, str]
     models: list[dict[str, str]]
     questions: dict[str, int]
-    examples: Examples
+    examples: ExampleCounts
 
 
 def start_run(
@@ -64,13 +64,13 @@ def start_run(
     keep: bool = False,
     reads: Iterable[str | Path] = (),
     scoring: Scoring = "accuracy",
-    **identity: Unpack[Identity],
+    **identity: Unpack[RunInputs],
 ) -> Path:
-    """Forget the outputs of an earlier start, and write `recipe.yaml` and `run.json` into the folder, which is held.
+    """Remove the outputs of an earlier start, and write `recipe.yaml` and `run.json` to the folder, which is locked.
 
-    `outputs` are the files and folders that this run may come to. With `keep`, finished ones of before stay: they were
-    made by the same recipe. `reads` are results of other runs that go into it, as the recipe names them. `scoring` is a
-    key of `GRADERS`, `identity` says what the run uses.
+    `outputs` are the files and folders that this run may write. With `keep`, outputs that are finished stay: the same
+    recipe wrote them. `reads` are the results of other runs that it uses, as the recipe names them. `scoring` is a key
+    of `GRADERS`.
     """
     folder, resolved = folder or Path(recipe.output), to_yaml(recipe)
     before = read_run(folder).get("outputs", {}) if (folder / RUN).is_file() else {}
@@ -79,9 +79,9 @@ def start_run(
         if not stay.get(name):
             _forget(folder / name)
     write_atomic(folder / RECIPE, resolved)
-    described: RunFile = {
+    described: RunMetadata = {
         "kind": _kind(recipe),
-        "command": shlex.join(map(veiled, sys.argv)),
+        "command": shlex.join(map(redact, sys.argv)),
         **identity,
         "commit": code_version(),
         "code": code_hash(),
@@ -90,8 +90,8 @@ def start_run(
         "python": platform.python_version(),
         "machine": f"{platform.system()} {platform.machine()}",
         "packages": {name: metadata.version(name) for name in PACKAGES},
-        "recipe": digest(folder / RECIPE),
-        "inputs": {str(path): digest(Path(path)) for path in reads},
+        "recipe": hash_path(folder / RECIPE),
+        "inputs": {str(path): hash_path(Path(path)) for path in reads},
         "outputs": {name: stay.get(name) for name in outputs},
     }
     _write(folder, described)
@@ -99,15 +99,15 @@ def start_run(
 
 
 def finish_run(folder: Path) -> None:
-    """Say in `run.json` that the outputs which are there are this run's, by their hashes.
+    """Record the hashes of all outputs that exist in `run.json`.
 
     Raises:
-        UserError: the folder was deleted since the run has started.
+        UserError: the folder was deleted since the run started.
     """
     if not (folder / RUN).is_file():
-        raise UserError(f"{folder}: was deleted while the run was writing there; give the same command again")
+        raise UserError(f"{folder}: was deleted while the run was writing there; run the same command again")
     run = read_run(folder)
-    run["outputs"] = {name: digest(folder / name) if (folder / name).exists() else None for name in run["outputs"]}
+    run["outputs"] = {name: hash_path(folder / name) if (folder / name).exists() else None for name in run["outputs"]}
     _write(folder, run)
 
 
@@ -115,20 +115,20 @@ def _is_output(folder: Path) -> bool:
     try:
         return folder.name in read_run(folder.parent).get("outputs", {})
     except UserError:
-        return False  # no run is there
+        return False  # the parent folder has no run
 
 
 def _kind(recipe: Any) -> str:
     return type(recipe).__name__.removesuffix("Recipe").lower()
 
 
-def _write(folder: Path, run: RunFile) -> None:
+def _write(folder: Path, run: RunMetadata) -> None:
     write_atomic(folder / RUN, json.dumps(run, indent=1, ensure_ascii=False) + "\n")
 
 
 def _forget(path: Path) -> None:
-    """Remove an output, and what a kill left of a draft of it."""
-    with explained(path):
+    """Remove an output, and the draft of it that a killed process left."""
+    with explain_write_errors(path):
         for found in [path, *path.parent.glob(f".{path.name}.*")]:
             remove(found)
 
@@ -143,7 +143,7 @@ def code_hash() -> str:
 
 
 def grading_hash(scoring: str = "accuracy") -> str:
-    """Hash of what decides how good an answer is: the source that reads and compares it, and the library's version."""
+    """Hash of the code that grades answers: the source files and the version of the library they use."""
     name, library = GRADERS[scoring]
     place = Path(__file__).parents[1] / name
     files = sorted(place.rglob("*.py")) if place.is_dir() else [place]
@@ -152,7 +152,7 @@ def grading_hash(scoring: str = "accuracy") -> str:
 
 
 def code_version() -> str:
-    """The commit of this checkout, with `-dirty` where files differ from it; "unknown" outside a checkout."""
+    """The commit of this checkout, with `-dirty` if files differ from it; "unknown" outside a checkout."""
     root = Path(__file__).resolve().parents[2]
     try:
         done = subprocess.run(

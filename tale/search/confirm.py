@@ -1,4 +1,4 @@
-"""Targets asked again: an answer that is right by luck is a bad teacher."""
+"""Confirming targets by sampling their prompts again: an answer that is right by luck is bad training data."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from dataclasses import dataclass, replace
 from typing import Annotated
 
 from tale.data import prompts
-from tale.data.records import Again, Record
+from tale.data.records import Confirmation, Record
 from tale.inference import Engine, Request, Sampling, complete
 from tale.output.formats import percent, whole
 from tale.output.tables import Column
-from tale.search.solver import answer
+from tale.search.solver import graded_answer
 from tale.statistics import mean_share, wilson
 
 
-def confirmed(
+def confirm_targets(
     records: Iterable[Record], engine: Engine, sampling: Sampling, times: int, first: int = 0
 ) -> Iterator[Record]:
-    """The records, every target's own prompt asked `times` times again; `first` numbers the first of these draws.
+    """The records, after sampling every target's prompt `times` times; `first` is the number of the first sample.
 
-    All records are held in memory. Answers that could not be had are not counted.
+    All records are held in memory. Failed answers are not counted.
     """
     records = list(records)
     asked = [
@@ -32,16 +32,16 @@ def confirmed(
     completions = iter(complete(engine, asked, "confirm"))
     for record in records:
         if record.target:
-            answers = [answer(next(completions), record.question) for _ in range(times)]
+            answers = [graded_answer(next(completions), record.question) for _ in range(times)]
             whole = [a for a in answers if a.finish != "error"]
-            again = Again(sum(a.usable for a in whole), len(whole), sampling.temperature) if whole else None
+            again = Confirmation(sum(a.usable for a in whole), len(whole), sampling.temperature) if whole else None
             record = replace(record, again=again)
         yield record
 
 
 @dataclass(frozen=True)
-class Luck:
-    """Of one kind's targets that were asked again: how many were lucky, and the mean share right, with intervals."""
+class ConfirmationSummary:
+    """The confirmed targets of one kind: how many were lucky, and the mean share of right answers, with intervals."""
 
     kind: Annotated[str, Column("question")]
     targets: Annotated[int, Column("targets", whole)]
@@ -54,8 +54,8 @@ class Luck:
     right_high: float
 
 
-def luck(asked: Sequence[tuple[bool, Again]]) -> list[Luck]:
-    """A row where vanilla CoT is right, one where it is wrong (the first of each pair), and one of all."""
+def summarise_confirmations(asked: Sequence[tuple[bool, Confirmation]]) -> list[ConfirmationSummary]:
+    """Rows for targets whose vanilla answer is right, or wrong (the first of each pair), and for all."""
     kinds = {
         "vanilla CoT right": [again for wrong, again in asked if not wrong],
         "vanilla CoT wrong": [again for wrong, again in asked if wrong],
@@ -64,7 +64,7 @@ def luck(asked: Sequence[tuple[bool, Again]]) -> list[Luck]:
     return [_luck(kind, of) for kind, of in kinds.items() if of]
 
 
-def _luck(kind: str, asked: Sequence[Again]) -> Luck:
+def _luck(kind: str, asked: Sequence[Confirmation]) -> ConfirmationSummary:
     lucky = sum(again.lucky for again in asked)
     shares = mean_share([again.share for again in asked])
-    return Luck(kind, len(asked), lucky, lucky / len(asked), *wilson(lucky, len(asked)), *shares)
+    return ConfirmationSummary(kind, len(asked), lucky, lucky / len(asked), *wilson(lucky, len(asked)), *shares)

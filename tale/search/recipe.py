@@ -1,10 +1,10 @@
-"""What a recipe of a search may say."""
+"""The recipe of a search."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tale.config.fields import Recipe, budget_line, group, opt
+from tale.config.fields import Recipe, budget_line_option, opt, section
 from tale.config.sections import DevicesConfig, EngineConfig, ModelConfig, PriceConfig, SamplingConfig, TaskConfig
 
 
@@ -13,22 +13,24 @@ class SearchRecipe(Recipe):
     """Find, for each question, the shortest right answer under halving token budgets (§4)."""
 
     output: str = opt("run folder")
-    model: ModelConfig = group(ModelConfig)
-    task: TaskConfig = group(TaskConfig, was="benchmark")
-    sampling: SamplingConfig = group(SamplingConfig)
-    engine: EngineConfig = group(EngineConfig)
-    samples: int = opt("answers for each budget, and for the vanilla prompt; above 1 needs a temperature", 1, least=1)
+    model: ModelConfig = section(ModelConfig)
+    task: TaskConfig = section(TaskConfig, was="benchmark")
+    sampling: SamplingConfig = section(SamplingConfig)
+    engine: EngineConfig = section(EngineConfig)
+    samples: int = opt(
+        "answers sampled per budget, and for the vanilla prompt; more than 1 needs a sampling.temperature", 1, least=1
+    )
     acceptance: str = opt(
-        "when a budget counts as answered right: any (one sample is right), majority (more than half are), confident "
-        "(the 95 % interval of the right share lies above a half)",
+        "when a budget's samples count as right: any (one is right), majority (more than half are right), confident "
+        "(the 95 % interval of the share of right ones is above one half)",
         "any",
         one_of=("any", "majority", "confident"),
         was="rule",
         values_were={"shortest": "any"},
     )
     strategy: str = opt(
-        "which budget is asked next: greedy (§4), shortest_correct (halves while the answer is right, whatever it "
-        "costs), bisection, algorithm1_verbatim (Algorithm 1 with its slips), grid",
+        "search strategy: greedy (§4), shortest_correct (halve the budget while the answer is right, whatever its "
+        "length), bisection, algorithm1_verbatim (Algorithm 1 with its errors), grid",
         "greedy",
         one_of=("greedy", "shortest_correct", "bisection", "algorithm1_verbatim", "grid"),
         values_were={"minimum": "shortest_correct", "printed": "algorithm1_verbatim"},
@@ -40,32 +42,28 @@ class SearchRecipe(Recipe):
         was="grid",
     )
     full_answers: bool = opt(
-        "let every answer under a budget end by itself; else greedy and bisection cut it off where it can no longer be "
-        "cheaper than the best one before, with several samples under acceptance=any alone",
+        "do not cut answers off; by default greedy and bisection cut an answer off where it is no longer cheaper than "
+        "the best one so far (with several samples only under acceptance=any)",
         False,
     )
     search_wrong: bool = opt(
-        "search questions that vanilla CoT answers wrong, too (Algorithm 1 does, the official code does not); an "
-        "answer under a budget has to be right and, but with strategy shortest_correct or grid, cheaper than the "
+        "also search questions that vanilla CoT answers wrong (Algorithm 1 does, the official code does not); an "
+        "answer under a budget must be right and, except with strategy shortest_correct or grid, cheaper than the "
         "vanilla answer",
         False,
     )
     confirm_samples: int = opt(
-        "times that each target's own prompt is asked again; a target is lucky where fewer than half of these answers "
-        "are right",
+        "confirming answers sampled for each target's prompt; a target is lucky if fewer than half of them are right",
         0,
         least=0,
         was="confirm",
     )
     confirm_temperature: float = opt("sampling temperature of the confirming answers", 0.7, least=0.01)
-    budget_line: str | None = budget_line()
-    max_in_flight: int = opt(
-        "questions searched at the same time; one that is done makes room for the next", 256, least=1, was="window"
-    )
+    budget_line: str | None = budget_line_option()
+    max_in_flight: int = opt("questions searched at the same time", 256, least=1, was="window")
     shard: str | None = opt(
-        "2/8: the second of eight parts of the questions alone, into a folder of its own; join: put all parts together",
-        None,
+        "part of the questions to search, into a subfolder: 2/8 is the second of eight; join: merge all parts", None
     )
-    fabric: DevicesConfig = group(DevicesConfig)
-    prices: PriceConfig = group(PriceConfig)
-    dry_run: bool = opt("say how many calls and tokens it can take at most, and load no weights", False)
+    fabric: DevicesConfig = section(DevicesConfig)
+    prices: PriceConfig = section(PriceConfig)
+    dry_run: bool = opt("print the most calls and tokens that the search can take, and load no weights", False)

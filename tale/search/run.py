@@ -1,4 +1,4 @@
-"""A whole search run: questions, model, journal, records, summary."""
+"""Running a search: questions, model, journal, records, summary."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from lightning.fabric.strategies import DDPStrategy
 from tale.data import prompts
 from tale.data.chat import Chat
 from tale.data.question import Question
-from tale.data.records import Again, Attempt, Record, each_record, write_records
+from tale.data.records import Attempt, Confirmation, Record, iter_records, write_records
 from tale.errors import UserError
 from tale.inference import Request, Sampling
 from tale.inference.build import check_model, engines, find_chat, find_model
+from tale.inference.context_length import check_context_length
 from tale.inference.costs import dollars
 from tale.inference.journal import JournaledEngine
-from tale.inference.room import check_room
 from tale.output.progress import progress
 from tale.runs.devices import launch, make_fabric
-from tale.runs.run import finish_run, hold, start_run
-from tale.search.confirm import confirmed, luck
+from tale.runs.run import finish_run, lock_output, start_run
+from tale.search.confirm import confirm_targets, summarise_confirmations
 from tale.search.recipe import SearchRecipe
-from tale.search.shards import OUTPUTS, join, parse
+from tale.search.shards import OUTPUTS, join_shards, parse_shard
 from tale.search.solver import search
-from tale.search.strategies import STRATEGIES, Search, most_calls
-from tale.tasks.selection import scoring, select
-from tale.text import say
+from tale.search.strategies import STRATEGIES, BudgetSearch, max_calls
+from tale.tasks.selection import scoring, select_questions
+from tale.text import log_info
 
 
 def run_search(recipe: SearchRecipe) -> Path | None:
@@ -45,38 +45,38 @@ def run_search(recipe: SearchRecipe) -> Path | None:
     output = Path(recipe.output)
     if recipe.shard == "join":
         questions, dropped = _questions(recipe)
-        with hold(recipe):
-            join(recipe, questions, dropped)
+        with lock_output(recipe):
+            join_shards(recipe, questions, dropped)
         return _finished(output)
-    shard = parse(recipe.shard)
+    shard = parse_shard(recipe.shard)
     if recipe.dry_run:
-        say(most_work(recipe, shard.take(_questions(recipe)[0]), *_tokenizer(recipe)))
+        log_info(max_cost(recipe, shard.take(_questions(recipe)[0]), *_tokenizer(recipe)))
         return None
     model = find_model(recipe.model, recipe.engine)
     questions, dropped = _questions(recipe)
     fabric = _launched(recipe)
     if fabric:
-        shard = shard.part(fabric.global_rank + 1, fabric.world_size)
+        shard = shard.subshard(fabric.global_rank + 1, fabric.world_size)
         recipe.engine.device = str(fabric.device)
     folder, mine = shard.folder(output), shard.take(questions)
     sampling = Sampling(**vars(recipe.sampling))
     longest = {
         q.id: [Request.user(prompts.budgeted(q, sampling.max_tokens, recipe.budget_line), sampling)] for q in mine
     }
-    check_room(longest, model.chat(), model.context)
+    check_context_length(longest, model.chat(), model.max_model_len)
     counted = {"all": len(questions), "searched": len(mine), "duplicates": dropped}
     joins = fabric is not None and not recipe.shard and fabric.is_global_zero
-    with hold(recipe) if joins else nullcontext():  # the folder of the whole, from the start
-        with hold(recipe, folder):
+    with lock_output(recipe) if joins else nullcontext():  # the joined output folder, locked from the start
+        with lock_output(recipe, folder):
             (engine,) = engines(recipe.engine, model, folder)
             with closing(engine):
-                _meet(fabric)  # none is refused: only now is anything changed
+                _meet(fabric)  # no process has failed a check: only now is anything written
                 start_run(recipe, folder, OUTPUTS, base=model.identity, questions=counted)
                 _searched(recipe, mine, engine, folder)
             finish_run(folder)
         _meet(fabric)
         if joins:
-            join(recipe, questions, dropped)
+            join_shards(recipe, questions, dropped)
     if fabric and not joins:
         return folder / "records.jsonl"
     return _finished(output if joins else folder)
@@ -86,14 +86,14 @@ def _meet(fabric: Fabric | None) -> None:
     """Wait for the other processes, if there are any.
 
     Raises:
-        UserError: one of them has ended.
+        UserError: one of them has failed.
     """
     try:
         if fabric:
             fabric.barrier()
     except RuntimeError as error:
         raise UserError(
-            "another process of this search has failed, its error stands above; the same command goes on after that"
+            "another process of this search has failed, see its error above; the same command resumes the search"
         ) from error
 
 
@@ -103,7 +103,7 @@ def _searched(recipe: SearchRecipe, questions: Sequence[Question], engine: Journ
 
         def answered(done: int) -> None:
             bar.set_postfix_str(engine.cost.shown(recipe.prices), refresh=False)
-            bar.update(done - bar.n)  # by nothing, too: drawn anew when it is time
+            bar.update(done - bar.n)  # also by 0, which redraws the bar
 
         records = search(
             questions,
@@ -121,20 +121,20 @@ def _searched(recipe: SearchRecipe, questions: Sequence[Question], engine: Journ
         )
         with closing(records):
             write_records(folder / "records.jsonl", _confirmed(recipe, records, engine))
-    say(f"{engine.cost.shown(recipe.prices)}, {engine.cost.seconds:,.0f} s of the engine")
+    log_info(f"{engine.cost.shown(recipe.prices)}, {engine.cost.seconds:,.0f} s of the engine")
 
 
 def _confirmed(recipe: SearchRecipe, records: Iterable[Record], engine: JournaledEngine) -> Iterable[Record]:
-    """The records, with the targets asked again if the recipe wants that, at its own temperature."""
+    """The records, with confirmed targets if the recipe has `confirm_samples`."""
     if not recipe.confirm_samples:
         return records
     sampling = replace(Sampling(**vars(recipe.sampling)), temperature=recipe.confirm_temperature)
-    return confirmed(records, engine, sampling, recipe.confirm_samples, first=recipe.samples)
+    return confirm_targets(records, engine, sampling, recipe.confirm_samples, first=recipe.samples)
 
 
 def _finished(folder: Path) -> Path:
     file = folder / "records.jsonl"
-    say(*summary(each_record(file)).split("\n"), f"records: {file}")
+    log_info(*summary(iter_records(file)).split("\n"), f"records: {file}")
     return file
 
 
@@ -147,7 +147,7 @@ def _check(recipe: SearchRecipe) -> None:
 
 def _questions(recipe: SearchRecipe) -> tuple[list[Question], int]:
     """The questions to be searched, and how many duplicates were dropped."""
-    questions, dropped = select(recipe.task)
+    questions, dropped = select_questions(recipe.task)
     if scoring(questions) == "bleu":
         raise UserError(
             f"task.name={recipe.task.name}: has reference texts, and a search needs answers that are right "
@@ -157,42 +157,42 @@ def _questions(recipe: SearchRecipe) -> tuple[list[Question], int]:
 
 
 def _launched(recipe: SearchRecipe) -> Fabric | None:
-    """The processes of a search on several devices, each with a part of the questions; None for a single one."""
+    """Launch the processes of a search on several devices, each with a part of the questions; None for one process."""
     if recipe.fabric.devices == "1" and recipe.fabric.num_nodes == 1:
         return None
     if recipe.engine.kind != "transformers":
         raise UserError(
-            f"fabric.devices={recipe.fabric.devices}: engine.kind={recipe.engine.kind} spreads its work by itself, see "
-            "engine.vllm.tensor_parallel_size and data_parallel_size; or run shard=1/2, shard=2/2"
+            f"fabric.devices={recipe.fabric.devices}: engine.kind={recipe.engine.kind} distributes its work itself, "
+            "see engine.vllm.tensor_parallel_size and data_parallel_size; or run shard=1/2, shard=2/2"
         )
-    # The processes meet only at the end, so the first one done may wait for as long as the whole search takes.
+    # The processes synchronise only at the end, so the first one may wait for as long as the whole search takes.
     strategy = DDPStrategy(process_group_backend="gloo", timeout=timedelta(days=30))
     fabric = make_fabric(recipe.fabric, recipe.engine.device, strategy=strategy)
     launch(fabric)
     return fabric
 
 
-def _strategy(recipe: SearchRecipe) -> Callable[[Attempt], Search]:
+def _strategy(recipe: SearchRecipe) -> Callable[[Attempt], BudgetSearch]:
     strategy = STRATEGIES[recipe.strategy]
-    return partial(strategy, shares=recipe.budget_fractions) if recipe.strategy == "grid" else strategy
+    return partial(strategy, fractions=recipe.budget_fractions) if recipe.strategy == "grid" else strategy
 
 
 def _tokenizer(recipe: SearchRecipe) -> tuple[Chat | None, str]:
-    """The tokenizer that counts prompts, or None and why: an endpoint's own, or one that is not to be had here."""
+    """The tokenizer that counts prompts; None with the reason if an endpoint counts them, or it cannot be read."""
     check_model(recipe.model, recipe.engine)
     try:
-        return find_chat(recipe.model, recipe.engine), "engine.endpoint.tokenizer would tell"
+        return find_chat(recipe.model, recipe.engine), "set engine.endpoint.tokenizer to count them"
     except UserError as error:
         return None, str(error)
 
 
-def most_work(recipe: SearchRecipe, questions: Sequence[Question], chat: Chat | None, unknown: str = "") -> str:
-    """What the search can take at most: every vanilla answer as long as it may be, and every answer right.
+def max_cost(recipe: SearchRecipe, questions: Sequence[Question], chat: Chat | None, unknown: str = "") -> str:
+    """The most calls, tokens and dollars that the search can take: all answers right, and vanilla ones of full length.
 
-    Without a tokenizer the prompts' tokens are left open; `unknown` says why there is none.
+    Without a tokenizer the prompts' tokens are unknown; `unknown` says why there is none.
     """
     limit, each = recipe.sampling.max_tokens, recipe.samples
-    budgets = most_calls(_strategy(recipe), limit)
+    budgets = max_calls(_strategy(recipe), limit)
     calls = len(questions) * (each * (1 + budgets) + recipe.confirm_samples)
     again = f" + {recipe.confirm_samples} again" if recipe.confirm_samples else ""
     text = (
@@ -201,7 +201,7 @@ def most_work(recipe: SearchRecipe, questions: Sequence[Question], chat: Chat | 
     )
     if chat is None:
         paid = dollars(recipe.prices, 0, calls * limit)
-        return f"{text}{f', ${paid:,.2f} for these' if paid else ''}; the prompts' tokens are left open: {unknown}"
+        return f"{text}{f', ${paid:,.2f} for these' if paid else ''}; the prompts' tokens are unknown: {unknown}"
     vanilla = sum(len(chat.prompt_ids(prompts.vanilla(q))) for q in questions)
     budgeted = sum(len(chat.prompt_ids(prompts.budgeted(q, limit, recipe.budget_line))) for q in questions)
     prompt_tokens = each * vanilla + (each * budgets + recipe.confirm_samples) * budgeted
@@ -210,14 +210,14 @@ def most_work(recipe: SearchRecipe, questions: Sequence[Question], chat: Chat | 
 
 
 def summary(records: Iterable[Record]) -> str:
-    """How many have a target, their mean tokens before and after, the share saved, and why the rest has none.
+    """How many questions have a target, mean tokens before and after, the share saved, and reasons without a target.
 
-    Targets of questions that vanilla CoT answers wrong are also shown apart, and how many of the targets that were
-    asked again were lucky. Of the questions that could not be answered the first is named.
+    Targets of questions that vanilla CoT answers wrong are also listed separately, and lucky targets are counted among
+    the confirmed ones. The first error is included.
     """
-    tokens: list[tuple[int, int]] = []  # of vanilla and target
-    wrong: list[tuple[int, int]] = []  # those of them whose vanilla answer is wrong
-    again: list[tuple[bool, Again]] = []
+    tokens: list[tuple[int, int]] = []  # of vanilla answer and target
+    wrong: list[tuple[int, int]] = []  # the same, where the vanilla answer is wrong
+    again: list[tuple[bool, Confirmation]] = []
     reasons: Counter[str] = Counter()
     error = ""
     for record in records:
@@ -233,7 +233,9 @@ def summary(records: Iterable[Record]) -> str:
         lines.append(f"their mean tokens: {_saved(tokens)}")
     if wrong:
         lines.append(f"of these where vanilla CoT is wrong: {len(wrong)}, mean tokens: {_saved(wrong)}")
-    lines += [f"asked again, {row.kind}: {row.lucky} of {row.targets} targets lucky" for row in luck(again)]
+    lines += [
+        f"asked again, {row.kind}: {row.lucky} of {row.targets} targets lucky" for row in summarise_confirmations(again)
+    ]
     lines += [f"{count} without: {reason}" for reason, count in sorted(reasons.items())]
     return "\n".join([*lines, *([f"the first not answered, {error}"] if error else [])])
 

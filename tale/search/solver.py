@@ -1,7 +1,7 @@
-"""The search of one question, a solver; and of many at the same time, each at its own pace.
+"""The search as a solver for one question, and run concurrently for many.
 
-An answer is feasible iff right, not cut off, and cheaper than its strategy's limit. With several samples a rule decides
-whether a budget is answered right; the shortest right sample is then its answer.
+An answer is feasible iff right, not cut off, and cheaper than its strategy's limit. With several samples `acceptance`
+decides whether a budget is answered right; the shortest right sample is then its answer.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from tale.data.records import Answer, Attempt, Record
 from tale.grading import grade
 from tale.inference import Completion, Engine, Request, Sampling
 from tale.inference.scheduler import Solver, solve
-from tale.search.strategies import CUT, Search, greedy
+from tale.search.strategies import TRUNCATING, BudgetSearch, greedy
 from tale.statistics import wilson
 
-# Right answers, of all samples → whether the budget counts as answered right.
+# From the numbers of right answers and of samples to whether the budget counts as answered right.
 ACCEPTANCE: dict[str, Callable[[int, int], bool]] = {
     "any": lambda right, samples: right > 0,
     "majority": lambda right, samples: right > samples / 2,
@@ -29,17 +29,17 @@ ACCEPTANCE: dict[str, Callable[[int, int], bool]] = {
 
 @dataclass(frozen=True)
 class QuestionSearch:
-    """How a question is searched.
+    """The search of a question, with its options.
 
-    One whose vanilla answer is wrong or cut off is searched with `search_wrong` alone, one whose answer was filtered
-    never. Where an answer cannot be had, the search ends without a target. With `full_answers` every answer may have
-    as many tokens as the sampling says; else no more than can be feasible, where a strategy and acceptance ask no more
-    of it."""
+    A question whose vanilla answer is wrong or cut off is searched only with `search_wrong`, one whose answer was
+    filtered never. A failed answer ends the search without a target. With `full_answers` every answer has the
+    sampling's `max_tokens`; otherwise, if strategy and acceptance allow it, only as many as could be feasible.
+    """
 
     sampling: Sampling
     tokenizer: str
     samples: int = 1
-    strategy: Callable[[Attempt], Search] = greedy
+    strategy: Callable[[Attempt], BudgetSearch] = greedy
     acceptance: str = "any"
     search_wrong: bool = False
     budget_line: str | None = None
@@ -47,15 +47,13 @@ class QuestionSearch:
     full_answers: bool = False
 
     def solve(self, question: Question) -> Solver[Record]:
-        """Ask the vanilla prompt, then one budget after the other; the record."""
+        """Ask the vanilla prompt, then one budget after another; return the record."""
         vanilla = yield from self._asked(question, None, math.inf)
         attempts: list[Attempt] = []
         found = None
         if not vanilla.error and (self._counts(vanilla) or self._searched_though_wrong(vanilla)):
             found = yield from self._searched(question, vanilla, attempts)
-        target = (
-            found.best if found and self._counts(found) else None
-        )  # not where `algorithm1_verbatim` returns what failed
+        target = found.best if found and self._counts(found) else None  # `algorithm1_verbatim` may return a failed one
         return Record(
             question=question,
             vanilla=vanilla,
@@ -71,7 +69,7 @@ class QuestionSearch:
         )
 
     def _searched(self, question: Question, vanilla: Attempt, attempts: list[Attempt]) -> Solver[Attempt | None]:
-        """What the strategy finds; `attempts` takes in what it tried."""
+        """The attempt that the strategy returns; all attempts are appended to `attempts`."""
         steps, attempt = self.strategy(vanilla), None
         while True:
             try:
@@ -85,14 +83,14 @@ class QuestionSearch:
                 return None
 
     def _asked(self, question: Question, budget: int | None, limit: float) -> Solver[Attempt]:
-        """The answers under a budget (None: vanilla) that are feasible below `limit` tokens, not judged yet."""
+        """The answers under a budget (None: vanilla), feasibility not yet decided; `limit`: tokens, exclusive."""
         sampling = self.sampling
-        if self.strategy in CUT and (self.samples == 1 or self.acceptance == "any") and not self.full_answers:
+        if self.strategy in TRUNCATING and (self.samples == 1 or self.acceptance == "any") and not self.full_answers:
             # One token more than can be feasible: some servers call an end at the last allowed token "length".
             sampling = replace(sampling, max_tokens=int(min(sampling.max_tokens, limit)))
         prompt = prompts.chain_of_thought(question, budget, self.budget_line)
         completions = yield [Request.user(prompt, sampling, sample) for sample in range(self.samples)]
-        answers = tuple(answer(completion, question) for completion in completions)
+        answers = tuple(graded_answer(completion, question) for completion in completions)
         cut_at = sampling.max_tokens if sampling != self.sampling else None
         return Attempt(budget, answers, feasible=False, limit=cut_at)
 
@@ -117,20 +115,20 @@ def search(
     questions: Sequence[Question],
     engine: Engine,
     sampling: Sampling,
-    window: int = 256,
-    answered: Callable[[int], object] = lambda _: None,
+    max_in_flight: int = 256,
+    on_completion: Callable[[int], object] = lambda _: None,
     **how: object,
 ) -> Generator[Record, None, None]:
-    """Search `window` questions at the same time; yield a record each, in the order given.
+    """Search `max_in_flight` questions at the same time; yield their records in the order given.
 
-    `how`: fields of `QuestionSearch`. After each completion `answered` is told how many questions are done.
+    `how`: fields of `QuestionSearch`. After each completion `on_completion` gets the number of questions done.
     """
     each = QuestionSearch(sampling, engine.tokenizer, **how)  # type: ignore[arg-type]
-    return solve(map(each.solve, questions), engine, window, answered)
+    return solve(map(each.solve, questions), engine, max_in_flight, on_completion)
 
 
-def answer(completion: Completion, question: Question) -> Answer:
-    """A completion with its grade."""
+def graded_answer(completion: Completion, question: Question) -> Answer:
+    """Grade a completion."""
     verdict = grade(completion.text, question, completion.truncated)
-    graded = verdict.correct, verdict.value, "reasoning" if completion.reasoned_alone else verdict.via
+    graded = verdict.correct, verdict.value, "reasoning" if completion.reasoning_only else verdict.via
     return Answer(completion.text, completion.tokens, completion.finish, *graded, completion.error, completion.ids)

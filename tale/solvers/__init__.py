@@ -1,1 +1,1 @@
-"""Ways to answer a question: a file for each, with its solver and its options; `registry` finds them by name."""
+"""Methods to answer a question: one file per method, with its solver and options; `registry` finds them by name."""

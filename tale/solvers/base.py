@@ -1,4 +1,4 @@
-"""What every method is made of."""
+"""The base class of all methods, calls and solutions."""
 
 from __future__ import annotations
 
@@ -23,10 +23,7 @@ class Call:
 
 @dataclass(frozen=True)
 class Solution:
-    """A method's answer to a question: the call that it is taken from.
-
-    `budget` is what the answer was asked for in, in tokens, and `estimate` where it comes from.
-    """
+    """A method's answer to a question: the call with the answer, its budget in tokens, and the budget's estimate."""
 
     answer: Call
     budget: int | None = None
@@ -40,21 +37,21 @@ class Solution:
 
     @property
     def answers(self) -> tuple[tuple[int, str], ...]:
-        """What would be answered at each smaller cost: output tokens, rising, and the text from there on."""
+        """The answer at each cost: pairs of output tokens, rising, and the text that is the answer from there on."""
         return ((self.tokens, self.answer.completion.text),)
 
 
 @dataclass
 class Method:
-    """A way to answer questions, with its options. `kind` is its name in recipes."""
+    """A method to answer questions, with its options. `kind` is its name in recipes."""
 
-    was = ""  # the kind's earlier name
-    # Every method, by its kind; without an annotation, which would make it an option.
+    was = ""  # the kind's old name
+    # All methods by kind; not annotated, as an annotation would make it an option.
     kinds = dict[str, "type[Method]"]()  # noqa: RUF012
 
-    kind: str = opt("direct, vanilla, fixed_budget, optimal_budget or tale_ep", "")
-    label: str | None = opt("name in tables; default: the kind", None)
-    adapter: str | None = opt("adapter folder to answer with (TALE-PT: kind vanilla with an adapter)", None)
+    kind: str = opt("kind of method: direct, vanilla, fixed_budget, optimal_budget or tale_ep", "")
+    label: str | None = opt("name of the method in tables; default: by its kind", None)
+    adapter: str | None = opt("folder of the adapter that answers (TALE-PT: kind vanilla with an adapter)", None)
 
     def __init_subclass__(cls, abstract: bool = False) -> None:
         if not abstract:
@@ -65,7 +62,7 @@ class Method:
 
     @property
     def title(self) -> str:
-        """Its name where it has no label and no adapter."""
+        """The default name, without label and adapter."""
         return ""
 
     @property
@@ -75,27 +72,27 @@ class Method:
 
     @property
     def reads(self) -> list[str]:
-        """Paths of what it works with."""
+        """Paths of the method's input files and folders."""
         return [self.adapter] if self.adapter else []
 
     def check(self, where: str, questions: Sequence[Question], sampling: Sampling) -> None:
-        """Refuse what cannot work, before a model is loaded; `where` it stands in the recipe.
+        """Check the options before a model is loaded; `where` is the method's key in the recipe.
 
         Raises:
-            UserError: an option is missing, or does not fit.
+            UserError: an option is missing or invalid.
         """
 
     def solve(self, question: Question, sampling: Sampling) -> Solver[Solution]:
-        """The solver of one question."""
+        """A solver for one question."""
         raise NotImplementedError
 
-    def longest(self, question: Question, sampling: Sampling) -> list[Request]:
-        """The longest requests that it may make."""
+    def longest_requests(self, question: Question, sampling: Sampling) -> list[Request]:
+        """The longest requests that the method may make, to check the context length."""
         raise NotImplementedError
 
 
 def call(prompt: str, sampling: Sampling) -> Generator[Sequence[Request], Sequence[Completion], Call]:
-    """One user turn, answered."""
+    """A call with one user turn."""
     request = Request.user(prompt, sampling)
     (completion,) = yield [request]
     return Call(request, completion)

@@ -1,10 +1,10 @@
-"""Chain of thought under a token budget, wherever it comes from."""
+"""The base class of methods with chain of thought under a token budget."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tale.config.fields import budget_line
+from tale.config.fields import budget_line_option
 from tale.data import prompts
 from tale.data.question import Question
 from tale.estimators import Estimate
@@ -15,30 +15,30 @@ from tale.solvers.base import Method, Solution, call
 
 @dataclass
 class Budgeted(Method, abstract=True):
-    """Ask to think step by step in fewer tokens than a budget; where there is none, as vanilla CoT."""
+    """Ask for chain of thought in fewer tokens than a budget; without a budget, for vanilla CoT."""
 
-    budget_line: str | None = budget_line()
+    budget_line: str | None = budget_line_option()
 
     def solve(self, question: Question, sampling: Sampling) -> Solver[Solution]:
-        """The estimate, and one call under it."""
+        """Estimate the budget, then answer in one call."""
         estimate = yield from self.estimate(question, sampling)
         return (yield from self.answer(question, sampling, estimate))
 
     def estimate(self, question: Question, sampling: Sampling) -> Solver[Estimate]:
-        """Where the budget comes from."""
+        """Estimate the question's budget."""
         raise NotImplementedError
 
     def answer(self, question: Question, sampling: Sampling, estimate: Estimate) -> Solver[Solution]:
-        """One call under the estimate."""
+        """Answer in one call under the estimated budget."""
         budget = self.budget_of(estimate)
         answer = yield from call(prompts.chain_of_thought(question, budget, self.budget_line), sampling)
         return Solution(answer, budget, estimate)
 
     def budget_of(self, estimate: Estimate) -> int | None:
-        """The tokens that are asked for."""
+        """The budget in the prompt, in tokens."""
         return estimate.budget()
 
-    def longest(self, question: Question, sampling: Sampling) -> list[Request]:
-        """A budget is at most as long as an answer may be."""
+    def longest_requests(self, question: Question, sampling: Sampling) -> list[Request]:
+        """The prompt with the largest budget, which is `max_tokens`."""
         prompt = prompts.budgeted(question, sampling.max_tokens, self.budget_line)
         return [Request.user(prompt, sampling)]

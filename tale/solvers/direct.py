@@ -13,7 +13,7 @@ from tale.solvers.base import Method, Solution, call
 
 @dataclass
 class Direct(Method):
-    """Ask for the answer alone."""
+    """Ask for the answer without reasoning."""
 
     title = "Directly answering"
 
@@ -21,6 +21,6 @@ class Direct(Method):
         """One call."""
         return Solution((yield from call(prompts.direct(question), sampling)))
 
-    def longest(self, question: Question, sampling: Sampling) -> list[Request]:
+    def longest_requests(self, question: Question, sampling: Sampling) -> list[Request]:
         """The only request."""
         return [Request.user(prompts.direct(question), sampling)]

@@ -16,19 +16,19 @@ from tale.solvers.budgeted import Budgeted
 
 @dataclass
 class FixedBudget(Budgeted):
-    """A fixed budget."""
+    """Ask for chain of thought under a fixed budget."""
 
     was = "budget"
 
-    budget: int | None = opt("tokens", None, least=1)
+    budget: int | None = opt("budget in tokens", None, least=1)
 
     @property
     def title(self) -> str:
-        """Its name where it has no label and no adapter."""
+        """The default name, without label and adapter."""
         return f"CoT, budget {self.budget}"
 
     def check(self, where: str, questions: Sequence[Question], sampling: Sampling) -> None:
-        """Refuse it without a budget."""
+        """Refuse a missing budget."""
         if not self.budget:
             raise UserError(f"{where}.budget: kind fixed_budget needs a positive number of tokens")
 

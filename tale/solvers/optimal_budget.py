@@ -1,4 +1,4 @@
-"""Chain of thought under the budget β* that a search of the same question found: what no estimator can know."""
+"""Chain of thought under the budget β* that a search of the same question found: an upper bound for estimators."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tale.config.fields import opt
 from tale.data.question import Question
-from tale.data.records import each_record, read_records, searched_budgets
+from tale.data.records import iter_records, optimal_budgets, read_records
 from tale.errors import UserError
 from tale.estimators import Estimate
 from tale.estimators.base import Oracle
@@ -20,7 +20,7 @@ from tale.solvers.budgeted import Budgeted
 
 @dataclass
 class OptimalBudget(Budgeted):
-    """β*, where the search found one."""
+    """Ask for chain of thought under β*, if the search found one."""
 
     was = "searched"
 
@@ -30,17 +30,17 @@ class OptimalBudget(Budgeted):
 
     @property
     def reads(self) -> list[str]:
-        """Paths of what it works with."""
+        """Paths of the method's input files and folders."""
         return [*super().reads, *([self.records] if self.records else [])]
 
     def check(self, where: str, questions: Sequence[Question], sampling: Sampling) -> None:
-        """Refuse records of other questions, or that were searched under another decoding or in other words."""
+        """Refuse records of other questions, or of a search with other sampling or another `budget_line`."""
         if not self.records:
             raise UserError(f"{where}.records: kind optimal_budget needs the records.jsonl of a search")
         records = read_records(Path(self.records))
-        known = searched_budgets(records)
+        known = optimal_budgets(records)
         if not any(known.get(q.question_hash) for q in questions):
-            raise UserError(f"{where}.records: {self.records} holds no budget for any of these questions")
+            raise UserError(f"{where}.records: {self.records} has no budget for any of these questions")
         for record in records:
             was = f"{where}.records: {self.records} was searched with"
             if record.sampling != sampling:
@@ -55,4 +55,4 @@ class OptimalBudget(Budgeted):
 
     @cached_property
     def _oracle(self) -> Oracle:
-        return Oracle(searched_budgets(each_record(Path(str(self.records)))))
+        return Oracle(optimal_budgets(iter_records(Path(str(self.records)))))

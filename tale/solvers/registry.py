@@ -1,4 +1,4 @@
-"""Every method, by its kind, which is the name of its file."""
+"""All methods by kind, which is the name of the method's file."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from tale.solvers.base import Method, Solution, call
 
 @dataclass
 class Vanilla(Method):
-    """Ask to think step by step."""
+    """Ask for step-by-step reasoning."""
 
     title = "Vanilla CoT"
 
@@ -21,6 +21,6 @@ class Vanilla(Method):
         """One call."""
         return Solution((yield from call(prompts.vanilla(question), sampling)))
 
-    def longest(self, question: Question, sampling: Sampling) -> list[Request]:
+    def longest_requests(self, question: Question, sampling: Sampling) -> list[Request]:
         """The only request."""
         return [Request.user(prompts.vanilla(question), sampling)]

@@ -1,1 +1,1 @@
-"""Files, never half written and strictly read, and the folders that hold them."""
+"""Atomic writes, strict JSON reading, and locked run folders."""

@@ -1,4 +1,4 @@
-"""Writing JSON Lines and text: no file is ever half written. `tale.storage.strict_json` reads them back."""
+"""Atomic writing of text, JSON Lines and folders. `tale.storage.strict_json` reads JSON back."""
 
 from __future__ import annotations
 
@@ -15,36 +15,36 @@ from typing import IO, Any
 from safetensors import SafetensorError
 
 from tale.errors import UserError
-from tale.text import warn
+from tale.text import log_warning
 
 
 def write_atomic(path: Path, content: str | bytes) -> None:
-    """Write a file (text in UTF-8) so that at every moment, through a crash too, the old or the new one is there whole.
+    """Write a file (text in UTF-8) atomically: after a crash either the old or the new content is there.
 
-    Missing parent folders are made.
+    Missing parent folders are created.
     """
     _replace(path, [content])
 
 
 def write_jsonl_atomic(path: Path, rows: Iterable[dict[str, Any]]) -> None:
-    """Write one line of JSON a row, all or nothing as `write_atomic` does."""
+    """Write one line of JSON per row, atomically as `write_atomic` does."""
     _replace(path, (json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
 
 
-class AppendedJsonl:
-    """A JSON Lines file that grows by whole lines; its folder is held by who writes it.
+class AppendOnlyJsonl:
+    """A JSON Lines file that grows by complete lines; its writer has locked the folder.
 
-    Opening it changes nothing. With the first line that is appended it is made, and a last line that a kill left half
-    written is dropped, with a word. Iterating gives each line's place and bytes.
+    Opening changes nothing. The first append creates the file, and drops, with a warning, a last line that a killed
+    process left incomplete. Iterating yields each line's byte offset and content.
 
     Raises:
-        UserError: the file cannot be read or written (a full disk, say). What was appended before stays whole.
+        UserError: the file cannot be read or written (a full disk, say). Lines appended before stay intact.
     """
 
     def __init__(self, path: Path):
         self.path = path
         self.file: IO[bytes] | None = None
-        with explained(path):
+        with explain_write_errors(path):
             self.reader = path.open("rb") if path.exists() else None
         self.size = self._whole_lines()
 
@@ -59,8 +59,8 @@ class AppendedJsonl:
             place += len(line)
 
     def append(self, row: dict[str, Any]) -> int:
-        """Write one line and return its place. It survives the end of this process; `sync` makes it safe for good."""
-        with explained(self.path):
+        """Write one line and return its offset. It survives a killed process; after `sync` it survives a power cut."""
+        with explain_write_errors(self.path):
             file = self.file = self.file or self._open()
             place, line = self.size, json.dumps(row, ensure_ascii=False).encode() + b"\n"
             try:
@@ -73,19 +73,19 @@ class AppendedJsonl:
         return place
 
     def sync(self) -> None:
-        """Have the system put on disk what was appended."""
+        """Flush all appended lines to disk (fsync)."""
         if self.file:
-            with explained(self.path):
+            with explain_write_errors(self.path):
                 os.fsync(self.file.fileno())
 
     def read(self, place: int) -> bytes:
-        """The line at this place."""
+        """The line at this offset."""
         assert self.reader
         self.reader.seek(place)
         return self.reader.readline()
 
     def close(self) -> None:
-        """Let go of it."""
+        """Close the file."""
         for file in (self.reader, self.file):
             if file:
                 file.close()
@@ -94,45 +94,45 @@ class AppendedJsonl:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         file = self.path.open("ab", buffering=0)
         if self.size < file.tell():
-            warn(f"{self.path}: dropped a half-written last line")
+            log_warning(f"{self.path}: dropped a half-written last line")
             file.truncate(self.size)
         self.reader = self.reader or self.path.open("rb")
         return file
 
     def _whole_lines(self) -> int:
-        """How many bytes they have."""
+        """Bytes up to the end of the last complete line."""
         if not self.reader or not self.reader.seek(0, os.SEEK_END):
             return 0
-        with mmap(self.reader.fileno(), 0, access=ACCESS_READ) as content:  # however long, not read whole
+        with mmap(self.reader.fileno(), 0, access=ACCESS_READ) as content:  # mapped, not loaded into memory
             return content.rfind(b"\n") + 1
 
 
 @contextmanager
-def explained(path: Path, remedy: str = "choose another output") -> Iterator[None]:
-    """What is written here, to `path`: an error of the system becomes one that names it, and what else than room helps.
+def explain_write_errors(path: Path, remedy: str = "choose another output") -> Iterator[None]:
+    """Turn an OSError while writing to `path` into a UserError that names it and the `remedy` besides freeing space.
 
     Raises:
-        UserError: it cannot be written.
+        UserError: writing failed.
     """
     try:
         yield
     except (OSError, SafetensorError) as error:
         reason = getattr(error, "strerror", None) or error
         raise UserError(
-            f"{path}: cannot be written ({reason}). Nothing written before is lost: make room, or {remedy}, and "
-            "give the same command again"
+            f"{path}: cannot be written ({reason}). Nothing written before is lost: free disk space, or {remedy}, and "
+            "run the same command again"
         ) from error
 
 
 @contextmanager
-def new_folder(path: Path, remedy: str = "choose another output") -> Iterator[Path]:
-    """A draft to be filled, which then becomes the folder `path`: whole, or not at all.
+def atomic_folder(path: Path, remedy: str = "choose another output") -> Iterator[Path]:
+    """A draft folder that is renamed to `path` when the block completes, and removed when it fails.
 
     Raises:
         UserError: it cannot be written.
     """
     draft = path.with_name(f".{path.name}.draft")
-    with explained(path, remedy):
+    with explain_write_errors(path, remedy):
         remove(draft)
         draft.mkdir(parents=True)
         try:
@@ -143,7 +143,7 @@ def new_folder(path: Path, remedy: str = "choose another output") -> Iterator[Pa
 
 
 def remove(path: Path) -> None:
-    """Remove a file or a folder, if it is there."""
+    """Remove a file or a folder, if it exists."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
@@ -152,18 +152,18 @@ def remove(path: Path) -> None:
 
 def _replace(path: Path, parts: Iterable[str | bytes]) -> None:
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
-    with explained(path):
+    with explain_write_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         file = temporary.open("wb")
     try:
-        for part in parts:  # what makes a part may fail for a reason of its own
-            with explained(path):
+        for part in parts:  # an error of the iterator itself is not a write error
+            with explain_write_errors(path):
                 file.write(part.encode() if isinstance(part, str) else part)
-        with explained(path):
+        with explain_write_errors(path):
             file.flush()
             os.fsync(file.fileno())
             os.replace(temporary, path)
     finally:
-        with suppress(OSError):  # a disk that is full is so for what waits in the file's buffer, too
+        with suppress(OSError):  # on a full disk, flushing the buffer fails too
             file.close()
         temporary.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""The benchmarks by name, from a local JSON Lines file or from where their authors published them."""
+"""Loading benchmarks by name, from a local JSON Lines file or from their published source."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from typing import Any
 from tale.data.question import Question
 from tale.errors import UserError, nearest
 from tale.grading import incomparable
-from tale.storage.strict_json import read_lines
+from tale.storage.strict_json import read_jsonl
 from tale.tasks import codesearchnet, empathetic_dialogues, gsm8k, gsm8k_zero, jsonl, mathbench, mbpp, reasoning_gym
 
 __all__ = ["NAMES", "load"]
 
 Row = dict[str, Any]
-# Each row with where it stands ("file:line"), for errors.
+# Each row with its "file:line", for errors.
 Rows = Iterable[tuple[str, Row]]
 
 
 @dataclass(frozen=True)
 class Benchmark:
-    """How a row becomes a question, and how the published rows of a split are had (None: only as a file)."""
+    """How a row becomes a question, and how to get the published rows of a split (None: only local files)."""
 
     question: Callable[[Row, str], Question]
     splits: tuple[str, ...] = ()
@@ -32,12 +32,13 @@ class Benchmark:
 
 
 def load(name: str, path: str | None, split: str, count: int | None = None, seed: int = 0) -> list[Question]:
-    """All questions of a benchmark, in its order; `count` and `seed` say only which are generated.
+    """All questions of a benchmark, in order; `count` and `seed` are used only by generated benchmarks.
 
-    With a `path` the rows are that file's, whatever the split. Ids are "<name>/<split or file stem>/<row from 0>".
+    With a `path` the rows are those of the file, and the split is ignored. Ids are "<name>/<split or file stem>/<row>",
+    rows counted from 0.
 
     Raises:
-        UserError: unknown benchmark or split, no such file, a row that is none of this benchmark, or no network.
+        UserError: unknown benchmark or split, no such file, a row of another format, or no network.
     """
     if name in GENERATED:
         return _generated(name, path, split, count, seed)
@@ -57,13 +58,13 @@ def load(name: str, path: str | None, split: str, count: int | None = None, seed
 
 
 def _gradable(question: Question) -> Question:
-    """The question, if its gold can be compared with answers.
+    """The question, after checking that answers can be compared with its gold.
 
     Raises:
-        UserError: it cannot; the caller adds file and line.
+        UserError: they cannot; the caller adds file and line.
     """
     if question.kind != "text" and (reason := incomparable(question.gold, question.kind)):
-        raise UserError(f"gold answer {question.gold[:80]!r}: {reason}; write it plainly, or leave the row out")
+        raise UserError(f"gold answer {question.gold[:80]!r}: {reason}; write it more plainly, or remove the row")
     return question
 
 
@@ -71,7 +72,7 @@ def _generated(name: str, path: str | None, split: str, count: int | None, seed:
     if path is not None:
         raise UserError(f"task.path={path}: {name} are generated, not read; for a file use task.name=jsonl")
     if count is None:
-        raise UserError(f"task.limit: say how many questions of {name} to generate")
+        raise UserError(f"task.limit: is needed, the number of questions of {name} to generate")
     return GENERATED[name](split, count, seed)
 
 
@@ -82,12 +83,12 @@ def _problems(split: str, count: int, seed: int) -> list[Question]:
 
 
 def _file(path: Path) -> Rows:
-    # Decimal, because a float would round a long gold.
-    return read_lines(path, Row, "a JSON object", "check the path and the format", exact=Decimal)
+    # Decimal, as a float would round a long gold.
+    return read_jsonl(path, Row, "a JSON object", "check the path and the format", exact=Decimal)
 
 
 def _published(name: str, split: str) -> Rows:
-    """The rows from the network or its cache; whatever goes wrong there, the mend is a local file."""
+    """The rows from the network or its cache; the remedy for any error there is a local file."""
     benchmark = BENCHMARKS[name]
     if benchmark.published is None:
         raise UserError(f"task.path: not given; {name} reads a local JSON Lines file")
@@ -95,7 +96,7 @@ def _published(name: str, split: str) -> Rows:
         raise UserError(f"task.split={split}: {name} has {' and '.join(benchmark.splits)}")
     try:
         return list(benchmark.published(split))
-    except Exception as error:  # datasets, hub, http and file system each raise their own
+    except Exception as error:  # datasets, hub, http and file system raise exceptions of many types
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         raise UserError(f"{name} cannot be fetched ({reason}); give a local copy as task.path") from error
 
@@ -126,7 +127,7 @@ BENCHMARKS = {
 } | {
     name: Benchmark(mathbench.converter(name), mathbench.SPLITS, partial(_downloaded, name)) for name in mathbench.FILES
 }
-# By split, count and seed; no rows of their own.
+# Called with split, count and seed; they have no rows.
 GENERATED: dict[str, Callable[[str, int, int], list[Question]]] = {
     "problems": _problems,
     **{name: partial(reasoning_gym.generate, name) for name in reasoning_gym.NAMES},

@@ -22,6 +22,6 @@ SPLITS = ("train", "validation", "test")
 
 
 def question(row: dict[str, Any], id: str) -> Question:
-    """A row of the benchmark; UserError where it is none. The code comes first: a context is a question's opening."""
+    """Convert a row; UserError if its format differs. The code comes first: a context is a question's opening."""
     asked = f"{' '.join(texts(row, 'code_tokens'))}\nSummarize in one sentence what this Python function does."
     return Question(id, asked, " ".join(texts(row, "docstring_tokens")), "text")

@@ -7,8 +7,8 @@ which `datasets` does not run: by default the authors' own archive is downloaded
     hit:0_conv:1,2,sentimental,I remember going to the fireworks …,0,Was this a friend you were in love with_comma_
      or just a best friend?,5|5|5_2|2|5,
 
-A row here, and of a local file, is a conversation's opening and the first answer to it. That is ours: the paper does
-not say which turns it took.
+A row here, and of a local file, is a conversation's opening and the first answer to it. This choice is ours: the paper
+does not say which turns it uses.
 
     {"utterance": "I remember going to see the fireworks with my best friend. It was the first time …",
      "response": "Was this a friend you were in love with, or just a best friend?"}
@@ -30,13 +30,13 @@ SPLITS = ("train", "valid", "test")
 
 
 def question(row: dict[str, Any], id: str) -> Question:
-    """A row of the benchmark; UserError where it is none. The story comes first: a context is a question's opening."""
+    """Convert a row; UserError if its format differs. The story comes first: a context is a question's opening."""
     asked = f"{text(row, 'utterance')}\nRespond with empathy to the person who says this."
     return Question(id, asked, text(row, "response"), "text")
 
 
 def published(split: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The rows of a split from the authors' archive; the caller handles whatever the network raises."""
+    """The rows of a split from the authors' archive; the caller handles network errors."""
     from datasets import DownloadManager
 
     folder = Path(DownloadManager().download_and_extract(ARCHIVE))

@@ -22,8 +22,8 @@ SPLITS = ("train", "test")
 
 
 def question(row: dict[str, Any], id: str) -> Question:
-    """A row of the benchmark; UserError where it is none."""
+    """Convert a row; UserError if its format differs."""
     _, mark, gold = text(row, "answer").rpartition("####")
     if not mark:
-        raise UserError("'answer' has no '#### <number>' at its end: not a GSM8K row")
+        raise UserError("'answer' does not end with '#### <number>': not a GSM8K row")
     return Question(id, text(row, "question"), numeric(gold.strip()))

@@ -7,7 +7,7 @@ GSM8K's training set, and the authors estimate that 85 % of the question-answer 
      three times, which takes 15 minutes per shampoo. How many minutes does she spend hosing him off outside?",
      "answer": 10.0}
 
-The answer is a JSON number, taken over digit by digit: 10.0 becomes "10", 12.5 stays "12.5".
+The answer is a JSON number, converted without rounding: 10.0 becomes "10", 12.5 stays "12.5".
 """
 
 from __future__ import annotations
@@ -22,5 +22,5 @@ SPLITS = ("test",)
 
 
 def question(row: dict[str, Any], id: str) -> Question:
-    """A row of the benchmark; UserError where it is none."""
+    """Convert a row; UserError if its format differs."""
     return Question(id, text(row, "question"), digits(row))

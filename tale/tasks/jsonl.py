@@ -1,4 +1,4 @@
-"""Any JSON Lines file: `question`, `answer`, and for single choice `options`; other keys are left alone.
+"""Any JSON Lines file: `question`, `answer`, and for single choice `options`; other keys are ignored.
 
 An open-ended question has a `reference` text in place of the answer, and is scored by BLEU.
 
@@ -6,7 +6,7 @@ An open-ended question has a `reference` text in place of the answer, and is sco
     {"question": "具有7个结点的所有非同构的树有____个。", "options": ["7", "11", "12", "14"], "answer": "B"}
     {"question": "Say in one sentence what the moon is.", "reference": "The moon is the Earth's only satellite."}
 
-The answer is a text or a JSON number; with options it is the letter of one. Only as local files, `task.path`.
+The answer is a text or a JSON number; with options it is the letter of one. Only for local files, `task.path`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def question(row: dict[str, Any], id: str) -> Question:
     """A number question, a single choice if the row has options, or an open-ended one if it has a reference.
 
     Raises:
-        UserError: a key is missing or of the wrong kind; the caller adds file and line.
+        UserError: a key is missing or of the wrong type; the caller adds file and line.
     """
     if row.get("options"):
         return choice(row, id)
@@ -46,12 +46,12 @@ def choice(row: dict[str, Any], id: str, language: Language = "en") -> Question:
     gold = text(row, "answer").upper()
     letters = LETTERS[: len(options)]
     if len(gold) != 1 or gold not in letters:
-        raise UserError(f"'answer' is {gold!r}, which is no letter from A to {letters[-1]}")
+        raise UserError(f"'answer' is {gold!r}, not a letter from A to {letters[-1]}")
     return Question(id, text(row, "question"), gold, "choice", language, tuple(options))
 
 
 def text(row: dict[str, Any], key: str) -> str:
-    """A text of the row, stripped; it must be there and not empty."""
+    """A text of the row, stripped; it must exist and not be empty."""
     value = row.get(key)
     if not isinstance(value, str) or not value.strip():
         raise _wrong(row, key, "a text")
@@ -59,7 +59,7 @@ def text(row: dict[str, Any], key: str) -> str:
 
 
 def texts(row: dict[str, Any], key: str) -> list[str]:
-    """A list of one or more texts of the row, as they are."""
+    """A list of one or more texts of the row, unchanged."""
     value = row.get(key)
     if not (isinstance(value, list) and value and all(isinstance(part, str) for part in value)):
         raise _wrong(row, key, "a list of texts")
@@ -67,14 +67,14 @@ def texts(row: dict[str, Any], key: str) -> list[str]:
 
 
 def numeric(gold: str) -> str:
-    """The gold as it is, once it is known to be a number that grading can read."""
+    """The gold, after checking that grading reads it as a number."""
     if number(gold) is None:
-        raise UserError(f"'answer' is {gold!r}, which is no number: is this the right file for this benchmark?")
+        raise UserError(f"'answer' is {gold!r}, not a number: is this the right file for this benchmark?")
     return gold
 
 
 def digits(row: dict[str, Any]) -> str:
-    """A JSON number as plain digits, exactly: 1.0 is "1", 12.50 is "12.5", 1e3 is "1000"; nothing is rounded."""
+    """A JSON number as plain digits, without rounding: 1.0 is "1", 12.50 is "12.5", 1e3 is "1000"."""
     value = row.get("answer")
     if isinstance(value, bool) or not isinstance(value, int | float | Decimal) or not Decimal(str(value)).is_finite():
         raise _wrong(row, "answer", "a number")

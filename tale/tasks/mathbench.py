@@ -45,7 +45,7 @@ def converter(name: str) -> Callable[[dict[str, Any], str], Question]:
 
 
 def download(name: str) -> Path:
-    """The benchmark's file from the authors' archive; the caller handles whatever the network raises."""
+    """The benchmark's file from the authors' archive; the caller handles network errors."""
     from datasets import DownloadManager
 
     folder = Path(DownloadManager().download_and_extract(ARCHIVE))
@@ -57,5 +57,5 @@ def download(name: str) -> Path:
 
 def _cloze(row: dict[str, Any], id: str, language: Language) -> Question:
     if "options" in row:
-        raise UserError("the row has options: a single choice file, which this benchmark is not")
+        raise UserError("the row has options: it is of a single choice file, unlike this benchmark")
     return Question(id, text(row, "question"), numeric(text(row, "answer")), language=language)

@@ -21,7 +21,7 @@ SPLITS = ("train", "validation", "test")
 
 
 def question(row: dict[str, Any], id: str) -> Question:
-    """A row of the benchmark; UserError where it is none."""
+    """Convert a row; UserError if its format differs."""
     tests = "\n".join(texts(row, "test_list"))
     asked = f"{text(row, 'text')} Your code should pass these tests:\n{tests}"
     return Question(id, asked, text(row, "code"), "text")

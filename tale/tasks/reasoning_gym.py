@@ -25,9 +25,9 @@ from tale.errors import UserError
 from tale.tasks.jsonl import numeric, text
 
 NAMES = {f"reasoning_gym_{dataset}": dataset for dataset in ("syllogism", "aiw", "letter_counting")}
-# The share, in tenths, of all questions that belongs to each split: a question's own hash decides, whatever the seed.
+# The hash of a question, modulo 10, decides its split, whatever the seed.
 TENTHS = {"train": range(7), "test": range(7, 10)}
-TRIES = 100  # questions that are looked at for each one wanted, of another split or seen before
+TRIES = 100  # generated rows per wanted question, as others are duplicates or of another split
 ASKED_FOR = "\n(Answer Yes or No)"
 
 
@@ -35,18 +35,18 @@ def generate(name: str, split: str, count: int, seed: int) -> list[Question]:
     """The first `count` questions of a split, all different; a longer list starts with the shorter one.
 
     Raises:
-        UserError: no such split, fewer questions than asked for, or the package is not installed.
+        UserError: no such split, fewer than `count` questions, or the package is not installed.
     """
     if split not in TENTHS:
         raise UserError(f"task.split={split}: {name} has {' and '.join(TENTHS)}")
     questions = list(islice(_questions(name, split, TRIES * count, seed), count))
     if len(questions) < count:
-        raise UserError(f"task.limit={count}: {name} gives only {len(questions)} different questions there")
+        raise UserError(f"task.limit={count}: {name} has only {len(questions)} different questions in this split")
     return questions
 
 
 def question(row: dict[str, Any], id: str) -> Question:
-    """A generated row as a question; UserError where its answer is neither a number nor Yes or No."""
+    """Convert a generated row; UserError if its answer is neither a number nor Yes or No."""
     asked, answer = text(row, "question"), text(row, "answer")
     if answer in ("Yes", "No"):
         letter = "A" if answer == "Yes" else "B"
@@ -61,7 +61,7 @@ def _questions(name: str, split: str, tries: int, seed: int) -> Iterator[Questio
         raise UserError(
             f"{name}: the package reasoning-gym is not installed; pip install -c constraints.txt -e '.[reasoning]'"
         ) from error
-    # A row's own seed is the dataset's and its number together: these seeds lie too far apart to share rows.
+    # A row's seed is the sum of the dataset's seed and its number: shifted seeds are too far apart to share rows.
     rows = create_dataset(NAMES[name], size=tries, seed=seed << 32)
     seen: set[str] = set()
     for i in range(tries):

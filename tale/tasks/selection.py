@@ -1,4 +1,4 @@
-"""The questions of a run: a benchmark's rows without duplicates, on one side of the split, and as many as wanted."""
+"""The questions of a run: a benchmark's rows without duplicates, on one side of the split, up to the limit."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from lightning.fabric.utilities import rank_zero_only
 
 from tale.config.sections import ContextSplit, TaskConfig
 from tale.data.question import Question
-from tale.data.splits import by_context, contexts, deduplicate, drawn, preamble
+from tale.data.splits import contexts, deduplicate, preamble, split_by_context, subsample
 from tale.errors import UserError
 from tale.storage.folder import Scoring
 from tale.tasks import load
 
 
-def select(config: TaskConfig) -> tuple[list[Question], int]:
+def select_questions(config: TaskConfig) -> tuple[list[Question], int]:
     """The questions, and how many duplicates were dropped.
 
-    A draw of `count` keeps the file's order, and a larger draw contains every smaller one.
+    A sample of `limit` questions keeps the file's order, and a larger one contains every smaller one.
 
     Raises:
-        UserError: unknown benchmark, missing or damaged file, or fewer questions than asked for.
+        UserError: unknown benchmark, missing or damaged file, or fewer questions than the limit.
     """
     questions, dropped = deduplicate(load(config.name, config.path, config.split, config.limit, config.seed))
     if config.context_split is not ContextSplit.all:
@@ -29,14 +29,14 @@ def select(config: TaskConfig) -> tuple[list[Question], int]:
             rank_zero_only(print)(f"task.context_split={config.context_split.value}: {said}")
         whole, questions = (
             questions,
-            by_context(questions, config.context_split.value, config.test_fraction, config.seed),
+            split_by_context(questions, config.context_split.value, config.test_fraction, config.seed),
         )
         if not questions:
             raise UserError(_one_sided(config, whole))
     if config.limit is not None:
         if config.limit > len(questions):
-            raise UserError(f"task.limit={config.limit}: only {len(questions)} questions are there")
-        questions = drawn(questions, config.limit, config.seed)
+            raise UserError(f"task.limit={config.limit}: there are only {len(questions)} questions")
+        questions = subsample(questions, config.limit, config.seed)
     return questions, dropped
 
 
@@ -50,12 +50,12 @@ def _one_sided(config: TaskConfig, questions: Sequence[Question]) -> str:
 
 
 def scoring(questions: Sequence[Question]) -> Scoring:
-    """What their answers are measured by: right or wrong, or BLEU where they have reference texts.
+    """How answers are scored: by accuracy, or by BLEU if the questions have reference texts.
 
     Raises:
-        UserError: there are questions of both sorts, of which no single figure can be made.
+        UserError: there are questions of both kinds, which have no common score.
     """
     kinds = {q.kind == "text" for q in questions}
     if len(kinds) > 1:
-        raise UserError("task: some questions have an answer, others a reference; give each sort its own file")
+        raise UserError("task: some questions have an answer, others a reference; use a separate file for each kind")
     return "bleu" if True in kinds else "accuracy"

@@ -1,1 +1,1 @@
-"""The training loop on Lightning Fabric, and what a run of it keeps."""
+"""The training loop on Lightning Fabric, checkpoints, sharding, throughput and merging."""

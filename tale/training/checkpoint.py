@@ -1,8 +1,8 @@
 """Checkpoints: adapter, optimizer, schedule and step, written atomically, refused under another recipe or data.
 
-One file, the same under every strategy and on any number of devices; it begins with a hash of what follows, so that
-whatever was altered is not gone on from. The random state needs no storing of its own:
-dropout and data order are functions of (seed, step, rank) and (seed, step), see `tale.training.loop`.
+One file, the same under every strategy and on any number of devices; it begins with a hash of the rest, so that an
+altered file is detected. The random state is not stored: dropout and data order are functions of (seed, step, rank) and
+(seed, step), see `tale.training.loop`.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ from tale.data.datamodule import TaleDataModule
 from tale.errors import UserError
 from tale.models.modules import CausalLMModule
 from tale.models.optimizers import make_optimizer
-from tale.models.tensors import difference
-from tale.storage.files import explained, remove, write_atomic
-from tale.training.sharding import sharded_like, whole
+from tale.models.tensors import first_difference
+from tale.storage.files import explain_write_errors, remove, write_atomic
+from tale.training.sharding import full_tensor, sharded_like
 
 KEEP = 2
 PARTS = {"step", "fingerprint", "module", "optimizer", "scheduler"}
 HASH = hashlib.sha256().digest_size
-REMEDY = "delete it to go on from the one before"
+REMEDY = "delete it to resume from the previous one"
 
 
 def fingerprint(recipe: TrainRecipe, base: dict[str, str], data: TaleDataModule, world_size: int) -> dict[str, str]:
-    """What a checkpoint must agree on with the run that resumes it.
+    """The settings that must be the same in a checkpoint and in the run that resumes it.
 
-    The number of devices only where the result depends on it: through dropout, which each device draws for its own
-    examples, or where a last step has too few examples for that many.
+    The number of devices is included only if the result depends on it: with dropout, which each device samples for its
+    examples, or if a last step has fewer examples than devices.
     """
     ids = repr([(e.prompt, e.answers) for e in data.train]).encode()
     sections = {name: to_yaml(getattr(recipe, name)) for name in ("loss", "lora", "optimizer", "train")}
@@ -62,43 +62,43 @@ def save(
     optimizer: Optimizer,
     scheduler: LambdaLR,
 ) -> None:
-    """Write `step-<n>.ckpt` with the trained parameters alone, then drop all but the newest two.
+    """Write `step-<n>.ckpt` with the trained parameters only, then remove all but the latest two.
 
-    What was logged up to here is on disk before it: a run that goes on from here does not log it again.
+    The log is flushed first: a run that resumes from here does not log these steps again.
     """
     state = optimizer.state_dict()
-    state["state"] = {i: {k: whole(v) for k, v in values.items()} for i, values in state["state"].items()}
+    state["state"] = {i: {k: full_tensor(v) for k, v in values.items()} for i, values in state["state"].items()}
     content = {
         "step": step,
         "fingerprint": identity,
-        "module": trained(module),
+        "module": trained_state_dict(module),
         "optimizer": state,
         "scheduler": scheduler.state_dict(),
     }
     if fabric.is_global_zero:
         for logger in fabric.loggers:
-            with explained(folder.parent):
+            with explain_write_errors(folder.parent):
                 logger.experiment.flush()  # type: ignore[attr-defined]  # TensorBoard's has it
         stream = io.BytesIO()
         torch.save(content, stream)
-        write_atomic(folder / f"step-{step:06d}.ckpt", _hash(stream.getvalue()) + stream.getvalue())
+        write_atomic(folder / f"step-{step:06d}.ckpt", hashlib.sha256(stream.getvalue()).digest() + stream.getvalue())
         for old in [*_all(folder)[:-KEEP], *_drafts(folder)]:
             old.unlink()
     fabric.barrier()
 
 
 def load(file: Path, module: CausalLMModule, optimizer: Optimizer, scheduler: LambdaLR) -> None:
-    """Go on from a checkpoint, whatever strategy and number of devices it was written under.
+    """Load a checkpoint, which may have been written under another strategy or on another number of devices.
 
     Raises:
-        UserError: what it holds is not what this module, optimizer and schedule would have written at its step.
+        UserError: its content does not fit this module, optimizer and schedule at its step.
     """
     saved, parameters = read(file), _trained_parameters(module)
     ordered = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     wanted = make_optimizer([torch.nn.Parameter(torch.zeros_like(p)) for p in ordered], module.optimizer_config)
     if wrong := (
-        difference(saved["module"], parameters, same_dtype=True)
-        or difference(_flat(saved["optimizer"]["state"]), _flat(_stepped(wanted)), same_dtype=True)
+        first_difference(saved["module"], parameters, same_dtype=True)
+        or first_difference(_flat(saved["optimizer"]["state"]), _flat(_stepped(wanted)), same_dtype=True)
         or _other_schedule(saved, optimizer, scheduler)
     ):
         raise UserError(f"{file}: {wrong}; {REMEDY}")
@@ -111,49 +111,49 @@ def load(file: Path, module: CausalLMModule, optimizer: Optimizer, scheduler: La
     scheduler.load_state_dict(saved["scheduler"])
 
 
-def trained(module: torch.nn.Module) -> dict[str, torch.Tensor]:
+def trained_state_dict(module: torch.nn.Module) -> dict[str, torch.Tensor]:
     """The trained parameters in full, on the CPU; every rank must call this."""
-    return {name: whole(parameter) for name, parameter in _trained_parameters(module).items()}
+    return {name: full_tensor(parameter) for name, parameter in _trained_parameters(module).items()}
 
 
-def newest(folder: Path) -> Path | None:
-    """The checkpoint that a resumed run goes on from."""
+def latest(folder: Path) -> Path | None:
+    """The latest checkpoint, from which a run resumes, if any."""
     return _all(folder)[-1] if _all(folder) else None
 
 
 def step_of(file: Path | None) -> int:
-    """How many steps were done when it was written; 0 for none."""
+    """The number of steps done when it was written; 0 without a checkpoint."""
     return int(file.stem.removeprefix("step-")) if file else 0
 
 
 def check(file: Path, identity: dict[str, str]) -> None:
-    """Refuse to go on from the checkpoint of another run.
+    """Refuse to resume from the checkpoint of another run.
 
     Raises:
-        UserError: it cannot be read, or belongs to another recipe, model or data set.
+        UserError: it cannot be read, or is of another recipe, model or data set.
     """
     content = read(file)
     saved = content["fingerprint"]
     if changed := [key for key in {**saved, **identity} if saved.get(key) != identity.get(key)]:
-        raise UserError(f"{file}: made under another {', '.join(changed)}; use another output folder, or resume=null")
+        raise UserError(f"{file}: written with another {', '.join(changed)}; use another output folder, or resume=null")
     if content["step"] != step_of(file):
         raise UserError(f"{file}: is of step {content['step']}; {REMEDY}")
 
 
 def clear(folder: Path) -> None:
-    """Forget an earlier run's checkpoints, when a run starts anew in its folder, which is made.
+    """Remove the checkpoints of an earlier run from the folder, which is created if missing.
 
     Raises:
-        UserError: it cannot be.
+        UserError: the folder cannot be written.
     """
-    with explained(folder):
+    with explain_write_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         for file in [*_all(folder), *_drafts(folder)]:
             remove(file)
 
 
 def read(file: Path) -> dict[str, Any]:
-    """What a checkpoint holds.
+    """The content of a checkpoint.
 
     Raises:
         UserError: it cannot be read, or was altered.
@@ -161,23 +161,19 @@ def read(file: Path) -> dict[str, Any]:
     try:
         content = file.read_bytes()
         known, content = content[:HASH], content[HASH:]
-        if known != _hash(content):
-            raise ValueError("its hash is another")
+        if known != hashlib.sha256(content).digest():
+            raise ValueError("its hash differs")
         held = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
         if not isinstance(held, dict) or held.keys() != PARTS:
-            raise ValueError("it holds something else")
+            raise ValueError("its content is not a checkpoint's")
         return held
     except Exception as error:
         reason = str(error).strip().partition("\n")[0]
         raise UserError(f"{file}: damaged ({reason}); {REMEDY}") from error
 
 
-def _hash(content: bytes) -> bytes:
-    return hashlib.sha256(content).digest()
-
-
 def _stepped(optimizer: Optimizer) -> dict[str, Any]:
-    """The state of an optimizer after a step without a gradient to speak of."""
+    """The state of an optimizer after a step with a gradient of 0."""
     for group in optimizer.param_groups:
         for parameter in group["params"]:
             parameter.grad = torch.zeros_like(parameter)
@@ -186,14 +182,14 @@ def _stepped(optimizer: Optimizer) -> dict[str, Any]:
 
 
 def _flat(value: Any, name: str = "optimizer") -> dict[str, torch.Tensor]:
-    """An optimizer's state in one level (bitsandbytes nests it); numbers as tensors."""
+    """An optimizer's state as a flat dict (bitsandbytes nests it), with numbers as tensors."""
     if isinstance(value, dict):
         return {inner: tensor for key, held in value.items() for inner, tensor in _flat(held, f"{name} {key}").items()}
     return {name: value if isinstance(value, torch.Tensor) else torch.tensor(value)}
 
 
 def _other_schedule(saved: dict[str, Any], optimizer: Optimizer, scheduler: LambdaLR) -> str | None:
-    """What is wrong with a checkpoint's learning rates, settings and counted steps, if anything is."""
+    """What differs in a checkpoint's learning rates, settings and step counts; None if nothing does."""
     step, rates = saved["step"], scheduler.base_lrs
     now = [rate * factor(step) for rate, factor in zip(rates, scheduler.lr_lambdas, strict=True)]
     groups = [group | {"lr": rate} for group, rate in zip(optimizer.state_dict()["param_groups"], now, strict=True)]
@@ -220,5 +216,5 @@ def _all(folder: Path) -> list[Path]:
 
 
 def _drafts(folder: Path) -> list[Path]:
-    """What a kill left of a checkpoint that was being written."""
+    """Incomplete checkpoints of killed processes."""
     return sorted(folder.glob(".step-*.tmp"))

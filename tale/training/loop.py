@@ -1,6 +1,6 @@
-"""The one training loop, on Lightning Fabric, for SFT and DPO; read it top to bottom.
+"""The training loop, on Lightning Fabric, for SFT and DPO; read it top to bottom.
 
-A step's loss is the sum over all of its micro-batches on all devices, divided once by what the global batch holds.
+A step's loss is the sum over all of its micro-batches on all devices, divided once by the global batch's denominator.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from tale.data.datamodule import TaleDataModule
 from tale.data.examples import Batch
 from tale.models.modules import CausalLMModule
 from tale.output.progress import progress
-from tale.runs.devices import over_all
-from tale.storage.files import explained
+from tale.runs.devices import all_reduce
+from tale.storage.files import explain_write_errors
 from tale.training import checkpoint
-from tale.training.sharding import whole
+from tale.training.sharding import full_tensor
 from tale.training.throughput import Throughput
 
 
 class NonFiniteLossError(RuntimeError):
-    """The loss or its gradient became NaN or infinite; the message names the examples of the step."""
+    """The loss or its gradient is NaN or infinite; the message names the examples of the step."""
 
 
 def fit(
@@ -41,14 +41,14 @@ def fit(
     identity: dict[str, str],
     start: Path | None = None,
 ) -> None:
-    """Train `module` on `data`, from the checkpoint `start` on.
+    """Train `module` on `data`, resuming from the checkpoint `start` if given.
 
-    Metrics of step k are those before update k, so step 0 shows the untrained adapter.
+    Metrics of step k are computed before update k, so step 0 shows the untrained adapter.
     """
     folder, t, first = Path(recipe.output) / "checkpoints", recipe.train, checkpoint.step_of(start)
     total = len(data.train_dataloader(0, fabric.global_rank, fabric.world_size))
     total = min(total, t.max_steps) if t.max_steps else total
-    model = fabric.setup_module(module)  # before the optimizer: FSDP2 puts shards in the parameters' place
+    model = fabric.setup_module(module)  # before the optimizer: FSDP2 replaces the parameters by shards
     optimizer: Any = fabric.setup_optimizers(module.configure_optimizers())
     scheduler = LambdaLR(optimizer, lambda step: learning_rate_factor(step, total, recipe.optimizer))
     state = module, optimizer.optimizer, scheduler
@@ -57,15 +57,15 @@ def fit(
 
     loader = data.train_dataloader(first, fabric.global_rank, fabric.world_size)
     held_out = data.validation_batches(fabric.global_rank, fabric.world_size)
-    # Also where a run is resumed: what was logged at its first step is hidden with all that came after it.
+    # Also in a resumed run, for which TensorBoard hides what was logged at its first step and later.
     _log(fabric, folder.parent, _named("val", validate(fabric, model, held_out)), step=first)
     name, shown = Path(recipe.output).name, fabric.is_global_zero
     bar = progress(name, total=total, initial=first, unit="step", disable=not shown)
     throughput = Throughput(fabric, recipe, module)
     for step, micro_batches in zip(range(first, total), throughput.loading(loader), strict=False):
         began = time.perf_counter()
-        # Dropout depends on (seed, step, rank) alone: a resumed run draws what the uninterrupted one draws.
-        torch.manual_seed(_step_seed(t.seed, step, fabric.global_rank))
+        # Dropout depends only on (seed, step, rank): a resumed run has the same as an uninterrupted one.
+        torch.manual_seed((t.seed * 1_000_003 + step) * 4_099 + fabric.global_rank)
         metrics = train_step(
             fabric, model, optimizer, [b.to(fabric.device) for b in micro_batches], recipe.optimizer.max_grad_norm
         )
@@ -88,23 +88,23 @@ def fit(
 
 
 def _log(fabric: Fabric, folder: Path, metrics: dict[str, float], step: int) -> None:
-    with explained(folder):
+    with explain_write_errors(folder):
         try:
             fabric.log_dict(metrics, step=step)
-        except ValueError as error:  # Lightning's, whatever the logger fails at
+        except ValueError as error:  # Lightning wraps all errors of a logger
             raise error.__cause__ or error from None
 
 
 def train_step(
-    fabric: Fabric, model: _FabricModule, optimizer: _FabricOptimizer, micro_batches: list[Batch], clip: float
+    fabric: Fabric, model: _FabricModule, optimizer: _FabricOptimizer, micro_batches: list[Batch], max_grad_norm: float
 ) -> dict[str, float]:
-    """One optimizer step over the global batch; the metrics are its means, over all devices.
+    """One optimizer step over the global batch; returns its mean metrics, over all devices.
 
     Raises:
         NonFiniteLossError: on every rank, before the update.
     """
     model.train()
-    denominator = _total(fabric, sum(model.weight(batch) for batch in micro_batches))
+    (denominator,) = all_reduce(fabric, [sum(model.loss_denominator(batch) for batch in micro_batches)])
     steps: list[dict[str, Tensor]] = []
     rounds = _rounds(fabric, micro_batches)
     for i, (batch, counts) in enumerate(rounds):
@@ -114,12 +114,12 @@ def train_step(
             fabric.backward(step["loss"] * (counts * fabric.world_size / denominator))
         if counts:
             steps.append({name: value.detach() for name, value in step.items()})
-    # Read only now: to read a value is to wait for the device.
+    # Read only here, as reading a value waits for the device.
     sums = _summed(steps)
     sums["examples"] += sum(batch.examples for batch in micro_batches)
     sums["tokens"] += sum(batch.tokens for batch in micro_batches)
     sums["target_tokens"] += sum(batch.target_tokens for batch in micro_batches)
-    norm = whole(fabric.clip_gradients(model, optimizer, max_norm=clip, error_if_nonfinite=False))
+    norm = full_tensor(fabric.clip_gradients(model, optimizer, max_norm=max_grad_norm, error_if_nonfinite=False))
     metrics = _means(fabric, sums, denominator)
     if not (math.isfinite(metrics["loss"]) and torch.isfinite(norm)):
         ids = ", ".join(example for batch in micro_batches for example in batch.ids)
@@ -131,7 +131,7 @@ def train_step(
 
 @torch.no_grad()
 def validate(fabric: Fabric, model: _FabricModule, batches: list[Batch]) -> dict[str, float]:
-    """The same means over the held-out examples; empty where nothing is held out."""
+    """The mean metrics over the validation examples; empty without any."""
     model.eval()
     steps: list[dict[str, Tensor]] = []
     for batch, counts in _rounds(fabric, batches):
@@ -140,12 +140,12 @@ def validate(fabric: Fabric, model: _FabricModule, batches: list[Batch]) -> dict
             steps.append(step)
     sums = _summed(steps)
     sums["examples"] += sum(batch.examples for batch in batches)
-    weight = _total(fabric, sum(model.weight(batch) for batch in batches))
+    (weight,) = all_reduce(fabric, [sum(model.loss_denominator(batch) for batch in batches)])
     return _means(fabric, sums, weight) if weight else {}
 
 
 def learning_rate_factor(step: int, total: int, config: OptimizerConfig) -> float:
-    """Linear warm-up to 1, then cosine or linear decay to 0, or none."""
+    """Linear warm-up to 1, then cosine or linear decay to 0, or constant."""
     warmup = math.ceil(config.warmup_ratio * total)
     if step < warmup:
         return (step + 1) / (warmup + 1)
@@ -154,9 +154,9 @@ def learning_rate_factor(step: int, total: int, config: OptimizerConfig) -> floa
 
 
 def report_start(fabric: Fabric, metrics: dict[str, float]) -> None:
-    """Print the first step's metrics, from before any update; warn where the paper's DPO has nothing left to learn.
+    """Print the first step's metrics, before any update; warn if the paper's DPO loss is saturated from the start.
 
-    It sums log-probabilities, so a much shorter answer can be preferred from the start.
+    As that loss sums log-probabilities, the untrained model may already prefer a much shorter answer.
     """
     fabric.print("step 0: " + ", ".join(f"{name} {value:.4g}" for name, value in metrics.items()))
     if metrics.get("saturated", 0) > 0.5:
@@ -168,9 +168,9 @@ def report_start(fabric: Fabric, metrics: dict[str, float]) -> None:
 
 
 def _means(fabric: Fabric, sums: Counter[str], denominator: float) -> dict[str, float]:
-    """Sums over all ranks, the loss divided by its denominator, all but tokens by the number of examples."""
+    """Means over all ranks: the loss divided by its denominator, other sums but tokens by the number of examples."""
     names = sorted(sums)
-    totals = over_all(fabric, [sums[name] for name in names])
+    totals = all_reduce(fabric, [sums[name] for name in names])
     means = dict(zip(names, totals, strict=True))
     examples = means.pop("examples")
     tokens = {name: means.pop(name) for name in ("tokens", "target_tokens") if name in means}
@@ -178,16 +178,12 @@ def _means(fabric: Fabric, sums: Counter[str], denominator: float) -> dict[str, 
 
 
 def _rounds(fabric: Fabric, batches: list[Batch]) -> list[tuple[Batch, bool]]:
-    """Each batch with True, then the last one again with False until every rank has as many rounds as any has.
+    """Each batch with True, then the last one repeated with False until all ranks have the same number of rounds.
 
-    Under FSDP2 a forward or backward needs all ranks at once, for each holds a share of the weights.
+    Under FSDP2 a forward or backward needs all ranks at once, as each holds shards of the weights.
     """
-    rounds = int(over_all(fabric, [len(batches)], "max")[0])
+    rounds = int(all_reduce(fabric, [len(batches)], "max")[0])
     return [(batch, True) for batch in batches] + [(batch, False) for batch in batches[-1:]] * (rounds - len(batches))
-
-
-def _total(fabric: Fabric, value: float) -> float:
-    return over_all(fabric, [value])[0]
 
 
 def _summed(steps: list[dict[str, Tensor]]) -> Counter[str]:
@@ -199,7 +195,3 @@ def _summed(steps: list[dict[str, Tensor]]) -> Counter[str]:
 
 def _named(prefix: str, metrics: dict[str, float]) -> dict[str, float]:
     return {f"{prefix}/{name}": value for name, value in metrics.items()}
-
-
-def _step_seed(seed: int, step: int, rank: int) -> int:
-    return (seed * 1_000_003 + step) * 4_099 + rank

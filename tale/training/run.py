@@ -1,4 +1,4 @@
-"""A whole training run: check, load, train, and write the adapter."""
+"""Running a training: check, load, train, and write the adapter."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from tale.errors import UserError
 from tale.models.adapters import AdapterCard, read_card
 from tale.models.base import BaseModel, resolve
 from tale.models.lora import check_lora, save_adapter
-from tale.models.modules import build
-from tale.models.probe import prove_training
-from tale.runs.devices import launch, make_fabric, over_all
-from tale.runs.run import Identity, finish_run, hold, start_run
-from tale.storage.folder import Examples
+from tale.models.modules import build_module
+from tale.models.probe import verify_training
+from tale.runs.devices import all_reduce, launch, make_fabric
+from tale.runs.run import RunInputs, finish_run, lock_output, start_run
+from tale.storage.folder import ExampleCounts
 from tale.text import printable
 from tale.training import checkpoint
 from tale.training.loop import fit
@@ -28,7 +28,7 @@ from tale.training.sharding import strategy
 
 
 def train(recipe: TrainRecipe) -> Path:
-    """Run a training recipe; the folder of the final adapter, in PEFT's own format.
+    """Run a training recipe; returns the folder of the final adapter, in PEFT's format.
 
     Raises:
         UserError: bad input, before any weights are loaded.
@@ -38,37 +38,37 @@ def train(recipe: TrainRecipe) -> Path:
     fabric = _fabric(recipe)
     base = resolve(recipe.model)
     cards = [read_card(base.merge) if base.merge else None, check_lora(recipe.lora, base)]
-    prove_training(base.architecture(), recipe.lora, recipe.data.max_length)
+    verify_training(base.architecture(), recipe.lora, recipe.data.max_length)
     data = TaleDataModule(recipe, base.chat())
     data.setup()
     if (shared := min(recipe.train.global_batch_size, len(data.train))) < fabric.world_size:
-        raise UserError(f"fabric.devices: {fabric.world_size} devices, but a step has {shared} examples to share out")
+        raise UserError(f"fabric.devices: {fabric.world_size} devices, but a step has only {shared} examples")
     identity = checkpoint.fingerprint(recipe, base.identity, data, fabric.world_size)
     launch(fabric)
     with _held(fabric, recipe, identity) as start:
         output = Path(recipe.output)
         if recipe.resume:
-            fabric.print(printable(f"resume=auto: goes on from {start or 'step 0, there is no checkpoint'}"))
+            fabric.print(printable(f"resume=auto: resumes from {start or 'step 0, there is no checkpoint'}"))
         fabric.print(printable(data.summary()))
         if fabric.is_global_zero:
             if not start:
                 _forget(output)
-            counted: Examples = {
+            counted: ExampleCounts = {
                 "train": len(data.train),
                 "left_out": dict(data.left_out),
                 "retokenised": data.retokenised,
                 "vanilla_wrong": data.vanilla_wrong,
             }
             reads = [*recipe.data.records, *filter(None, [recipe.lora.init_from])]
-            used: Identity = {"base": base.identity, "examples": counted}
+            used: RunInputs = {"base": base.identity, "examples": counted}
             start_run(recipe, None, ("adapter",), keep=start is not None, reads=reads, **used)
-        # Not before: the logger makes files. It hides what was logged from here on before a resumed run was cut off.
+        # Only here, as the logger creates files. A resumed run hides what was logged after its checkpoint.
         logger = TensorBoardLogger(output.parent, name=output.name, version="", purge_step=checkpoint.step_of(start))
         fabric.loggers.append(logger)
         fabric.seed_everything(recipe.train.seed, verbose=False)
-        module = build(recipe, base.load(fabric.device), base.name)
+        module = build_module(recipe, base.load(fabric.device), base.name)
         fit(fabric, recipe, module, data, identity, start)
-        adapter, weights = output / "adapter", checkpoint.trained(module.model)
+        adapter, weights = output / "adapter", checkpoint.trained_state_dict(module.model)
         if fabric.is_global_zero:
             save_adapter(module.model, _card(base, data, [card for card in cards if card]), adapter, weights)
             finish_run(output)
@@ -79,7 +79,7 @@ def train(recipe: TrainRecipe) -> Path:
 
 
 def _fabric(recipe: TrainRecipe) -> Fabric:
-    """Fabric, not yet launched."""
+    """The recipe's Fabric, not yet launched."""
     f = recipe.fabric
     fabric = make_fabric(f, f.accelerator, strategy=strategy(f.strategy), precision=f.precision, loggers=[])
     if recipe.optimizer.name.startswith("paged") and fabric.device.type != "cuda":
@@ -89,17 +89,17 @@ def _fabric(recipe: TrainRecipe) -> Fabric:
 
 @contextmanager
 def _held(fabric: Fabric, recipe: TrainRecipe, identity: dict[str, str]) -> Iterator[Path | None]:
-    """Hold the output folder, the first process for all; the checkpoint to go on from, which it alone has looked up.
+    """Lock the output folder, on the first process, and find the checkpoint to resume from, if any.
 
     Raises:
-        UserError: on every process: the folder or its checkpoint is refused, or the processes would not train the same,
-            on machines with other files, for instance.
+        UserError: on every process: the folder or its checkpoint is refused, or the processes see different files, on
+            different machines, for instance.
     """
     with ExitStack() as stack:
         refused = start = None
         try:
             if fabric.is_global_zero:
-                stack.enter_context(hold(recipe))
+                stack.enter_context(lock_output(recipe))
                 start = _checkpoint(recipe, identity)
         except UserError as error:
             refused = str(error)
@@ -107,63 +107,63 @@ def _held(fabric: Fabric, recipe: TrainRecipe, identity: dict[str, str]) -> Iter
         if refused:
             raise UserError(refused)
         other = identity != first or (start is not None and not start.is_file())
-        if any(over_all(fabric, [other])):
+        if any(all_reduce(fabric, [other])):
             who = f"process {fabric.global_rank}" if other else "another process"
             raise UserError(
                 f"output, data.records, model.name_or_path: {who} sees other checkpoints, examples or weights than the "
-                "first one; keep them where all machines can read them"
+                "first one; use folders that all machines share"
             )
         yield start
 
 
 def _forget(output: Path) -> None:
-    """Drop the checkpoints and the log of an earlier run, when one starts anew in its folder."""
+    """Remove the checkpoints and the log of an earlier run in the folder."""
     checkpoint.clear(output / "checkpoints")
     for file in output.glob("events.out.tfevents.*"):
         file.unlink()
 
 
 def _checkpoint(recipe: TrainRecipe, identity: dict[str, str]) -> Path | None:
-    """The checkpoint to go on from, if that is wanted and there is one.
+    """The checkpoint to resume from, if the recipe says so and there is one.
 
     Raises:
-        UserError: it is damaged or another run's, or a finished run has lost its own.
+        UserError: it is damaged or of another run, or the checkpoints of a finished run are missing.
     """
     output = Path(recipe.output)
     if recipe.resume is None:
         return None
-    if file := checkpoint.newest(output / "checkpoints"):
+    if file := checkpoint.latest(output / "checkpoints"):
         checkpoint.check(file, identity)
     elif (output / "adapter").exists():
         raise UserError(
-            f"{output / 'checkpoints'}: no checkpoint is left, but the run had come to its adapter; resume=null to "
-            "train it anew, or choose another output"
+            f"{output / 'checkpoints'}: there is no checkpoint, but the run has written its adapter; resume=null to "
+            "train again, or choose another output"
         )
     return file
 
 
 def _card(base: BaseModel, data: TaleDataModule, earlier: Sequence[AdapterCard]) -> AdapterCard:
-    """Everything this adapter has seen, by way of the adapters it builds on too."""
+    """The adapter's card: all that it was trained on, including the adapters it starts from."""
     questions = {q.question_hash for q in data.questions}.union(*(card.questions for card in earlier))
     contexts = data.contexts.union(*(card.contexts for card in earlier))
     return AdapterCard(base.identity, sorted(questions), sorted(contexts), base.quantize)
 
 
 def check(recipe: TrainRecipe) -> None:
-    """Refuse keys that do not go together.
+    """Refuse keys that exclude each other.
 
     Raises:
-        UserError: two do not, or one lacks.
+        UserError: two keys exclude each other, or one is missing.
     """
     if recipe.fabric.strategy == "fsdp2" and recipe.model.quantization:
         raise UserError(
             f"model.quantization={recipe.model.quantization}, fabric.strategy=fsdp2: 4-bit weights are not sharded "
-            "here; take fabric.strategy=ddp (each device holds them all), or leave out model.quantization"
+            "here; use fabric.strategy=ddp (each device holds them all), or leave out model.quantization"
         )
     if recipe.fabric.strategy == "fsdp2" and recipe.optimizer.name != "adamw":
         raise UserError(
-            f"optimizer.name={recipe.optimizer.name}, fabric.strategy=fsdp2: an 8-bit state is not sharded here; take "
-            "adamw, whose state each device then holds its share of"
+            f"optimizer.name={recipe.optimizer.name}, fabric.strategy=fsdp2: an 8-bit state is not sharded here; use "
+            "adamw, whose state is sharded"
         )
     if recipe.loss.reduction == "token" and recipe.loss.length_normalized:
         raise UserError("loss.reduction=token, loss.length_normalized=true: both divide by tokens; leave out one")
@@ -172,6 +172,6 @@ def check(recipe: TrainRecipe) -> None:
         ("model.merge_adapter", recipe.model.merge_adapter),
     ):
         if adapter and realpath(adapter) == realpath(Path(recipe.output, "adapter")):
-            raise UserError(f"{key}={adapter}: is what this run would write over; choose another output")
+            raise UserError(f"{key}={adapter}: this run would overwrite it; choose another output")
     if not recipe.lora.target_modules:
         raise UserError("lora.target_modules: none given; the official code's are [q_proj, v_proj]")

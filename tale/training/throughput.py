@@ -1,17 +1,17 @@
-"""How fast a run trains: tokens and arithmetic a second, against the device's peak; time lost to data; peak memory.
+"""Throughput of a training: tokens and FLOP per second, model FLOP utilisation, time waiting for data, peak memory.
 
-The arithmetic is what the gradient needs, not what was run: padding, recomputed activations and positions whose logits
-nobody asks for do not count. A product of T rows with a weight of n numbers is 2·n·T operations. Then, for T tokens of
-which K are targets, over all layers:
+FLOP are those that the gradient needs, not those that were run: padding, recomputed activations and unused logits do
+not count. A product of T rows with a weight of n numbers is 2·n·T operations. Then, for T tokens of which K are
+targets, over all layers:
 
-- frozen linear layers: 2·n·T forward and 2·n·T backward, the gradient of their inputs alone;
-- adapters: 2·n·T forward and 4·n·T backward, their own gradient too;
-- the head, frozen, at target positions alone: 2·n·K and 2·n·K;
-- attention, QKᵀ and PV: 4·d·P forward and 8·d·P backward a layer, with d = heads × head size and P the pairs of a token
-  with itself and those before it, T·(T+1)/2 for a row of T.
+- frozen linear layers: 2·n·T forward and 2·n·T backward, for the gradient of their inputs;
+- adapters: 2·n·T forward and 4·n·T backward, for their own gradient too;
+- the head, frozen, only at target positions: 2·n·K and 2·n·K;
+- attention, QKᵀ and PV: 4·d·P forward and 8·d·P backward per layer, with d = heads × head size and P the pairs of a
+  token with itself and earlier ones, T·(T+1)/2 for a row of T.
 
-The first layer's inputs need no gradient in truth; that is less than one part in the number of layers too much. A
-reference model is one more forward pass, without adapters.
+The first layer's inputs need no gradient, so the count is too high by less than 1 / layers. A reference model is one
+more forward pass, without adapters.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ from tale.config.training import Objective, TrainRecipe
 from tale.data.examples import Batch
 from tale.hardware.devices import GB, peak_flops, peak_memory
 from tale.models.modules import CausalLMModule
-from tale.runs.devices import over_all
+from tale.runs.devices import all_reduce
 
 Item = TypeVar("Item")
-# Metrics that differ from run to run.
+# Metrics that vary between identical runs.
 MEASURED = (
     "target_tokens_per_second",
     "tokens_per_second",
@@ -46,7 +46,7 @@ MEASURED = (
 
 @dataclass(frozen=True)
 class Work:
-    """Numbers in a model's weights: frozen linear layers, adapters, head; `attention` is layers × heads × head size."""
+    """Sizes of a model's weights: frozen linear layers, adapters, head; `attention` is layers × heads × head size."""
 
     frozen: int
     adapters: int
@@ -55,7 +55,7 @@ class Work:
 
     @classmethod
     def of(cls, module: CausalLMModule) -> Work:
-        """Counted from the model's linear layers; 4-bit ones by their shapes."""
+        """Count the model's linear layers, 4-bit ones by their shapes."""
         base = module.base
         head, text = base.get_output_embeddings(), base.config.get_text_config()
         layers = [m for m in base.modules() if isinstance(m, nn.Linear) and m is not head]
@@ -63,19 +63,19 @@ class Work:
         width = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
         return cls(sizes[False], sizes[True], _size(head), text.num_hidden_layers * text.num_attention_heads * width)
 
-    def flops(self, tokens: int, targets: int, pairs: int, reference: bool = False) -> int:
-        """Operations of a forward and a backward pass over so many tokens, targets and attended pairs."""
+    def flops(self, tokens: int, targets: int, pairs: int, use_ref_model: bool = False) -> int:
+        """FLOP of a forward and a backward pass over these numbers of tokens, targets and attended pairs."""
         forward = 2 * self.frozen * tokens + 2 * self.head * targets + 4 * self.attention * pairs
         backward = 2 * self.frozen * tokens + 2 * self.head * targets + 8 * self.attention * pairs
-        return forward * (1 + reference) + backward + 6 * self.adapters * tokens
+        return forward * (1 + use_ref_model) + backward + 6 * self.adapters * tokens
 
 
 class Throughput:
-    """Measures a run's steps as they are done; figures are of all devices together, memory of this process's."""
+    """Measures a run's steps; figures are for all devices together, memory is this process's."""
 
     def __init__(self, fabric: Fabric, recipe: TrainRecipe, module: CausalLMModule):
         self.fabric, self.work = fabric, Work.of(module)
-        self.reference = recipe.objective is Objective.dpo and recipe.loss.use_ref_model
+        self.use_ref_model = recipe.objective is Objective.dpo and recipe.loss.use_ref_model
         dtype = torch.bfloat16 if recipe.fabric.precision.startswith("bf16") else torch.float32
         peak = peak_flops(fabric.device, dtype)
         self.peak = peak * fabric.world_size if peak else None
@@ -83,7 +83,7 @@ class Throughput:
         self.waited = 0.0
 
     def loading(self, steps: Iterable[Item]) -> Iterator[Item]:
-        """The same items; the time that each is waited for is noted."""
+        """Iterate over the items, and measure the wait for each."""
         iterator = iter(steps)
         while True:
             began = time.perf_counter()
@@ -94,20 +94,20 @@ class Throughput:
             yield item
 
     def step(self, micro_batches: list[Batch], tokens: float, targets: float, seconds: float) -> dict[str, float]:
-        """The metrics of a step that took so long, after its data was there; tokens and targets are of all devices."""
-        (flops,) = over_all(self.fabric, [sum(map(self._flops, micro_batches))])
+        """The metrics of a step; `seconds` exclude the wait for data, tokens and targets are for all devices."""
+        (flops,) = all_reduce(self.fabric, [sum(map(self._flops, micro_batches))])
         done = {"targets": targets, "tokens": tokens, "flops": flops, "seconds": seconds, "waited": self.waited}
         step: Counter[str] = Counter(done)
         self.sums.update(step)
         return self._metrics(step)
 
     def _flops(self, batch: Batch) -> int:
-        return self.work.flops(batch.tokens, batch.target_tokens, attended_pairs(batch), self.reference)
+        return self.work.flops(batch.tokens, batch.target_tokens, attended_pairs(batch), self.use_ref_model)
 
     def summary(self) -> str:
-        """One line about all steps."""
+        """One line for all steps."""
         if not self.sums:
-            return "throughput: no step was left to be made"
+            return "throughput: there was no step left"
         m = self._metrics(self.sums)
         share = f" ({m['share_of_peak']:.0%} of {self.peak / 1e12:.2f})" if self.peak else ""
         parts = [
@@ -132,7 +132,7 @@ class Throughput:
 
 
 def attended_pairs(batch: Batch) -> int:
-    """Each token with itself and those before it in its sequence; a shared prompt's once."""
+    """Pairs of each token with itself and earlier ones in its sequence; a shared prompt counts once."""
     return int((batch.position_ids + 1).sum())
 
 

@@ -1,1 +1,1 @@
-"""Wording × budget × model × task: where a budget is obeyed, ignored or overdone."""
+"""Wordings of the budget line: which budgets are obeyed, ignored or overdone, by model and task."""

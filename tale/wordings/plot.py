@@ -1,4 +1,4 @@
-"""Accuracy and tokens against the budget asked for, two panels for each wording, a line a model."""
+"""Plots of accuracy and tokens against the budget: two panels per wording, one line per model."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from tale.errors import known
+from tale.errors import not_none
 from tale.output.figures import literal, plt, save
 from tale.wordings.regions import Cell, Region
 
@@ -33,14 +33,14 @@ def plot(cells: Sequence[Cell], task: str, file: Path) -> None:
         axes.set_axis_off()
     draw(pairs[:count], cells)
     figure.suptitle(fill(literal(task), 80))
-    key(figure, cells, 3)
+    legend(figure, cells, 3)
     save(figure, file)
 
 
 def draw(pairs: Sequence[tuple[Axes, Axes]], cells: Sequence[Cell]) -> None:
-    """Of one task: for each wording accuracy with 95 % intervals above, the median of tokens below, both scales log.
+    """One task: per wording accuracy with 95 % intervals (upper panel) and median tokens (lower panel, log scales).
 
-    Dashed lines are vanilla CoT; the dotted one is as many tokens as asked for. A marker is a region.
+    Dashed lines are vanilla CoT, the dotted one is the budget itself. Markers show regions.
     """
     vanilla = {cell.model: cell for cell in cells if cell.budget is None}
     budgets = sorted({cell.budget for cell in cells if cell.budget is not None})
@@ -61,8 +61,8 @@ def draw(pairs: Sequence[tuple[Axes, Axes]], cells: Sequence[Cell]) -> None:
             axes.grid(alpha=0.3)
 
 
-def key(figure: Figure, cells: Sequence[Cell], columns: int) -> None:
-    """What colours, lines and markers mean, below the axes."""
+def legend(figure: Figure, cells: Sequence[Cell], columns: int) -> None:
+    """Add the legend of colours, lines and markers below the axes."""
     models = dict.fromkeys(cell.model for cell in cells)
     lines = [Line2D([], [], color=f"C{i}", label=literal(model)) for i, model in enumerate(models)]
     lines += [
@@ -79,8 +79,8 @@ def wordings_of(cells: Sequence[Cell]) -> list[str]:
 
 
 def _line(accuracy: Axes, tokens: Axes, rows: Sequence[Cell], vanilla: Cell, color: str) -> None:
-    rows = sorted(rows, key=lambda cell: known(cell.budget))
-    asked = [known(cell.budget) for cell in rows]
+    rows = sorted(rows, key=lambda cell: not_none(cell.budget))
+    asked = [not_none(cell.budget) for cell in rows]
     accuracy.plot(asked, [100 * cell.accuracy for cell in rows], color=color)
     low, high = ([100 * getattr(cell, f"accuracy_{end}") for cell in rows] for end in ("low", "high"))
     accuracy.fill_between(asked, low, high, alpha=0.15, color=color)

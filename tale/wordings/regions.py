@@ -1,4 +1,4 @@
-"""What a wording does under each budget: its region, whether answers follow the number, and which wording is best."""
+"""Regions of wordings and budgets, the slopes of tokens on budgets, and the best wording."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from typing import Annotated, Any, Literal
 
 import numpy
 
-from tale.errors import known
+from tale.errors import not_none
 from tale.evaluation.replies import Reply
 from tale.output.formats import number, percent, points, two_digits, whole
 from tale.output.tables import Column, Table, columns_of, table_of
-from tale.statistics import UNKNOWN, bootstrapped, compared, mean_share, paired_difference
+from tale.statistics import UNKNOWN, bootstrap_mean, compare_paired, mean_share, paired_difference
 
 Region = Literal["obeyed", "ignored", "overdone"]
 VANILLA = "Vanilla CoT"
 PAPERS = "the paper's line"
-RISES = 0.1  # under ten times the budget answers are at least a quarter longer
+RISES = 0.1  # slope with which ten times the budget makes answers a quarter longer
 
 
 @dataclass(frozen=True)
 class Cell:
     """One wording under one budget (None: vanilla CoT), of one model on one task.
 
-    `used` is the mean of the answers' tokens, `median` what the region goes by; `within` is the share of answers no
-    longer than the budget. Intervals are 95 %.
+    `used` is the mean of the answers' tokens, `median` their median, which decides the region; `within` is the share of
+    answers no longer than the budget. Intervals are 95 %.
     """
 
     model: str
@@ -53,7 +53,7 @@ class Cell:
 class Curve:
     """A wording over all budgets: the slope of log tokens on log budget with its 95 % interval, budgets by region.
 
-    A slope of 1 is an answer twice as long under twice the budget, 0 one that does not depend on it.
+    With a slope of 1 answers are twice as long under twice the budget, with 0 they do not depend on it.
     """
 
     model: str
@@ -69,10 +69,10 @@ class Curve:
 
 @dataclass(frozen=True)
 class Best:
-    """The best wording and budget of a model on a task, `chosen_on` so many questions, as the others answer it.
+    """The best wording and budget of a model on a task, chosen on `chosen_on` questions, evaluated on the others.
 
-    Differences are paired, to vanilla CoT and to the paper's line under its own best budget, `paper_budget`, chosen in
-    the same way; None where none of its budgets is cheap enough, or the best is the paper's.
+    Differences are paired, to vanilla CoT and to the paper's line with its best budget, `paper_budget`, chosen in the
+    same way; None if none of its budgets is cheap enough, or the best wording is the paper's.
     """
 
     model: Annotated[str, Column("model")]
@@ -99,8 +99,8 @@ class Best:
 
 
 @dataclass(frozen=True)
-class Grid:
-    """All answers of one model to one task: to the same questions in the same order by wording and budget."""
+class WordingAnswers:
+    """All answers of one model to one task, by wording and budget, over the same questions in the same order."""
 
     model: str
     task: str
@@ -120,11 +120,11 @@ class Grid:
         """Each wording's slope, with its interval."""
         return {wording: slope(answers) for wording, answers in self.answers.items()}
 
-    def of(self, questions: Collection[str]) -> Grid:
-        """The same of some questions alone."""
+    def of(self, questions: Collection[str]) -> WordingAnswers:
+        """The answers to these questions only."""
         kept = lambda replies: [r for r in replies if r.question in questions]  # noqa: E731
         answers = {w: {b: kept(replies) for b, replies in of.items()} for w, of in self.answers.items()}
-        return Grid(self.model, self.task, kept(self.vanilla), answers)
+        return WordingAnswers(self.model, self.task, kept(self.vanilla), answers)
 
 
 def region_tables(slug: str, cells: Sequence[Cell], curves: Sequence[Curve]) -> Iterator[Table]:
@@ -154,20 +154,20 @@ def best_table(slug: str, best: Sequence[Best]) -> Table:
 
 
 def region(budget: int, used: float, vanilla: float, rises: bool) -> Region:
-    """What an answer of `used` tokens makes of a budget, the vanilla answer having `vanilla` (medians over questions).
+    """The region of a budget, by the `used` tokens of answers and those of `vanilla` (medians over questions).
 
-    - overdone: it takes less than half of what was left to it, the budget or vanilla's tokens, whichever are fewer;
-    - else obeyed: it is no longer than the budget, and `rises`: under this wording answers grow with the budget (the
-      whole interval of `Curve.slope` lies above `RISES`);
-    - else ignored: it is longer than asked for, or as long as under any other budget.
+    - overdone: answers use less than half of the budget or of vanilla's tokens, whichever is smaller;
+    - else obeyed: they are no longer than the budget, and `rises`: with this wording answers grow with the budget (the
+      whole interval of `Curve.slope` is above `RISES`);
+    - else ignored: they are longer than the budget, or do not depend on it.
     """
     if used < min(budget, vanilla) / 2:
         return "overdone"
     return "obeyed" if used <= budget and rises else "ignored"
 
 
-def cells(grid: Grid) -> list[Cell]:
-    """Vanilla CoT first, then each wording under each budget."""
+def cells(grid: WordingAnswers) -> list[Cell]:
+    """The cells of vanilla CoT and of each wording and budget."""
     rows = [_cell(grid, VANILLA, None, grid.vanilla, None)]
     for wording, answers in grid.answers.items():
         rises = grid.slopes[wording][1] > RISES
@@ -177,8 +177,8 @@ def cells(grid: Grid) -> list[Cell]:
     return rows
 
 
-def curves(grid: Grid, cells: Sequence[Cell]) -> list[Curve]:
-    """A row for each wording, from its cells."""
+def curves(grid: WordingAnswers, cells: Sequence[Cell]) -> list[Curve]:
+    """One row per wording, from its cells."""
     rows = []
     for wording, slope in grid.slopes.items():
         budgets: dict[Region, list[str]] = {"obeyed": [], "ignored": [], "overdone": []}
@@ -193,7 +193,7 @@ def slope(answers: dict[int, list[Reply]]) -> tuple[float, float, float]:
     """The least squares slope of log tokens on log budget, a question's mean, with its bootstrap interval."""
     asked = numpy.log(list(answers))
     used_BQ = numpy.log([[max(1, r.tokens) for r in replies] for replies in answers.values()])
-    return bootstrapped(numpy.polyfit(asked, used_BQ, 1)[0].round(9) + 0.0)  # no -0.00 of rounding alone
+    return bootstrap_mean(numpy.polyfit(asked, used_BQ, 1)[0].round(9) + 0.0)  # avoids -0.00 from rounding
 
 
 def best_of(cells: Sequence[Cell], most: float) -> Cell | None:
@@ -201,11 +201,11 @@ def best_of(cells: Sequence[Cell], most: float) -> Cell | None:
     return max((c for c in cells if c.used <= most), key=lambda c: (c.accuracy, -c.used), default=None)
 
 
-def confirmed(grid: Grid, choosing: Collection[str], paper: str | None, share: float) -> Best | None:
-    """The best wording and budget on the questions `choosing`, as the other questions answer it.
+def best_on_held_out(grid: WordingAnswers, choosing: Collection[str], paper: str | None, share: float) -> Best | None:
+    """Choose the best wording and budget on the questions `choosing`, and evaluate it on the others.
 
-    Cheap enough is at most `share` of vanilla CoT's tokens; None where no cell is, or vanilla CoT could not be asked of
-    the other questions. `paper` is the paper's line's label.
+    It may use at most `share` of vanilla CoT's tokens; None if no cell does, or vanilla CoT has no answers to the other
+    questions. `paper` is the label of the paper's line.
     """
     chosen, held = grid.of(choosing), grid.of({r.question for r in grid.vanilla} - set(choosing))
     vanilla, *rest = cells(chosen)
@@ -215,12 +215,12 @@ def confirmed(grid: Grid, choosing: Collection[str], paper: str | None, share: f
         return None
     theirs = best_of([cell for cell in rest if cell.wording == paper], share * vanilla.used)
     other = theirs is not None and theirs != best
-    ours, papers = (held.answers[c.wording][known(c.budget)] if c else [] for c in (best, theirs))
+    ours, papers = (held.answers[c.wording][not_none(c.budget)] if c else [] for c in (best, theirs))
     return Best(
         grid.model,
         grid.task,
         best.wording,
-        known(best.budget),
+        not_none(best.budget),
         best.questions,
         len(ours),
         *mean_share(_right(ours)),
@@ -233,7 +233,7 @@ def confirmed(grid: Grid, choosing: Collection[str], paper: str | None, share: f
     )
 
 
-def _cell(grid: Grid, wording: str, budget: int | None, replies: list[Reply], found: Region | None) -> Cell:
+def _cell(grid: WordingAnswers, wording: str, budget: int | None, replies: list[Reply], found: Region | None) -> Cell:
     tokens = _tokens(replies)
     return Cell(
         grid.model,
@@ -242,7 +242,7 @@ def _cell(grid: Grid, wording: str, budget: int | None, replies: list[Reply], fo
         budget,
         len(replies),
         *mean_share(_right(replies)),
-        *bootstrapped(tokens),
+        *bootstrap_mean(tokens),
         median(tokens),
         fmean(count <= budget for count in tokens) if budget else None,
         fmean(r.via == "brackets" for r in replies),
@@ -253,7 +253,7 @@ def _cell(grid: Grid, wording: str, budget: int | None, replies: list[Reply], fo
 
 def _gained(ours: Sequence[Reply], theirs: Sequence[Reply]) -> tuple[float, float, float]:
     """The difference in accuracy, with its interval."""
-    paired = compared(_right(ours), _right(theirs))
+    paired = compare_paired(_right(ours), _right(theirs))
     return paired.difference, *paired.interval()
 
 

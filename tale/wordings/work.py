@@ -12,7 +12,7 @@ from tale.inference.build import find_chat
 from tale.inference.costs import dollars
 from tale.output.formats import whole
 from tale.output.tables import Column, table_of
-from tale.text import say
+from tale.text import log_info
 from tale.wordings.recipe import WordingsRecipe
 
 WORK = {
@@ -34,7 +34,7 @@ def show_work(recipe: WordingsRecipe, tasks: Mapping[str, Sequence[Question]]) -
         rows = [dict(zip(WORK, (name, *values), strict=True)) for name, values in work.items()]
         table_of("work", f"{model.name_or_path}: calls and tokens{unread}", WORK, rows).show()
         if paid := dollars(recipe.prices, *work["all"][1:3]):
-            say(f"at most ${paid:,.2f}")
+            log_info(f"at most ${paid:,.2f}")
 
 
 def _work(recipe: WordingsRecipe, questions: Sequence[Question], chat: Chat | None) -> tuple[int, ...]:

@@ -23,7 +23,7 @@ from tale.runs.run import finish_run, start_run
 from tale.search.recipe import SearchRecipe
 from tale.search.solver import search
 from tale.search.strategies import STRATEGIES
-from tale.storage.folder import digest
+from tale.storage.folder import hash_path
 from tests.fake_engine import BRIEFLY, GREEDY, Asked, FakeEngine, questions, right, wrong
 
 SHARES = [0.1, 0.25, 0.5, 1.0]
@@ -57,7 +57,7 @@ def searched(tmp_path: Path) -> Callable[..., Path]:
         given = [f"strategy={strategy}", f"budget_fractions={SHARES}", f"sampling.max_tokens={sampling.max_tokens}"]
         start_run(load(SearchRecipe, ["recipe=tiny/search", f"output={folder}", *given]), None, ["records.jsonl"])
         asked = questions(4)
-        way = partial(STRATEGIES["grid"], shares=SHARES) if strategy == "grid" else STRATEGIES[strategy]
+        way = partial(STRATEGIES["grid"], fractions=SHARES) if strategy == "grid" else STRATEGIES[strategy]
         engine = FakeEngine(asked, script, budget_line=line)
         records = search(asked, engine, sampling, strategy=way, budget_line=line, full_answers=full)
         write_records(folder / "records.jsonl", records)
@@ -167,7 +167,7 @@ def test_what_cannot_be_analysed_is_refused(searched: Callable[..., Path], tmp_p
     grid, out = searched("grid", "grid"), tmp_path / "out"
     with pytest.raises(UserError, match=r"^records: none given"):
         analysed([], out)
-    with pytest.raises(UserError, match=r"^records: the same file twice"):
+    with pytest.raises(UserError, match=r"^records: a file is given twice"):
         analysed([grid, grid], out)
     other = searched("other", "grid", sampling=GREEDY.__class__(max_tokens=99))
     with pytest.raises(UserError, match=r"has sampling.max_tokens=512, .* has sampling.max_tokens=99"):
@@ -177,10 +177,10 @@ def test_what_cannot_be_analysed_is_refused(searched: Callable[..., Path], tmp_p
         analysed([nothing], out)
     recipe = grid.parent / "recipe.yaml"
     recipe.write_text(recipe.read_text().replace("- 0.25", "- 0.3"))
-    with pytest.raises(UserError, match=r"grid/recipe.yaml: not the recipe of this run, see run.json; put it back, or"):
+    with pytest.raises(UserError, match=r"grid/recipe.yaml: not the recipe of this run, see run.json; restore it, or"):
         analysed([grid], out)
     run = json.loads((grid.parent / "run.json").read_text())
-    (grid.parent / "run.json").write_text(json.dumps(run | {"recipe": digest(recipe)}))
+    (grid.parent / "run.json").write_text(json.dumps(run | {"recipe": hash_path(recipe)}))
     with pytest.raises(UserError, match="q/0 was not asked under 30 tokens"):
         analysed([grid], out)
     recipe.unlink()

@@ -31,7 +31,7 @@ from tale.evaluation.replies import Reply
 from tale.models import architectures
 from tale.runs.run import finish_run, start_run
 from tale.storage.files import write_jsonl_atomic
-from tale.tasks.selection import select
+from tale.tasks.selection import select_questions
 from tale.training.run import train
 from tests import ROOT
 from tests.factories import pairs
@@ -320,7 +320,7 @@ def test_errors_of_counting_and_grading_are_recounted_by_hand(run: Run, model: l
     write_jsonl_atomic(tmp_path / "dev.jsonl", rows)
     data = ["task.name=gsm8k_zero", f"task.path={tmp_path}/dev.jsonl", "task.limit=null"]
     recipe = load(EvaluateRecipe, ["recipe=tiny/eval", *model, *data, "output=eval"])
-    questions, _ = select(recipe.task)
+    questions, _ = select_questions(recipe.task)
     start_run(recipe, None, ["replies.jsonl"], base={"name": "tiny-llama", "weights": "01"}, questions={"asked": 4})
     replies = [
         Reply("v", q.id, prompts.vanilla(q), text, right, None, "number", "stop", tokens, 90)

@@ -19,11 +19,11 @@ from tale.data.datamodule import TaleDataModule
 from tale.data.examples import pack
 from tale.data.question import Question
 from tale.data.records import Answer, Attempt, Record, write_records
-from tale.evaluation.replies import answer
+from tale.evaluation.replies import answer_all
 from tale.evaluation.summary import summarise
 from tale.grading import grade
 from tale.inference import Completion, Sampling
-from tale.inference.requests import More, each
+from tale.inference.requests import RequestSource, iter_requests
 from tale.inference.transformers.engine import TransformersEngine
 from tale.models.modules import SFTModule
 from tale.search.solver import search
@@ -64,7 +64,7 @@ def test_1_labels_are_the_answer_and_end_under_the_same_prompt(
     assert learnt == {"q/1": [*b"3 [[3]]", END_ID], "q/2": [*b"[[14]]", END_ID]}
 
     engine = FakeEngine([CATS], lambda asked: right(9))
-    (reply,) = answer(Vanilla(adapter="runs/sft/adapter"), [CATS], engine, GREEDY)
+    (reply,) = answer_all(Vanilla(adapter="runs/sft/adapter"), [CATS], engine, GREEDY)
     rows = batch.input_ids[batch.layout.order_S].split(batch.layout.lengths)  # the template's first words stand once
     trained = rows[batch.ids.index("q/1")].tolist()
     asked = Chat(tiny_tokenizer).prompt_ids(reply.prompt)
@@ -88,7 +88,9 @@ def test_1_the_benchmarks_adapter_has_the_loss_of_all_inputs(
         theirs = float(model(input_ids=rows, labels=rows).loss)
     module = SFTModule(adapted(tiny_model_folder, spread=0), LossConfig(reduction="token"), OptimizerConfig())
     batch = pack(examples)
-    assert float(module.step(batch)["loss"].detach()) / module.weight(batch) == pytest.approx(theirs, rel=1e-5)
+    assert float(module.step(batch)["loss"].detach()) / module.loss_denominator(batch) == pytest.approx(
+        theirs, rel=1e-5
+    )
 
 
 def test_2_a_failed_search_is_no_target(tiny_tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
@@ -107,7 +109,7 @@ def test_3_mean_tokens_are_over_all_samples() -> None:
     """10 right, 20 wrong, 30 wrong, 40 right: 100 / 4. There: 100 / 2, the right ones."""
     asked, tokens = questions(4), iter([40, -30, -20, 10])  # the fake engine answers the last one first
     reply = lambda _: right(n) if (n := next(tokens)) > 0 else wrong(-n)  # noqa: E731
-    replies = answer(Vanilla(), asked, FakeEngine(asked, reply), GREEDY)
+    replies = answer_all(Vanilla(), asked, FakeEngine(asked, reply), GREEDY)
     (row,) = summarise({"v": replies}, None, PriceConfig())
     assert (row.accuracy, row.output_tokens) == (0.5, 25)
 
@@ -120,8 +122,8 @@ class Listening:
     def __init__(self) -> None:
         self.samplings: list[Sampling] = []
 
-    def generate(self, more: More) -> Iterator[tuple[int, Completion]]:
-        for i, request in enumerate(each(more)):
+    def generate(self, more: RequestSource) -> Iterator[tuple[int, Completion]]:
+        for i, request in enumerate(iter_requests(more)):
             self.samplings.append(request.sampling)
             yield i, said("[[7]]", 5)
 
@@ -136,7 +138,7 @@ def test_4_every_method_decodes_as_the_recipe_says(
     engine, sampling = Listening(), Sampling(16, 0.1, 1024)
     baselines = [Direct(), Vanilla(), FixedBudget(budget=9), TaleEP()]
     for method in [*baselines, Vanilla(adapter="runs/sft/adapter")]:
-        answer(method, questions(1), engine, sampling)
+        answer_all(method, questions(1), engine, sampling)
     assert engine.samplings == [sampling] * 6  # TALE-EP asks twice
 
     texts = []
@@ -159,7 +161,7 @@ def test_5_tokens_are_the_models_and_the_estimators_are_paid(
     assert completion.prompt_tokens == len(b"<user\nHi>\n<assistant\n")
 
     reply = lambda a: said("[[20]]", 6, prompt_tokens=40) if a.way == "estimate" else right(20)  # noqa: E731
-    replies = answer(TaleEP(), questions(1), FakeEngine(questions(1), reply), GREEDY)
+    replies = answer_all(TaleEP(), questions(1), FakeEngine(questions(1), reply), GREEDY)
     (row,) = summarise({"TALE-EP": replies}, None, PriceConfig(input=1.0, output=10.0))
     assert (row.output_tokens, row.estimator_tokens) == (26, 6)
     assert row.expense == pytest.approx((10 + 40) * 0.1 + (20 + 6) * 1.0)  # 10⁻⁵ $
@@ -182,7 +184,7 @@ def test_7_an_echo_of_the_prompts_example_is_not_right() -> None:
     """There: `[[gold]]` anywhere in the reply, prompt included. The format's own example is `Answer: [[50]]`."""
     fifty = Question("q", "How many?", "50")
     assert "[[50]]" in prompts.vanilla(fifty)
-    (reply,) = answer(Vanilla(), [fifty], FakeEngine([fifty], lambda _: said("[[7]]", 3)), GREEDY)
+    (reply,) = answer_all(Vanilla(), [fifty], FakeEngine([fifty], lambda _: said("[[7]]", 3)), GREEDY)
     assert not reply.correct
     assert not grade("The format is [[50]]. Answer: [[7]]", fifty, truncated=False).correct
     assert grade("The format is [[7]]. Answer: [[50]]", fifty, truncated=False).correct

@@ -91,7 +91,7 @@ def says(pattern: str, message: str) -> None:
         (
             "evaluate",
             ["recipe=tiny/eval", "methods[0].kind=direkt"],
-            "^methods.0..kind=direkt: another kind has other keys; give the whole list",
+            "^methods.0..kind=direkt: each kind has its own keys; give the whole list",
         ),
         ("train", ["recipe=tiny/sft", "train.global_batch_size=0"], "^train.global_batch_size=0: must be at least 1"),
         ("train", ["recipe=tiny/sft", "loss.reduction=all"], "^loss.reduction=all: one of example, token"),
@@ -110,12 +110,12 @@ def says(pattern: str, message: str) -> None:
         (
             "train",
             ["recipe=tiny/sft", "fabric.strategy=fsdp2", "model.quantization=nf4"],
-            "^model.quantization=nf4, fabric.strategy=fsdp2: .*take fabric.strategy=ddp",
+            "^model.quantization=nf4, fabric.strategy=fsdp2: .*use fabric.strategy=ddp",
         ),
         (
             "train",
             ["recipe=tiny/sft", "fabric.strategy=fsdp2", "optimizer.name=adamw_8bit"],
-            "^optimizer.name=adamw_8bit, fabric.strategy=fsdp2: .*take adamw",
+            "^optimizer.name=adamw_8bit, fabric.strategy=fsdp2: .*use adamw",
         ),
         (
             "train",
@@ -125,7 +125,7 @@ def says(pattern: str, message: str) -> None:
         (
             "search",
             ["recipe=tiny/search", "engine.kind=vllm", "model.quantization=nf4"],
-            "^model.quantization=nf4: of engine.kind=transformers alone",
+            "^model.quantization=nf4: needs engine.kind=transformers",
         ),
         ("analyse", ["records=[gone/records.jsonl]", "output=o"], "^gone/recipe.yaml: cannot be read"),
         ("analyse", ["output=o"], "records: not given"),
@@ -137,8 +137,8 @@ def says(pattern: str, message: str) -> None:
             ["recipe=tiny/eval", "noninferiority_margin=0"],
             "^noninferiority_margin=0.0: must be at least 0.1",
         ),
-        ("merge", ["adapter=gone/adapter", "output=o"], "^adapter=gone/adapter: .*name its base by recipe="),
-        ("ask", ["adapter=gone/adapter", "How many?"], "^adapter=gone/adapter: .*name its base by recipe="),
+        ("merge", ["adapter=gone/adapter", "output=o"], "^adapter=gone/adapter: .*give its base by recipe="),
+        ("ask", ["adapter=gone/adapter", "How many?"], "^adapter=gone/adapter: .*give its base by recipe="),
     ],
     ids=lambda value: "" if isinstance(value, list) else None,
 )
@@ -218,8 +218,8 @@ def test_training_without_records_is_refused(refused: Refusal, tiny: str) -> Non
         (["task.name=gsm8k", "task.path=zero.jsonl"], r"^zero\.jsonl:2: "),
         (["task.name=gsm8k", "task.split=tset"], "^task.split=tset: gsm8k has train and test"),
         (["task.split=dev"], "no split 'dev' of the problems: use train, test, test_new"),
-        (["task.name=jsonl", "task.path=ok.jsonl", "task.limit=3"], "^task.limit=3: only 1 q"),
-        (["task.limit=null"], "^task.limit: say how many"),
+        (["task.name=jsonl", "task.path=ok.jsonl", "task.limit=3"], "^task.limit=3: there are only 1 q"),
+        (["task.limit=null"], "^task.limit: is needed"),
         (["samples=3"], "^samples=3: .*set sampling.temperature"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
@@ -292,7 +292,7 @@ def test_a_dry_run_without_the_gated_tokenizer_counts_calls(
     (line,) = capsys.readouterr().out.splitlines()
     assert line.startswith(
         "at most 5 questions × 1 samples × (vanilla + 10 budgets) = 55 calls, 56,320 output tokens, $0.11 for these; "
-        "the prompts' tokens are left open: model.name_or_path: meta-llama/Llama-3.1-8B-Instruct is gated. "
+        "the prompts' tokens are unknown: model.name_or_path: meta-llama/Llama-3.1-8B-Instruct is gated. "
     )
 
 
@@ -303,7 +303,7 @@ def test_a_model_that_the_hub_does_not_give_is_named(
     hub_says(kind, monkeypatch)
     message = refused("search", "recipe=tiny/search", "model.name_or_path=me/mine")
     says(
-        f"^model.name_or_path: 'me/mine' is no local folder and the hub did not give it .{kind.__name__}.*HF_TOKEN",
+        f"^model.name_or_path: 'me/mine' is not a local folder and cannot be downloaded .{kind.__name__}.*HF_TOKEN",
         message,
     )
 
@@ -383,7 +383,7 @@ def test_another_programs_adapter_is_refused_by_its_base(
 def test_a_damaged_card_and_a_missing_adapter_are_named(
     adapter: Callable[..., Path], evaluation_refused: Refusal
 ) -> None:
-    says("^made/adapter: no adapter here", evaluation_refused())
+    says("^made/adapter: no adapter ", evaluation_refused())
     (adapter() / "tale.json").write_text('{"base": ')
     says(r"^made/adapter/tale\.json: not a whole JSON object", evaluation_refused())
 
@@ -431,7 +431,7 @@ def test_a_damaged_adapter_is_refused_wherever_it_is_used(
 
 def test_a_missing_adapter_to_merge_is_named(refused: Refusal, tiny: str) -> None:
     message = refused("search", "recipe=tiny/search", tiny, "model.merge_adapter=gone")
-    says(r"^model.merge_adapter: no adapter_model\.safetensors in gone; name the folder", message)
+    says(r"^model.merge_adapter: no adapter_model\.safetensors in gone; give a trained adapter", message)
 
 
 def test_merging_into_a_folder_that_exists_is_refused(adapter: Callable[..., Path], refused: Refusal) -> None:
@@ -446,11 +446,11 @@ def test_merging_into_a_folder_that_exists_is_refused(adapter: Callable[..., Pat
     ("methods", "pattern"),
     [
         ("[]", "^methods: none given"),
-        ("[{kind: direct, label: a}, {kind: vanilla, label: a}]", "^methods.0..label: 'a' stands for two methods"),
+        ("[{kind: direct, label: a}, {kind: vanilla, label: a}]", "^methods.0..label: 'a' is the name of two methods"),
         ("[{kind: direct}, {kind: optimal_budget}]", "^methods.1..records: kind optimal_budget needs the records"),
         (
             "[{kind: optimal_budget, records: records.jsonl}]",
-            r"^methods.0..records: .*holds no budget for any of these",
+            r"^methods.0..records: .*has no budget for any of these",
         ),
         ("[{kind: fixed_budget}]", "^methods.0..budget: "),
     ],
@@ -470,6 +470,6 @@ def test_a_tokenizer_without_an_end_is_refused(
     file.write_text(json.dumps({k: v for k, v in config.items() if k not in ("eos_token", "pad_token")}))
     arguments = [f"model.name_or_path={tmp_path / 'm'}", "model.template=plain"]
     says(
-        "^model.name_or_path: the tokenizer names no end-of-sequence token",
+        "^model.name_or_path: the tokenizer has no end-of-sequence token",
         refused("search", "recipe=tiny/search", *arguments),
     )

@@ -16,14 +16,14 @@ from tale.config.sections import ModelConfig
 from tale.config.training import TrainRecipe
 from tale.data.datamodule import TaleDataModule
 from tale.data.question import Question
-from tale.data.records import Again, read_records
+from tale.data.records import Confirmation, read_records
 from tale.errors import UserError
 from tale.evaluation.ask import AskRecipe, ask
 from tale.evaluation.recipe import EvaluateRecipe
 from tale.evaluation.run import evaluate
 from tale.inference import Completion
 from tale.inference.journal import JournaledEngine
-from tale.inference.requests import More
+from tale.inference.requests import RequestSource
 from tale.inference.transformers.engine import TransformersEngine
 from tale.models.base import resolve
 from tale.results.recipe import ReportRecipe
@@ -78,7 +78,7 @@ def runs(tiny_model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> P
 
 @pytest.fixture
 def no_generation(monkeypatch: pytest.MonkeyPatch) -> None:
-    def generate(_self: object, more: More) -> list:
+    def generate(_self: object, more: RequestSource) -> list:
         if requests := more():
             pytest.fail(f"{len(requests)} answers are generated again")
         return []
@@ -118,7 +118,7 @@ def test_a_finished_search_can_ask_its_targets_alone_again(
         (30, sample) for sample in (1, 2, 3) for _ in range(QUESTIONS)
     ]
     assert [replace(record, again=None) for record in records] == read_records(runs / "search" / "records.jsonl")
-    assert {record.again for record in records} == {Again(1, 3, 0.7)}
+    assert {record.again for record in records} == {Confirmation(1, 3, 0.7)}
 
 
 @pytest.mark.parametrize("objective", ["sft", "dpo"])

@@ -290,16 +290,16 @@ SECRET = "Zx9secretQ7"
 @pytest.mark.parametrize(
     ("key", "text", "message"),
     [
-        ("model.name", "${oc.env:A_NAME}", "${…:…} is not read in a recipe; write the value itself"),
-        ("model.name", "${oc.env:${model.name_or_path}}", "${…:…} is not read"),
-        ("output", "runs/${oc.decode:${oc.env:A_NAME}}", "${…:…} is not read"),
-        ("task.path", "a\0b", "has a character that no file and no path can have"),
+        ("model.name", "${oc.env:A_NAME}", "${…:…} is not resolved in a recipe; write the value itself"),
+        ("model.name", "${oc.env:${model.name_or_path}}", "${…:…} is not resolved"),
+        ("output", "runs/${oc.decode:${oc.env:A_NAME}}", "${…:…} is not resolved"),
+        ("task.path", "a\0b", "has a character that files and paths cannot have"),
         (
             "engine.endpoint.api_key_env",
             SECRET,
             "must be the name of an environment variable, in capitals, and not the key",
         ),
-        ("engine.endpoint.api_key_env", f"sk-{SECRET}0", "looks like a key; give keys by the environment alone"),
+        ("engine.endpoint.api_key_env", f"sk-{SECRET}0", "looks like a key; give keys only by the environment"),
         (
             "engine.endpoint.base_url",
             f"http://me: {SECRET}@host/v1",
@@ -308,11 +308,15 @@ SECRET = "Zx9secretQ7"
         (
             "engine.endpoint.base_url",
             f"http://me:{SECRET}@host/v1",
-            "a password in a url, and every value behind its ?",
+            "give a password in a URL, and all values after its ?",
         ),
-        ("engine.endpoint.base_url", f"http://host/v1?api-key={SECRET}", "a password in a url, and every value behind"),
-        ("model.name_or_path", f"https://{SECRET}@huggingface.co/org/model", "a password in a url"),
-        ("output", "runs/0123456789x", "has the value of the environment variable A_TOKEN in it; leave it out"),
+        (
+            "engine.endpoint.base_url",
+            f"http://host/v1?api-key={SECRET}",
+            "give a password in a URL, and all values after",
+        ),
+        ("model.name_or_path", f"https://{SECRET}@huggingface.co/org/model", "give a password in a URL"),
+        ("output", "runs/0123456789x", "contains the value of the environment variable A_TOKEN; leave it out"),
     ],
 )
 def test_an_unsafe_value_is_refused_by_file_and_not_repeated(
@@ -338,7 +342,7 @@ def test_an_unsafe_value_is_refused_in_a_list_and_an_argument() -> None:
     with pytest.raises(UserError, match=r"^methods\[0\].label: looks like a key") as refused:
         load(EvaluateRecipe, ["recipe=tiny/eval", "methods=[{kind: vanilla, label: hf_0123456789abc}]"])
     assert "0123456789" not in str(refused.value)
-    with pytest.raises(UserError, match=r"^task.path: has a character that no file and no path can have"):
+    with pytest.raises(UserError, match=r"^task.path: has a character that files and paths cannot have"):
         load(SearchRecipe, ["recipe=tiny/search", "task.path=a\udc80b"])  # what a byte that is no UTF-8 becomes
     with pytest.raises(UserError, match=r"^optimizer.lr=hf_…: Value 'hf_…'"):
         load(TrainRecipe, ["recipe=tiny/sft", "optimizer.lr=hf_0123456789abc"])
@@ -482,7 +486,7 @@ def test_the_last_of_two_equal_keys_counts() -> None:
         ),
         (EvaluateRecipe, ["recipe=tiny/eval", "prices.input=-1"], "prices.input=-1.0: must be at least 0"),
         (TrainRecipe, ["recipe=tiny/search"], r"recipes.tiny.search\.yaml: unknown key task. Did you mean .data."),
-        (MergeRecipe, ["adapter=nowhere/adapter", "output=o"], "adapter=nowhere/adapter: no training run there"),
+        (MergeRecipe, ["adapter=nowhere/adapter", "output=o"], "adapter=nowhere/adapter: no run there"),
         (AskRecipe, ["question=q"], "recipe=… is missing"),
         (ReportRecipe, ["output=o"], "runs: not given"),
         (ReportRecipe, ["runs=[a]"], "output: not given"),

@@ -64,7 +64,7 @@ def test_a_cut_off_answer_has_no_end(tiny_tokenizer: PreTrainedTokenizerFast) ->
 def test_an_answer_is_decoded_without_its_end(tiny_tokenizer: PreTrainedTokenizerFast) -> None:
     chat = Chat(tiny_tokenizer)
     assert chat.decode(chat.target_ids("Größe  12.\n[[12]]")) == "Größe  12.\n[[12]]"
-    assert chat.decode([*b"12", 256], ends=[256]) == "12"
+    assert chat.decode([*b"12", 256], stop_token_ids=[256]) == "12"
 
 
 def test_special_tokens_within_an_answer_stay_in_its_text(tiny_tokenizer: PreTrainedTokenizerFast) -> None:

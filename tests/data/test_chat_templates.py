@@ -120,7 +120,7 @@ def test_prompt_and_target_are_the_template_s_conversation(kind: str) -> None:
     assert chat.tokenizer.decode(chat.target_ids("A")) == target
     end = "<" + target.rpartition("<")[2]
     assert chat.tokenizer.convert_ids_to_tokens(chat.target_ids("A")[-1]) == end
-    assert chat.ends(None) == [chat.tokenizer.convert_tokens_to_ids(end)]
+    assert chat.stop_token_ids(None) == [chat.tokenizer.convert_tokens_to_ids(end)]
     turns = [{"role": "user", "content": "Q"}, {"role": "assistant", "content": "A"}]
     whole = chat.tokenizer.apply_chat_template(turns, return_dict=True).input_ids
     both = chat.prompt_ids("Q") + chat.target_ids("A")
@@ -149,8 +149,8 @@ def test_chatml_s_tokens_may_be_added_as_plain_ones() -> None:
     template = CHATML.replace("im_", "turn_")
     chat = Chat(tokenizer(template, plain=("<|turn_start|>", "<|turn_end|>")))
     assert chat.target_ids("A") == [*b"A", 259]
-    assert chat.ends(None) == [259]
-    assert chat.ends([257, 5]) == [5, 257, 259]
+    assert chat.stop_token_ids(None) == [259]
+    assert chat.stop_token_ids([257, 5]) == [5, 257, 259]
 
 
 def test_white_space_before_the_end_stands_once() -> None:
@@ -232,18 +232,18 @@ REFUSED = {
         MESSAGES,
         r"ignores add_generation_prompt: it writes '<\|im_start\|>assistant\\n' before an answer, but in no prompt",
     ),
-    "parts": (PARTS + OPENED, r"leaves out the user's text; some want a message's content as a list of parts"),
+    "parts": (PARTS + OPENED, r"leaves out the user's text; some expect a message's content as a list of parts"),
     "no answer": ("{{ messages[0].content }}<|im_end|>", r"leaves out the assistant's text"),
     "raises": ("{{ raise_exception('system message\nneeded') }}", r"raises TemplateError \(system message needed\)"),
     "raises another error": ("{{ messages[0].content + 1 }}", r"raises TypeError \("),
     "syntax": ("{% for %}", r"raises TemplateSyntaxError \("),
     "text as the end": (
         CHATML.replace("im_end", "eom"),
-        r"ends an answer by the text '<\|eom\|>', which is no added token",
+        r"ends an answer with the text '<\|eom\|>', which is not an added token",
     ),
     "text before the end": (
         CHATML.replace("<|im_end|>", " [END]<|im_end|>"),
-        r"ends an answer by the text '\[END\]<\|im_end\|>', which is no added token",
+        r"ends an answer with the text '\[END\]<\|im_end\|>', which is not an added token",
     ),
     "named templates": ({"tool_use": CHATML, "rag": CHATML}, r"raises ValueError \("),
 }

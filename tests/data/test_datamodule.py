@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerFast
 
 from tale.data.chat import Chat
 from tale.data.datamodule import StepSampler, TaleDataModule
-from tale.data.records import Again, Answer, Record, write_records
+from tale.data.records import Answer, Confirmation, Record, write_records
 from tale.errors import UserError
 from tests.factories import END_ID, answer, pairs, prompt_bytes, recipe, record
 
@@ -159,7 +159,7 @@ def test_records_of_one_preamble_are_trained_on_and_validated(module) -> None:
     assert (len(data.train), len(data.validation)) == (20, 0)
     assert data.summary().endswith(
         "; 20 of 20 questions share their first 60 characters with too many others for a story: longer openings are "
-        "their contexts (20 contexts in all)"
+        "their contexts (20 contexts in total)"
     )
     assert len(data.contexts) == 20
 
@@ -215,7 +215,7 @@ def test_a_missing_file_is_named(module, tmp_path: Path) -> None:
 
 def test_lucky_targets_are_left_out_where_the_recipe_says_so(module) -> None:
     """Right in 3, 4 and 8 of 8 answers: the first is under a half."""
-    records = [replace(r, again=Again(n, 8, 0.7)) for r, n in zip(pairs(3), (3, 4, 8), strict=True)]
+    records = [replace(r, again=Confirmation(n, 8, 0.7)) for r, n in zip(pairs(3), (3, 4, 8), strict=True)]
     assert [e.id for e in module("sft", records).train] == ["q/0", "q/1", "q/2"]
     data = module("sft", records, min_confirmed=0.5)
     assert [e.id for e in data.train] == ["q/1", "q/2"]

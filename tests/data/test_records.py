@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tale.data.question import Question
-from tale.data.records import Again, Answer, Attempt, Record, read_records, write_records
+from tale.data.records import Answer, Attempt, Confirmation, Record, read_records, write_records
 from tale.errors import UserError
 from tale.inference import Sampling
 
@@ -29,7 +29,7 @@ FOUND = Record(
     "m",
     "In {budget} tokens:",
     "0123456789abcdef",
-    again=Again(3, 8, 0.7),
+    again=Confirmation(3, 8, 0.7),
 )
 MISSED = Record(
     Question("q/1", "?", "1"), Attempt(None, (BAD,), False), (), None, None, "vanilla answer wrong", Sampling(9), "m"

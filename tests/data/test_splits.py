@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 
 from tale.config.sections import ContextSplit, TaskConfig
 from tale.data.question import Question
-from tale.data.splits import by_context, contexts, deduplicate, preamble, unseen
+from tale.data.splits import contexts, deduplicate, preamble, split_by_context, uncontaminated
 from tale.errors import UserError
 from tale.tasks import load
 from tale.tasks.mathbench import FILES
-from tale.tasks.selection import select
+from tale.tasks.selection import select_questions
 
 
 @dataclass
@@ -72,30 +72,30 @@ def test_options_tell_questions_apart() -> None:
 
 @given(st.floats(0, 1), st.integers())
 def test_the_sides_share_no_context_and_lose_no_question(held_out: float, seed: int) -> None:
-    train, test = (by_context(STORIES, part, held_out, seed) for part in ("train", "test"))
+    train, test = (split_by_context(STORIES, part, held_out, seed) for part in ("train", "test"))
     assert not {q.context_hash for q in train} & {q.context_hash for q in test}
     assert sorted(train + test, key=STORIES.index) == STORIES
     assert train == sorted(train, key=STORIES.index)
 
 
 def test_the_share_is_kept_and_grows_by_contexts() -> None:
-    small, large = (by_context(STORIES, "test", share, 0) for share in (0.2, 0.4))
+    small, large = (split_by_context(STORIES, "test", share, 0) for share in (0.2, 0.4))
     assert set(small) < set(large)
     assert 0.13 < len(small) / len(STORIES) < 0.27
-    assert by_context(STORIES, "test", 0, 0) == by_context(STORIES, "train", 1, 0) == []
+    assert split_by_context(STORIES, "test", 0, 0) == split_by_context(STORIES, "train", 1, 0) == []
 
 
 def test_the_split_is_the_same_on_every_machine() -> None:
     """Written down: another hash would move test questions into training data between two versions."""
-    held_out = by_context(STORIES, "test", 0.03, 7)
+    held_out = split_by_context(STORIES, "test", 0.03, 7)
     assert [q.id for q in held_out] == [f"q/{i}" for i in (136, 137, 170, 171)]
-    assert by_context(STORIES, "test", 0.03, 8) != held_out
+    assert split_by_context(STORIES, "test", 0.03, 8) != held_out
 
 
 @pytest.mark.parametrize(("part", "held_out"), [("train", 1.5), ("test", -0.1), ("both", 0.5)])
 def test_a_wrong_side_or_share_is_an_error(part: str, held_out: float) -> None:
     with pytest.raises(UserError, match=r"task\.(test_fraction|context_split)="):
-        by_context(STORIES, part, held_out, 0)
+        split_by_context(STORIES, part, held_out, 0)
 
 
 def test_gsm8k_zero_repeats_itself_and_the_stories_of_gsm8k(shared_data: Path) -> None:
@@ -108,8 +108,8 @@ def test_gsm8k_zero_repeats_itself_and_the_stories_of_gsm8k(shared_data: Path) -
     assert sum(q.text[:60] in openings for q in zero) == 1671
     assert sum(q.context_hash in contexts for q in zero) == 1888  # the hash also sees through case and punctuation
 
-    learnt = {q.context_hash for q in by_context(train, "train", 0.3, 0)}
-    tested = by_context(zero, "test", 0.3, 0)
+    learnt = {q.context_hash for q in split_by_context(train, "train", 0.3, 0)}
+    tested = split_by_context(zero, "test", 0.3, 0)
     assert not learnt & {q.context_hash for q in tested}
     assert 500 < len(tested) < 700
 
@@ -123,14 +123,14 @@ PREAMBLE = "Solve the following word problem step by step and give only the fina
 def test_a_preamble_keeps_each_story_on_one_side(preambles: list[str]) -> None:
     """And both sides have stories."""
     told = questions(*(preambles[i // 2 % len(preambles)] + q.text for i, q in enumerate(STORIES)))
-    train, test = (by_context(told, part, 0.3, 0) for part in ("train", "test"))
+    train, test = (split_by_context(told, part, 0.3, 0) for part in ("train", "test"))
     assert 40 < len(test) < 80
     assert sorted(train + test, key=told.index) == told
     story = {q: i // 2 for i, q in enumerate(told)}
     assert {story[q] for q in train}.isdisjoint(story[q] for q in test)
     assert preamble(told) == (
         "200 of 200 questions share their first 60 characters with too many others for a story: longer openings are "
-        "their contexts (100 contexts in all)"
+        "their contexts (100 contexts in total)"
     )
 
 
@@ -157,10 +157,10 @@ def test_a_trained_story_is_recognised_under_a_preamble() -> None:
     told = questions(*(PREAMBLE + q.text for q in STORIES))
     trained, others = told[:50:2], told[1:100:2]  # one question of 25 stories; the other ones of 50
     card = Card([q.question_hash for q in trained], contexts(trained))
-    assert unseen(others, [card]) == {q.id for q in others[25:]}
-    assert unseen(others[24:26], [card]) == {others[25].id}  # too few to know a preamble by
+    assert uncontaminated(others, [card]) == {q.id for q in others[25:]}
+    assert uncontaminated(others[24:26], [card]) == {others[25].id}  # too few to know a preamble by
     with pytest.raises(UserError, match="1 of these questions were trained on"):
-        unseen(told[48:50], [card])
+        uncontaminated(told[48:50], [card])
 
 
 def test_a_side_without_questions_says_why(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -170,7 +170,7 @@ def test_a_side_without_questions_says_why(tmp_path: Path, capsys: pytest.Captur
     with pytest.raises(
         UserError, match=r"context_split=test: jsonl has no question there; its 2 questions are of 2 contexts"
     ):
-        select(config)
+        select_questions(config)
     assert capsys.readouterr().out.startswith(
         "task.context_split=test: 2 of 2 questions share their first 60 characters"
     )

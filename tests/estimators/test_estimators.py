@@ -21,24 +21,24 @@ from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from tale.analysis.curve import Range
 from tale.analysis.estimators.recipe import EstimateRecipe
 from tale.analysis.estimators.run import run_estimate
-from tale.analysis.estimators.score import Ideal, score
+from tale.analysis.estimators.score import HeldOutQuestion, score
 from tale.config.recipes import load
 from tale.data.question import Question
 from tale.data.records import read_records, write_records
 from tale.errors import UserError
 from tale.estimators import Estimate
 from tale.estimators.base import Constant, Oracle
-from tale.estimators.regression import LENGTHS, Regression, calibrated, fit, lengths_of
+from tale.estimators.regression import LENGTHS, Regression, calibrate, fit, lengths_of
 from tale.estimators.saved import EstimatorCard, load_estimator, save_estimator
 from tale.evaluation.recipe import EvaluateRecipe
-from tale.evaluation.replies import answer, check_methods
+from tale.evaluation.replies import answer_all, check_methods
 from tale.evaluation.run import evaluate
 from tale.runs.run import finish_run, start_run
 from tale.search.recipe import SearchRecipe
 from tale.search.solver import search
 from tale.search.strategies import grid, shortest_correct
 from tale.solvers.tale_ep import TaleEP
-from tale.tasks.selection import select
+from tale.tasks.selection import select_questions
 from tests.fake_engine import BRIEFLY, GREEDY, Asked, FakeEngine, questions, right, said, wrong
 
 CARD = EstimatorCard("m", ["a1"], ["b2"])
@@ -140,11 +140,11 @@ def test_lengths_by_hand() -> None:
     ("asked", "ridge", "message"),
     [
         (stories(19), 1.0, "^train_records: 19 questions with a β. are too few for a regression; 20 or more"),
-        ([Question(str(i), f"{i}x{i}y{i}", "1") for i in range(30)], 1.0, "^train_records: no words to learn from"),
+        ([Question(str(i), f"{i}x{i}y{i}", "1") for i in range(30)], 1.0, "^train_records: no features"),
         (
             [Question(str(i), f"{i % 4} {'opening ' * 8}{i}", "1") for i in range(20)],
             0.0,
-            "needs 5 contexts, 4 are there",
+            "needs 5 contexts, there are 4",
         ),
     ],
 )
@@ -166,7 +166,7 @@ def test_the_shift_is_the_residual_of_that_rank() -> None:
     """Nine residuals 0.1 … 0.9 around e³: ⌈10 · 0.9⌉ = 9, ⌈10 · 0.8⌉ = 8, ⌈10 · 0.5⌉ = 5."""
     asked, stars = questions(9), [math.exp(3 + (i + 1) / 10) for i in range(9)]
     for coverage, shift in ((0.9, 0.9), (0.8, 0.8), (0.5, 0.5)):
-        model = calibrated(flat(3.0), asked, stars, coverage)
+        model = calibrate(flat(3.0), asked, stars, coverage)
         assert model.shift == pytest.approx(shift)
         assert model.estimate(asked[:1])[0].value == pytest.approx(math.exp(3 + shift))
 
@@ -174,11 +174,11 @@ def test_the_shift_is_the_residual_of_that_rank() -> None:
 @pytest.mark.parametrize(("coverage", "needed"), [(0.95, "19"), (0.99, "99"), (1.0, "below 1"), (0.0, "above 0")])
 def test_a_coverage_that_so_few_cannot_promise_is_refused(coverage: float, needed: str) -> None:
     with pytest.raises(UserError, match=rf"^coverage={coverage}: 9 questions .*needed: .*{needed}"):
-        calibrated(flat(3.0), questions(9), [20] * 9, coverage)
+        calibrate(flat(3.0), questions(9), [20] * 9, coverage)
 
 
 def test_nineteen_promise_95_percent() -> None:
-    assert calibrated(flat(3.0), questions(19), [20] * 19, 0.95).coverage == 0.95
+    assert calibrate(flat(3.0), questions(19), [20] * 19, 0.95).coverage == 0.95
 
 
 @pytest.mark.parametrize(("coverage", "calibration"), [(0.8, 24), (0.9, 39)])
@@ -188,7 +188,7 @@ def test_the_promised_share_is_covered(coverage: float, calibration: int) -> Non
     asked, covered = questions(calibration), []
     for _ in range(400):
         stars = numpy.ceil(numpy.exp(rng.gamma(2, 0.6, calibration + 50) + 2.5)).astype(int)
-        budget = calibrated(flat(1.0), asked, stars[:calibration].tolist(), coverage).estimate(asked[:1])[0].budget()
+        budget = calibrate(flat(1.0), asked, stars[:calibration].tolist(), coverage).estimate(asked[:1])[0].budget()
         covered.append(numpy.mean(stars[calibration:] <= budget))
     assert coverage - 0.01 < numpy.mean(covered) < coverage + 1 / (calibration + 1) + 0.015  # ties add a little
 
@@ -198,7 +198,7 @@ def test_the_promised_share_is_covered(coverage: float, calibration: int) -> Non
 
 def test_what_is_saved_estimates_the_same_numbers_when_loaded(tmp_path: Path) -> None:
     train, new = stories(60), stories(20, first=100)
-    model = calibrated(fit(train, list(map(star_of, train)), 1.0), new, list(map(star_of, new)), 0.9)
+    model = calibrate(fit(train, list(map(star_of, train)), 1.0), new, list(map(star_of, new)), 0.9)
     for name, estimator in (("r", model), ("c", Constant(24.5))):
         save_estimator(estimator, CARD, tmp_path / name)
         loaded, card = load_estimator(tmp_path / name)
@@ -218,7 +218,7 @@ def test_what_is_saved_estimates_the_same_numbers_when_loaded(tmp_path: Path) ->
         ('{"kind": "constant", "numbers": {"value": 3}, "card": {}}', "card: not .*tokenizer"),
         (
             '{"kind": "constant", "numbers": {"value": 3}, "card": {"tokenizer": "", "questions": [], "contexts": []}}',
-            "identifies questions by version 1 of their hashes, this code by 2: .*train the estimator again",
+            "has question hashes of version 1, this code has version 2: .*train the estimator again",
         ),
     ],
 )
@@ -234,7 +234,7 @@ def test_numbers_that_do_not_fit_together_are_refused(tmp_path: Path) -> None:
     content = json.loads((tmp_path / "estimator.json").read_text())
     content["numbers"]["weights"].pop()
     (tmp_path / "estimator.json").write_text(json.dumps(content))
-    with pytest.raises(UserError, match=r"not .*do not fit together"):
+    with pytest.raises(UserError, match=r"not .*inconsistent lengths"):
         load_estimator(tmp_path)
 
 
@@ -250,7 +250,7 @@ def test_a_trained_estimator_sets_the_budgets_and_costs_nothing(tmp_path: Path) 
     asked = questions(3)
     method = estimated(estimator=str(tmp_path / "constant"), budget_multiplier=1.5)
     check_methods([method], asked, GREEDY)
-    replies = answer(method, asked, FakeEngine(asked, lambda a: right(a.budget)), GREEDY)
+    replies = answer_all(method, asked, FakeEngine(asked, lambda a: right(a.budget)), GREEDY)
     assert [(r.budget, r.output_tokens, r.estimator_tokens, r.fallback) for r in replies] == [(30, 30, 0, None)] * 3
     assert method.name == "CoT, constant budget"
 
@@ -259,7 +259,7 @@ def test_another_models_estimates_are_used_as_given() -> None:
     asked = questions(2)
     given = [Estimate(12, said("[[12]]", 5, prompt_tokens=40)), Estimate(None, said("?", 2), "unreadable estimate")]
     engine = FakeEngine(asked, lambda a: right(a.budget or 90))
-    replies = answer(estimated(), asked, engine, GREEDY, given)
+    replies = answer_all(estimated(), asked, engine, GREEDY, given)
     assert [(r.budget, r.tokens, r.estimator_tokens, r.fallback) for r in replies] == [
         (12, 12, 5, None),
         (None, 90, 2, "unreadable estimate"),
@@ -293,7 +293,7 @@ def test_a_recipe_can_name_an_estimator_or_another_model() -> None:
 
 def test_scores_by_hand() -> None:
     """W* is 20 to 40 and β* 25, for four questions; estimates of 10, 30, 50 and none; the constant says 50."""
-    held_out = [Ideal(question, Range(20, 40), 25) for question in questions(4)]
+    held_out = [HeldOutQuestion(question, Range(20, 40), 25) for question in questions(4)]
     cost = said("", 6, prompt_tokens=30)
     estimates = [Estimate(value, cost) for value in (10, 30, 50, None)]
     constant = [Estimate(50.0)] * 4
@@ -329,7 +329,7 @@ def searched(tmp_path: Path) -> Callable[..., str]:
         folder = tmp_path / name
         recipe = load(SearchRecipe, ["recipe=tiny/search", f"output={folder}", f"strategy={strategy}", *given])
         start_run(recipe, None, ["records.jsonl"])
-        way = partial(grid, shares=[i / 32 for i in range(1, 17)]) if strategy == "grid" else shortest_correct
+        way = partial(grid, fractions=[i / 32 for i in range(1, 17)]) if strategy == "grid" else shortest_correct
         engine = FakeEngine(asked, reply, budget_line=line)
         write_records(folder / "records.jsonl", search(asked, engine, GREEDY, strategy=way, budget_line=line))
         finish_run(folder)
@@ -434,7 +434,7 @@ def test_zero_shot_estimates_are_those_of_an_evaluation(searched, tmp_path: Path
     engine = FakeEngine(
         held_out, lambda a: said(next(texts), 6, prompt_tokens=40) if a.way == "estimate" else right(a.budget or 256)
     )
-    replies = answer(estimated(), held_out[::-1], engine, GREEDY)  # the fake engine answers the last one first
+    replies = answer_all(estimated(), held_out[::-1], engine, GREEDY)  # the fake engine answers the last one first
     (folder / "replies.jsonl").write_text("".join(json.dumps(vars(reply)) + "\n" for reply in replies))
     finish_run(folder)
     given = {
@@ -465,11 +465,11 @@ def test_runs_that_cannot_be_scored_are_refused(searched: Callable[..., str], tm
     foreign = Path(searched("foreign", "grid", stories(3, first=90)))
     foreign.write_text(foreign.read_text().replace('"tokenizer": "fake"', '"tokenizer": "gpt"'))
     with pytest.raises(
-        UserError, match=r"^.*foreign/records.jsonl: not as the run in .*foreign has written it; put it"
+        UserError, match=r"^.*foreign/records.jsonl: changed since the run in .*foreign wrote it; restore it"
     ):
         refused(train_records=[str(foreign)])
     finish_run(foreign.parent)
-    with pytest.raises(UserError, match=r"^grid_records: its tokens are of gpt, the training's of fake"):
+    with pytest.raises(UserError, match=r"^grid_records: tokens are of gpt, the training's of fake"):
         refused(train_records=[train], grid_records=[str(foreign)], ridge=1, coverage=0.5)
     with pytest.raises(UserError, match=r"^train_records: tokens of fake, gpt in one training"):
         refused(train_records=[train, str(foreign)])
@@ -509,7 +509,7 @@ def test_the_same_model_as_estimator_estimates_the_same(tiny_model_folder: Path,
 def test_an_evaluation_refuses_its_estimators_own_questions(tiny_model_folder: Path, tmp_path: Path) -> None:
     given = ["recipe=tiny/eval", f"model.name_or_path={tiny_model_folder}", f"output={tmp_path / 'run'}"]
     recipe = load(EvaluateRecipe, [*given, f"methods=[{{kind: tale_ep, estimator: {tmp_path}}}]"])
-    asked, _ = select(recipe.task)
+    asked, _ = select_questions(recipe.task)
     save_estimator(Constant(5.0), EstimatorCard("m", [asked[2].question_hash], [asked[2].context_hash]), tmp_path)
     with pytest.raises(UserError, match=rf"^task: 1 of these questions were trained on \({asked[2].id} …\)"):
         evaluate(recipe)

@@ -24,14 +24,14 @@ from tale.estimators.zero_shot import read_estimate
 from tale.evaluation import run
 from tale.evaluation.recipe import EvaluateRecipe
 from tale.evaluation.repetition import repetition
-from tale.evaluation.replies import Reply, answer, check_methods
+from tale.evaluation.replies import Reply, answer_all, check_methods
 from tale.evaluation.summary import Row, summarise, tables
 from tale.inference import Completion, Request, Sampling
-from tale.inference.requests import More
+from tale.inference.requests import RequestSource
 from tale.models.adapters import AdapterCard
 from tale.solvers.registry import METHODS, Method
 from tale.statistics import Paired, paired_difference, wilson
-from tale.tasks.selection import select
+from tale.tasks.selection import select_questions
 from tests.fake_engine import BRIEFLY, GREEDY, Asked, FakeEngine, questions, right, said, wrong
 
 QUESTIONS = questions(4)
@@ -61,7 +61,7 @@ def method(kind: str, **values: object) -> Method:
 
 def answered(kind: str, **values: object) -> tuple[list[Reply], list[Asked]]:
     engine = FakeEngine(QUESTIONS, reply, budget_line=values.get("budget_line"))
-    return answer(method(kind, **values), QUESTIONS, engine, GREEDY), engine.calls
+    return answer_all(method(kind, **values), QUESTIONS, engine, GREEDY), engine.calls
 
 
 def summary(replies: dict[str, list[Reply]], reference: str | None = None, prices: tuple = (0.0, 0.0)) -> list[Row]:
@@ -109,10 +109,10 @@ def test_unanswered_questions_are_wrong_and_counted_apart(
 
     def some(asked: Asked) -> Completion:
         refused = asked.question.id == "q/3" or (asked.way == "estimate" and asked.question.id == "q/0")
-        return Completion.refused("status 400 (no)") if refused else reply(asked)
+        return Completion.failed("status 400 (no)") if refused else reply(asked)
 
     engine = FakeEngine(QUESTIONS, some)
-    replies = {kind: answer(method(kind), QUESTIONS, engine, GREEDY) for kind in ("vanilla", "tale_ep")}
+    replies = {kind: answer_all(method(kind), QUESTIONS, engine, GREEDY) for kind in ("vanilla", "tale_ep")}
     last = replies["vanilla"][3]
     assert (last.correct, last.finish, last.error, last.tokens) == (False, "error", "status 400 (no)", 0)
     assert [r.fallback for r in replies["tale_ep"]] == [
@@ -202,7 +202,7 @@ def test_all_questions_are_at_hand_at_once() -> None:
     taken: list[int] = []
 
     class Noting(FakeEngine):
-        def generate(self, more: More) -> Iterator[tuple[int, Completion]]:
+        def generate(self, more: RequestSource) -> Iterator[tuple[int, Completion]]:
             def noted() -> Sequence[Request]:
                 requests = more()
                 taken.append(len(requests))
@@ -210,7 +210,7 @@ def test_all_questions_are_at_hand_at_once() -> None:
 
             return super().generate(noted)
 
-    answer(method("vanilla"), asked, Noting(asked, lambda _: right(9)), GREEDY)
+    answer_all(method("vanilla"), asked, Noting(asked, lambda _: right(9)), GREEDY)
     assert taken[0] == 600
 
 
@@ -221,10 +221,10 @@ def test_all_questions_are_at_hand_at_once() -> None:
     ("methods", "message"),
     [
         ([], "methods: none given"),
-        ([method("vanilla"), method("vanilla")], "methods.0..label: 'Vanilla CoT' stands for two methods"),
+        ([method("vanilla"), method("vanilla")], "methods.0..label: 'Vanilla CoT' is the name of two methods"),
         (
             [method("direct"), method("vanilla", adapter="a/sft/adapter"), method("vanilla", adapter="b/sft/adapter")],
-            "methods.1..label: 'sft' stands for two methods",
+            "methods.1..label: 'sft' is the name of two methods",
         ),
         ([method("fixed_budget")], "methods.0..budget: kind fixed_budget needs a positive"),
         ([method("direct"), method("fixed_budget", budget=0)], "methods.1..budget: "),
@@ -240,7 +240,7 @@ def test_methods_that_cannot_work_are_refused_by_number_and_key(methods: list[Me
 def test_a_search_over_other_questions_is_refused(records: str) -> None:
     searched = method("optimal_budget", records=records)
     check_methods([searched], QUESTIONS, GREEDY)
-    with pytest.raises(UserError, match=r"methods.0..records: .*holds no budget for any of these questions"):
+    with pytest.raises(UserError, match=r"methods.0..records: .*has no budget for any of these questions"):
         check_methods([searched], [QUESTIONS[1], QUESTIONS[3]], GREEDY)
 
 
@@ -375,12 +375,12 @@ def test_trained_questions_are_refused_by_id() -> None:
     with pytest.raises(
         UserError, match=r"2 of these questions were trained on \(q/1, q/3 …\).*task\.context_split=test"
     ):
-        run.unseen(QUESTIONS, [card(QUESTIONS[1:2]), None, card(QUESTIONS[3:])])
+        run.uncontaminated(QUESTIONS, [card(QUESTIONS[1:2]), None, card(QUESTIONS[3:])])
 
 
 def test_questions_about_a_trained_story_are_told_apart() -> None:
-    assert run.unseen(QUESTIONS, [card(stories=QUESTIONS[:1]), card(stories=QUESTIONS[2:3])]) == {"q/1", "q/3"}
-    assert run.unseen(QUESTIONS, [None]) == {q.id for q in QUESTIONS}
+    assert run.uncontaminated(QUESTIONS, [card(stories=QUESTIONS[:1]), card(stories=QUESTIONS[2:3])]) == {"q/1", "q/3"}
+    assert run.uncontaminated(QUESTIONS, [None]) == {q.id for q in QUESTIONS}
 
 
 @pytest.fixture
@@ -391,7 +391,7 @@ def recipe(tmp_path: Path) -> EvaluateRecipe:
 @pytest.fixture
 def no_model(recipe: EvaluateRecipe, monkeypatch: pytest.MonkeyPatch) -> list[Question]:
     """Puts the fake engine in the model's place; the recipe's questions."""
-    asked, _ = select(recipe.task)
+    asked, _ = select_questions(recipe.task)
     ids = dict(zip((q.id for q in asked), ESTIMATES, strict=True))
 
     def fake(_config: object, _base: object, _folder: Path, adapters: list[str | None]) -> list[FakeEngine]:
@@ -400,7 +400,7 @@ def no_model(recipe: EvaluateRecipe, monkeypatch: pytest.MonkeyPatch) -> list[Qu
         return [trained if adapter else base for adapter in adapters]
 
     base = SimpleNamespace(
-        name="m", identity={"name": "m", "weights": "01"}, merge=None, context=None, chat=lambda: None
+        name="m", identity={"name": "m", "weights": "01"}, merge=None, max_model_len=None, chat=lambda: None
     )
     monkeypatch.setattr(run, "find_model", lambda *_: base)
     monkeypatch.setattr(run, "engines", fake)
@@ -447,7 +447,7 @@ def test_no_clean_table_where_every_story_was_trained_on(
     (row,) = run.evaluate(recipe)
     assert row.questions == 4
     assert not (Path(recipe.output) / "summary_clean.json").exists()
-    assert "every question's context was trained on" in capsys.readouterr().out
+    assert "the context of every question was trained on" in capsys.readouterr().out
 
 
 def test_what_a_merged_adapter_was_trained_on_is_refused_too(

@@ -15,7 +15,7 @@ import numpy
 import pytest
 from matplotlib.figure import Figure as Canvas
 
-from tale.analysis.estimators.replied import replied
+from tale.analysis.estimators.logged import logged_estimates
 from tale.config.recipes import load
 from tale.config.sections import PriceConfig
 from tale.data import prompts
@@ -25,7 +25,7 @@ from tale.evaluation.recipe import EvaluateRecipe
 from tale.evaluation.replies import Reply, read_replies
 from tale.evaluation.summary import Row, summarise
 from tale.inference import Request
-from tale.inference.requests import Answers, More
+from tale.inference.requests import CompletionStream, RequestSource
 from tale.inference.transformers.engine import TransformersEngine
 from tale.results.recipe import ReportRecipe
 from tale.results.run import report
@@ -59,7 +59,7 @@ def resampled(values: numpy.ndarray) -> tuple[float, float]:
     ("given", "message"),
     [
         (["seeds=[1,2]"], r"^seeds=\[1, 2\]: greedy decoding .* set sampling.temperature above 0"),
-        (["seeds=[1,2,1]", "sampling.temperature=1"], r"^seeds=\[1, 2, 1\]: a seed twice"),
+        (["seeds=[1,2,1]", "sampling.temperature=1"], r"^seeds=\[1, 2, 1\]: a seed given twice"),
     ],
 )
 def test_seeds_with_equal_answers_are_refused_before_a_model(given: list[str], message: str) -> None:
@@ -76,7 +76,7 @@ def runs(tiny_model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> d
     folder, passes = tmp_path_factory.mktemp("runs"), []
     generate = TransformersEngine.generate
 
-    def noted(engine: TransformersEngine, more: More) -> Answers:
+    def noted(engine: TransformersEngine, more: RequestSource) -> CompletionStream:
         if type(engine) is not TransformersEngine:  # the proof of its architecture is by another one
             return generate(engine, more)
         passes.append(0)
@@ -150,7 +150,7 @@ def test_the_report_shows_the_spread_and_every_seeds_calls(
     calls = len(lines(Path("both/journal.jsonl"))) - 1
     assert (ledger["Vanilla CoT"]["calls"], ledger["evaluation"]["calls"]) == ("6", str(calls))
     assert all(row["seconds"] for row in ledger.values())
-    with pytest.raises(UserError, match=r"both has seeds=\[3, 4\], 4 has seeds=\[\]: not to be compared"):
+    with pytest.raises(UserError, match=r"both has seeds=\[3, 4\], 4 has seeds=\[\]: they cannot be compared"):
         report(load(ReportRecipe, ["runs=[both,'4']", "output=report"]))
 
 
@@ -176,11 +176,11 @@ def test_each_seeds_estimates_stand_by_themselves(tmp_path: Path, line: str | No
     )
     found = {
         name.split(" (")[0]: [one.value for one in of]
-        for name, of in replied(tmp_path / "replies.jsonl", [asked], line).items()
+        for name, of in logged_estimates(tmp_path / "replies.jsonl", [asked], line).items()
     }
     assert found == {"EP, seed 3": [20], "EP, seed 4": [30]}
     with pytest.raises(UserError, match="holds no zero-shot estimate of the grid's questions"):
-        replied(tmp_path / "replies.jsonl", [asked], other)
+        logged_estimates(tmp_path / "replies.jsonl", [asked], other)
 
 
 # --- Numbers --------------------------------------------------------------------------------------------------------

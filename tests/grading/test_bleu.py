@@ -27,7 +27,7 @@ from tale.runs.run import start_run
 from tale.search.recipe import SearchRecipe
 from tale.search.run import run_search
 from tale.statistics import paired_difference
-from tale.tasks.selection import select
+from tale.tasks.selection import select_questions
 from tests.fake_engine import Asked, FakeEngine, said
 from tests.results.test_report import Page
 
@@ -106,9 +106,9 @@ def evaluation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], 
     Path("mbpp.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
     given = ["task={name: mbpp, path: mbpp.jsonl, limit: 3}", "methods=[{kind: vanilla}, {kind: tale_ep}]"]
     recipe = load(EvaluateRecipe, ["recipe=tiny/eval", *given, "output=runs/eval", "sampling.max_tokens=512"])
-    engine = FakeEngine(select(recipe.task)[0], reply)
+    engine = FakeEngine(select_questions(recipe.task)[0], reply)
     known = {"name": "m", "identity": {"name": "m", "weights": "01"}, "merge": None}
-    base = SimpleNamespace(**known, chat=lambda: None, context=None)
+    base = SimpleNamespace(**known, chat=lambda: None, max_model_len=None)
     monkeypatch.setattr(run, "find_model", lambda *_: base)
     monkeypatch.setattr(run, "engines", lambda *_: [engine])
     return lambda: run.evaluate(recipe)
@@ -159,7 +159,7 @@ def test_the_report_shows_bleu_with_the_papers_figures_below(evaluation: Callabl
 def test_runs_that_are_scored_differently_are_not_compared(evaluation: Callable[[], list[Row]]) -> None:
     evaluation()
     other = start_run(load(EvaluateRecipe, ["recipe=tiny/eval", "output=runs/other"]))
-    with pytest.raises(UserError, match=r"^runs/eval has scoring=bleu, runs/other has scoring=accuracy: not to be"):
+    with pytest.raises(UserError, match=r"^runs/eval has scoring=bleu, runs/other has scoring=accuracy: they cannot"):
         check_comparable([Path("runs/eval"), other])
 
 

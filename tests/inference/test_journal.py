@@ -12,7 +12,7 @@ import pytest
 from tale.errors import UserError
 from tale.inference import Completion, Message, Request, Sampling
 from tale.inference.journal import JournaledEngine
-from tale.inference.requests import More, each
+from tale.inference.requests import RequestSource, iter_requests
 from tests.fake_engine import ask, generate
 
 MODEL = {"name": "m", "weights": "0123"}
@@ -30,8 +30,8 @@ class Counting:
         self.dies_after, self.word = dies_after, word
         self.asked: list[Request] = []
 
-    def generate(self, more: More) -> Iterator[tuple[int, Completion]]:
-        for i, request in reversed(list(enumerate(each(more)))):
+    def generate(self, more: RequestSource) -> Iterator[tuple[int, Completion]]:
+        for i, request in reversed(list(enumerate(iter_requests(more)))):
             sampling = request.sampling
             if len(self.asked) == self.dies_after:
                 raise KeyboardInterrupt
@@ -57,9 +57,9 @@ def test_what_is_journalled_is_not_asked_again(tmp_path: Path) -> None:
 
 def test_what_could_not_be_answered_is_asked_again(tmp_path: Path) -> None:
     class Refusing(Counting):
-        def generate(self, more: More) -> Iterator[tuple[int, Completion]]:
+        def generate(self, more: RequestSource) -> Iterator[tuple[int, Completion]]:
             for i, completion in super().generate(more):
-                yield i, Completion.refused("no") if self.asked[-1] == REQUESTS[2] else completion
+                yield i, Completion.failed("no") if self.asked[-1] == REQUESTS[2] else completion
 
     refusing, fresh = Refusing(), Counting(word="second")
     first = answers(JournaledEngine(refusing, tmp_path / "j", MODEL))

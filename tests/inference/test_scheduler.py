@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tale.inference import Completion, Request
-from tale.inference.requests import More
-from tale.inference.scheduler import AHEAD, Solver, solve
+from tale.inference.requests import RequestSource
+from tale.inference.scheduler import MAX_WAITING, Solver, solve
 from tests.fake_engine import ask
 
 
@@ -27,7 +27,7 @@ class Echo:
         self.answered: list[str] = []
         self.idle = 0  # free places while answers were awaited, summed over all answers
 
-    def generate(self, more: More) -> Iterator[tuple[int, Completion]]:
+    def generate(self, more: RequestSource) -> Iterator[tuple[int, Completion]]:
         waiting: list[tuple[int, Request]] = []
         running: list[tuple[int, Request]] = []
         numbers = count()
@@ -76,7 +76,7 @@ def test_solvers_begin_as_others_end_and_results_come_early() -> None:
             begun.append(i)
             yield steps(i, [1, 1])
 
-    given = solve(solvers(), Echo(room=2), window=5)
+    given = solve(solvers(), Echo(room=2), max_in_flight=5)
     assert begun == []
     for done, _ in enumerate(given, 1):
         assert len(begun) <= done + 5 + 1  # what is not given back, and the one that the window still takes
@@ -103,14 +103,14 @@ def test_behind_a_slow_solver_only_so_many_results_wait() -> None:
     results = list(solve([slow(), *map(fast, range(500))], Echo(room=2), window))
     assert results == ["slow", *["fast"] * 500]
     fast_before = [n - i for i, n in enumerate(seen)]  # begun before each step of the slow one
-    assert max(fast_before) < AHEAD * window
+    assert max(fast_before) < MAX_WAITING * window
 
 
 def test_a_solver_with_many_calls_starves_no_other() -> None:
     """Two of eight ask 50 times, the others once: with room for four, no place is free until little is left."""
     plans = [[1] * 50, [1], [1], [1] * 50, *[[1]] * 196]
     engine = Echo(room=4)
-    list(solve((steps(i, plan) for i, plan in enumerate(plans)), engine, window=8))
+    list(solve((steps(i, plan) for i, plan in enumerate(plans)), engine, max_in_flight=8))
     ends = [engine.answered.index(f"{i} 0 0") for i in range(len(plans))]
     assert max(ends[:20]) < 60  # the others pass beside the two
     before_the_last = engine.answered.index("199 0 0")
@@ -120,7 +120,7 @@ def test_a_solver_with_many_calls_starves_no_other() -> None:
 
 def test_the_first_ready_is_the_first_asked() -> None:
     engine = Echo(room=1)
-    list(solve((steps(i, [1, 1]) for i in range(3)), engine, window=3))
+    list(solve((steps(i, [1, 1]) for i in range(3)), engine, max_in_flight=3))
     assert engine.answered == ["0 0 0", "1 0 0", "2 0 0", "0 1 0", "1 1 0", "2 1 0"]
 
 
@@ -131,7 +131,7 @@ def test_memory_does_not_grow_with_the_questions() -> None:
         tracemalloc.start()
         engine = Echo(room=64)
         engine.answered = type("Forgetful", (list,), {"append": lambda *_: None})()
-        for _ in solve((steps(i, [1, 1, 1]) for i in range(questions)), engine, window=256):
+        for _ in solve((steps(i, [1, 1, 1]) for i in range(questions)), engine, max_in_flight=256):
             pass
         _, most = tracemalloc.get_traced_memory()
         tracemalloc.stop()
@@ -143,7 +143,7 @@ def test_memory_does_not_grow_with_the_questions() -> None:
 
 def test_how_many_are_done_is_told_after_each_answer() -> None:
     told: list[int] = []
-    list(solve((steps(i, [1, 1]) for i in range(3)), Echo(room=1), answered=told.append))
+    list(solve((steps(i, [1, 1]) for i in range(3)), Echo(room=1), on_completion=told.append))
     assert told == [0, 0, 0, 1, 2, 3]
 
 
@@ -163,7 +163,7 @@ def test_a_caller_that_stops_early_closes_the_engine() -> None:
     closed: list[bool] = []
 
     class Closing(Echo):
-        def generate(self, more: More) -> Iterator[tuple[int, Completion]]:
+        def generate(self, more: RequestSource) -> Iterator[tuple[int, Completion]]:
             try:
                 yield from super().generate(more)
             finally:

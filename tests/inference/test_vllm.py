@@ -199,7 +199,7 @@ def test_an_end_token_stops_and_counts_and_differs_from_a_limit(engine: VllmEngi
 
 @pytest.mark.vllm
 def test_the_ends_are_those_that_transformers_has(engine: VllmEngine, reference: TransformersEngine) -> None:
-    assert engine.stops == reference.stops == [END_ID]
+    assert engine.stop_token_ids == reference.stop_token_ids == [END_ID]
 
 
 @pytest.mark.vllm
@@ -253,7 +253,7 @@ def test_two_copies_of_a_merged_model_answer_as_transformers(
     base = resolve(ModelConfig(str(folder), merge_adapter=str(adapter), dtype=Dtype.float32))
     expected = said(generated(TransformersEngine(base.load(), chat, device="cpu")))
     engine = VllmEngine(
-        base.plain_folder(), chat, base.name, base.dtype, VllmConfig(data_parallel_size=2), batch_size=2
+        base.checkpoint_folder(), chat, base.name, base.dtype, VllmConfig(data_parallel_size=2), batch_size=2
     )
     assert said(generated(engine)) == expected
     engine.close()
@@ -271,14 +271,16 @@ def test_a_real_models_words_are_transformers_likeliest(
     """
     base, folder, engine = real
     model = load_adapter(base.load(), folder) if adapter else base.load()
-    assert engine.stops == TransformersEngine(model, engine.chat, device="cpu", own_layers=False).stops
+    assert (
+        engine.stop_token_ids == TransformersEngine(model, engine.chat, device="cpu", cpu_layers=False).stop_token_ids
+    )
     requests = [ask(prompts.vanilla(question)) for question in problems.load("test", 12, seed=0)]
     short = 0.0
     answers = generated(engine.with_adapter(folder if adapter else None), Sampling(48), requests)
     for request, answer in zip(requests, answers, strict=True):
         prompt, ids = engine.chat.prompt_ids(request.prompt), [int(i) for i in answer.text.split()]
         assert (answer.prompt_tokens, answer.tokens) == (len(prompt), len(ids))
-        assert (answer.finish == "stop") == (ids[-1] in engine.stops)
+        assert (answer.finish == "stop") == (ids[-1] in engine.stop_token_ids)
         logits = model(torch.tensor([prompt + ids])).logits[0, len(prompt) - 1 : -1].float()
         chosen = logits.gather(1, torch.tensor(ids)[:, None])[:, 0]
         short = max(short, float((logits.amax(dim=1) - chosen).max()))
@@ -335,14 +337,14 @@ def test_a_merged_model_is_written_once_and_a_plain_one_never(
 ) -> None:
     """A plain model is served from its own folder."""
     monkeypatch.setenv("TALE_CACHE", str(tmp_path))
-    assert resolve(ModelConfig(str(folder))).plain_folder() == folder
+    assert resolve(ModelConfig(str(folder))).checkpoint_folder() == folder
     served = {}
     for dtype in (Dtype.bfloat16, Dtype.float32):
         base = resolve(ModelConfig(str(folder), merge_adapter=str(adapter), dtype=dtype))
-        served[dtype] = base.plain_folder()
+        served[dtype] = base.checkpoint_folder()
         weights = fresh(served[dtype], getattr(torch, dtype.value)).state_dict()
         torch.testing.assert_close(weights, base.load().state_dict(), rtol=0, atol=0)
     written = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
-    assert base.plain_folder() == served[dtype]
+    assert base.checkpoint_folder() == served[dtype]
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == written
     assert sorted(tmp_path.glob("[!.]*")) == sorted(served.values())

@@ -97,9 +97,9 @@ LENGTHS = (torch.tensor([2, 3]), torch.tensor([4, 1]))
     [
         ({}, [10, -2]),
         ({"beta": 0.5}, [5, -1]),
-        ({"reference": REFERENCE}, [1 - -2, -1 - 4]),
+        ({"ref_logprobs": REFERENCE}, [1 - -2, -1 - 4]),
         ({"lengths": LENGTHS}, [-1 - -3, -2 - -4]),
-        ({"reference": REFERENCE, "lengths": LENGTHS, "beta": 2.0}, [2 * (1 / 2 - -2 / 4), 2 * (-1 / 3 - 4 / 1)]),
+        ({"ref_logprobs": REFERENCE, "lengths": LENGTHS, "beta": 2.0}, [2 * (1 / 2 - -2 / 4), 2 * (-1 / 3 - 4 / 1)]),
     ],
     ids=["paper", "beta", "reference", "length", "all"],
 )

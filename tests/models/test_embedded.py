@@ -21,7 +21,7 @@ from tale.errors import UserError
 from tale.inference.transformers.engine import TransformersEngine
 from tale.models import base, embedded
 from tale.models.adapters import AdapterCard
-from tale.models.base import cache_folder, resolve, tokenizer_alone
+from tale.models.base import cache_folder, load_chat, resolve
 from tale.models.lora import save_adapter
 from tale.training.merge import MergeRecipe, merge
 from tests import concurrent_commands
@@ -88,13 +88,13 @@ def test_what_is_loaded_is_what_the_file_holds(place: Callable[..., Installed], 
 
 
 def test_a_prompt_has_the_files_template_and_system_prompt(tiny: Installed) -> None:
-    chat = tokenizer_alone(SOURCE, "chat", "engine.endpoint.tokenizer")
+    chat = load_chat(SOURCE, "chat", "engine.endpoint.tokenizer")
     assert chat.tokenizer.chat_template == CHAT
     system, user = b"system\nYou are tiny.", b"user\nQ?"
     prompt = [256, *system, 257, *b"\n", 256, *user, 257, *b"\n", 256, *b"assistant\n"]
     assert chat.prompt_ids("Q?") == prompt
     assert chat.target_ids("A") == [*b"A", 257]
-    assert chat.ends([257, 258]) == [257, 258]
+    assert chat.stop_token_ids([257, 258]) == [257, 258]
 
 
 @pytest.mark.parametrize("modules", [("q_proj", "v_proj"), ("k_proj", "lm_head")])
@@ -110,7 +110,7 @@ def test_an_adapter_on_layers_with_a_bias_is_merged(tiny: Installed, modules: tu
         ours, theirs, plain = (m.eval()(ids).logits for m in (merged.load(), unmerged, found.load()))
     torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5)
     assert (ours - plain).abs().max() > 0.1
-    assert TransformersEngine(merged.load(), merged.chat()).stops == [257, 258]
+    assert TransformersEngine(merged.load(), merged.chat()).stop_token_ids == [257, 258]
 
 
 def test_it_is_converted_once_and_then_needs_no_package(tiny: Installed, capsys: pytest.CaptureFixture[str]) -> None:
@@ -124,7 +124,7 @@ def test_it_is_converted_once_and_then_needs_no_package(tiny: Installed, capsys:
 
 
 @pytest.mark.parametrize("model", embedded.MODELS[:2], ids=lambda model: model.name)
-def test_each_qwens_template_writes_the_published_system_prompt(model: embedded.Embedded) -> None:
+def test_each_qwens_template_writes_the_published_system_prompt(model: embedded.EmbeddedModel) -> None:
     """Read from the first part's bytes: a GGUF string is its length in 8 bytes, then its text."""
     package, file = next(iter(model.packages.items()))
     if not model.installed():
@@ -179,10 +179,10 @@ DAMAGES = {
     changed_byte: NOT_THESE,
     cut_off: NOT_THESE,
     exchanged: NOT_THESE,
-    missing_file: f"part02.bin: is missing, tiny-qwen-part2 brings it; {PIP} --force-reinstall`$",
-    renamed_file: f"part02.bin: is missing, tiny-qwen-part2 brings it; {PIP} --force-reinstall`$",
-    missing_package: f"^{SOURCE}: tiny-qwen-part2==1.0 is needed, is not installed; {PIP}`$",
-    other_version: f"^{SOURCE}: tiny-qwen-part2==1.0 is needed, 1.1 is there; {PIP}`$",
+    missing_file: f"part02.bin: is missing from tiny-qwen-part2; {PIP} --force-reinstall`$",
+    renamed_file: f"part02.bin: is missing from tiny-qwen-part2; {PIP} --force-reinstall`$",
+    missing_package: f"^{SOURCE}: tiny-qwen-part2==1.0 is needed, which is not installed; {PIP}`$",
+    other_version: f"^{SOURCE}: tiny-qwen-part2==1.0 is needed, 1.1 is installed; {PIP}`$",
 }
 
 
@@ -206,7 +206,7 @@ def test_parts_that_are_not_the_published_ones_are_refused(
 def test_a_disk_without_room_is_named_and_nothing_stays(what: str, size: int, tiny: Installed) -> None:
     """No file may grow beyond `size`: the joined one has 70 kB, the weights in float32 130."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    says = rf"^{cache_folder() / tiny.model.converted}: cannot be written \(.*: make room, or set TALE_CACHE to another"
+    says = rf"^{cache_folder() / tiny.model.converted}: cannot be written \(.*: free disk space, or set TALE_CACHE"
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
     try:
         with pytest.raises(UserError, match=says):
@@ -252,7 +252,7 @@ def test_without_packages_the_hubs_model_is_used_and_named(
     found = resolve(ModelConfig(SOURCE))
     assert (found.name, found.folder, asked) == ("Tiny-Qwen", tiny_model_folder, ["org/Tiny-Qwen"])
     assert capsys.readouterr().out == (
-        f"{SOURCE} is not installed: these are the weights of org/Tiny-Qwen, not the embedded, quantised ones\n"
+        f"{SOURCE} is not installed: using the weights of org/Tiny-Qwen, not the embedded, quantised ones\n"
     )
 
 
@@ -270,6 +270,6 @@ def test_without_packages_and_hub_both_remedies_are_named(
     with pytest.raises(UserError) as refused:
         resolve(ModelConfig(SOURCE))
     assert str(refused.value) == (
-        f"model.name_or_path: {SOURCE} is not installed: {PIP}` brings it; the hub did not give org/Tiny-Qwen, which "
-        "it was made from, either"
+        f"model.name_or_path: {SOURCE} is not installed: {PIP}` installs it; its original, org/Tiny-Qwen, cannot "
+        "be downloaded either"
     )

@@ -20,7 +20,7 @@ from tale.data.question import Question
 from tale.data.records import write_records
 from tale.models.architectures import CONFIGS
 from tale.models.base import cache_folder
-from tale.models.modules import CausalLMModule, DPOModule, SFTModule, build
+from tale.models.modules import CausalLMModule, DPOModule, SFTModule, build_module
 from tests.factories import recipe, record
 
 ARCHITECTURE = CONFIGS / "llama-3.1-8b"
@@ -51,7 +51,7 @@ def built(name: str) -> tuple[TrainRecipe, CausalLMModule]:
         model = AutoModelForCausalLM.from_config(
             AutoConfig.from_pretrained(ARCHITECTURE), dtype=getattr(torch, made.model.dtype.value)
         )
-        return made, build(made, model, "Llama-3.1-8B-Instruct")
+        return made, build_module(made, model, "Llama-3.1-8B-Instruct")
 
 
 @pytest.mark.parametrize(

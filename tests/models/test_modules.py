@@ -130,13 +130,13 @@ def test_the_token_mean_is_transformers_own_loss(model: PeftModel, plain: PeftMo
         labels[i, len(e.prompt) : len(e.prompt) + len(e.answers[0])] = torch.tensor(e.answers[0])
         mask[i, : len(e.prompt) + len(e.answers[0])] = 1
     theirs = plain(input_ids=ids, labels=labels, attention_mask=mask).loss
-    ours = module.training_step(batch)["loss"] / module.weight(batch)
+    ours = module.training_step(batch)["loss"] / module.loss_denominator(batch)
     torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=0)
 
 
 def test_the_example_mean_is_the_papers(model: PeftModel, plain: PeftModel) -> None:
     module, batch = SFTModule(model, LossConfig(reduction="example"), OptimizerConfig()), pack(SINGLES)
-    ours = module.training_step(batch)["loss"] / module.weight(batch)
+    ours = module.training_step(batch)["loss"] / module.loss_denominator(batch)
     assert ours.item() == pytest.approx(float(-scores(plain, SINGLES).sum() / 6), rel=1e-5)
 
 
@@ -148,7 +148,7 @@ def test_length_normalised_sft_is_transformers_own_loss(model: PeftModel, plain:
         ids = torch.tensor([e.prompt + e.answers[0]])
         labels = torch.tensor([[-100] * len(e.prompt) + e.answers[0]])
         theirs.append(float(plain(input_ids=ids, labels=labels).loss))
-    ours = module.training_step(batch)["loss"] / module.weight(batch)
+    ours = module.training_step(batch)["loss"] / module.loss_denominator(batch)
     assert ours.item() == pytest.approx(sum(theirs) / 6, rel=1e-5)
 
 
@@ -176,7 +176,7 @@ def test_what_a_dpo_step_reports(model: PeftModel, plain: PeftModel) -> None:
     module, batch = DPOModule(model, LossConfig(), OptimizerConfig()), pack(PAIRS)
     step = {name: value.item() for name, value in module.training_step(batch).items() if name != "loss"}
     assert step == pytest.approx(expected, rel=1e-5)
-    assert module.weight(batch) == 5
+    assert module.loss_denominator(batch) == 5
 
 
 def test_standard_dpo_by_hand(model: PeftModel, plain: PeftModel, tiny_model_folder: Path) -> None:

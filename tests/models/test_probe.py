@@ -11,9 +11,9 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig
 from tale.config.training import LoraConfig
 from tale.data.records import write_records
 from tale.errors import UserError
-from tale.inference.transformers.probe import compare_generation, prove_generation
+from tale.inference.transformers.probe import compare_generation, verify_generation
 from tale.models.base import BaseModel
-from tale.models.probe import compare_training, prove_training
+from tale.models.probe import compare_training, verify_training
 from tale.models.tiny import layers_of, tiny_copy
 from tale.training.run import train
 from tests.factories import pairs, recipe
@@ -45,7 +45,7 @@ def lora(*modules: str) -> LoraConfig:
     ],
 )
 def test_layers_that_keep_packed_sequences_apart_pass(made: PreTrainedConfig, adapted: LoraConfig) -> None:
-    prove_training(made, adapted, longest=64)
+    verify_training(made, adapted, longest=64)
     assert compare_training(made, adapted, 64).gradients > 0  # two ways of computing, which rounding tells apart
 
 
@@ -62,7 +62,7 @@ def test_layers_that_keep_packed_sequences_apart_pass(made: PreTrainedConfig, ad
         (config("cohere", **SHARED), lora(), "behind its layers, in how its head makes logits$"),
         (config("phi", **SHARED), lora(), "behind its layers, in how its head makes logits$"),  # a bias
         (config("llama", **SHARED), lora("q_proj", "lm_head"), "behind its layers, in how its head makes logits$"),
-        (config("stablelm", **SHARED), lora(), "do not pass the rows' layout on to attention"),
+        (config("stablelm", **SHARED), lora(), "do not pass `layout` to attention"),
         (config("llama4_text", **SHARED), lora(), "llama4_text: this architecture does not take packed rows"),
         (config("xlstm", hidden_size=64, num_heads=4, num_blocks=2), lora("q"), "xlstm: no tiny copy of this arch"),
     ],
@@ -71,7 +71,7 @@ def test_what_training_would_compute_otherwise_is_refused(
     made: PreTrainedConfig, adapted: LoraConfig, words: str
 ) -> None:
     with pytest.raises(UserError, match=words) as refused:
-        prove_training(made, adapted, longest=64)
+        verify_training(made, adapted, longest=64)
     assert "\n" not in str(refused.value)
 
 
@@ -104,7 +104,7 @@ def test_a_copy_has_a_layer_of_each_kind_and_heads_as_wide() -> None:
 )  # fmt: skip
 def test_the_engine_answers_as_plain_generate(made: PreTrainedConfig) -> None:
     """Windows narrower than prompts, values of another width than keys, no limit to the context."""
-    prove_generation(made)
+    verify_generation(made)
     assert compare_generation(made) > 0  # two ways of computing, which rounding tells apart
 
 
@@ -122,7 +122,7 @@ def test_the_engine_answers_as_plain_generate(made: PreTrainedConfig) -> None:
 )
 def test_an_architecture_that_rows_cannot_hold_is_refused(made: PreTrainedConfig, words: str) -> None:
     with pytest.raises(UserError, match=words) as refused:
-        prove_generation(made)
+        verify_generation(made)
     assert "\n" not in str(refused.value)
 
 

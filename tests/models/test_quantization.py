@@ -19,7 +19,7 @@ from tale.data.records import write_records
 from tale.errors import UserError
 from tale.models.adapters import check_adapter, read_card
 from tale.models.base import resolve
-from tale.models.modules import build
+from tale.models.modules import build_module
 from tale.models.optimizers import make_optimizer
 from tale.training.merge import MergeRecipe, merge
 from tale.training.run import train
@@ -97,7 +97,7 @@ def test_a_4_bit_step_is_the_step_on_dequantised_weights(wide_model_folder: Path
     losses, gradients = [], []
     for model in (held, plain):
         torch.manual_seed(0)
-        module = build(made, model, base.name)
+        module = build_module(made, model, base.name)
         trained = {name: p for name, p in module.named_parameters() if p.requires_grad}
         with torch.no_grad():
             for name, parameter in trained.items():

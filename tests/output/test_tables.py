@@ -16,7 +16,7 @@ from typing import Any, get_args, get_type_hints
 import pytest
 
 import tale
-from tale.analysis.elasticity import Model, Step
+from tale.analysis.elasticity import BudgetLevel, ModelSummary
 from tale.analysis.estimators.score import Score
 from tale.analysis.paths import Saving
 from tale.evaluation.summary import Row
@@ -26,12 +26,12 @@ from tale.results import analysis, costs, elasticity, kept, left_out, run, searc
 from tale.results.blocks import Section
 from tale.results.ledger import Spent
 from tale.results.page import write_page
-from tale.search.confirm import Luck
+from tale.search.confirm import ConfirmationSummary
 from tale.wordings import work
 from tale.wordings.regions import Best, Cell, Curve
 
 MODULES = (analysis, costs, elasticity, kept, left_out, run, search, training, work)
-DECLARED = (Best, Cell, Curve, Luck, Model, Row, Saving, Score, Spent, Step)
+DECLARED = (Best, Cell, Curve, ConfirmationSummary, ModelSummary, Row, Saving, Score, Spent, BudgetLevel)
 
 
 def made(kind: type, full: bool) -> Any:

@@ -16,12 +16,12 @@ import pytest
 from matplotlib.figure import Figure as Canvas
 from PIL import Image
 
-from tale.analysis.elasticity import Model, OneQuestion
+from tale.analysis.elasticity import ModelSummary, QuestionSummary
 from tale.analysis.recipe import AnalyseRecipe
 from tale.config.recipes import load
-from tale.data.records import Again, Answer, Attempt, read_records, write_records
+from tale.data.records import Answer, Attempt, Confirmation, read_records, write_records
 from tale.errors import UserError
-from tale.evaluation.plot import front
+from tale.evaluation.plot import pareto_front
 from tale.evaluation.recipe import EvaluateRecipe
 from tale.evaluation.summary import Row
 from tale.output.formats import duration
@@ -31,7 +31,7 @@ from tale.results.run import report
 from tale.runs.run import finish_run, start_run
 from tale.runs.stages import Stage
 from tale.search.recipe import SearchRecipe
-from tale.storage.folder import digest
+from tale.storage.folder import hash_path
 from tests import ROOT
 from tests.run_factories import analysis_run, estimate_run, evaluation_run, search_run, steps, train_run
 from tests.scripts import run_script
@@ -94,7 +94,7 @@ def page(*folders: str, **keys: object) -> Page:
 def noted(file: Path) -> None:
     """Have its run take the file for its own, as it is now."""
     run = json.loads((file.parent / "run.json").read_text())
-    (file.parent / "run.json").write_text(json.dumps(run | {"recipe": digest(file.parent / "recipe.yaml")}))
+    (file.parent / "run.json").write_text(json.dumps(run | {"recipe": hash_path(file.parent / "recipe.yaml")}))
     finish_run(file.parent)
 
 
@@ -327,7 +327,7 @@ def test_a_search_shows_how_many_of_its_targets_were_lucky() -> None:
     """One target of two questions, right in 3 of 8: Wilson's interval of 1 of 1 is 20.7 to 100 %."""
     run = search_run("runs/search", "confirm_samples=8")
     found, *others = read_records(run / "records.jsonl")
-    write_records(run / "records.jsonl", [replace(found, again=Again(3, 8, 0.7), vanilla_wrong=True), *others])
+    write_records(run / "records.jsonl", [replace(found, again=Confirmation(3, 8, 0.7), vanilla_wrong=True), *others])
     finish_run(run)
     captions = {caption: table for caption, table in page("runs/search").tables.items() if "asked again" in caption}
     (caption,) = captions
@@ -505,7 +505,7 @@ def test_a_run_without_results_is_said_to_have_none(make, lost: str, said: str) 
         (run / lost).rmdir()
     else:
         (run / lost).unlink()
-    with pytest.raises(UserError, match=f"{run / lost}: is missing, though the run has made it; copy the whole folder"):
+    with pytest.raises(UserError, match=f"{run / lost}: is missing, though the run finished it; copy the whole folder"):
         page(str(run))
     finish_run(run)
     assert said in page(str(run)).text
@@ -542,8 +542,8 @@ def test_an_earlier_starts_tables_are_not_shown_as_the_last() -> None:
 
 def test_an_analysis_without_any_right_budget_has_a_page() -> None:
     run = analysis_run()
-    write_rows([Model("grid", 1, 1, 0, 0.25, False, *[None] * 6)], run, "models")
-    write_rows([OneQuestion("grid", "q/2", 100, *[None] * 7)], run, "questions")
+    write_rows([ModelSummary("grid", 1, 1, 0, 0.25, False, *[None] * 6)], run, "models")
+    write_rows([QuestionSummary("grid", "q/2", 100, *[None] * 7)], run, "questions")
     finish_run(run)
     tables = page("runs/analysis").tables
     assert tables["Monotonicity (Table 2)"][1:] == [["grid", "0", ""], ["the paper (Table 2)", "", "90.9"]]
@@ -720,7 +720,7 @@ def test_the_demo_ends_with_the_report_of_its_runs(
 def test_the_pareto_front_is_what_no_method_beats_as_cheaply() -> None:
     blank = dict.fromkeys(Row.__dataclass_fields__)
     made = [("a", 10, 0.5), ("b", 20, 0.4), ("c", 20, 0.7), ("d", 30, 0.7), ("e", 10, 0.2), ("f", 90, 0.8)]
-    found = front([Row(**{**blank, "method": m, "output_tokens": t, "accuracy": a}) for m, t, a in made])
+    found = pareto_front([Row(**{**blank, "method": m, "output_tokens": t, "accuracy": a}) for m, t, a in made])
     assert [row.method for row in found] == ["a", "c", "f"]
 
 

@@ -49,7 +49,7 @@ def test_other_models_methods_and_questions_are_comparable(run: Callable[..., Pa
 )
 def test_another_decoding_is_refused_by_its_key(run: Callable[..., Path], override: str, was: str, now: str) -> None:
     a, same, b = run("a"), run("same"), run("b", override)
-    with pytest.raises(UserError, match=rf"^{a} has {was}, {b} has {now}: not to be compared"):
+    with pytest.raises(UserError, match=rf"^{a} has {was}, {b} has {now}: they cannot be compared"):
         check_comparable([a, same, b])
 
 
@@ -72,7 +72,9 @@ def test_another_grading_is_refused(
     else:
         monkeypatch.setattr(runs.metadata, "version", lambda name: "9.9" if name == "mpmath" else "1")
     b = run("b")
-    with pytest.raises(UserError, match=rf"^{a} has grading=\w{{16}}, {b} has grading=\w{{16}}: not to be compared"):
+    with pytest.raises(
+        UserError, match=rf"^{a} has grading=\w{{16}}, {b} has grading=\w{{16}}: they cannot be compared"
+    ):
         check_comparable([a, b])
 
 
@@ -86,5 +88,5 @@ def test_what_is_no_run_or_does_not_say_is_refused_by_its_file(run: Callable[...
     described = json.loads((a / "run.json").read_text())
     del described["grading"]
     (a / "run.json").write_text(json.dumps(described))
-    with pytest.raises(UserError, match=rf"^{a / 'run.json'}: does not say what graded it; run it again"):
+    with pytest.raises(UserError, match=rf"^{a / 'run.json'}: names no grading code; run it again"):
         check_comparable([a])

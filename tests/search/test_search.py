@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tale.data.records import Again, Record, read_records, write_records
+from tale.data.records import Confirmation, Record, read_records, write_records
 from tale.inference import Completion
 from tale.inference.journal import JournaledEngine
-from tale.search.confirm import confirmed
+from tale.search.confirm import confirm_targets
 from tale.search.run import summary
 from tale.search.solver import search
 from tests.fake_engine import BRIEFLY, GREEDY, Asked, FakeEngine, questions, right, said, wrong
@@ -44,7 +44,7 @@ def path(record: Record) -> list[tuple[int | None, int, bool]]:
 
 
 def test_a_question_without_an_answer_has_a_reason_not_a_target() -> None:
-    refused = Completion.refused("status 400 (no)")
+    refused = Completion.failed("status 400 (no)")
     records, calls = searched({None: refused}, {None: right(100), 50: right(40), 25: refused}, {None: wrong(9)})
     assert [(r.target, r.budget, r.reason, r.error) for r in records] == [
         (None, None, "not answered", "status 400 (no)"),
@@ -254,7 +254,7 @@ def test_a_done_question_counts_before_an_earlier_one_ends() -> None:
     """The first of three needs a second answer; the others are wrong at once, and answered first."""
     asked, told = questions(3), []
     engine = FakeEngine(asked, lambda a: right(9) if a.question.id == "q/0" and a.budget is None else wrong(9))
-    next(search(asked, engine, GREEDY, answered=told.append))
+    next(search(asked, engine, GREEDY, on_completion=told.append))
     assert told == [1, 2, 2, 3]
 
 
@@ -301,13 +301,13 @@ def test_targets_are_asked_again_with_new_draws_and_resume(dies_after: int, tmp_
 
     def run(engine: FakeEngine) -> list[Record]:
         kept = JournaledEngine(engine, tmp_path / "journal.jsonl", {"name": "m"})
-        return [*confirmed(search(asked, kept, GREEDY), kept, replace(GREEDY, temperature=0.7), 4, first=1)]
+        return [*confirm_targets(search(asked, kept, GREEDY), kept, replace(GREEDY, temperature=0.7), 4, first=1)]
 
     engines = FakeEngine(asked, reply, dies_after=dies_after), FakeEngine(asked, reply)
     with pytest.raises(KeyboardInterrupt):
         run(engines[0])
     records = run(engines[1])
-    assert [record.again for record in records] == [Again(4, 4, 0.7), None, Again(1, 4, 0.7)]
+    assert [record.again for record in records] == [Confirmation(4, 4, 0.7), None, Confirmation(1, 4, 0.7)]
     assert [record.again.lucky for record in records if record.again] == [False, True]
     confirmations = [a for engine in engines for a in engine.calls if a.sample]
     assert sorted((a.question.id, a.budget, a.sample) for a in confirmations) == [

@@ -160,13 +160,13 @@ def test_a_killed_part_resumes_from_its_own_journal(searched: Search, made: Path
 
 @pytest.mark.parametrize("shard", ["0/3", "4/3", "x", "3", "1/0", "-1/3", "1/2/3", "join/3", "1 / 3"])
 def test_no_such_shard(shard: str, searched: Search, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=rf"^shard={shard}: the second of eight parts is 2/8; join puts all parts"):
+    with pytest.raises(UserError, match=rf"^shard={shard}: the second of eight parts is 2/8; join merges all parts"):
         searched(tmp_path / "none", f"shard={shard}")
     assert not (tmp_path / "none").exists()
 
 
 def test_no_part_at_all(searched: Search, tmp_path: Path) -> None:
-    assert refused(searched, tmp_path) == f"{tmp_path}: no part of a search here; shard=1/2, shard=2/2 make them"
+    assert refused(searched, tmp_path) == f"{tmp_path}: no part of a search here; create them with shard=1/2, shard=2/2"
 
 
 @pytest.mark.parametrize("name", [".", "records.jsonl", "run.json", "recipe.yaml"])
@@ -174,13 +174,13 @@ def test_missing_and_unfinished_parts_are_named_all_at_once(name: str, searched:
     for number in (1, 3):
         file = parts / f"shard-{number}-of-3" / name
         shutil.rmtree(file) if file.is_dir() else file.unlink()
-    said = f"{parts}: parts that are missing or not finished: shard=1/3, shard=3/3; run the search with each of them"
+    said = f"{parts}: parts missing or not finished: shard=1/3, shard=3/3; run the search with each of them"
     assert refused(searched, parts) == said
 
 
 def test_two_divisions_in_one_folder(searched: Search, parts: Path) -> None:
     searched(parts, "shard=1/2")
-    said = f"{parts}: parts that overlap: 1/2, 1/3, 2/3, 3/3; remove those of one division"
+    said = f"{parts}: parts overlap: 1/2, 1/3, 2/3, 3/3; remove those of one division"
     assert refused(searched, parts) == said
 
 
@@ -202,7 +202,7 @@ def test_a_part_of_other_settings_is_refused_by_folder_and_key(
     given: str, made_with: str, searched: Search, parts: Path
 ) -> None:
     searched(parts, "shard=2/3", given)
-    mend = "run this part again (answers in its journal are not asked for again)"
+    mend = "run this part again (answers in its journal are reused)"
     assert refused(searched, parts) == f"{parts / 'shard-2-of-3'}: made with {made_with}; {mend}"
 
 
@@ -279,7 +279,7 @@ def test_two_lines_that_changed_places(searched: Search, parts: Path) -> None:
     file = parts / "shard-1-of-3" / "records.jsonl"
     first, second, third = file.read_text().splitlines(keepends=True)
     file.write_text(second + first + third)
-    assert "records.jsonl: not as the run in" in refused(searched, parts)
+    assert "records.jsonl: changed since the run in" in refused(searched, parts)
     finish_run(file.parent)
     ids = [json.loads(line)["question"]["id"] for line in (first, second)]
     assert f"{file.parent}: has question {ids[1]} (" in refused(searched, parts)

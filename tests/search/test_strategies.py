@@ -14,22 +14,22 @@ from hypothesis import strategies as st
 
 from tale.data.records import Record
 from tale.inference import Completion, Request
-from tale.inference.requests import More
+from tale.inference.requests import RequestSource
 from tale.search.recipe import SearchRecipe
 from tale.search.solver import ACCEPTANCE, search
 from tale.search.strategies import (
-    CUT,
     STRATEGIES,
+    TRUNCATING,
     algorithm1_verbatim,
     bisection,
     greedy,
     grid,
-    most_calls,
+    max_calls,
     shortest_correct,
 )
 from tests.fake_engine import GREEDY, Asked, FakeEngine, questions, right, wrong
 
-LADDER = partial(grid, shares=[0.1, 0.2, 0.5, 0.9, 1])
+LADDER = partial(grid, fractions=[0.1, 0.2, 0.5, 0.9, 1])
 
 
 def searched(reply, strategy) -> tuple[Record, list[int]]:
@@ -148,7 +148,7 @@ def test_cutting_off_lost_answers_changes_no_result(data, strategy, acceptance: 
             assert ours == theirs
         for one, other in zip(ours.answers, theirs.answers, strict=True):
             assert one == other if other.tokens <= (ours.limit or 512) else one.tokens == ours.limit
-    if strategy not in CUT or (samples > 1 and acceptance != "any"):
+    if strategy not in TRUNCATING or (samples > 1 and acceptance != "any"):
         assert less == whole
 
 
@@ -167,7 +167,7 @@ def test_an_answer_is_cut_where_it_is_as_long_as_the_best() -> None:
 class StrictEngine(FakeEngine):
     """As a server that calls an end at the last allowed token "length"."""
 
-    def generate(self, more: More) -> Iterator[tuple[int, Completion]]:
+    def generate(self, more: RequestSource) -> Iterator[tuple[int, Completion]]:
         limits: list[int] = []
 
         def noted() -> Sequence[Request]:
@@ -197,7 +197,7 @@ def test_after_an_answer_of_one_token_none_shorter_is_asked() -> None:
 
 
 def test_a_grid_asks_no_budget_twice_and_none_of_0() -> None:
-    assert searched(elastic, partial(grid, shares=[0.001, 0.01, 0.3, 0.301]))[1] == [1, 30]
+    assert searched(elastic, partial(grid, fractions=[0.001, 0.01, 0.3, 0.301]))[1] == [1, 30]
 
 
 @pytest.mark.parametrize(
@@ -233,7 +233,7 @@ def test_no_search_takes_more_calls_than_foretold(strategy, calls: int) -> None:
     """From 100 tokens: 50, 25, 12, 6, 3, 1; bisection ⌈log₂ 100⌉; algorithm1_verbatim asks twice, and the
     first budget again.
     """
-    assert calls <= most_calls(strategy, 100) <= calls + 2
+    assert calls <= max_calls(strategy, 100) <= calls + 2
     for least in range(1, 100):
         assert len(searched(monotone(least), strategy)[1]) <= calls
 

@@ -22,14 +22,14 @@ from tale.models.base import BaseModel
 from tale.search.recipe import SearchRecipe
 from tale.search.run import run_search
 from tale.search.solver import search
-from tale.storage.files import AppendedJsonl, write_atomic, write_jsonl_atomic
-from tale.storage.folder import held
+from tale.storage.files import AppendOnlyJsonl, write_atomic, write_jsonl_atomic
+from tale.storage.folder import locked
 from tests import ROOT
 from tests.fake_search import QUESTIONS, RandomEngine, call_of, run
 
 COMMAND = [sys.executable, "-m", "tests.fake_search"]
 GREEDY = ["1", "0"]
-NO_ROOM = "Nothing written before is lost: make room, or choose another output, and give the same command again"
+NO_ROOM = "Nothing written before is lost: free disk space, or choose another output, and run the same command again"
 
 
 @pytest.fixture(scope="module")
@@ -238,7 +238,7 @@ def test_a_folder_that_may_only_be_read(unloaded: Callable, tmp_path: Path) -> N
 
 # --- In use ---------------------------------------------------------------------------------------------------------
 
-HOLDS = "import sys, pathlib; from tale.storage.folder import held; folder = pathlib.Path(sys.argv[1])\n"
+HOLDS = "import sys, pathlib; from tale.storage.folder import locked; folder = pathlib.Path(sys.argv[1])\n"
 
 
 def test_a_folder_that_another_process_writes_stays_unchanged(
@@ -247,12 +247,12 @@ def test_a_folder_that_another_process_writes_stays_unchanged(
     """Its recipe is that of the process that writes, not of the one that is refused."""
     (tmp_path / "recipe.yaml").write_text("of the other\n")
     (tmp_path / "records.jsonl").write_text("of the other\n")
-    waits = [sys.executable, "-c", f"{HOLDS}with held(folder): print('held', flush=True); sys.stdin.read()"]
+    waits = [sys.executable, "-c", f"{HOLDS}with locked(folder): print('held', flush=True); sys.stdin.read()"]
     waits += [str(tmp_path)]
     with subprocess.Popen(waits, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
         assert other.stdout.readline() == "held\n"
         before = {file: file.read_bytes() for file in tmp_path.iterdir()}
-        advice = "wait for its end, or choose another output"
+        advice = "wait until it ends, or choose another output"
         assert unloaded(tmp_path) == f"error: {tmp_path}: another process is writing there; {advice}"
         assert {file: file.read_bytes() for file in tmp_path.iterdir()} == before
         other.stdin.close()
@@ -273,10 +273,10 @@ def test_another_models_journal_changes_nothing_of_its_run(unloaded: Callable, t
 
 
 def test_a_killed_process_holds_nothing(tmp_path: Path) -> None:
-    dies = f"{HOLDS}with held(folder): import os; os.kill(os.getpid(), 9)"
+    dies = f"{HOLDS}with locked(folder): import os; os.kill(os.getpid(), 9)"
     assert subprocess.run([sys.executable, "-c", dies, str(tmp_path)]).returncode == -9
     assert [file.name for file in tmp_path.iterdir()] == [".lock"]
-    with held(tmp_path):
+    with locked(tmp_path):
         (tmp_path / "mine").touch()
     assert [file.name for file in tmp_path.iterdir()] == ["mine"]
 
@@ -284,7 +284,7 @@ def test_a_killed_process_holds_nothing(tmp_path: Path) -> None:
 def test_half_a_line_stands_until_the_next_is_written(tmp_path: Path) -> None:
     journal = tmp_path / "journal.jsonl"
     journal.write_bytes(b'{"whole": 1}\n{half')
-    file = AppendedJsonl(journal)
+    file = AppendOnlyJsonl(journal)
     assert [line for _, line in file] == [b'{"whole": 1}\n']
     assert journal.read_bytes() == b'{"whole": 1}\n{half'
     assert file.read(file.append({"next": 2})) == b'{"next": 2}\n'

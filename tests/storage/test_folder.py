@@ -24,11 +24,11 @@ from tale.evaluation.replies import read_replies
 from tale.models.adapters import read_card
 from tale.results.recipe import ReportRecipe
 from tale.results.run import report
-from tale.runs.run import finish_run, hold, start_run
+from tale.runs.run import finish_run, lock_output, start_run
 from tale.search.recipe import SearchRecipe
 from tale.storage import files
-from tale.storage.files import new_folder
-from tale.storage.folder import check_output, digest, finished, held
+from tale.storage.files import atomic_folder
+from tale.storage.folder import check_output, hash_path, is_finished, locked
 from tale.training import run as training_run
 from tale.training.loop import _log
 from tale.training.merge import MergeRecipe, merge
@@ -54,24 +54,24 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_a_folder_is_held_once_and_left_without_a_trace() -> None:
     with (
-        held(Path("runs/a")),
-        pytest.raises(UserError, match=r"^runs/a: another process is writing there; wait for its"),
-        held(Path("runs/a")),
+        locked(Path("runs/a")),
+        pytest.raises(UserError, match=r"^runs/a: another process is writing there; wait until it"),
+        locked(Path("runs/a")),
     ):
         pass
     assert not Path("runs/a").exists()
     Path("runs/a").mkdir()
-    with held(Path("runs/a")):
+    with locked(Path("runs/a")):
         pass
     assert [*Path("runs").rglob("*")] == [Path("runs/a")]
 
 
 def test_a_deleted_folder_is_not_taken_from_its_new_holder() -> None:
-    with held(Path("a")):
+    with locked(Path("a")):
         shutil.rmtree("a")
-        with held(Path("a")):
+        with locked(Path("a")):
             before = state(Path("a"))
-            with pytest.raises(UserError, match="another process is writing there"), held(Path("a")):
+            with pytest.raises(UserError, match="another process is writing there"), locked(Path("a")):
                 pass
             assert state(Path("a")) == before == {".lock": b""}
     assert not Path("a").exists()
@@ -79,11 +79,11 @@ def test_a_deleted_folder_is_not_taken_from_its_new_holder() -> None:
 
 def test_a_run_whose_output_is_deleted_while_it_works_says_so() -> None:
     recipe = load(SearchRecipe, ["recipe=tiny/search", "output=run"])
-    with hold(recipe) as folder:
+    with lock_output(recipe) as folder:
         start_run(recipe, outputs=["records.jsonl"])
         shutil.rmtree(folder)
         write_records(folder / "records.jsonl", pairs(1))
-        with pytest.raises(UserError, match=r"^run: was deleted while the run was writing there; give the same comm"):
+        with pytest.raises(UserError, match=r"^run: was deleted while the run was writing there; run the same comm"):
             finish_run(folder)
 
 
@@ -99,9 +99,9 @@ def test_a_folder_has_one_kind_of_run(kind: type, given: list[str], said: str | 
     run = train_run()
     before, recipe = state(run), load(kind, [*given, f"output={run}"])
     if said is None:
-        with hold(recipe):
+        with lock_output(recipe):
             return
-    with pytest.raises(UserError, match=said), hold(recipe):
+    with pytest.raises(UserError, match=said), lock_output(recipe):
         pass
     assert state(run) == before
 
@@ -112,7 +112,7 @@ def test_a_run_is_not_written_into_a_result_of_another() -> None:
     before = state(run)
     for folder in (run / "adapter", Path("link")):
         recipe = load(ReportRecipe, ["runs=[runs/search]", f"output={folder}"])
-        with pytest.raises(UserError, match=rf"^{folder}: is a result of the run in "), hold(recipe):
+        with pytest.raises(UserError, match=rf"^{folder}: is a result of the run in "), lock_output(recipe):
             pass
     assert state(run) == before
 
@@ -121,7 +121,7 @@ def test_a_run_is_not_written_into_a_result_of_another() -> None:
 def test_training_does_not_overwrite_the_adapter_it_starts_from(key: str) -> None:
     run = train_run()
     before, given = state(run), f"{run}/../sft/adapter"
-    with pytest.raises(UserError, match=rf"^{key}={given}: is what this run would write over; choose another output"):
+    with pytest.raises(UserError, match=rf"^{key}={given}: this run would overwrite it; choose another output"):
         training_run.train(load(TrainRecipe, ["recipe=tiny/sft", f"output={run}", f"{key}={given}"]))
     assert state(run) == before
 
@@ -148,7 +148,9 @@ def test_a_second_command_is_refused_and_changes_no_byte(
         refused.append(file)
         before = state(Path())
         for name, command in commands.items():
-            with pytest.raises(UserError, match=r"^run: another process is writing there; wait for its end, or choose"):
+            with pytest.raises(
+                UserError, match=r"^run: another process is writing there; wait until it ends, or choose"
+            ):
                 command(1)
             assert state(Path()) == before, name
 
@@ -228,13 +230,13 @@ def test_a_run_lists_its_outputs_once_they_are_there() -> None:
     recipe = load(SearchRecipe, ["recipe=tiny/search", "output=run"])
     run = start_run(recipe, outputs=["records.jsonl", "table.csv"])
     write_records(run / "records.jsonl", pairs(1))
-    assert not finished(run / "records.jsonl")
-    with pytest.raises(UserError, match=r"^run/records.jsonl: the run in run has not finished it, or it is another"):
+    assert not is_finished(run / "records.jsonl")
+    with pytest.raises(UserError, match=r"^run/records.jsonl: the run in run has not finished it, or did not write it"):
         read_records(run / "records.jsonl")
     finish_run(run)
-    assert finished(run / "records.jsonl")
+    assert is_finished(run / "records.jsonl")
     assert len(read_records(run / "records.jsonl")) == 1
-    assert not finished(run / "table.csv")
+    assert not is_finished(run / "table.csv")
     assert json.loads((run / "run.json").read_text())["outputs"]["table.csv"] is None
     start_run(recipe, outputs=["records.jsonl"])
     assert sorted(file.name for file in run.iterdir()) == ["recipe.yaml", "run.json"]
@@ -264,14 +266,12 @@ def test_what_is_not_the_runs_own_is_refused_by_each_reader(make, name: str, rea
     recipe = run / "recipe.yaml"
     before = recipe.read_text()
     recipe.write_text(before.replace("seed: 0", "seed: 1").replace("max_tokens: 16", "max_tokens: 17"))
-    with pytest.raises(
-        UserError, match=r"^runs/one/recipe.yaml: not the recipe of this run, see run.json; put it back"
-    ):
+    with pytest.raises(UserError, match=r"^runs/one/recipe.yaml: not the recipe of this run, see run.json; restore it"):
         read(run / name)
     recipe.write_text(before)
     with (run / name / "tale.json" if name == "adapter" else run / name).open("a") as file:
         file.write("\n")
-    with pytest.raises(UserError, match=rf"^runs/one/{name}: not as the run in runs/one has written it; put it back"):
+    with pytest.raises(UserError, match=rf"^runs/one/{name}: changed since the run in runs/one wrote it; restore it"):
         read(run / name)
 
 
@@ -281,7 +281,7 @@ def test_a_folder_of_an_earlier_version_is_read_with_a_warning(capsys: pytest.Ca
     described = {name: value for name, value in described.items() if name not in ("outputs", "recipe", "kind")}
     (run / "run.json").write_text(json.dumps(described))
     assert len(read_records(run / "records.jsonl")) == 3
-    said = "warning: runs/earlier: by an earlier version, which kept no hashes; whose its files are was not checked\n"
+    said = "warning: runs/earlier: written by an earlier version without hashes; its files were not checked\n"
     assert capsys.readouterr().out == said
 
 
@@ -330,7 +330,7 @@ def test_an_adapter_stays_on_resume_but_not_for_another_recipe(
     check_output(tmp_path / "run" / "adapter")
     assert state(tmp_path / "run" / "adapter") == whole
     made.optimizer.lr, before = 0.5, state(tmp_path / "run")
-    with pytest.raises(UserError, match="made under another optim"):
+    with pytest.raises(UserError, match="written with another optim"):
         training_run.train(made)
     assert state(tmp_path / "run") == before
     made.resume = None
@@ -361,10 +361,10 @@ def test_a_merge_for_which_there_is_no_room_leaves_nothing(
     assert sorted(tmp_path.iterdir()) == before
     merge(load(MergeRecipe, given))
     read = json.loads(Path("merged/run.json").read_text())["inputs"]
-    assert read == {str(tmp_path / "run" / "adapter"): digest(Path("run/adapter"))}
+    assert read == {str(tmp_path / "run" / "adapter"): hash_path(Path("run/adapter"))}
     with (
         pytest.raises(UserError, match=r"^merged: has the results of merge, this is search; choose another output"),
-        hold(load(SearchRecipe, ["recipe=tiny/search", "output=merged"])),
+        lock_output(load(SearchRecipe, ["recipe=tiny/search", "output=merged"])),
     ):
         pass
     with pytest.raises(UserError, match=r"^output: .*merged exists; give a new folder"):
@@ -385,13 +385,13 @@ def test_a_log_for_which_there_is_no_room_names_the_runs_folder() -> None:
 
 def test_a_new_folder_appears_whole_or_not_at_all(tmp_path: Path) -> None:
     def half() -> None:
-        with new_folder(tmp_path / "new") as draft:
+        with atomic_folder(tmp_path / "new") as draft:
             (draft / "half").touch()
             raise Killed
 
     with pytest.raises(Killed):
         half()
     assert [*tmp_path.iterdir()] == []
-    with new_folder(tmp_path / "new") as draft:
+    with atomic_folder(tmp_path / "new") as draft:
         (draft / "whole").touch()
     assert [file.name for file in (tmp_path / "new").iterdir()] == ["whole"]

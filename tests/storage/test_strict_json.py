@@ -13,7 +13,7 @@ from tale.config.recipes import load, read_yaml
 from tale.data.records import Record
 from tale.errors import UserError
 from tale.search.recipe import SearchRecipe
-from tale.storage.strict_json import Count, Share, parse, read_file, read_lines
+from tale.storage.strict_json import Count, UnitInterval, parse, read_json, read_jsonl
 from tests.data.test_records import FOUND
 from tests.scripts import benchmark
 
@@ -28,7 +28,7 @@ class Inner:
 @dataclass(frozen=True)
 class Outer:
     count: Count
-    share: Share = 0.5
+    share: UnitInterval = 0.5
     inner: tuple[Inner, ...] = ()
 
 
@@ -81,7 +81,7 @@ def test_a_line_ends_at_a_newline_alone(tmp_path: Path) -> None:
     """And a half one at the end is left out where a file grows."""
     file = tmp_path / "f"
     file.write_bytes('{"a": "\u2028\x85"}\r\n\n{"a": ""}\n{"a'.encode())
-    lines = read_lines(file, dict[str, str], "one", "mend it", growing=True)
+    lines = read_jsonl(file, dict[str, str], "one", "mend it", growing=True)
     assert list(lines) == [(f"{file}:1", {"a": "\u2028\x85"}), (f"{file}:3", {"a": ""})]
 
 
@@ -89,7 +89,7 @@ def test_a_line_ends_at_a_newline_alone(tmp_path: Path) -> None:
 def test_a_record_that_contradicts_itself_is_none(change: dict, tmp_path: Path) -> None:
     (tmp_path / "r").write_text(json.dumps(asdict(FOUND) | change))
     with pytest.raises(UserError, match="r: not a record"):
-        read_file(tmp_path / "r", Record, "a record", "mend it")
+        read_json(tmp_path / "r", Record, "a record", "mend it")
 
 
 NO_RECIPES = {

@@ -15,7 +15,7 @@ from tale.data.question import Question
 from tale.errors import UserError
 from tale.grading import grade
 from tale.storage.files import write_atomic, write_jsonl_atomic
-from tale.storage.strict_json import read_lines
+from tale.storage.strict_json import read_jsonl
 from tale.tasks import GENERATED, NAMES, load, reasoning_gym
 from tale.tasks.mathbench import FILES
 
@@ -146,15 +146,15 @@ CHOICE = {"question": "Which?", "answer": "B", "options": ["x", "y"]}
         ("gsm8k", "[1, 2]", "not a JSON object"),
         ("gsm8k", {"problem": "How many?", "answer": "#### 5"}, "'question' is missing; the row has problem, answer"),
         ("gsm8k", {"question": "", "answer": "#### 5"}, "'question' must be a text, not ''"),
-        ("gsm8k", {"question": "How many?", "answer": "5"}, "no '#### <number>'"),
-        ("gsm8k", {"question": "How many?", "answer": "#### five"}, "'five', which is no number"),
+        ("gsm8k", {"question": "How many?", "answer": "5"}, "does not end with '#### <number>'"),
+        ("gsm8k", {"question": "How many?", "answer": "#### five"}, "'five', not a number"),
         ("gsm8k_zero", WHOLE, "'answer' must be a number, not '#### 5'"),
         ("gsm8k_zero", '{"question": "?", "answer": NaN}', "not a whole JSON object"),
         ("gsm8k_zero", {"question": "?", "answer": True}, "'answer' must be a number"),
         ("gsm8k_zero", {"question": "?"}, "'answer' is missing; the row has question"),
         ("mathbench_primary_en", CHOICE, "single choice file"),
         ("mathbench_middle_en", {"question": "?", "answer": "5"}, "'options' is missing"),
-        ("mathbench_middle_en", CHOICE | {"answer": "C"}, "'C', which is no letter from A to B"),
+        ("mathbench_middle_en", CHOICE | {"answer": "C"}, "'C', not a letter from A to B"),
         ("mathbench_middle_en", CHOICE | {"options": ["x", 2]}, "a list of two to eight texts"),
         ("jsonl", WHOLE, r"task\.name=gsm8k"),
         ("jsonl", {"question": "?", "answer": None}, "'answer' must be a number"),
@@ -188,7 +188,7 @@ def test_a_bad_row_is_named_by_file_and_line(tmp_path: Path, name: str, line: An
         (("gsm8k", "/", "test"), "cannot be read (Is a directory)"),
         (("jsonl", None, "test"), "task.path: not given"),
         (("gsm8k_zero", None, "train"), "task.split=train: gsm8k_zero has test"),
-        (("problems", None, "test"), "task.limit: say how many"),
+        (("problems", None, "test"), "task.limit: is needed"),
         (("problems", "file.jsonl", "test", 5), "task.path=file.jsonl: problems are generated"),
     ],
 )
@@ -199,7 +199,7 @@ def test_bad_arguments(arguments: tuple[Any, ...], complaint: str) -> None:
 
 
 def rows_of(path: Path, exact: type | None = None) -> list[tuple[str, dict]]:
-    return list(read_lines(path, dict[str, Any], "an object", "fetch it again", exact=exact))
+    return list(read_jsonl(path, dict[str, Any], "an object", "fetch it again", exact=exact))
 
 
 def test_a_file_of_another_encoding_is_named(tmp_path: Path) -> None:
@@ -304,7 +304,7 @@ def test_reasoning_gyms_yes_or_no_is_a_choice() -> None:
     assert reasoning_gym.question(asked, "i") == expected
     row = {"question": "How many sisters does Bob have?", "answer": "5", "metadata": {}}
     assert reasoning_gym.question(row, "i") == Question("i", "How many sisters does Bob have?", "5")
-    with pytest.raises(UserError, match="'answer' is 'blue', which is no number"):
+    with pytest.raises(UserError, match="'answer' is 'blue', not a number"):
         reasoning_gym.question({"question": "Which colour?", "answer": "blue"}, "i")
 
 
@@ -322,7 +322,7 @@ def test_reasoning_gyms_splits_share_no_question(
     assert [q.id for q in sides["test"]] == [f"reasoning_gym_aiw/test-s3/{i}" for i in range(10)]
     assert len({q.text for of in sides.values() for q in of}) == 20
     assert load("reasoning_gym_aiw", None, "test", 5, 3) == sides["test"][:5]
-    with pytest.raises(UserError, match=r"^task.limit=51: reasoning_gym_aiw gives only .* different questions"):
+    with pytest.raises(UserError, match=r"^task.limit=51: reasoning_gym_aiw has only .* different questions"):
         load("reasoning_gym_aiw", None, "train", 51, 3)
     with pytest.raises(UserError, match=r"^task.split=dev: reasoning_gym_aiw has train and test"):
         load("reasoning_gym_aiw", None, "dev", 1, 3)

@@ -160,5 +160,5 @@ def test_mistakes_are_told(monkeypatch):
     with pytest.raises(UserError, match="Did you mean 'train'"):
         load("trian", 1, 0)
     monkeypatch.setattr(sampling, "PATIENCE", 10)
-    with pytest.raises(UserError, match="ask for fewer"):
+    with pytest.raises(UserError, match=r"lower task\.limit"):
         load("test_new", 1000, 0)

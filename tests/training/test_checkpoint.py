@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import shutil
 from collections.abc import Callable
@@ -17,9 +18,9 @@ from tale.config.training import TrainRecipe
 from tale.data.records import write_records
 from tale.errors import UserError
 from tale.models.base import resolve
-from tale.models.modules import CausalLMModule, build
-from tale.training.checkpoint import _hash, check, clear, load, newest, read
-from tale.training.checkpoint import trained as trained_parameters
+from tale.models.modules import CausalLMModule, build_module
+from tale.training.checkpoint import check, clear, latest, load, read
+from tale.training.checkpoint import trained_state_dict as trained_parameters
 from tale.training.loop import learning_rate_factor
 from tale.training.run import train
 from tests.factories import pairs, recipe
@@ -43,7 +44,7 @@ def trained(tiny_model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -
 @pytest.fixture(scope="module")
 def state(trained: TrainRecipe) -> tuple[CausalLMModule, Optimizer, LRScheduler]:
     """What the run trains, as it is before a checkpoint is loaded."""
-    module = build(trained, resolve(trained.model).load(), "tiny-llama")
+    module = build_module(trained, resolve(trained.model).load(), "tiny-llama")
     optimizer = module.configure_optimizers()
     return module, optimizer, LambdaLR(optimizer, lambda step: learning_rate_factor(step, 4, trained.optimizer))
 
@@ -65,7 +66,7 @@ def rewritten(file: Path, change: Callable[[dict[str, Any]], object]) -> None:
     change(held)
     stream = io.BytesIO()
     torch.save(held, stream)
-    file.write_bytes(_hash(stream.getvalue()) + stream.getvalue())
+    file.write_bytes(hashlib.sha256(stream.getvalue()).digest() + stream.getvalue())
 
 
 def moments(held: dict[str, Any]) -> dict[str, Any]:
@@ -75,7 +76,7 @@ def moments(held: dict[str, Any]) -> dict[str, Any]:
 
 SPOILT = {
     "one missing": (lambda c: c["module"].pop(Q), f"{Q} is missing"),
-    "one too many": (lambda c: c["module"].update(x=torch.ones(1)), "x belongs to nothing"),
+    "one too many": (lambda c: c["module"].update(x=torch.ones(1)), "x is unexpected"),
     "a shape that broadcasts": (lambda c: c["module"].update({Q: c["module"][Q][:1]}), f"{Q} is 1 × 2, wanted: 32 × 2"),
     "a single number": (
         lambda c: c["module"].update({Q: torch.tensor(0.0)}),
@@ -85,7 +86,7 @@ SPOILT = {
     "NaN": (lambda c: c["module"][Q].fill_(torch.nan), f"{Q} {NUMBERS}"),
     "no state": (lambda c: c["optimizer"]["state"].clear(), "optimizer 0 exp_avg is missing"),
     "a state less": (lambda c: moments(c).pop("exp_avg_sq"), "optimizer 0 exp_avg_sq is missing"),
-    "another optimizer's": (lambda c: moments(c).update(momentum=torch.ones(1)), "optimizer 0 momentum belongs to no"),
+    "another optimizer's": (lambda c: moments(c).update(momentum=torch.ones(1)), "optimizer 0 momentum is unexpected"),
     "an infinite moment": (lambda c: moments(c)["exp_avg"].fill_(torch.inf), f"optimizer 0 exp_avg {NUMBERS}"),
     "a broadcasting moment": (lambda c: moments(c).update(exp_avg=torch.ones(1)), "optimizer 0 exp_avg is 1, wanted"),
     "other steps": (lambda c: moments(c)["step"].fill_(3), "its optimizer has not done 4 steps"),
@@ -94,7 +95,7 @@ SPOILT = {
     "another epoch": (lambda c: c["scheduler"].update(last_epoch=2), "its schedule is not at step 4"),
     "another base rate": (lambda c: c["scheduler"].update(base_lrs=[1.0]), "its schedule is not at step 4"),
     "another step": (lambda c: c.update(step=3), "is of step 3"),
-    "a part missing": (lambda c: c.pop("scheduler"), "damaged .it holds something else"),
+    "a part missing": (lambda c: c.pop("scheduler"), "damaged .its content is not a checkpoint's"),
 }
 
 
@@ -114,7 +115,7 @@ def test_a_checkpoint_that_no_such_run_writes_is_refused(
     identity = read(file)["fingerprint"]
     rewritten(file, change)
     before = trained_parameters(state[0])
-    with pytest.raises(UserError, match=f"{message}.*; delete it to go on from the one before$") as told:
+    with pytest.raises(UserError, match=f"{message}.*; delete it to resume from the previous one$") as told:
         resumed(file, identity, state)
     assert str(told.value).startswith(f"{file}: ")
     torch.testing.assert_close(trained_parameters(state[0]), before, rtol=0, atol=0)
@@ -139,10 +140,10 @@ def bit(file: Path) -> None:
 @pytest.mark.parametrize(
     ("alter", "message"),
     [
-        (swapped, "damaged .its hash is another"),
-        (bit, "damaged .its hash is another"),
-        (lambda file: file.write_bytes(file.read_bytes()[:-1]), "damaged .its hash is another"),
-        (lambda file: file.write_bytes(b""), "damaged .its hash is another"),
+        (swapped, "damaged .its hash differs"),
+        (bit, "damaged .its hash differs"),
+        (lambda file: file.write_bytes(file.read_bytes()[:-1]), "damaged .its hash differs"),
+        (lambda file: file.write_bytes(b""), "damaged .its hash differs"),
         (lambda file: (file.unlink(), file.mkdir()), "damaged .* Is a directory"),
         (lambda file: shutil.copy(file.with_name("step-000003.ckpt"), file), "is of step 3"),
     ],
@@ -153,14 +154,14 @@ def test_a_checkpoint_that_was_altered_is_refused(
 ) -> None:
     identity = read(last(run))["fingerprint"]
     alter(last(run))
-    with pytest.raises(UserError, match=f"^{last(run)}: {message}.*; delete it to go on from the one before$"):
+    with pytest.raises(UserError, match=f"^{last(run)}: {message}.*; delete it to resume from the previous one$"):
         check(last(run), identity)
 
 
 def test_without_the_altered_one_the_one_before_is_resumed(run: TrainRecipe, trained: TrainRecipe) -> None:
     """To the same adapter."""
     swapped(last(run))
-    with pytest.raises(UserError, match="its hash is another"):
+    with pytest.raises(UserError, match="its hash differs"):
         train(run)
     last(run).unlink()
     adapter = train(run) / "adapter_model.safetensors"
@@ -171,7 +172,7 @@ def test_the_newest_checkpoint_is_of_the_highest_step(tmp_path: Path) -> None:
     """What is of no step is passed over."""
     for name in ("step-999999", "step-1000000", "step-best"):
         (tmp_path / f"{name}.ckpt").touch()
-    assert newest(tmp_path) == tmp_path / "step-1000000.ckpt"
+    assert latest(tmp_path) == tmp_path / "step-1000000.ckpt"
 
 
 def test_a_file_in_the_checkpoints_place_is_refused_at_once(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from tale.data.examples import micro_batches
 from tale.data.records import Record, write_records
 from tale.errors import UserError
 from tale.models.base import resolve
-from tale.models.modules import CausalLMModule, DPOModule, SFTModule, build
+from tale.models.modules import CausalLMModule, DPOModule, SFTModule, build_module
 from tale.training.loop import NonFiniteLossError, fit, learning_rate_factor, train_step
 from tale.training.run import train
 from tale.training.throughput import MEASURED
@@ -66,7 +66,7 @@ def test_sixteen_at_once_are_four_times_four(tiny_model_folder: Path, name: str)
         module = kind(adapted(tiny_model_folder), loss, OptimizerConfig(lr=1e-2, weight_decay=0.1))
         fabric, model, optimizer = set_up(module)
         before = [p.detach().clone() for p in module.parameters() if p.requires_grad]
-        metrics.append(train_step(fabric, model, optimizer, micro_batches(made, size), clip=1.0))
+        metrics.append(train_step(fabric, model, optimizer, micro_batches(made, size), max_grad_norm=1.0))
         adapters.append([p.detach() for p in module.parameters() if p.requires_grad])
         assert not any(torch.equal(*both) for both in zip(before, adapters[-1], strict=True))
     assert metrics[0] == pytest.approx(metrics[1], rel=1e-5)
@@ -78,7 +78,7 @@ def test_a_steps_metrics_are_means_over_the_whole_batch(tiny_model_folder: Path)
     model = adapted(tiny_model_folder)
     chosen, rejected = (torch.stack([score(model, e.prompt, e.answers[side]) for e in made]) for side in (0, 1))
     fabric, wrapped, optimizer = set_up(DPOModule(model, LossConfig(beta=0.1), OptimizerConfig()))
-    metrics = train_step(fabric, wrapped, optimizer, micro_batches(made, 3), clip=1.0)
+    metrics = train_step(fabric, wrapped, optimizer, micro_batches(made, 3), max_grad_norm=1.0)
     margin = 0.1 * (chosen - rejected)
     assert metrics["loss"] == pytest.approx(float((1 + (-margin).exp()).log().mean()), rel=1e-5)
     assert metrics["margin"] == pytest.approx(float(margin.mean()), rel=1e-4)
@@ -100,7 +100,7 @@ def test_a_nonfinite_step_names_its_examples_updating_nothing(tiny_model_folder:
         weight.register_hook(lambda gradient: gradient * math.nan)
     before = [p.detach().clone() for p in module.parameters()]
     with pytest.raises(NonFiniteLossError, match=r"on the examples: (e/\d(, )?){3}$") as error:
-        train_step(fabric, model, optimizer, micro_batches(examples(3), 2), clip=1.0)
+        train_step(fabric, model, optimizer, micro_batches(examples(3), 2), max_grad_norm=1.0)
     assert all(f"e/{i}" in str(error.value) for i in range(3))
     assert all(torch.equal(*both) for both in zip(before, module.parameters(), strict=True))
 
@@ -112,7 +112,7 @@ def test_the_gradient_is_clipped_to_its_norm(tiny_model_folder: Path) -> None:
     trained = [p for p in module.parameters() if p.requires_grad]
     model, optimizer = fabric.setup(module, torch.optim.SGD(trained, lr=1.0))
     before = [p.detach().clone() for p in trained]
-    metrics = train_step(fabric, model, optimizer, micro_batches(examples(4), 4), clip=0.25)
+    metrics = train_step(fabric, model, optimizer, micro_batches(examples(4), 4), max_grad_norm=0.25)
     moved = torch.cat([(p.detach() - b).flatten() for p, b in zip(trained, before, strict=True)])
     assert metrics["grad_norm"] > 1
     assert float(moved.norm()) == pytest.approx(0.25, rel=1e-4)
@@ -143,7 +143,7 @@ def test_training_leaves_the_base_alone(tiny_model_folder: Path, records: Path, 
     base = resolve(made.model)
     data = TaleDataModule(made, base.chat())
     data.setup()
-    module = build(made, base.load(), base.name)
+    module = build_module(made, base.load(), base.name)
     fresh = {name: p.detach().clone() for name, p in module.named_parameters()}
     fit(Fabric(accelerator="cpu", devices=1, loggers=[]), made, module, data, base.identity)
     changed = {name for name, p in module.named_parameters() if not torch.equal(p, fresh[name])}
@@ -167,7 +167,7 @@ def test_compiled_layers_compute_the_same(
         ]
         base = resolve((one := recipe(tiny_model_folder, tmp_path, records, objective, *options)).model)
         torch.manual_seed(0)
-        module = build(one, base.load(), base.name).train()  # else nothing is checkpointed
+        module = build_module(one, base.load(), base.name).train()  # else nothing is checkpointed
         losses = []
         for batch in micro_batches(made[:3], 3) + micro_batches(made[3:], 5):
             losses.append(module.training_step(batch)["loss"])
@@ -216,7 +216,7 @@ def test_two_checkpoints_are_kept_and_a_new_run_uses_none(tiny_model_folder, rec
 def test_a_checkpoint_of_another_run_is_refused(one_step: Path, tiny_model_folder, records, change, named) -> None:
     made = recipe(tiny_model_folder, one_step, records, "sft", "train.max_steps=1", "resume=auto", change)
     described = (one_step / "recipe.yaml").read_text()
-    with pytest.raises(UserError, match=rf"step-000001\.ckpt: made under another {named};"):
+    with pytest.raises(UserError, match=rf"step-000001\.ckpt: written with another {named};"):
         train(made)
     assert (one_step / "recipe.yaml").read_text() == described
 
@@ -296,7 +296,7 @@ def test_more_devices_than_examples_in_a_step_are_refused(tiny_model_folder, rec
     made = recipe(
         tiny_model_folder, tmp_path / "run", records, "sft", "train.global_batch_size=1", "train.micro_batch_size=1"
     )
-    with pytest.raises(UserError, match="2 devices, but a step has 1 examples to share out"):
+    with pytest.raises(UserError, match="2 devices, but a step has only 1 examples"):
         train(made)
 
 

@@ -107,7 +107,7 @@ def test_without_the_newest_checkpoint_the_result_is_the_same(
     made.resume = "auto"
     capsys.readouterr()
     train(made)
-    assert "resume=auto: goes on from " in (said := capsys.readouterr().out)
+    assert "resume=auto: resumes from " in (said := capsys.readouterr().out)
     assert "step-000002.ckpt" in said
     assert adapter(tmp_path / "run") == whole
 
@@ -117,10 +117,10 @@ def test_a_finished_run_without_checkpoints_is_not_retrained(
 ) -> None:
     made = recipe(tiny_model_folder, tmp_path / "run", records, "sft", *SHORT, "resume=auto")
     train(made)
-    assert "resume=auto: goes on from step 0, there is no checkpoint" in capsys.readouterr().out
+    assert "resume=auto: resumes from step 0, there is no checkpoint" in capsys.readouterr().out
     whole = adapter(tmp_path / "run")
     shutil.rmtree(tmp_path / "run" / "checkpoints")
-    with pytest.raises(UserError, match="no checkpoint is left, but the run had come to its adapter; resume=null"):
+    with pytest.raises(UserError, match="there is no checkpoint, but the run has written its adapter; resume=null"):
         train(made)
     assert adapter(tmp_path / "run") == whole
 
@@ -148,7 +148,7 @@ def test_another_world_size_is_refused_if_the_result_differs(
     train(made)
     made.resume = "auto"
     monkeypatch.setattr("tale.runs.devices.Fabric", OneOfTwo)
-    with pytest.raises(UserError, match=rf"step-00000.\.ckpt: made under another {reason};"):
+    with pytest.raises(UserError, match=rf"step-00000.\.ckpt: written with another {reason};"):
         train(made)
 
 

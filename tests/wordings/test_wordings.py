@@ -11,13 +11,13 @@ import pytest
 from matplotlib.figure import Figure
 
 from tale.config.recipes import load
-from tale.data.splits import by_context
+from tale.data.splits import split_by_context
 from tale.errors import UserError
 from tale.evaluation.recipe import EvaluateRecipe
 from tale.evaluation.replies import Reply, read_replies
 from tale.evaluation.run import evaluate
 from tale.inference import Completion
-from tale.inference.requests import Answers, More, each, once
+from tale.inference.requests import CompletionStream, RequestSource, iter_requests, request_source
 from tale.inference.transformers.engine import TransformersEngine
 from tale.results.recipe import ReportRecipe
 from tale.results.run import report
@@ -26,7 +26,7 @@ from tale.storage.files import write_jsonl_atomic
 from tale.wordings import run
 from tale.wordings.plot import draw
 from tale.wordings.recipe import WordingsRecipe
-from tale.wordings.regions import Cell, Grid, Region, best_of, cells, confirmed, curves, region, slope
+from tale.wordings.regions import Cell, Region, WordingAnswers, best_of, best_on_held_out, cells, curves, region, slope
 from tests.fake_engine import questions
 
 BUDGETS = (10, 40, 160)
@@ -40,11 +40,11 @@ def replies(tokens: Sequence[int], right: Sequence[int], budget: int | None = No
     ]
 
 
-def grid(**used: Sequence[int]) -> Grid:
+def grid(**used: Sequence[int]) -> WordingAnswers:
     """Eight questions, vanilla answers of 200 tokens, half of them right; by wording the tokens under each budget."""
     half = [1, 0] * 4
     answers = {w: {b: replies([n] * 8, half, b) for b, n in zip(BUDGETS, of, strict=True)} for w, of in used.items()}
-    return Grid("m", "t", replies([200] * 8, half), answers)
+    return WordingAnswers("m", "t", replies([200] * 8, half), answers)
 
 
 # --- Regions --------------------------------------------------------------------------------------------------------
@@ -116,8 +116,8 @@ def test_the_best_is_chosen_on_one_half_and_told_by_the_other() -> None:
     vanilla = replies([200] * 8, [1, 1, 1, 1, 1, 1, 0, 0])
     paper = {10: replies([8] * 8, [1, 0, 0, 0, 1, 1, 0, 0], 10), 40: replies([30] * 8, [0] * 8, 40)}
     other = {10: replies([9] * 8, [0] * 8, 10), 40: replies([20] * 4 + [40] * 4, [1, 1, 1, 0, 1, 0, 0, 0], 40)}
-    best = confirmed(
-        Grid("m", "t", vanilla, {"paper": paper, "other": other}), {f"q/{i}" for i in range(4)}, "paper", 0.5
+    best = best_on_held_out(
+        WordingAnswers("m", "t", vanilla, {"paper": paper, "other": other}), {f"q/{i}" for i in range(4)}, "paper", 0.5
     )
     assert (best.wording, best.budget, best.chosen_on, best.questions) == ("other", 40, 4, 4)
     assert (best.accuracy, best.used, best.used_ratio) == (0.25, 40, 0.2)
@@ -128,10 +128,10 @@ def test_the_best_is_chosen_on_one_half_and_told_by_the_other() -> None:
 def test_where_nothing_is_cheap_there_is_no_best() -> None:
     """And no difference of the paper's line to itself."""
     half = {f"q/{i}" for i in range(4)}
-    assert confirmed(grid(deaf=(200, 200, 200)), half, "deaf", 0.5) is None
-    best = confirmed(grid(paper=(9, 36, 150)), half, "paper", 0.5)
+    assert best_on_held_out(grid(deaf=(200, 200, 200)), half, "deaf", 0.5) is None
+    best = best_on_held_out(grid(paper=(9, 36, 150)), half, "paper", 0.5)
     assert (best.wording, best.budget, best.paper_budget, best.to_paper) == ("paper", 10, 10, None)
-    assert confirmed(grid(other=(9, 36, 150)), half, None, 0.5).paper_budget is None
+    assert best_on_held_out(grid(other=(9, 36, 150)), half, None, 0.5).paper_budget is None
 
 
 # --- The figure -----------------------------------------------------------------------------------------------------
@@ -191,10 +191,10 @@ def test_the_answers_are_an_evaluations_of_the_same_lines(
     asked: list[str] = []
     generate = TransformersEngine.generate
 
-    def counted(engine: TransformersEngine, more: More) -> Answers:
-        requests = [*each(more)]
+    def counted(engine: TransformersEngine, more: RequestSource) -> CompletionStream:
+        requests = [*iter_requests(more)]
         asked.extend(request.prompt for request in requests)
-        return generate(engine, once(requests))
+        return generate(engine, request_source(requests))
 
     before = json.loads(Path("out/cells.json").read_text())
     monkeypatch.setattr(run, "plot", lambda *_: None)
@@ -213,7 +213,7 @@ def test_a_report_shows_regions_cost_and_best_wording(
     monkeypatch.setattr(run, "plot", lambda *_: None)
     run.run_wordings(given("max_token_ratio=1"))
     (best,) = json.loads(Path("out/best.json").read_text())
-    assert best["chosen_on"] == len(by_context(questions(6), "train", 0.5, 0, "wordings"))
+    assert best["chosen_on"] == len(split_by_context(questions(6), "train", 0.5, 0, "wordings"))
     assert best["chosen_on"] + best["questions"] == 6
 
     start_run(given("output=begun"), outputs=["cells.json"])
@@ -230,7 +230,7 @@ def test_a_report_shows_regions_cost_and_best_wording(
 def test_answers_that_could_not_be_had_are_counted(
     given: Callable[..., WordingsRecipe], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    refused = lambda asked, *_: [Completion.refused("no")] * len(asked)  # noqa: E731
+    refused = lambda asked, *_: [Completion.failed("no")] * len(asked)  # noqa: E731
     monkeypatch.setattr(run, "complete", lambda _, *rest: refused(*rest))
     run.run_wordings(given())
     assert "30 not answered, counted as wrong, of 0 tokens" in capsys.readouterr().out
@@ -248,11 +248,11 @@ def test_a_dry_run_counts_every_call(given: Callable[..., WordingsRecipe], capsy
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("budgets=[4]", "^budgets: one alone does not show whether answers follow it"),
-        ("budgets=[4, 4]", "^budgets: 4, 4: one stands there twice"),
+        ("budgets=[4]", "^budgets: a single one does not show whether answers follow it"),
+        ("budgets=[4, 4]", "^budgets: 4, 4: one is given twice"),
         ("wordings=[]", "^wordings: none given"),
         ("wordings=[{label: Vanilla CoT}]", "^wordings: 'Vanilla CoT' is the name of the answers without a budget"),
-        ("wordings=[{label: a}, {label: a, budget_line: 'b {budget}'}]", "^wordings: a, a: one stands there twice"),
+        ("wordings=[{label: a}, {label: a, budget_line: 'b {budget}'}]", "^wordings: a, a: one is given twice"),
         ("wordings=[{label: a, budget_line: b}]", r"^wordings\[0\]\.budget_line=b: must have \{budget\} in it"),
         ("tasks=[{name: jsonl, path: q.jsonl, limit: 1}]", r"^tasks\[0\]: 1 questions give no two halves"),
         ("tasks=[{name: jsonl, path: open.jsonl}]", r"^tasks\[0\]: jsonl has no right and wrong answers"),

@@ -1,10 +1,10 @@
-"""What the training of estimators takes."""
+"""The recipe of training estimators."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tale.config.fields import Recipe, opt, seed_of
+from tale.config.fields import Recipe, opt, seed_option
 
 
 @dataclass
@@ -13,27 +13,29 @@ class EstimateRecipe(Recipe):
 
     source = "none"
 
-    output: str = opt("folder for the estimators, one folder each, and their scores")
-    train_records: list[str] = opt("records.jsonl of searches whose β* is learnt", was="train")
+    output: str = opt("folder for the estimators, in one subfolder each, and their scores")
+    train_records: list[str] = opt("records.jsonl of the searches to train on", was="train")
     grid_records: list[str] = opt(
-        "records.jsonl of searches with strategy=grid over other questions, to score on; none: train only",
+        "records.jsonl of searches with strategy=grid over other questions, to score on; default: train only",
         [],
         was="grid",
     )
     search_records: list[str] = opt(
-        "records.jsonl of the searches with which the β* of the same questions was found; default: the grid's own",
+        "records.jsonl of searches with the β* of the questions in grid_records; default: the grid's own",
         [],
         was="searched",
     )
     replies: list[str] = opt(
-        "replies.jsonl of evaluations of the grid's questions, whose zero-shot estimates are scored too", []
+        "replies.jsonl of evaluations of the questions in grid_records, whose zero-shot estimates are scored too", []
     )
     coverage: float = opt("share of questions for which the conformal budget is to reach β*", 0.9, above=0, below=1)
     calibration_fraction: float = opt(
-        "share of the training contexts kept apart to calibrate that", 0.3, above=0, below=1, was="calibration"
+        "share of the training contexts held out to calibrate the conformal budget",
+        0.3,
+        above=0,
+        below=1,
+        was="calibration",
     )
-    ridge: float | None = opt(
-        "strength of the regression's ridge; default: by cross-validation over contexts", None, above=0
-    )
+    ridge: float | None = opt("ridge of the regression; default: by cross-validation over contexts", None, above=0)
     budget_multiplier: float = opt("factor on every estimate (A.8)", 1.0, above=0, was="alpha")
-    seed: int = seed_of("of the split into fitting and calibration", 0)
+    seed: int = seed_option("seed of the split into fitting and calibration", 0)

@@ -1,4 +1,4 @@
-"""How good estimates are, against the ideal ranges and β* of questions that no estimator was trained on (A.2)."""
+"""Scoring estimates against the ideal ranges and β* of questions that no estimator was trained on (A.2)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tale.statistics import UNKNOWN, paired_difference, wilson
 
 
 @dataclass(frozen=True)
-class Ideal:
+class HeldOutQuestion:
     """A held-out question, its ideal range W* and its β*."""
 
     question: Question
@@ -27,9 +27,9 @@ class Ideal:
 
 @dataclass(frozen=True)
 class Score:
-    """One estimator over all held-out questions. Budgets are as asked: ⌈α·β̂⌉. Intervals are 95 %.
+    """One estimator over all held-out questions. Budgets are ⌈α·β̂⌉. Intervals are 95 %.
 
-    In-range accuracy is over all questions; one without an estimate is not in range, and left out of the rest.
+    In-range accuracy is over all questions; one without an estimate is not in range, and left out of other figures.
     `distance_outside` is the paper's out-of-range distance, a mean over the budgets outside; `distance` is the mean
     over all, 0 inside, which can be compared between estimators: `distance_difference` is its difference to the
     constant's, paired by question, and `verdict` what that shows. `error` is the mean |β̂ − β*|, `covered` the share of
@@ -72,18 +72,22 @@ def score_tables(slug: str, scores: Sequence[Score], *beside: Mapping[str, Any])
     ]
 
 
-def ideals(records: Sequence[Record], stars: Mapping[str, int | None]) -> list[Ideal]:
+def held_out_questions(records: Sequence[Record], stars: Mapping[str, int | None]) -> list[HeldOutQuestion]:
     """Questions of a grid search with an ideal range and a β* (by question hash)."""
     found = [
         (record.question, ideal_range(points(record)), stars.get(record.question.question_hash)) for record in records
     ]
-    return [Ideal(question, window, star) for question, window, star in found if window and star]
+    return [HeldOutQuestion(question, window, star) for question, window, star in found if window and star]
 
 
 def score(
-    name: str, held_out: Sequence[Ideal], estimates: Sequence[Estimate], constant: Sequence[Estimate], multiplier: float
+    name: str,
+    held_out: Sequence[HeldOutQuestion],
+    estimates: Sequence[Estimate],
+    constant: Sequence[Estimate],
+    multiplier: float,
 ) -> Score:
-    """Score `estimates`, one for each question; `constant` is what the difference is to."""
+    """Score `estimates`, one per question; differences are to those of `constant`."""
     budgets = [estimate.budget(multiplier) for estimate in estimates]
     distances = _distances(held_out, budgets)
     of_constant = _distances(held_out, [estimate.budget(multiplier) for estimate in constant])
@@ -123,7 +127,7 @@ def _verdict(low: float | None, high: float | None) -> str:
     return "farther" if low > 0 else "no difference shown"
 
 
-def _distances(held_out: Sequence[Ideal], budgets: Sequence[int | None]) -> list[float | None]:
+def _distances(held_out: Sequence[HeldOutQuestion], budgets: Sequence[int | None]) -> list[float | None]:
     return [
         None if budget is None else one.window.distance(budget) for one, budget in zip(held_out, budgets, strict=True)
     ]

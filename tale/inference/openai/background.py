@@ -1,4 +1,4 @@
-"""An event loop on a thread of its own, which no interpreter has to wait for."""
+"""An event loop on a daemon thread."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from typing import Any
 
 @contextmanager
 def in_background(main: Callable[[], Coroutine[Any, Any, None]], done: Callable[[], None]) -> Iterator[Future[None]]:
-    """Run `main` while the block does, and cancel it with the block; `done` is called at its end, on the thread.
+    """Run `main` on another thread during the block, and cancel it at the block's end; the thread then calls `done`.
 
-    A block may stay open until the interpreter ends, in a generator that an exception has left behind. So the thread is
-    a daemon, and what it runs is cancelled at the exit, while it still can be.
+    A block may stay open until the interpreter exits, in a generator that an exception left suspended. So the thread is
+    a daemon, and an atexit hook cancels `main`.
     """
     ended: Future[None] = Future()
     loop = asyncio.new_event_loop()
@@ -25,7 +25,7 @@ def in_background(main: Callable[[], Coroutine[Any, Any, None]], done: Callable[
     def run() -> None:
         try:
             ended.set_result(loop.run_until_complete(task))
-        except BaseException as error:  # whatever it is, the block is told
+        except BaseException as error:  # the block gets any exception
             ended.set_exception(error)
         finally:
             loop.run_until_complete(loop.shutdown_asyncgens())

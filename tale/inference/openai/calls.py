@@ -1,4 +1,4 @@
-"""Calls that one thread adds, and workers on another thread's event loop take."""
+"""A queue of calls that one thread adds, and workers on another thread's event loop take."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from contextlib import suppress
 
 from tale.inference.requests import Request
 
-Call = Sequence[tuple[int, Request]]  # requests that share it, by their numbers
+Call = Sequence[tuple[int, Request]]  # the requests of one call, with their numbers
 
 
-class Calls:
-    """Calls in the order in which they were added.
+class CallQueue:
+    """Calls, first in, first out.
 
-    None is given out while `paused()`, which the calls in flight may change: where they have all ended and it still is,
-    or one of `errors` is there, no further call is given out.
+    No call is handed out while `paused()`, which calls in flight may change. Once all of these have ended and it is
+    still paused, or there is one of `errors`, the queue has ended.
     """
 
     def __init__(self, paused: Callable[[], bool]):
@@ -29,17 +29,17 @@ class Calls:
         self.changed = asyncio.Event()
 
     def add(self, calls: Iterable[Call]) -> None:
-        """Add calls, from the other thread."""
+        """Add calls; called by the other thread."""
         self.waiting.extend(calls)
         self._tell()
 
     def close(self) -> None:
-        """No further call comes, from the other thread."""
+        """No further call will be added; called by the other thread."""
         self.closed = True
         self._tell()
 
     async def next(self) -> Call | None:
-        """The next call, once there is one; None where there will be none."""
+        """Wait for the next call; None if there will be no more."""
         self.loop = asyncio.get_running_loop()
         while not self._over():
             if self.waiting and not self.paused():
@@ -50,7 +50,7 @@ class Calls:
         return None
 
     def done(self) -> None:
-        """A call has ended."""
+        """Report that a call has ended."""
         self.in_flight -= 1
         self._wake()
 

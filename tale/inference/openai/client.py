@@ -1,4 +1,4 @@
-"""The HTTP client of an endpoint: a call has a time and a size, and goes to the server that was named, to no other."""
+"""The HTTP client of an endpoint: calls are limited in time and size, and go only to the server that was named."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ import anyio
 import httpx2
 from openai import DefaultAsyncHttpxClient
 
-from tale.inference.openai.reply import NoCompletionError, Reply, status_inside
+from tale.inference.openai.response import ChatResponse, NoCompletionError, status_inside
 
-MOST, STEP = 8 * 2**20, 2**18  # bytes of a reply, unpacked: a million tokens and more; and of it at once
+MOST, STEP = 8 * 2**20, 2**18  # bytes of a decompressed response, more than a million tokens; and of one chunk of it
 REDIRECTS = 5
-FRAMING = ("content-encoding", "content-length", "transfer-encoding")  # headers of the body as it was sent
+FRAMING = ("content-encoding", "content-length", "transfer-encoding")  # headers of the body's encoding
 
 
-class UselessReplyError(httpx2.RequestError):
-    """A reply of status 200 with nothing to be used in it. As after a lost connection the call is made again."""
+class UnusableResponseError(httpx2.RequestError):
+    """A response of status 200 without a completion. The call is retried, as after a lost connection."""
 
 
 class BoundedClient(DefaultAsyncHttpxClient):
     """Calls of at most `seconds` each, from the first byte sent to the last one received.
 
-    The official client makes a call again where this one raises a `RequestError`: the time is up, the connection lost,
-    the reply too large or none. An error inside a reply of status 200 comes out with the status that it names, or 500.
+    The official client retries a call for which this one raises a `RequestError`: time-out, lost connection, response
+    too large or unusable. An error inside a response of status 200 gets the status that it names, or 500.
     """
 
     def __init__(self, seconds: float):
@@ -34,10 +34,10 @@ class BoundedClient(DefaultAsyncHttpxClient):
         self.seconds = seconds
 
     async def send(self, request: httpx2.Request, **options: Any) -> httpx2.Response:
-        """The whole response.
+        """The response with its whole body.
 
         Raises:
-            httpx2.RequestError: there is none that could be used.
+            httpx2.RequestError: there is no usable response.
         """
         try:
             with anyio.fail_after(self.seconds):
@@ -53,7 +53,7 @@ class BoundedClient(DefaultAsyncHttpxClient):
         return httpx2.Response(status, headers=kept, content=content, request=response.request)
 
     async def _followed(self, request: httpx2.Request, options: dict[str, Any]) -> tuple[httpx2.Response, bytes]:
-        """The response behind redirects within the same server. Another server gets neither prompts nor key."""
+        """The response after redirects within the same server. Another server gets neither prompts nor key."""
         for _ in range(REDIRECTS):
             response = await super().send(request, **options | {"stream": True, "follow_redirects": False})
             content = await _content(response)
@@ -66,7 +66,7 @@ class BoundedClient(DefaultAsyncHttpxClient):
 
 @cache
 def _trusted() -> ssl.SSLContext:
-    """Read once: it takes longer than a call does."""
+    """Cached, as it takes longer than a call."""
     return httpx2.create_ssl_context()
 
 
@@ -75,10 +75,10 @@ def _same_server(one: httpx2.URL, other: httpx2.URL) -> bool:
 
 
 async def _content(response: httpx2.Response) -> bytes:
-    """The body, unpacked, of which no more is taken than is allowed."""
+    """The decompressed body, read up to the size limit."""
     encoding = response.headers.get("content-encoding", "identity").strip().lower()
     if encoding not in ("", "identity", "gzip", "x-gzip", "deflate"):
-        raise UselessReplyError(f"the reply is compressed by {encoding}, which was not asked for")
+        raise UnusableResponseError(f"the reply is compressed by {encoding}, which was not requested")
     unpack = None if encoding in ("", "identity") else zlib.decompressobj(zlib.MAX_WBITS | 32)
     content = bytearray()
     try:
@@ -87,9 +87,9 @@ async def _content(response: httpx2.Response) -> bytes:
                 content += unpack.decompress(chunk, STEP) if unpack else chunk
                 chunk = unpack.unconsumed_tail if unpack else b""
                 if len(content) > MOST:
-                    raise UselessReplyError(f"the reply is larger than {MOST >> 20} MB")
+                    raise UnusableResponseError(f"the reply is larger than {MOST >> 20} MB")
     except zlib.error as error:
-        raise UselessReplyError(f"the reply cannot be unpacked ({error})") from error
+        raise UnusableResponseError(f"the reply cannot be unpacked ({error})") from error
     finally:
         await response.aclose()
     return bytes(content)
@@ -97,8 +97,8 @@ async def _content(response: httpx2.Response) -> bytes:
 
 def _check(content: bytes) -> None:
     try:
-        Reply.read(content)
+        ChatResponse.read(content)
     except NoCompletionError as error:
-        raise UselessReplyError(
-            f"the reply is no chat completion ({content[:1000].decode(errors='replace')})"
+        raise UnusableResponseError(
+            f"the reply is not a chat completion ({content[:1000].decode(errors='replace')})"
         ) from error

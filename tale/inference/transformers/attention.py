@@ -1,8 +1,8 @@
 """Scaled dot product attention that does not copy shared keys and values.
 
-In grouped-query attention several query heads share one key head. transformers' `sdpa` copies the keys once for each
-query head before it attends; on a CPU those copies take a third of every decoded token's time. Query heads of one group
-can as well be rows of one attention with the shared keys: the same numbers, nothing copied.
+In grouped-query attention several query heads share one key head. transformers' `sdpa` copies the keys for each query
+head; on a CPU these copies take a third of the time of every decoded token. Here the query heads of a group are rows of
+one attention with the shared keys: the same numbers without copies.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import sdpa_mask
 
 NAME = "grouped_sdpa"
-ROWS = 16  # rows that attend together
+ROWS = 16  # batch rows per attention call
 
 
 def grouped_sdpa(
@@ -29,7 +29,7 @@ def grouped_sdpa(
     dropout: float = 0.0,
     **_: object,
 ) -> tuple[Tensor, None]:
-    """Attention of `query` [B, H, L, D] over `key` [B, K, T, D] and `value` [B, K, T, E], as [B, L, H, E], K in H."""
+    """Attention of `query` [B, H, L, D] over `key` [B, K, T, D] and `value` [B, K, T, E]: [B, L, H, E]; K divides H."""
     batch, heads, length, width = query.shape
     groups = heads // key.shape[1]
     if attention_mask is None and length > 1:
@@ -52,9 +52,9 @@ def grouped_sdpa(
 def _without_padding(
     query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None
 ) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor | None]]:
-    """Some rows at a time, with the columns from the first that one of them attends to.
+    """Groups of rows, each with the columns from the first one that a row attends to.
 
-    Rows that began late have much padding on their left, as long as one that began early goes on.
+    Rows that started late have much padding on their left, until the rows that started early have ended.
     """
     if mask is None:
         yield query, key, value, None

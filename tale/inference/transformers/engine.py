@@ -10,32 +10,32 @@ from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList,
 
 from tale.data.chat import Chat
 from tale.errors import UserError
-from tale.inference.ends import ended
-from tale.inference.requests import Answers, Completion, More, Request
-from tale.inference.room import too_long
+from tale.inference.context_length import too_long
+from tale.inference.requests import Completion, CompletionStream, Request, RequestSource
+from tale.inference.stopping import stopped_answer
 from tale.inference.transformers import attention
-from tale.inference.transformers.linear import reorder
-from tale.inference.transformers.prefixes import Prefixes
-from tale.inference.transformers.rows import Prompt, Rows
-from tale.models.base import context_of
+from tale.inference.transformers.linear import prepack_linear
+from tale.inference.transformers.prefix_cache import PrefixCache
+from tale.inference.transformers.rows import LiveRows, Prompt
+from tale.models.base import max_model_len_of
 
-# Tokens between two looks at which rows have ended: a look costs little, an ended row costs a share of every step.
+# Tokens between two checks for ended rows: a check costs little, an ended row costs its part of every step.
 CHUNK = 8
-# Positions, padding included, that prompts are computed in at once: alike in length they need little padding.
+# Positions, padding included, of one prefill: prompts of similar length need little padding.
 PREFILL = 2048
-# Share of a batch that has to be free before others are begun: joining copies the keys and values of all rows.
+# Share of a batch that must be free before new rows join: joining copies the keys and values of all rows.
 REFILL = 0.125
-# As indices, for the head to see the last column alone: given as a number, it copies its weight once for each row.
+# The last column as indices for `logits_to_keep`: as a number, the head would copy its weight for each row.
 LAST = torch.tensor([-1])
 NONE = LAST[:0]
 
 
 class TransformersEngine:
-    """Left-padded batches, greedy or sampled; a row whose answer has ended makes room for the next prompt.
+    """Left-padded batches, greedy or sampled; the next prompt takes the row of an answer that has ended.
 
-    A sampled token depends on (seed, prompt, sample, position) alone, so neither the batch nor its order changes it
-    beyond the rounding of the model's own arithmetic. `own_layers`: attention and linear layers that are made for a
-    CPU, by default on one.
+    A sampled token depends only on (seed, prompt, sample, position), so neither the batch nor its order changes it
+    beyond the rounding of the model's arithmetic. `cpu_layers`: use the attention and linear layers for CPUs (default:
+    on a CPU).
     """
 
     def __init__(
@@ -45,26 +45,26 @@ class TransformersEngine:
         batch_size: int = 64,
         device: str = "auto",
         tokenizer: str = "the model's own",
-        prefix_cache: float = 2.0,
-        own_layers: bool | None = None,
+        prefix_cache_gb: float = 2.0,
+        cpu_layers: bool | None = None,
     ):
         self.tokenizer = tokenizer
         self.model = model.to(find_device(device)).eval()  # type: ignore[arg-type]
-        if model.device.type == "cpu" if own_layers is None else own_layers:
+        if model.device.type == "cpu" if cpu_layers is None else cpu_layers:
             model.set_attn_implementation(attention.NAME)
-            reorder(model)
+            prepack_linear(model)
         self.chat = chat
         self.batch_size = batch_size
-        self.prefixes = Prefixes(prefix_cache * 1e9)
-        self.context = context_of(model.config)
-        self.stops = chat.ends(self.model.generation_config.eos_token_id)
-        # Whatever decoding the checkpoint recommends (Llama 3.1: temperature 0.6, top-p 0.9) must not leak in.
+        self.prefixes = PrefixCache(prefix_cache_gb * 1e9)
+        self.max_model_len = max_model_len_of(model.config)
+        self.stop_token_ids = chat.stop_token_ids(self.model.generation_config.eos_token_id)
+        # The checkpoint's recommended decoding (Llama 3.1: temperature 0.6, top-p 0.9) must not apply.
         self.model.generation_config = GenerationConfig()
 
-    def generate(self, more: More) -> Answers:
-        """Yield `(number, completion)`; of the requests at hand the longest prompts are begun first.
+    def generate(self, more: RequestSource) -> CompletionStream:
+        """Yield `(number, completion)`; of the waiting requests the longest prompts start first.
 
-        A prompt that does not fit into the model's context with the longest answer is refused.
+        A request whose prompt and longest answer do not fit into the model's context fails.
         """
         waiting: list[Prompt] = []
         count, live = 0, None
@@ -78,7 +78,7 @@ class TransformersEngine:
                     count += len(further)
                 begun, waiting = waiting[:room], waiting[room:]
                 if begun:
-                    live = Rows.joined([*([live] if live else ()), *map(self._begin, _alike(begun))])
+                    live = LiveRows.concatenated([*([live] if live else ()), *map(self._begin, _alike(begun))])
             if not live:
                 return
             self._advance(live)
@@ -90,26 +90,26 @@ class TransformersEngine:
             live = live.select(going_on) if going_on else None
 
     def _encoded(self, requests: Sequence[Request], count: int) -> tuple[list[Prompt], list[tuple[int, Completion]]]:
-        """The requests' prompts, numbered from `count`, the longest first; and those that are too long, refused."""
+        """The requests' prompts, numbered from `count`, the longest first; and failed completions of those too long."""
         prompts: list[Prompt] = []
         refused: list[tuple[int, Completion]] = []
         for i, request in enumerate(requests, count):
             ids = tuple(self.chat.conversation_ids(request.messages))
-            if why := too_long(len(ids), request.sampling.max_tokens, self.context):
-                refused.append((i, Completion.refused(why)))
+            if why := too_long(len(ids), request.sampling.max_tokens, self.max_model_len):
+                refused.append((i, Completion.failed(why)))
             else:
                 prompts.append(Prompt(i, ids, request))
         prompts.sort(key=lambda prompt: -len(prompt.ids))
         return prompts, refused
 
     @torch.inference_mode()
-    def _begin(self, prompts: list[Prompt]) -> Rows:
-        """Rows of these prompts, all but the last token of each in the cache; equal prompts are computed once."""
+    def _begin(self, prompts: list[Prompt]) -> LiveRows:
+        """Prefill: rows of these prompts, with all but the last token in the cache; equal prompts are computed once."""
         unique = list(dict.fromkeys(prompt.ids for prompt in prompts))
         known = [self.prefixes.find(prompt) for prompt in unique]
         width = max(len(prompt) - len(prefix) for prompt, prefix in zip(unique, known, strict=True))
         used = [prefix.first(len(prompt) - width) for prompt, prefix in zip(unique, known, strict=True)]
-        rows = Rows.of(unique, used, self.model.device)
+        rows = LiveRows.of(unique, used, self.model.device)
         before = rows.cache.get_seq_length()
         if rows.ids_RW.shape[1] - before > 1:
             self.model(
@@ -124,18 +124,18 @@ class TransformersEngine:
         return rows.repeat([unique.index(prompt.ids) for prompt in prompts], prompts)
 
     @torch.inference_mode()
-    def _advance(self, rows: Rows) -> None:
-        """Generate the next `CHUNK` tokens of every row, fewer where all want fewer, or one has no room for them."""
+    def _advance(self, rows: LiveRows) -> None:
+        """Generate up to `CHUNK` tokens of every row, limited by what the rows still need and by the context length."""
         requests = [prompt.request for prompt in rows.prompts]
         wanted = max(r.sampling.max_tokens - len(answer) for r, answer in zip(requests, rows.answers, strict=True))
         longest = max(len(p.ids) + len(answer) for p, answer in zip(rows.prompts, rows.answers, strict=True))
-        room = self.context - longest if self.context else wanted
+        room = self.max_model_len - longest if self.max_model_len else wanted
         logprobs = any(request.logprobs for request in requests)
         config = GenerationConfig(
             do_sample=False,
             max_new_tokens=min(CHUNK, wanted, room),
-            eos_token_id=self.stops,
-            pad_token_id=self.stops[0],
+            eos_token_id=self.stop_token_ids,
+            pad_token_id=self.stop_token_ids[0],
             return_dict_in_generate=True,
             output_logits=logprobs,
         )
@@ -153,7 +153,7 @@ class TransformersEngine:
 
     def _completion(self, prompt: Prompt, generated: list[int], logprobs: list[float]) -> Completion | None:
         """The answer of a row; None while it has not ended."""
-        answer = ended(prompt.request, generated, self.chat, self.stops)
+        answer = stopped_answer(prompt.request, generated, self.chat, self.stop_token_ids)
         if answer is None:
             return None
         count = len(answer.ids)
@@ -162,7 +162,7 @@ class TransformersEngine:
 
 
 def _alike(prompts: Sequence[Prompt]) -> Iterator[list[Prompt]]:
-    """Prompts in groups of at most `PREFILL` positions, the longest first; equal ones stay together."""
+    """Prompts in groups of at most `PREFILL` positions, the longest first; equal prompts are in one group."""
     group: list[Prompt] = []
     for prompt in sorted(prompts, key=lambda prompt: (-len(prompt.ids), prompt.ids)):
         if group and prompt.ids != group[-1].ids and (len(group) + 1) * len(group[0].ids) > PREFILL:
@@ -173,7 +173,7 @@ def _alike(prompts: Sequence[Prompt]) -> Iterator[list[Prompt]]:
 
 
 def find_device(name: str) -> torch.device:
-    """The device of this name, or for "auto" a GPU where there is one.
+    """The device of this name; for "auto" a GPU if there is one.
 
     Raises:
         UserError: there is no such device.
@@ -186,13 +186,13 @@ def find_device(name: str) -> torch.device:
         return made.device
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
-        raise UserError(f"engine.device={name}: {reason}; auto takes what there is") from error
+        raise UserError(f"engine.device={name}: {reason}; auto chooses one that exists") from error
 
 
 class SeededGumbel(LogitsProcessor):
-    """Sampling as an argmax: logits / T plus Gumbel noise, each row with a generator and a temperature T of its own.
+    """Sampling as an argmax: logits / T plus Gumbel noise, with each row's generator and temperature T.
 
-    At a temperature of 0 the logits stay as they are.
+    At temperature 0 the logits are unchanged.
     """
 
     def __init__(self, generators: Sequence[torch.Generator], temperatures: Sequence[float]):

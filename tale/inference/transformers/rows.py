@@ -1,4 +1,4 @@
-"""The live rows of a batch: rows leave when their answer has ended, and others take their place."""
+"""The live rows of a batch: a row leaves when its answer has ended, and another prompt takes its place."""
 
 from __future__ import annotations
 
@@ -13,53 +13,53 @@ from transformers import Cache
 from transformers.cache_utils import DynamicLayer
 
 from tale.inference.requests import Request
-from tale.inference.transformers.prefixes import Prefix
+from tale.inference.transformers.prefix_cache import Prefix
 
-# Shape suffixes: R rows, W columns: prompt and answer so far, what the mask leaves out is padding; H heads of width D.
+# Shape suffixes: R rows, W columns (prompt and answer so far, masked columns are padding), H heads of width D.
 
-ROOM = 32  # columns that a layer of the cache grows by, so that not every token copies all keys and values
+SPARE_COLUMNS = 32  # columns by which a cache layer grows, so that not every token copies all keys and values
 
 
-class RoomyLayer(DynamicLayer):
-    """A cache layer with columns to spare: the next token is written behind the last, nothing is copied.
+class PreallocatedCacheLayer(DynamicLayer):
+    """A cache layer with preallocated columns: the next token is written in place, without copying the others.
 
-    It forgets nothing: a model with sliding windows gets them by its mask.
+    It keeps all columns: sliding windows are applied by the mask.
     """
 
     keys: Tensor
     values: Tensor
-    room_keys_RHWD = torch.empty(0, 0, 0, 0)  # `keys` and `values` are the first columns of these
-    room_values_RHWD = torch.empty(0, 0, 0, 0)
+    buffer_keys_RHWD = torch.empty(0, 0, 0, 0)  # `keys` and `values` are the first columns of these
+    buffer_values_RHWD = torch.empty(0, 0, 0, 0)
 
     def update(self, key_states: Tensor, value_states: Tensor, *_, **__) -> tuple[Tensor, Tensor]:
-        """Append the new columns' keys and values [R, H, new, D]; all of them are returned."""
+        """Append the new columns' keys and values [R, H, new, D]; return all columns."""
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
         before = self.get_seq_length()
         after = before + key_states.shape[-2]
-        if self.room_keys_RHWD.shape[-2] < after:
-            self.room_keys_RHWD = _roomy(self.keys, key_states, after)
-            self.room_values_RHWD = _roomy(self.values, value_states, after)
-        self.room_keys_RHWD[:, :, before:after] = key_states
-        self.room_values_RHWD[:, :, before:after] = value_states
-        self.keys, self.values = self.room_keys_RHWD[:, :, :after], self.room_values_RHWD[:, :, :after]
+        if self.buffer_keys_RHWD.shape[-2] < after:
+            self.buffer_keys_RHWD = _buffer(self.keys, key_states, after)
+            self.buffer_values_RHWD = _buffer(self.values, value_states, after)
+        self.buffer_keys_RHWD[:, :, before:after] = key_states
+        self.buffer_values_RHWD[:, :, before:after] = value_states
+        self.keys, self.values = self.buffer_keys_RHWD[:, :, :after], self.buffer_values_RHWD[:, :, :after]
         return self.keys, self.values
 
     def replace(self, keys: Tensor, values: Tensor, spare: int = 0) -> None:
-        """Hold these instead, whose last `spare` columns are room."""
-        self.room_keys_RHWD, self.room_values_RHWD = keys, values
+        """Replace all columns; the last `spare` ones are unused."""
+        self.buffer_keys_RHWD, self.buffer_values_RHWD = keys, values
         columns = keys.shape[-2] - spare
         self.keys, self.values = keys[:, :, :columns], values[:, :, :columns]
 
     def select(self, rows: Tensor, first: int) -> None:
-        """Hold these rows alone, from a column on, with their room."""
-        spare = self.room_keys_RHWD.shape[-2] - self.keys.shape[-2]
-        self.replace(self.room_keys_RHWD[rows, :, first:], self.room_values_RHWD[rows, :, first:], spare)
+        """Keep only these rows, from column `first` on, spare columns included."""
+        spare = self.buffer_keys_RHWD.shape[-2] - self.keys.shape[-2]
+        self.replace(self.buffer_keys_RHWD[rows, :, first:], self.buffer_values_RHWD[rows, :, first:], spare)
 
 
-def _roomy(held: Tensor, new: Tensor, columns: int) -> Tensor:
+def _buffer(held: Tensor, new: Tensor, columns: int) -> Tensor:
     rows, heads, _, width = new.shape
-    room_RHWD = new.new_empty(rows, heads, columns + ROOM, width)
+    room_RHWD = new.new_empty(rows, heads, columns + SPARE_COLUMNS, width)
     if held.numel():
         room_RHWD[:, :, : held.shape[-2]] = held
     return room_RHWD
@@ -75,13 +75,13 @@ class Prompt:
 
 
 @dataclass
-class Rows:
-    """Rows of prompts and their answers so far. `cache` holds keys and values of all columns but the last."""
+class LiveRows:
+    """Rows of prompts and their answers so far. `cache` has keys and values of all columns but the last."""
 
-    prompts: list[Prompt]  # what each row answers
-    answers: list[list[int]]  # the ids that each row has generated
-    logprobs: list[list[float]]  # of these ids, as far as anything asks for them
-    generators: list[torch.Generator]  # each row's own randomness
+    prompts: list[Prompt]  # of each row
+    answers: list[list[int]]  # the generated ids of each row
+    logprobs: list[list[float]]  # of the generated ids, if requested
+    generators: list[torch.Generator]  # of each row
     ids_RW: Tensor
     mask_RW: Tensor
     cache: Cache
@@ -90,23 +90,23 @@ class Rows:
         return len(self.ids_RW)
 
     @property
-    def layers(self) -> list[RoomyLayer]:
-        """The cache's."""
-        return cast(list[RoomyLayer], self.cache.layers)
+    def layers(self) -> list[PreallocatedCacheLayer]:
+        """The cache's layers."""
+        return cast(list[PreallocatedCacheLayer], self.cache.layers)
 
     @classmethod
-    def of(cls, prompts: Sequence[Sequence[int]], prefixes: Sequence[Prefix], device: torch.device) -> Rows:
-        """Rows of prompts, each with a prefix whose keys and values are known; at least one id is not in its.
+    def of(cls, prompts: Sequence[Sequence[int]], prefixes: Sequence[Prefix], device: torch.device) -> LiveRows:
+        """Rows of prompts, each with a cached prefix that leaves at least one id to compute.
 
-        All that have a prefix leave as many ids to compute, the others no more: padding between a prefix and the rest
-        would fill a sliding window, which counts columns.
+        All rows with a prefix leave the same number of ids to compute, the others no more: padding between a prefix and
+        the rest would fill a sliding window, which counts columns.
         """
         before = max(map(len, prefixes))
         rest = max(len(prompt) - len(prefix) for prompt, prefix in zip(prompts, prefixes, strict=True))
-        width = before + max(1 if before else 2, rest)  # so that the cache holds something
+        width = before + max(1 if before else 2, rest)  # so that the cache is not empty
         ids = [[0] * (width - len(prompt)) + list(prompt) for prompt in prompts]
         mask = [[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts]
-        cache = Cache(layer_class_to_replicate=RoomyLayer)
+        cache = Cache(layer_class_to_replicate=PreallocatedCacheLayer)
         layers = max(len(prefix.keys_HWD) for prefix in prefixes)
         for layer in range(layers):
             keys_RHWD = _stack([prefix.keys_HWD[layer] if prefix else None for prefix in prefixes], before)
@@ -115,27 +115,27 @@ class Rows:
         return cls([], [], [], [], torch.tensor(ids, device=device), torch.tensor(mask, device=device), cache)
 
     def columns(self, row: int) -> Prefix:
-        """A copy of what the cache holds of this row."""
+        """A copy of this row's columns of the cache, without padding."""
         mine = self.mask_RW[row, :-1].bool()
         return Prefix(
             tuple(layer.keys[row, :, mine] for layer in self.layers),
             tuple(layer.values[row, :, mine] for layer in self.layers),
         )
 
-    def repeat(self, rows: Sequence[int], prompts: list[Prompt]) -> Rows:
-        """These rows, perhaps several times, each to answer one of the prompts."""
+    def repeat(self, rows: Sequence[int], prompts: list[Prompt]) -> LiveRows:
+        """The rows at these indices, possibly repeated, one for each of the prompts."""
         index = torch.tensor(rows, device=self.ids_RW.device)
         for layer in self.layers if len(rows) > len(self) else ():
             layer.replace(layer.keys[index], layer.values[index])
         generators = [torch.Generator().manual_seed(prompt.request.draw_seed) for prompt in prompts]
         answers: list[list[int]] = [[] for _ in rows]
         logprobs: list[list[float]] = [[] for _ in rows]
-        return Rows(prompts, answers, logprobs, generators, self.ids_RW[index], self.mask_RW[index], self.cache)
+        return LiveRows(prompts, answers, logprobs, generators, self.ids_RW[index], self.mask_RW[index], self.cache)
 
     def extend(self, ids_RW: Tensor, logits_RV: Sequence[Tensor] = ()) -> None:
-        """Take in what was generated: `ids_RW` are the rows' ids with new columns on the right.
+        """Append generated tokens: `ids_RW` are the rows' ids with new columns on the right.
 
-        `logits_RV` of each new column, where log-probabilities are wanted.
+        `logits_RV` of each new column, if log-probabilities are requested.
         """
         new_RW = ids_RW[:, self.ids_RW.shape[1] :]
         new = new_RW.shape[1]
@@ -148,15 +148,15 @@ class Rows:
                 logprobs += of
         self.ids_RW, self.mask_RW = ids_RW, functional.pad(self.mask_RW, (0, new), value=1)
 
-    def select(self, rows: Sequence[int]) -> Rows:
-        """These rows alone, at least one, without the columns that are padding in all of them."""
+    def select(self, rows: Sequence[int]) -> LiveRows:
+        """Only these rows, at least one, without the columns that are padding in all of them."""
         if len(rows) == len(self):
             return self
         index = torch.tensor(rows, device=self.ids_RW.device)
         first = int(self.mask_RW[index].argmax(dim=1).min())
         for layer in self.layers:
             layer.select(index, first)
-        return Rows(
+        return LiveRows(
             [self.prompts[row] for row in rows],
             [self.answers[row] for row in rows],
             [self.logprobs[row] for row in rows],
@@ -167,8 +167,8 @@ class Rows:
         )
 
     @classmethod
-    def joined(cls, parts: Sequence[Rows]) -> Rows:
-        """The rows of all parts, the narrower ones with padding on their left."""
+    def concatenated(cls, parts: Sequence[LiveRows]) -> LiveRows:
+        """The rows of all parts, left-padded to the same width."""
         if len(parts) == 1:
             return parts[0]
         width = max(part.ids_RW.shape[1] for part in parts)
@@ -178,8 +178,8 @@ class Rows:
 
         for layer, *others in zip(*(part.cache.layers for part in parts), strict=True):
             keys, values = ([getattr(one, name) for one in (layer, *others)] for name in ("keys", "values"))
-            layer.replace(_together(keys, width - 1), _together(values, width - 1), ROOM)
-            for other in others:  # let go layer by layer: two whole caches would be twice the memory
+            layer.replace(_together(keys, width - 1), _together(values, width - 1), SPARE_COLUMNS)
+            for other in others:  # freed layer by layer: two whole caches would take twice the memory
                 other.replace(layer.keys[:0].clone(), layer.values[:0].clone())
         return cls(
             [prompt for part in parts for prompt in part.prompts],
@@ -193,7 +193,7 @@ class Rows:
 
 
 def _stack(parts_HWD: Sequence[Tensor | None], width: int) -> Tensor:
-    """Rows [R, H, W, D], zeros where there is none and on the left."""
+    """The parts as rows [R, H, W, D], with zeros on the left and for None."""
     known = next(part for part in parts_HWD if part is not None)
     stacked_RHWD = known.new_zeros(len(parts_HWD), known.shape[0], width, known.shape[2])
     for row, part in zip(stacked_RHWD, parts_HWD, strict=True):
@@ -203,9 +203,9 @@ def _stack(parts_HWD: Sequence[Tensor | None], width: int) -> Tensor:
 
 
 def _together(parts_RHWD: Sequence[Tensor], width: int) -> Tensor:
-    """The rows of all parts [R, H, W + ROOM, D], the narrower ones with zeros on their left."""
+    """The rows of all parts [R, H, W + SPARE_COLUMNS, D], with zeros on the left."""
     _, heads, _, size = parts_RHWD[0].shape
-    made_RHWD = parts_RHWD[0].new_empty(sum(map(len, parts_RHWD)), heads, width + ROOM, size)
+    made_RHWD = parts_RHWD[0].new_empty(sum(map(len, parts_RHWD)), heads, width + SPARE_COLUMNS, size)
     for rows, part in zip(made_RHWD.split([*map(len, parts_RHWD)]), parts_RHWD, strict=True):
         before = width - part.shape[2]
         rows[:, :, :before] = 0

@@ -1,4 +1,4 @@
-"""Short stories with several numbers and one question: a benchmark that needs no file."""
+"""A generated benchmark: short stories with several numbers and one question."""
 
 from tale.tasks.problems.sampling import load
 

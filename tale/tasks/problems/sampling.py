@@ -1,7 +1,7 @@
-"""From templates to questions, and questions to splits. Everything is drawn from one `Random(f"{split}/{seed}")`.
+"""Generating questions from templates, and their splits. All randomness is of one `Random(f"{split}/{seed}")`.
 
-Why not a generator library: the grade-school templates of reasoning-gym ask for many more steps, and larger numbers;
-these stories look like GSM8K-Zero, where most answers stand in the story.
+Why not a generator library: the grade-school templates of reasoning-gym need many more steps and larger numbers; these
+stories resemble GSM8K-Zero, where the story itself contains most answers.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from tale.data.question import Question
 from tale.errors import UserError, nearest
 from tale.tasks.problems.story import Story, book, values
 
-# An opening's own digest decides to which split it belongs, whatever the seed: its last digit, in tenths.
+# The hash of an opening, modulo 10, decides its split, whatever the seed.
 TENTHS = {"train": (5, 6, 7), "test": (8,), "test_new": (9,)}
-STEPS = {0: 55, 1: 35, 2: 10}  # how often a question has how many; one without is answered by the story itself
+STEPS = {0: 55, 1: 35, 2: 10}  # percent of the questions by number of steps; with 0 the story contains the answer
 SENTENCES = (2, 3)
-SPELLED = 0.1  # the share of stories that write small numbers as words, as GSM8K-Zero now and then does
+SPELLED = 0.1  # share of stories that write small numbers as words, as GSM8K-Zero sometimes does
 WORDS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"]
 SMALL = re.compile(r"(?<![$.\d])([2-9]|1[0-2])(?!\.?\d|%)")
-PATIENCE = 5000  # openings in a row that are seen before or another split's
+PATIENCE = 5000  # successive openings that are duplicates or of another split, after which generation ends
 TRIES = 5000
 
 
@@ -31,13 +31,13 @@ def load(split: str, count: int, seed: int) -> list[Question]:
     """The first `count` questions of a split; a longer list starts with the shorter one.
 
     Raises:
-        UserError: no such split, or it has fewer.
+        UserError: no such split, or it has fewer questions.
     """
     if split not in TENTHS:
         raise UserError(f"no split {split!r} of the problems: use {', '.join(TENTHS)}.{nearest(split, TENTHS)}")
     questions = list(islice(_questions(split, seed), count))
     if len(questions) < count:
-        raise UserError(f"problems/{split}: {count} questions asked for, only {len(questions)} found: ask for fewer")
+        raise UserError(f"problems/{split}: has only {len(questions)} questions, not {count}; lower task.limit")
     return questions
 
 
@@ -58,7 +58,7 @@ def _questions(split: str, seed: int) -> Iterator[Question]:
 
 
 def _text_and_gold(stories: Sequence[Story], rng: Random) -> tuple[str, str]:
-    """A story with its numbers drawn and one question about it, and the answer."""
+    """A story with sampled numbers and one question about it, and the answer."""
     count = rng.choices(list(STEPS), list(STEPS.values()))[0]
     if count:
         story, (formula, *asked) = rng.choice(
@@ -68,7 +68,7 @@ def _text_and_gold(stories: Sequence[Story], rng: Random) -> tuple[str, str]:
         story = rng.choice(stories)
         formula = rng.choice(list(story.numbers))
         _, measures, *questions = story.numbers[formula]
-        asked = [*questions, *questions, f"What is {measures}?"]  # asked more seldom than the others
+        asked = [*questions, *questions, f"What is {measures}?"]  # less frequent than the others
     words = _words(story, rng)
     numbers, gold = _numbers(story, formula, rng)
     kept = _kept(story, set(re.findall(r"\w+", formula)), rng.choice(SENTENCES), rng)
@@ -80,7 +80,7 @@ def _text_and_gold(stories: Sequence[Story], rng: Random) -> tuple[str, str]:
 
 
 def _words(story: Story, rng: Random) -> dict[str, str]:
-    """Everything that fills a slot but the numbers."""
+    """The words for all slots except the numbers'."""
     he, his = ("she", "her") if rng.random() < 0.5 else ("he", "his")
     persons = book().persons
     name = rng.choice(persons[he])
@@ -90,7 +90,7 @@ def _words(story: Story, rng: Random) -> dict[str, str]:
 
 
 def _numbers(story: Story, formula: str, rng: Random) -> tuple[dict[str, Decimal], Decimal | int]:
-    """Numbers that are all different, the results of the steps included, and easy enough to work with; the answer."""
+    """Distinct numbers, distinct from the results of the steps too, and easy to compute with; and the answer."""
     for _ in range(TRIES):
         numbers = {key: rng.choice(values(span)) for key, (span, *_) in story.numbers.items()}
         results = _results(formula, numbers)
@@ -100,7 +100,7 @@ def _numbers(story: Story, formula: str, rng: Random) -> tuple[dict[str, Decimal
 
 
 def _results(formula: str, numbers: dict[str, Decimal]) -> list[int] | None:
-    """What each step of a formula gives, nothing for a number alone, or None where a step is too hard."""
+    """The result of each step of a formula, none for a single number; None if a step is too hard."""
     results: list[int] = []
     for left, sign, right in re.findall(r"([\w@]+) ([-+*/]) ([\w@]+)", formula):
         a, b = (int(results[-1] if key == "@" else numbers[key]) for key in (left, right))
@@ -112,7 +112,7 @@ def _results(formula: str, numbers: dict[str, Decimal]) -> list[int] | None:
 
 
 def apply(a: int, sign: str, b: int) -> int | None:
-    """a sign b, or None where it is too hard for a small model, or no whole number."""
+    """The result of a sign b; None if it is too hard for a small model, or not an integer."""
     if sign == "+":
         return a + b if a + b < 100 else None
     if sign == "-":
@@ -124,7 +124,7 @@ def apply(a: int, sign: str, b: int) -> int | None:
 
 
 def _kept(story: Story, needed: set[str], count: int, rng: Random) -> list[int]:
-    """Which sentences stay: the first, those that are needed, and others with a number up to the count."""
+    """Indices of the sentences to keep: the first, the needed ones, and others with a number up to the count."""
     numbers = [set(story.numbers_in(i)) for i in range(len(story.sentences))]
     keep = {i for i, keys in enumerate(numbers) if i == 0 or needed & keys}
     others = [i for i, keys in enumerate(numbers) if keys and i not in keep]

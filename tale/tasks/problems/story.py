@@ -10,14 +10,14 @@ from pathlib import Path
 
 import yaml
 
-from tale.storage.strict_json import typed
+from tale.storage.strict_json import convert_value
 
 FILE = Path(__file__).with_name("stories.yaml")
 
 
 @dataclass(frozen=True)
 class Story:
-    """A template; stories.yaml says what its parts mean."""
+    """A template; stories.yaml documents its fields."""
 
     name: str
     sentences: tuple[str, ...]
@@ -27,13 +27,13 @@ class Story:
     new: bool = False
 
     def numbers_in(self, sentence: int) -> list[str]:
-        """The names of the numbers that stand in a sentence."""
+        """The names of the numbers in a sentence."""
         return [slot for slot in re.findall(r"\{(\w+)\}", self.sentences[sentence]) if slot in self.numbers]
 
 
 @dataclass(frozen=True)
 class Book:
-    """All stories, and the names of those who appear in them, by pronoun."""
+    """All stories, and the names of persons by pronoun."""
 
     persons: dict[str, tuple[str, ...]]
     stories: tuple[Story, ...]
@@ -41,17 +41,17 @@ class Book:
 
 @cache
 def book() -> Book:
-    """The whole file. It takes a tenth of a second, so it is read when the first question is generated.
+    """The whole file, read when the first question is generated, as it takes a tenth of a second.
 
     Raises:
-        UserError: it was edited into something else.
+        UserError: it is damaged.
     """
     content = yaml.safe_load(FILE.read_text(encoding="utf-8"))
-    return typed(content, Book, str(FILE), "a book of stories", "restore it from the repository")
+    return convert_value(content, Book, str(FILE), "a book of stories", "restore it from the repository")
 
 
 @cache
 def values(span: str) -> tuple[Decimal, ...]:
-    """All numbers of a span, "2-12" or "1.25-6.75/0.25", written as its first one is."""
+    """All numbers of a span, "2-12" or "1.25-6.75/0.25", with as many decimals as its first one."""
     low, high, step = (Decimal(number) for number in re.split("[-/]", f"{span}/1")[:3])
     return tuple(low + step * i for i in range(int((high - low) / step) + 1))

@@ -43,8 +43,8 @@ def searched(url: str, folder: Path) -> tuple[list[Record], int, int]:
     config = EngineConfig("openai", 1, endpoint=EndpointConfig(url, timeout=0.3, max_retries=1))
     (engine,) = engines(config, RemoteModel("m", url, None, "chat"), folder)
     with closing(engine), closing(search(ASKED, engine, GREEDY)) as records:
-        before = len(engine.places)
-        return list(records), before, len(engine.places)
+        before = len(engine.offsets)
+        return list(records), before, len(engine.offsets)
 
 
 @pytest.mark.parametrize("name", BEHAVIOURS)

@@ -35,7 +35,7 @@ pytest.importorskip("openai", reason="pip install -e '.[openai]' brings the clie
 KEY = "sk-secret-0123456789"
 GREEDY = Sampling(max_tokens=12)
 FINE = answer("7", usage=used(5, 2))
-ON = ". What was answered is journalled: the same command goes on"
+ON = ". All answers so far are in the journal: the same command resumes"
 Script = Callable[[dict, int], Reply]
 
 
@@ -198,11 +198,11 @@ def test_a_variable_that_is_not_set_is_named_before_the_run(config: dict, messag
         (
             {"base_url": None},
             None,
-            "engine.endpoint.api_key_env: OpenAI wants a key in the environment variable OPENAI_API_KEY",
+            "engine.endpoint.api_key_env: OpenAI needs a key in the environment variable OPENAI_API_KEY",
         ),
         ({"base_url": None, "api_key_env": "MINE"}, None, ".*environment variable MINE"),
-        ({"base_url": None}, "sk-€", "engine.endpoint.api_key_env: what OPENAI_API_KEY holds is no key"),
-        ({"base_url": "localhost:8000/v1"}, None, "engine.endpoint.base_url: it begins with http:// or https://"),
+        ({"base_url": None}, "sk-€", "engine.endpoint.api_key_env: the value of OPENAI_API_KEY is not a key"),
+        ({"base_url": "localhost:8000/v1"}, None, "engine.endpoint.base_url: must begin with http:// or https://"),
         ({"base_url": "http://host:port/v1"}, None, "engine.endpoint.base_url"),
         ({"base_url": "http:///v1"}, None, "engine.endpoint.base_url"),
         ({"use_n": True}, None, r"engine.endpoint.use_n: .*; set engine\.endpoint\.tokenizer"),
@@ -447,7 +447,7 @@ def test_no_server_is_a_failed_connection() -> None:
 def test_a_body_that_is_no_completion_is_shown(body: str, kind: str) -> None:
     with served(Reply(body, headers={"Content-Type": kind})) as (engine, endpoint):
         said = " ".join(body.split())
-        expected = f"{endpoint.url}: the reply is no chat completion ({said}), after 0 retries{ON}"
+        expected = f"{endpoint.url}: the reply is not a chat completion ({said}), after 0 retries{ON}"
         assert error_of(engine, ask("a")) == expected
 
 
@@ -458,7 +458,7 @@ def test_an_answer_with_an_unknown_end_is_none(finish: object) -> None:
 
     with served(script) as (engine, _):
         first, second = asked(engine, ask("a"), ask("b"))
-        assert (first.finish, second) == ("stop", Completion.refused(f"unknown finish_reason {finish!r}"))
+        assert (first.finish, second) == ("stop", Completion.failed(f"unknown finish_reason {finish!r}"))
 
 
 @pytest.mark.parametrize(
@@ -503,7 +503,7 @@ def test_unreported_details_are_0_and_no_text_is_an_empty_one() -> None:
 @pytest.mark.parametrize("usage", [None, {"total_tokens": 5}])
 def test_an_answer_without_usage_needs_a_tokenizer(usage: dict | None) -> None:
     with served(answer("7", usage=usage)) as (engine, _):
-        assert f": the reply has no usage figures; set engine.endpoint.tokenizer{ON}" in error_of(engine, ask("a"))
+        assert f": the reply has no usage; set engine.endpoint.tokenizer{ON}" in error_of(engine, ask("a"))
 
 
 @pytest.mark.parametrize("usage", [None, used(999, 999, cached=16, reasoning=8)])
@@ -549,7 +549,7 @@ def test_an_answer_in_its_reasoning_alone_is_all_reasoning(
     with served(reply) as (engine, endpoint), served(reply, chat=chat) as (counting, _):
         assert asked(engine, ask("ab")) == [Completion("", 9, "stop", 21, reasoning_tokens=9)]
         assert asked(counting, ask("ab")) == [Completion("", 5, "stop", 21, reasoning_tokens=5)]
-    assert capsys.readouterr().out.startswith(f"{endpoint.url}: 1 of 1 answers stand in the reasoning alone")
+    assert capsys.readouterr().out.startswith(f"{endpoint.url}: 1 of 1 answers consist of reasoning only")
 
 
 def test_prompts_beyond_the_servers_context_are_not_sent(chat: Chat) -> None:
@@ -571,7 +571,7 @@ def test_different_refusals_are_no_fault_of_the_call() -> None:
 def test_only_a_few_questions_are_asked_where_each_is_refused() -> None:
     with served(lambda _, number: refusal(400, f"request {number}: no")) as (engine, endpoint):
         error = error_of(engine, *(ask(str(i)) for i in range(20)))
-    assert error == f"{endpoint.url}: status 400 (request 4: no), and so for every question (5){ON}"
+    assert error == f"{endpoint.url}: status 400 (request 4: no), the same for every question (5){ON}"
     assert len(endpoint.calls) == 5
 
 
@@ -599,7 +599,7 @@ def test_what_a_server_forbids_is_left_out_and_said_once(capsys: pytest.CaptureF
     with served(script) as (engine, endpoint):
         assert len(asked(engine, *map(ask, "abc"))) == 3
     assert ["seed" in call for call in endpoint.calls] == [True, False, False, False]
-    assert capsys.readouterr().out == f"{endpoint.url}: refuses seed, which is left out: the server's default applies\n"
+    assert capsys.readouterr().out == f"{endpoint.url}: refuses seed; left out, the server's default applies\n"
 
 
 def test_prompt_and_key_follow_no_redirect_to_another_server() -> None:
@@ -607,7 +607,9 @@ def test_prompt_and_key_follow_no_redirect_to_another_server() -> None:
         elsewhere = Reply("", 307, {"Location": f"{other.url}/chat/completions"})
         with served(elsewhere) as (engine, endpoint):
             error = error_of(engine, ask("a"))
-    assert error.startswith(f"{endpoint.url}: it redirects to {other.url}/chat/completions, which gets no prompts;")
+    assert error.startswith(
+        f"{endpoint.url}: it redirects to {other.url}/chat/completions, to which no prompts are sent;"
+    )
     assert other.calls == []
 
 
@@ -660,7 +662,7 @@ def test_fewer_choices_than_asked_for_are_refused(chat: Chat) -> None:
 def test_reasoning_tokens_of_all_choices_together_are_refused(chat: Chat) -> None:
     with served(answer("1", "2", usage=used(21, 40, reasoning=36)), chat=chat, use_n=True) as (engine, _):
         error = error_of(engine, ask("ab"), ask("ab", 1), sampling=RANDOM)
-    assert f": the reasoning tokens are of all choices together; set engine.endpoint.use_n=false{ON}" in error
+    assert f": reasoning tokens are for all choices together; set engine.endpoint.use_n=false{ON}" in error
 
 
 # --- The model -------------------------------------------------------------------------------------------------------
@@ -710,18 +712,18 @@ def test_odd_log_probabilities_matter_only_where_wanted(given: object) -> None:
     body["choices"][0]["logprobs"] = given
     with served(replace(FINE, body=body)) as (engine, _):
         assert asked(engine, ask("a")) == [Completion("7", 2, "stop", 5)]
-        with pytest.raises(UserError, match="the reply has no log-probabilities"):
+        with pytest.raises(UserError, match="the reply lacks log-probabilities"):
             list(generate(engine, [replace(ask("a"), logprobs=True)]))
 
 
 def test_a_server_without_wanted_log_probabilities_is_refused() -> None:
-    with served(FINE) as (engine, _), pytest.raises(UserError, match="the reply has no log-probabilities"):
+    with served(FINE) as (engine, _), pytest.raises(UserError, match="the reply lacks log-probabilities"):
         list(generate(engine, [replace(ask("a"), logprobs=True)]))
 
 
 def test_an_open_turn_is_refused_before_any_call() -> None:
     turns = (Message("user", "a"), Message("assistant", "b"))
-    with served(FINE) as (engine, endpoint), pytest.raises(UserError, match="cannot continue an assistant's turn"):
+    with served(FINE) as (engine, endpoint), pytest.raises(UserError, match="cannot continue an assistant turn"):
         list(generate(engine, [ask("a"), Request(turns, GREEDY)]))
     assert endpoint.calls == []
 
@@ -744,5 +746,5 @@ def test_a_slow_call_holds_up_no_other() -> None:
         return i
 
     with served(script, concurrency=8) as (engine, endpoint):
-        assert list(solve(map(solver, range(60)), engine, window=16)) == [*range(60)]
+        assert list(solve(map(solver, range(60)), engine, max_in_flight=16)) == [*range(60)]
     assert len(endpoint.calls) == sum(plans)

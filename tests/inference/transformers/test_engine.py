@@ -27,10 +27,10 @@ from tale.errors import UserError
 from tale.inference import Completion, Message, Request, Sampling
 from tale.inference.build import engines
 from tale.inference.journal import JournaledEngine
-from tale.inference.requests import once
+from tale.inference.requests import request_source
 from tale.inference.transformers.attention import NAME, grouped_sdpa
 from tale.inference.transformers.engine import SeededGumbel, TransformersEngine
-from tale.inference.transformers.linear import reorder
+from tale.inference.transformers.linear import prepack_linear
 from tale.models.adapters import AdapterCard
 from tale.models.base import resolve
 from tale.models.lora import load_adapter, save_adapter
@@ -145,7 +145,7 @@ def test_ended_rows_leave_the_batch_and_change_no_other(
     free = [[int(i) for i in c.text.split()] for c in generated(TransformersEngine(model, chat), sampling)]
     ends = {free[0][1], free[1][5], free[2][11], free[3][14], END_ID}
     engine = TransformersEngine(model, chat)
-    engine.stops = sorted(ends)
+    engine.stop_token_ids = sorted(ends)
     expected = [ids[: next((i + 1 for i, token in enumerate(ids) if token in ends), 30)] for ids in free]
     assert len({len(ids) for ids in expected}) > 3
 
@@ -169,7 +169,7 @@ def test_no_row_outgrows_the_context_while_another_continues(chat: Chat) -> None
     sampling = Sampling(10, temperature=1.0)
     free = [c.ids for c in generated(TransformersEngine(model, chat), sampling, requests)]
     engine = TransformersEngine(model, chat, batch_size=2)
-    engine.stops = [next(token for token in free[1][2:] if token not in {*free[0], *free[2]})]
+    engine.stop_token_ids = [next(token for token in free[1][2:] if token not in {*free[0], *free[2]})]
     first, second, third = generated(engine, sampling, requests)
     assert (first.ids, third.ids) == (free[0], free[2])
     assert second.ids == free[1][: second.tokens]
@@ -203,7 +203,7 @@ def test_the_checkpoints_recommended_decoding_does_not_leak_in(tiny_model_folder
 def test_a_prompt_without_room_is_refused_and_others_answered(engine: TransformersEngine, chat: Chat) -> None:
     """The tiny model has 1024 positions, and the last text is the longest alone."""
     room = 1024 - len(chat.prompt_ids(TEXTS[-1]))
-    engine.stops = list(range(258))
+    engine.stop_token_ids = list(range(258))
     *others, last = generated(engine, Sampling(room + 1))
     assert (last.finish, last.tokens) == ("error", 0)
     assert last.error == ("too long: prompt and answer (sampling.max_tokens) need 1025 tokens, the model has 1024")
@@ -347,14 +347,14 @@ def test_a_reordered_linear_layer_gives_what_it_gave(shape: tuple[int, int], bia
     layer = torch.nn.Linear(24, 40, bias=bias, dtype=dtype)
     given = torch.randn(*shape, 24, dtype=dtype)
     expected = given.double() @ layer.weight.double().T + (layer.bias.double() if bias else 0)
-    reorder(layer)
+    prepack_linear(layer)
     torch.testing.assert_close(layer(given), expected.to(dtype))
 
 
 def test_a_tied_head_is_reordered_and_the_embeddings_are_not() -> None:
     embeddings, head = torch.nn.Embedding(40, 24), torch.nn.Linear(24, 40, bias=False)
     head.weight = embeddings.weight
-    reorder(torch.nn.ModuleList([embeddings, head]))
+    prepack_linear(torch.nn.ModuleList([embeddings, head]))
     assert embeddings.weight.layout is torch.strided
     torch.testing.assert_close(head(embeddings(torch.tensor([3]))), embeddings.weight[3:4] @ embeddings.weight.T)
 
@@ -379,7 +379,7 @@ def test_later_requests_are_answered_as_if_there_from_the_start(
     if journaled:  # two of them known
         engine = JournaledEngine(engine, tmp_path / "journal.jsonl", {})
         assert generated(engine, sampling, REQUESTS[1:3]) == expected[1:3]
-    done = dict(engine.generate(once(first, lambda: later.pop(0) if later else [])))
+    done = dict(engine.generate(request_source(first, lambda: later.pop(0) if later else [])))
     assert done == dict(enumerate(expected))
     assert later == []
 
@@ -414,7 +414,7 @@ def test_known_prefixes_change_no_answer(
 ) -> None:
     sampling = Sampling(12, temperature, seed=5)
     requests = [ask(text, sample) for text in (*ALIKE, *TEXTS) for sample in (0, 1)]
-    plain = TransformersEngine(fresh(tiny_model_folder), chat, batch_size, prefix_cache=0)
+    plain = TransformersEngine(fresh(tiny_model_folder), chat, batch_size, prefix_cache_gb=0)
     expected = generated(plain, sampling, requests)
     engine = TransformersEngine(fresh(tiny_model_folder), chat, batch_size)
     assert generated(engine, sampling, requests) == expected
@@ -437,7 +437,7 @@ def test_a_shared_prefix_is_not_computed_again(tiny_model_folder: Path, chat: Ch
 
 
 def test_samples_of_a_prompt_are_computed_once(tiny_model_folder: Path, chat: Chat, columns: list[int]) -> None:
-    engine = TransformersEngine(fresh(tiny_model_folder), chat, prefix_cache=0)
+    engine = TransformersEngine(fresh(tiny_model_folder), chat, prefix_cache_gb=0)
     generated(engine, Sampling(1, temperature=1.0), [ask(STORY, sample) for sample in range(5)])
     assert columns == [len(chat.prompt_ids(STORY)) - 1, 5]
 
@@ -495,7 +495,7 @@ def test_an_engine_refuses_another_models_journal(tiny_model_folder: Path, tmp_p
 
 @pytest.mark.parametrize("device", ["cpux", "cuda:77"])
 def test_a_device_that_is_not_there_is_refused_by_name(device: str, tiny_model_folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=f"^engine.device={device}: .*; auto takes what there is$"):
+    with pytest.raises(UserError, match=f"^engine.device={device}: .*; auto chooses one that exists$"):
         next(engines(EngineConfig(device=device), resolve(ModelConfig(str(tiny_model_folder))), tmp_path))
 
 

@@ -12,7 +12,7 @@ from tale.data.chat import Chat
 from tale.data.records import read_records
 from tale.errors import UserError
 from tale.inference import Request, Sampling
-from tale.inference.room import check_room
+from tale.inference.context_length import check_context_length
 from tale.search.recipe import SearchRecipe
 from tale.search.run import run_search
 from tale.storage.files import write_jsonl_atomic
@@ -35,19 +35,19 @@ def test_questions_that_do_not_fit_are_named(chat: Chat, capsys: pytest.CaptureF
     for context, said in (
         (60, ""),
         (59, "1 of 3 questions do not fit into the model's context: q/2 is too long: prompt and answer "
-             "(sampling.max_tokens) need 60 tokens, the model has 59. They are left unanswered, with this reason\n"),
+             "(sampling.max_tokens) need 60 tokens, the model has 59. They are left unanswered, with this error\n"),
     ):  # fmt: skip
-        check_room(asked(10), chat, context)
+        check_context_length(asked(10), chat, context)
         assert capsys.readouterr().out == said
 
 
 def test_nothing_is_asked_where_no_question_fits(chat: Chat) -> None:
     """Or where the answer alone fills the context."""
     with pytest.raises(UserError, match=r"^3 of 3 .*; lower sampling\.max_tokens$"):
-        check_room(asked(10), chat, 29)
+        check_context_length(asked(10), chat, 29)
     with pytest.raises(UserError, match=r"^sampling\.max_tokens=29: leaves no room for a prompt, the model has 29"):
-        check_room(asked(29), None, 29)
-    check_room(asked(29), chat, None)
+        check_context_length(asked(29), None, 29)
+    check_context_length(asked(29), chat, None)
 
 
 def test_a_search_continues_past_a_question_that_is_too_long(

@@ -1,4 +1,4 @@
-"""Where an answer ends: at an end token, before a stop string, or at its limit."""
+"""Where an answer ends: at an end token, before a stop string, or at `max_tokens`."""
 
 from __future__ import annotations
 
@@ -11,16 +11,18 @@ from tale.inference.requests import Request
 
 
 @dataclass(frozen=True)
-class Ended:
-    """An answer that has ended: its ids, an end token or a stop string's tokens included, and the text before that."""
+class StoppedAnswer:
+    """A finished answer: its ids, with the end token or a stop string's tokens, and its text without them."""
 
     ids: tuple[int, ...]
     text: str
     finish: Literal["stop", "length"]
 
 
-def ended(request: Request, generated: Sequence[int], chat: Chat, ends: Collection[int]) -> Ended | None:
-    """The answer that `generated` ids hold, perhaps with others behind it; None while it has not ended."""
+def stopped_answer(
+    request: Request, generated: Sequence[int], chat: Chat, ends: Collection[int]
+) -> StoppedAnswer | None:
+    """The answer in the `generated` ids, which may go beyond its end; None while it has not ended."""
     limit = request.sampling.max_tokens
     end = next((i for i, token in enumerate(generated[:limit], 1) if token in ends), None)
     ids = generated[: end or limit]
@@ -28,13 +30,13 @@ def ended(request: Request, generated: Sequence[int], chat: Chat, ends: Collecti
         return stopped
     if not end and len(ids) < limit:
         return None
-    return Ended(tuple(ids), chat.decode(ids, ends), "stop" if end else "length")
+    return StoppedAnswer(tuple(ids), chat.decode(ids, ends), "stop" if end else "length")
 
 
-def _before_stop(stop: Sequence[str], ids: Sequence[int], chat: Chat, ends: Collection[int]) -> Ended | None:
-    """The answer up to the first of the strings in it, with no more ids than it takes to write that; None without."""
+def _before_stop(stop: Sequence[str], ids: Sequence[int], chat: Chat, ends: Collection[int]) -> StoppedAnswer | None:
+    """The answer up to the first stop string, with the fewest ids that contain it; None without a stop string."""
     places = [place for string in stop if (place := chat.decode(ids, ends).find(string)) >= 0]
     if not places:
         return None
     count = next(i for i in range(1, len(ids) + 1) if any(string in chat.decode(ids[:i], ends) for string in stop))
-    return Ended(tuple(ids[:count]), chat.decode(ids, ends)[: min(places)], "stop")
+    return StoppedAnswer(tuple(ids[:count]), chat.decode(ids, ends)[: min(places)], "stop")

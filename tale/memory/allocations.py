@@ -1,4 +1,4 @@
-"""What is allocated, from when until when: every tensor storage that is made while a ledger is on, real or fake."""
+"""A log of allocations: every tensor storage, real or fake, from its creation to its release."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from torch.utils._pytree import tree_leaves
 
 
 @dataclass
-class Entry:
-    """One storage. `born` and `died` count the ledger's events; `width` is the last dimension it was made with."""
+class Allocation:
+    """One storage. `born` and `died` are indices of the log's events; `width` is its tensor's last dimension."""
 
     bytes: int
     width: int
@@ -25,30 +25,30 @@ class Entry:
     kind: str | None = None
 
     def alive(self, at: int) -> bool:
-        """Whether it is held after event `at`."""
+        """Whether it is allocated after event `at`."""
         return self.born <= at and (self.died is None or self.died > at)
 
 
-class Ledger(TorchDispatchMode):
-    """Writes down each storage as it is made and as it is let go.
+class AllocationLog(TorchDispatchMode):
+    """Logs the allocation and the release of each storage.
 
-    What an operator allocates inside itself does not show, but for those in `hidden_bytes`.
+    Allocations inside an operator are not logged, except those in `hidden_bytes`.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self.entries: list[Entry] = []
-        self.events: list[int] = []  # bytes more, bytes less
-        self._open: dict[int, tuple[weakref.ref, Entry]] = {}
+        self.entries: list[Allocation] = []
+        self.events: list[int] = []  # bytes allocated, or released if negative
+        self._open: dict[int, tuple[weakref.ref, Allocation]] = {}
 
     @property
     def now(self) -> int:
-        """The newest event."""
+        """The latest event."""
         return len(self.events) - 1
 
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
         if hidden := hidden_bytes(func, args):
-            self._end(self._begin(Entry(hidden, 0, True, 0)))
+            self._end(self._begin(Allocation(hidden, 0, True, 0)))
         result = func(*args, **(kwargs or {}))
         for tensor in tree_leaves(result):
             if isinstance(tensor, Tensor):
@@ -56,12 +56,12 @@ class Ledger(TorchDispatchMode):
         return result
 
     def label(self, tensors: Iterable[Tensor], kind: str) -> None:
-        """Say what these tensors' storages are; those that were made before the ledger was on count from now on."""
+        """Label these tensors' storages; those created before the log count from now on."""
         for tensor in tensors:
             self._note(tensor).kind = kind
 
     def peak(self, first: int = 0) -> int:
-        """The event, from `first` on, after which most bytes are held."""
+        """The event, from `first` on, after which most bytes are allocated."""
         held, most, at = 0, -1, first
         for i, change in enumerate(self.events):
             held += change
@@ -69,46 +69,46 @@ class Ledger(TorchDispatchMode):
                 most, at = held, i
         return at
 
-    def held(self, at: int) -> list[Entry]:
-        """What is held after event `at`."""
+    def held(self, at: int) -> list[Allocation]:
+        """The storages that are allocated after event `at`."""
         return [entry for entry in self.entries if entry.alive(at)]
 
     def by_kind(self, at: int) -> Counter[str]:
-        """Bytes held after event `at`, by label."""
+        """Bytes allocated after event `at`, by label."""
         sums: Counter[str] = Counter()
         for entry in self.held(at):
             sums[entry.kind or ""] += entry.bytes
         return sums
 
-    def _note(self, tensor: Tensor) -> Entry:
+    def _note(self, tensor: Tensor) -> Allocation:
         storage = tensor.untyped_storage()
         key = storage._cdata
         known = self._open.get(key)
         if known and known[0]() is storage:
             return known[1]
         width = tensor.shape[-1] if tensor.ndim else 1
-        entry = self._begin(Entry(storage.nbytes(), width, tensor.is_floating_point(), 0))
+        entry = self._begin(Allocation(storage.nbytes(), width, tensor.is_floating_point(), 0))
         self._open[key] = (weakref.ref(storage, lambda _: self._close(key, entry)), entry)
         return entry
 
-    def _close(self, key: int, entry: Entry) -> None:
+    def _close(self, key: int, entry: Allocation) -> None:
         if key in self._open and self._open[key][1] is entry:
             del self._open[key]
         self._end(entry)
 
-    def _begin(self, entry: Entry) -> Entry:
+    def _begin(self, entry: Allocation) -> Allocation:
         self.events.append(entry.bytes)
         entry.born = self.now
         self.entries.append(entry)
         return entry
 
-    def _end(self, entry: Entry) -> None:
+    def _end(self, entry: Allocation) -> None:
         self.events.append(-entry.bytes)
         entry.died = self.now
 
 
 def hidden_bytes(func: Any, args: tuple) -> int:
-    """Bytes that an operator takes and gives back within itself: a 4-bit product holds its weight dequantised."""
+    """Bytes that an operator allocates and releases internally: a 4-bit product dequantises its weight."""
     if func.name() == "bitsandbytes::gemm_4bit":
         inputs, shape = args[0], args[2]
         return shape[0] * shape[1] * inputs.element_size()

@@ -1,4 +1,4 @@
-"""What a chat completions endpoint replies, and the tokens in it."""
+"""The response of a chat completions endpoint, and its token counts."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from tale.data.chat import Chat
 from tale.errors import UserError
 from tale.inference.requests import Completion, Request
 
-# How servers say that an answer has ended, in small letters and with "_" for "-": OpenAI; Together, TGI, watsonx,
-# Cohere, Anthropic and Gemini behind gateways; Mistral.
+# The servers' finish reasons, in lower case and with "_" for "-": OpenAI; Together, TGI, watsonx, Cohere, Anthropic and
+# Gemini behind gateways; Mistral.
 ENDS = {
     "stop": "stop eos eos_token end_turn end_of_turn end_of_message end_of_text stop_sequence stop_token complete "
     "completed",
@@ -21,22 +21,22 @@ ENDS = {
     "content_filter": "content_filter content_filtered safety",
 }
 FINISHES = {word: finish for finish, words in ENDS.items() for word in words.split()}
-MOST_TOKENS = 10**9  # more than any context holds
+MOST_TOKENS = 10**9  # more than any context length
 HALF_CHARACTERS = re.compile("[\ud800-\udfff]")
 
 
 class NoCompletionError(Exception):
-    """A body that is no chat completion: a web page, half a document, a list without a choice."""
+    """A body that is not a chat completion: a web page, a truncated document, an empty list of choices."""
 
 
 @dataclass(frozen=True)
 class Choice:
-    """One answer of a reply. `reasoning` is the text that a server's reasoning parser has cut off from it."""
+    """One answer of a response. `reasoning` is the text that a server's reasoning parser separated from it."""
 
     text: str
     finish: object
     reasoning: str
-    logprobs: object = None  # as they came; servers give them unasked, in forms of their own
+    logprobs: object = None  # unparsed: some servers send them unrequested, in their own formats
 
     @classmethod
     def read(cls, choice: dict) -> Choice:
@@ -50,19 +50,17 @@ class Choice:
         """The log-probability of each token.
 
         Raises:
-            UserError: there are none, or not in OpenAI's form.
+            UserError: there are none, or not in OpenAI's format.
         """
         try:
             return tuple(float(token["logprob"]) for token in self.logprobs["content"])  # type: ignore[index]
         except (TypeError, KeyError, ValueError) as error:
-            raise UserError(
-                "the reply has no log-probabilities, which this method needs; take another server"
-            ) from error
+            raise UserError("the reply lacks log-probabilities, which this method needs; use another server") from error
 
 
 @dataclass(frozen=True)
 class Usage:
-    """Token counts over all choices of a reply, as they came: what is not reported is None."""
+    """Token counts over all choices of a response, unparsed; None if not reported."""
 
     prompt: object = None
     answer: object = None
@@ -80,18 +78,18 @@ class Usage:
 
 
 @dataclass(frozen=True)
-class Reply:
-    """Choices by their index, with the usage of them all."""
+class ChatResponse:
+    """Choices by index, with the usage of all of them."""
 
     choices: dict[int, Choice]
     usage: Usage
 
     @classmethod
-    def read(cls, body: bytes) -> Reply:
-        """Take what is needed from a JSON body; servers differ in the rest.
+    def read(cls, body: bytes) -> ChatResponse:
+        """Parse the needed fields of a JSON body; servers differ in the others.
 
         Raises:
-            NoCompletionError: it is not there.
+            NoCompletionError: one of them is missing.
         """
         try:
             reply = json.loads(body)
@@ -104,13 +102,12 @@ class Reply:
         return cls(choices, usage)
 
     def completions(self, requests: Sequence[Request], chat: Chat | None) -> list[Completion]:
-        """One for each sample of a request. The first carries the prompt, so that sums are what is billed.
+        """One completion per sample of a request. The first has the prompt's tokens, so that sums are what is billed.
 
-        An answer whose end is not known is refused.
+        A choice with an unknown finish reason becomes an error.
 
         Raises:
-            UserError: a choice is missing, how many tokens it has cannot be told, or log-probabilities lack that the
-                requests ask for.
+            UserError: a choice is missing, its tokens cannot be counted, or requested log-probabilities are missing.
         """
         made = self._completions(requests, requests[0].sampling.max_tokens, chat)
         if not requests[0].logprobs:
@@ -124,30 +121,30 @@ class Reply:
         if len(given) < len(requests):
             raise UserError(f"{len(given)} of {len(requests)} choices came; set engine.endpoint.use_n=false")
         if len(requests) > 1 and _count(self.usage.reasoning):
-            raise UserError("the reasoning tokens are of all choices together; set engine.endpoint.use_n=false")
+            raise UserError("reasoning tokens are for all choices together; set engine.endpoint.use_n=false")
         return [self._counted(i, requests[i], limit, chat) for i in given]
 
     def _reported(self, limit: int) -> Completion:
-        """By the endpoint's own figures, each of them a number of tokens; details may lack."""
+        """A completion with the endpoint's token counts; cached and reasoning tokens may be missing."""
         choice = self.choices[0]
         if self.usage.prompt is None or self.usage.answer is None:
-            raise UserError("the reply has no usage figures; set engine.endpoint.tokenizer")
+            raise UserError("the reply has no usage; set engine.endpoint.tokenizer")
         counts = {name: _count(value) for name, value in vars(self.usage).items() if value is not None}
         texts = {"prompt": True, "answer": bool(choice.text or choice.reasoning)}
         for name, count in counts.items():
             if count is None or (not count and texts.get(name)):
                 what = f"{name} of {getattr(self.usage, name)!r} tokens"
-                raise UserError(f"no usage figures to count with, set engine.endpoint.tokenizer: {what}")
+                raise UserError(f"the usage is invalid, set engine.endpoint.tokenizer: {what}")
         prompt, answer, cached, reasoning = (
             counts.get(name) or 0 for name in ("prompt", "answer", "cached", "reasoning")
         )
         if cached > prompt or reasoning > answer:
             what = f"{cached} cached of {prompt}, {reasoning} reasoning of {answer}"
-            raise UserError(f"no usage figures to count with, set engine.endpoint.tokenizer: {what}")
+            raise UserError(f"the usage is invalid, set engine.endpoint.tokenizer: {what}")
         return _completion(choice, _finish(choice, answer, limit), answer, prompt, cached, reasoning)
 
     def _counted(self, i: int, request: Request, limit: int, chat: Chat) -> Completion:
-        """By a tokenizer, and of the endpoint's figures what it cannot know."""
+        """A completion with tokens counted by the tokenizer; cached and reasoning tokens are the endpoint's."""
         choice = self.choices[i]
         reasoning = _count(self.usage.reasoning) or chat.count(choice.reasoning, ended=False)
         finish = _finish(choice, reasoning + chat.count(choice.text, ended=False), limit)
@@ -158,7 +155,7 @@ class Reply:
 
 
 def status_inside(body: bytes) -> int | None:
-    """The status that an error in place of a completion names, 500 where it names none; None without an error."""
+    """The status that an error in place of a completion names, 500 if it names none; None without an error."""
     try:
         reply = json.loads(body)
     except (ValueError, RecursionError):
@@ -173,15 +170,15 @@ def status_inside(body: bytes) -> int | None:
 
 
 def _completion(choice: Choice, finish: Any, tokens: int, prompt: int, cached: int, reasoning: int) -> Completion:
-    """An answer that stands in the reasoning alone is all reasoning."""
+    """A completion; without text, all tokens are reasoning."""
     if finish is None:
-        return Completion.refused(f"unknown finish_reason {choice.finish!r}")
+        return Completion.failed(f"unknown finish_reason {choice.finish!r}")
     reasoning = tokens if choice.reasoning and not choice.text else reasoning
     return Completion(choice.text, tokens, finish, prompt, cached, reasoning)
 
 
 def _finish(choice: Choice, tokens: int, limit: int) -> Any:
-    """How an answer ended; where the server leaves that open, its length tells. None: in another way."""
+    """The finish reason, by the answer's length if the server sends none; None if unknown."""
     if choice.finish in (None, ""):
         return "length" if tokens >= limit else "stop"
     return FINISHES.get(str(choice.finish).lower().replace("-", "_"))
@@ -193,12 +190,12 @@ def _index(choice: dict, position: int) -> int:
 
 
 def _count(value: object) -> int | None:
-    """A number of tokens, or None where it is none."""
+    """A number of tokens; None if it is not one."""
     return value if type(value) is int and 0 <= value <= MOST_TOKENS else None
 
 
 def _parts(content: Any) -> tuple[str, str]:
-    """Text and reasoning of a content, which is a text or a list of parts. Half characters are replaced."""
+    """Text and reasoning of a content, which is a text or a list of parts. Lone surrogates are replaced."""
     if isinstance(content, str):
         return HALF_CHARACTERS.sub("\ufffd", content), ""
     text = reasoning = ""

@@ -1,7 +1,7 @@
-"""Keys and values of prompts that were asked before, for prompts with the same beginning.
+"""A cache of prompts' keys and values, for prompts with the same beginning.
 
-The prompts of one question differ in their last words only, the budget. A search asks each question several times, so
-most of a prompt is known after the first.
+The prompts of one question differ only in their last words, the budget. A search asks each question several times, so
+most of a prompt is cached after the first.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-# Beginnings are looked up in steps of so many ids; a prompt that leaves no more than so many to compute is not kept.
+# Prefixes are looked up at multiples of so many ids; a prompt with no more than so many uncached ids is not added.
 STEP, NEAR = 16, 32
 
 
 @dataclass(frozen=True)
 class Prefix:
-    """The first columns of a prompt: keys and values [H, W, D] of every layer."""
+    """Keys and values [H, W, D] of every layer, for the first columns of a prompt."""
 
     keys_HWD: tuple[Tensor, ...] = ()
     values_HWD: tuple[Tensor, ...] = ()
@@ -27,27 +27,27 @@ class Prefix:
         return self.keys_HWD[0].shape[1] if self.keys_HWD else 0
 
     def first(self, columns: int) -> Prefix:
-        """Its first columns; none of them is the empty prefix."""
+        """The first columns; the empty prefix for 0 or fewer."""
         if columns <= 0:
             return Prefix()
         return Prefix(tuple(k[:, :columns] for k in self.keys_HWD), tuple(v[:, :columns] for v in self.values_HWD))
 
     @property
     def bytes(self) -> int:
-        """The memory it takes."""
+        """Its memory in bytes."""
         return sum(tensor.nbytes for tensor in (*self.keys_HWD, *self.values_HWD))
 
 
-class Prefixes:
-    """Prompts by their ids, in at most `capacity` bytes; the least recently used go first."""
+class PrefixCache:
+    """Prompts by their ids, in at most `capacity` bytes; the least recently used are evicted first."""
 
     def __init__(self, capacity: float):
         self.capacity, self.bytes = capacity, 0
         self.prompts: OrderedDict[tuple[int, ...], Prefix] = OrderedDict()
-        self.beginnings: dict[tuple[int, ...], tuple[int, ...]] = {}  # and the prompt last kept that begins so
+        self.beginnings: dict[tuple[int, ...], tuple[int, ...]] = {}  # to the latest prompt with this beginning
 
     def find(self, prompt: tuple[int, ...]) -> Prefix:
-        """A long known prefix of a prompt, which leaves at least its last id to compute; perhaps an empty one."""
+        """A long cached prefix of a prompt, without its last id, which must be computed; it may be empty."""
         best = next((self.beginnings[begun] for begun in _beginnings(prompt) if begun in self.beginnings), None)
         if best is None:
             return Prefix()
@@ -55,7 +55,7 @@ class Prefixes:
         return self.prompts[best].first(min(_common(prompt, best), len(prompt) - 1))
 
     def keep(self, prompt: tuple[int, ...], known: int, columns: Callable[[], Prefix]) -> None:
-        """Keep a prompt's columns, of which `known` were found here, unless those were nearly all."""
+        """Add a prompt's columns, unless nearly all of them, the first `known`, are cached."""
         if not self.capacity or len(prompt) - known <= NEAR or prompt in self.prompts:
             return
         self.prompts[prompt] = prefix = columns()
@@ -70,11 +70,11 @@ class Prefixes:
 
 
 def _beginnings(prompt: tuple[int, ...]) -> list[tuple[int, ...]]:
-    """Of 16, 32, … ids, the longest first."""
+    """Its first 16, 32, … ids, the longest first."""
     return [prompt[:count] for count in range(len(prompt) - len(prompt) % STEP, 0, -STEP)]
 
 
 def _common(one: tuple[int, ...], other: tuple[int, ...]) -> int:
-    """How many ids two prompts have in common from their beginning; the last of `other` has no columns."""
+    """The length of two prompts' common prefix; the last id of `other` has no columns."""
     pairs = zip(one, other[:-1], strict=False)
     return next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(one), len(other) - 1))

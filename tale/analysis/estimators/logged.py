@@ -1,4 +1,4 @@
-"""Zero-shot estimates that an evaluation has already asked for: its replies keep the estimator's own texts."""
+"""Zero-shot estimates from the replies of an evaluation, which include the estimator's texts."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from tale.evaluation.replies import read_replies
 from tale.inference import Completion
 
 
-def replied(file: Path, questions: Sequence[Question], budget_line: str | None) -> dict[str, list[Estimate]]:
-    """The estimates in a replies.jsonl, by method, one for each of the questions; those of each seed by themselves.
+def logged_estimates(file: Path, questions: Sequence[Question], budget_line: str | None) -> dict[str, list[Estimate]]:
+    """The estimates in a replies.jsonl, by method and seed, one per question.
 
-    `budget_line` is how a budget was asked for.
+    `budget_line` is that of the evaluation's methods.
 
     Raises:
-        UserError: the file is damaged, or holds none, or not for all of these questions.
+        UserError: the file is damaged, or has no estimates, or not for all of these questions.
     """
     found: dict[str, dict[str, Estimate]] = {}
     by_id = {question.id: question for question in questions}
     for reply in chain.from_iterable(read_replies(file).values()):
         question = by_id.get(reply.question)
-        # An id alone may be another benchmark's; the prompt says which question it is.
+        # Another benchmark may have the same id; the prompt identifies the question.
         if not question or reply.prompt != prompts.chain_of_thought(question, reply.budget, budget_line):
             continue
         if reply.estimator_text is not None:

@@ -40,7 +40,7 @@ def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def searched(url: str, folder: Path) -> tuple[list[Record], int, int]:
     """The records, and how many answers the journal had before and has after; an error takes the way of errors."""
-    config = EngineConfig("openai", 1, endpoint=EndpointConfig(url, timeout=0.3, max_retries=1))
+    config = EngineConfig("openai", endpoint=EndpointConfig(url, timeout=0.3, max_retries=1, max_concurrency=1))
     (engine,) = engines(config, RemoteModel("m", url, None, "chat"), folder)
     with closing(engine), closing(search(ASKED, engine, GREEDY)) as records:
         before = len(engine.offsets)

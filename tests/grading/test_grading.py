@@ -501,7 +501,7 @@ def test_a_gold_that_cannot_be_compared_says_why(gold: str, reason: str) -> None
 def test_such_a_gold_is_refused_with_its_line(tmp_path: Path) -> None:
     file = tmp_path / "q.jsonl"
     file.write_text("".join(json.dumps({"question": "?", "answer": gold}) + "\n" for gold in ("1", "2", "9^{9^{9^9}}")))
-    with pytest.raises(UserError, match=rf"^{file}:3: gold answer '9\^.*': no expression .*; write it plainly"):
+    with pytest.raises(UserError, match=rf"^{file}:3: gold answer '9\^.*': no expression .*; write it more plainly"):
         load("jsonl", str(file), "test")
 
 

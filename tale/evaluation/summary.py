@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import Annotated, Any
@@ -223,9 +223,11 @@ def _expense(reply: Reply, prices: PriceConfig) -> float:
     return dollars(prices, prompt_tokens, reply.output_tokens) * 1e5
 
 
-def tables(rows: Sequence[Row], about: str) -> list[Table]:
-    """What `rows` show: the results of methods, and how their answers came about."""
+def tables(
+    rows: Sequence[Any], about: str, name: str = "results", more: Mapping[str, Column] | None = None
+) -> list[Table]:
+    """What rows show: the results of methods, and how their answers came about, with `more` columns there."""
     return [
-        table_of("results", f"{about}; in brackets 95 % intervals", RESULTS, rows),
-        table_of("answers", "How the answers came about", ANSWERS, rows),
+        table_of(name, f"{about}; in brackets 95 % intervals", RESULTS, rows),
+        table_of(f"{name}-answers", "How the answers came about", {**ANSWERS, **(more or {})}, rows),
     ]

@@ -12,7 +12,7 @@ from tale.errors import not_none
 from tale.evaluation.plot import draw, pareto_front
 from tale.evaluation.replies import Reply
 from tale.evaluation.run import baseline_of
-from tale.evaluation.summary import ANSWERS, RESULTS, Row, summarise, tokens_of
+from tale.evaluation.summary import RESULTS, Row, summarise, tables, tokens_of
 from tale.output.figures import literal
 from tale.output.formats import number, percent, rounded, three_digits, two_digits
 from tale.output.tables import Column, Interval, Table, table_of
@@ -37,9 +37,7 @@ def evaluation_section(
     tokens = {label: interval(tokens_of(replies)) for label, replies in (run.replies or {}).items()}
     seconds = {row.method: _seconds(run, row.method) for row in rows}
     cells = [{**vars(row), "output_tokens": tokens[row.method], "seconds": seconds[row.method]} for row in rows]
-    results = table_of(anchor, f"{rows[0].questions} questions; in brackets 95 % intervals", RESULTS, cells)
-    columns = {**ANSWERS, "seconds": SECONDS}
-    answers = table_of(f"{anchor}-answers", "How the answers came about", columns, cells)
+    results, answers = tables(cells, f"{rows[0].questions} questions", anchor, {"seconds": SECONDS})
     blocks: list[Block] = [about, Points(headlines(rows)), results, *over_seeds, *_clean(run, anchor), answers]
     blocks += [_notes(run, rows, seconds), _scatter(run, rows, tokens), _histograms(run)]
     return Section(anchor, title, blocks, [Section(f"{anchor}-examples", "Side by side", examples(run, how_many))])

@@ -23,15 +23,8 @@ from tale.storage.folder import RECIPE, is_finished, locked, read_run
 # compared separately.
 MAY_DIFFER = (
     *("output", "shard", "dry_run", "prices.", "model.name_or_path", "model.merge_adapter", "task.path"),
-    *(
-        "fabric.",
-        "engine.device",
-        "engine.batch_size",
-        "engine.prefix_cache_gb",
-        "engine.vllm.",
-        "engine.endpoint.max_concurrency",
-        "max_in_flight",
-    ),
+    *("fabric.", "engine.device", "engine.batch_size", "engine.prefix_cache_gb", "engine.vllm."),
+    *("engine.endpoint.max_concurrency", "max_in_flight"),
 )
 OUTPUTS = ("records.jsonl",)
 

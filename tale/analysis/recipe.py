@@ -11,7 +11,7 @@ from tale.config.fields import Recipe, opt
 class AnalyseRecipe(Recipe):
     """What searches tell: token elasticity, ideal budgets, monotonicity (§3, A.1, A.2); the searches' paths (Fig 2, 3).
 
-    Takes records of strategy=grid for the curves, and of greedy or minimum for the paths.
+    Takes records of strategy=grid for the curves, and of greedy or shortest_correct for the paths.
     """
 
     source = "none"

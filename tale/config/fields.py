@@ -13,43 +13,43 @@ LARGEST = 2**31 - 1  # every library accepts it as an integer
 
 @dataclass(frozen=True)
 class Bounds:
-    """The range of a number: `least` to `most`, strictly `above` and `below`, or exactly `at`. NaN is never inside."""
+    """The range of a number, by pydantic's words; `allow` is one number outside it. NaN is never inside."""
 
-    least: float = -math.inf
-    above: float = -math.inf
-    below: float = math.inf
-    most: float = LARGEST
-    at: float | None = None
+    ge: float = -math.inf
+    gt: float = -math.inf
+    lt: float = math.inf
+    le: float = LARGEST
+    allow: float | None = None
 
-    def hold(self, value: float) -> bool:
-        """Whether the number is in the range."""
-        return value == self.at or (self.least <= value <= self.most and self.above < value < self.below)
+    def __contains__(self, value: float) -> bool:
+        return value == self.allow or (self.ge <= value <= self.le and self.gt < value < self.lt)
 
     def __str__(self) -> str:
-        words = {"at least": self.least, "above": self.above, "below": self.below, "at most": self.most}
-        lies = ", ".join(f"{word} {bound}" for word, bound in words.items() if math.isfinite(bound))
-        return lies if self.at is None else f"{self.at}, or {lies}"
+        words = {"at least": self.ge, "above": self.gt, "below": self.lt, "at most": self.le}
+        limits = ", ".join(f"{word} {bound}" for word, bound in words.items() if math.isfinite(bound))
+        return limits if self.allow is None else f"{self.allow}, or {limits}"
 
 
 def opt(
     meaning: str,
     default: Any = MISSING,
     *,
-    one_of: Any = None,
-    holds: str = "",
-    was: str = "",
-    values_were: Mapping[str, str] = MappingProxyType({}),
-    like: tuple[str, str] | None = None,
+    choices: Any = None,
+    contains: str = "",
+    pattern: tuple[str, str] | None = None,
+    renamed_from: str = "",
+    renamed_values: Mapping[str, str] = MappingProxyType({}),
     **bounds: float,
 ) -> Any:
     """A field with the help text that `--help` prints; without a default the recipe must set it.
 
-    A number, or every number of a list, must be within `Bounds(**bounds)`; a text must be among `one_of`, contain
-    `holds`, or match `like`, a regular expression with its description. `was` is the key's old name, and `values_were`
-    maps old values to new ones: an old name or value is refused with an error that gives the new one.
+    A number, or every number of a list, must be within `Bounds(**bounds)`; a text must be among `choices`, contain
+    `contains`, or match `pattern`, a regular expression with its description. `renamed_from` is the key's old name, and
+    `renamed_values` maps old values to new ones: an old name or value is refused with an error that gives the new one.
     """
-    metadata = {"help": meaning, "bounds": Bounds(**bounds) if bounds else None, "one_of": one_of, "holds": holds}
-    metadata |= {"like": like, "was": was, "values_were": values_were}
+    metadata = {"help": meaning, "bounds": Bounds(**bounds) if bounds else None, "choices": choices}
+    metadata |= {"contains": contains, "pattern": pattern, "renamed_from": renamed_from}
+    metadata["renamed_values"] = renamed_values
     if isinstance(default, list):
         return field(default_factory=lambda: list(default), metadata=metadata)
     return field(default="???" if default is MISSING else default, metadata=metadata)
@@ -57,7 +57,7 @@ def opt(
 
 def seed_option(what: str, default: Any) -> Any:
     """A field for a seed or a list of seeds, within the range that torch, NumPy and vLLM all accept."""
-    return opt(what, default, least=0, most=2**32 - 1)
+    return opt(what, default, ge=0, le=2**32 - 1)
 
 
 def budget_line_option(whose: str = "") -> Any:
@@ -66,12 +66,12 @@ def budget_line_option(whose: str = "") -> Any:
         f"{whose}last line of a prompt with a budget, with {{budget}} as placeholder; with {{question}} in it, the "
         "whole prompt, with {format} as placeholder of the answer format; default: the paper's line (Table 1)"
     )
-    return opt(meaning, None, holds="{budget}")
+    return opt(meaning, None, contains="{budget}")
 
 
-def section(kind: type, was: str = "") -> Any:
-    """A nested section of a recipe; `was` is its old name."""
-    return field(default_factory=kind, metadata={"was": was})
+def section(kind: type, renamed_from: str = "") -> Any:
+    """A nested section of a recipe; `renamed_from` is its old name."""
+    return field(default_factory=kind, metadata={"renamed_from": renamed_from})
 
 
 class Recipe:

@@ -37,7 +37,7 @@ def renamed_keys(section: Any) -> dict[str, str]:
     """The keys of a section by their old names."""
     if not dataclasses.is_dataclass(section):
         return {}
-    return {item.metadata["was"]: item.name for item in dataclasses.fields(section) if item.metadata.get("was")}
+    return {old: item.name for item in dataclasses.fields(section) if (old := item.metadata.get("renamed_from"))}
 
 
 def _of_kinds(section: type, prefix: str) -> Iterator[KeyHelp]:

@@ -233,7 +233,7 @@ def _check_keys(kind: type, hint: Any, node: Any, where: str, path: str = "") ->
         for name in node if named is None else ():
             if not any(name in typing.get_type_hints(each) for each in kinds.values()):
                 _key_type(kind, hint, name, prefix, where)
-        if now := next((each for each, of in kinds.items() if named and of.was == named), None):
+        if now := next((each for each, of in kinds.items() if named and of.renamed_from == named), None):
             raise UserError(f"{where}{prefix}kind: {named} is now {now}")
         if named not in kinds:
             given = "not given" if named is None else f"is {named!r}"
@@ -290,17 +290,18 @@ def _check_range(section: Any, where: Callable[[str], str], prefix: str = "") ->
         for i, entry in enumerate(value if isinstance(value, list) else []):
             if dataclasses.is_dataclass(entry):
                 _check_range(entry, where, f"{key}[{i}].")
-        bounds, one_of, holds, like = (item.metadata.get(name) for name in ("bounds", "one_of", "holds", "like"))
-        if like and value is not None and not re.fullmatch(like[0], value):  # the value itself may be a secret
-            raise UserError(f"{where(key)}{key}: must be {like[1]}")
-        if holds and value is not None and holds not in value:
-            raise UserError(f"{where(key)}{key}={value}: must have {holds} in it")
-        if one_of and value in (now := item.metadata["values_were"]):
+        rules = item.metadata
+        bounds, choices, contains, pattern = map(rules.get, ("bounds", "choices", "contains", "pattern"))
+        if pattern and value is not None and not re.fullmatch(pattern[0], value):  # the value itself may be a secret
+            raise UserError(f"{where(key)}{key}: must be {pattern[1]}")
+        if contains and value is not None and contains not in value:
+            raise UserError(f"{where(key)}{key}={value}: must have {contains} in it")
+        if choices and value in (now := rules["renamed_values"]):
             raise UserError(f"{where(key)}{key}={value}: it is now {now[value]}")
-        if one_of and value not in one_of:
-            raise UserError(f"{where(key)}{key}={value}: one of {', '.join(name or 'null' for name in one_of)}")
+        if choices and value not in choices:
+            raise UserError(f"{where(key)}{key}={value}: one of {', '.join(name or 'null' for name in choices)}")
         numbers = value if isinstance(value, list) else [] if value is None else [value]
-        if bounds and not all(map(bounds.hold, numbers)):
+        if bounds and not all(number in bounds for number in numbers):
             raise UserError(f"{where(key)}{key}={value}: must be {bounds}")
 
 

@@ -21,15 +21,17 @@ class DataConfig:
         "smallest share of right confirming answers (the search's confirm_samples) with which a target is used; other "
         "targets are left out as lucky",
         0.0,
-        least=0,
-        most=1,
-        was="confirmed",
+        ge=0,
+        le=1,
+        renamed_from="confirmed",
     )
-    limit: int | None = opt("targets sampled at random, validation included; default: all", None, least=1, was="count")
+    limit: int | None = opt(
+        "targets sampled at random, validation included; default: all", None, ge=1, renamed_from="count"
+    )
     max_length: int = opt(
-        "most tokens of an example, prompt and answer together; longer ones are left out and counted", 1024, least=1
+        "most tokens of an example, prompt and answer together; longer ones are left out and counted", 1024, ge=1
     )
-    val_fraction: float = opt("share of contexts held out for validation", 0.1, least=0, below=1, was="validation")
+    val_fraction: float = opt("share of contexts held out for validation", 0.1, ge=0, lt=1, renamed_from="validation")
     seed: int = seed_option("seed of the validation split", 0)
 
 
@@ -41,64 +43,68 @@ class LossConfig:
     reduction: str = opt(
         "sft: mean over 'example's of their summed loss (the paper), or mean over 'token's",
         "example",
-        one_of=REDUCTIONS,
-        was="mean",
+        choices=REDUCTIONS,
+        renamed_from="mean",
     )
     use_ref_model: bool = opt(
-        "dpo: subtract the base model's margin, as standard DPO does; the paper does not", False, was="reference"
+        "dpo: subtract the base model's margin, as standard DPO does; the paper does not",
+        False,
+        renamed_from="reference",
     )
-    beta: float = opt("dpo: factor on the margin; 1 in the paper's loss", 1.0, above=0)
+    beta: float = opt("dpo: factor on the margin; 1 in the paper's loss", 1.0, gt=0)
     length_normalized: bool = opt(
-        "score an answer by the mean of its tokens' log-probabilities, not by their sum", False, was="length_normalised"
+        "score an answer by the mean of its tokens' log-probabilities, not by their sum",
+        False,
+        renamed_from="length_normalised",
     )
 
 
 @dataclass
 class LoraConfig:
-    r: int = opt("rank of the adapters (A.3: 8)", 8, least=1, was="rank")
-    lora_alpha: int = opt("LoRA alpha: adapters are scaled by lora_alpha / r (A.3: 32)", 32, least=1, was="alpha")
-    lora_dropout: float = opt("dropout on the adapters' inputs", 0.05, least=0, below=1, was="dropout")
-    target_modules: list[str] = opt("names of the linear layers to adapt", ["q_proj", "v_proj"], was="modules")
+    r: int = opt("rank of the adapters (A.3: 8)", 8, ge=1, renamed_from="rank")
+    lora_alpha: int = opt("LoRA alpha: adapters are scaled by lora_alpha / r (A.3: 32)", 32, ge=1, renamed_from="alpha")
+    lora_dropout: float = opt("dropout on the adapters' inputs", 0.05, ge=0, lt=1, renamed_from="dropout")
+    target_modules: list[str] = opt("names of the linear layers to adapt", ["q_proj", "v_proj"], renamed_from="modules")
     init_from: str | None = opt(
-        "folder of an adapter of the same shape to continue from; default: a new adapter", None, was="start"
+        "folder of an adapter of the same shape to continue from; default: a new adapter", None, renamed_from="start"
     )
 
 
 @dataclass
 class OptimizerConfig:
-    lr: float = opt("peak learning rate (A.3: 1e-4 SFT, 3e-5 DPO)", 1e-4, above=0)
-    weight_decay: float = opt("weight decay of the adapters (A.3: 0.01 SFT, 0.001 DPO)", 0.01, least=0)
-    warmup_ratio: float = opt("share of the steps with linear warm-up", 0.03, least=0, most=1, was="warmup")
+    lr: float = opt("peak learning rate (A.3: 1e-4 SFT, 3e-5 DPO)", 1e-4, gt=0)
+    weight_decay: float = opt("weight decay of the adapters (A.3: 0.01 SFT, 0.001 DPO)", 0.01, ge=0)
+    warmup_ratio: float = opt("share of the steps with linear warm-up", 0.03, ge=0, le=1, renamed_from="warmup")
     lr_scheduler: str = opt(
         "learning rate after the warm-up: cosine, linear or constant",
         "cosine",
-        one_of=("cosine", "linear", "constant"),
-        was="decay",
+        choices=("cosine", "linear", "constant"),
+        renamed_from="decay",
     )
-    max_grad_norm: float = opt("largest norm of the gradient", 1.0, above=0, was="clip")
+    max_grad_norm: float = opt("largest norm of the gradient", 1.0, gt=0, renamed_from="clip")
     name: str = opt(
         "optimizer: adamw, or with 8-bit state: adamw_8bit, paged_adamw_8bit (CUDA only)",
         "adamw",
-        one_of=("adamw", "adamw_8bit", "paged_adamw_8bit"),
-        was="kind",
+        choices=("adamw", "adamw_8bit", "paged_adamw_8bit"),
+        renamed_from="kind",
     )
 
 
 @dataclass
 class TrainConfig:
-    epochs: int = opt("passes over the examples (A.3: 3 SFT, 2 DPO)", 3, least=1)
+    epochs: int = opt("passes over the examples (A.3: 3 SFT, 2 DPO)", 3, ge=1)
     global_batch_size: int = opt(
-        "examples per optimizer step, over all devices and accumulation (A.3: 16)", 16, least=1, was="batch_size"
+        "examples per optimizer step, over all devices and accumulation (A.3: 16)", 16, ge=1, renamed_from="batch_size"
     )
-    micro_batch_size: int = opt("examples per forward pass on one device", 4, least=1, was="micro_batch")
-    max_steps: int | None = opt("most optimizer steps; default: all of the epochs", None, least=1)
-    eval_steps: int = opt("optimizer steps between validations", 20, least=1, was="validate_every")
-    save_steps: int = opt("optimizer steps between checkpoints", 20, least=1, was="checkpoint_every")
+    micro_batch_size: int = opt("examples per forward pass on one device", 4, ge=1, renamed_from="micro_batch")
+    max_steps: int | None = opt("most optimizer steps; default: all of the epochs", None, ge=1)
+    eval_steps: int = opt("optimizer steps between validations", 20, ge=1, renamed_from="validate_every")
+    save_steps: int = opt("optimizer steps between checkpoints", 20, ge=1, renamed_from="checkpoint_every")
     gradient_checkpointing: bool = opt("recompute activations to save memory", False)
     torch_compile: bool = opt(
         "compile the decoder layers (torch.compile); the first steps take minutes, later ones are faster",
         False,
-        was="compile",
+        renamed_from="compile",
     )
     seed: int = seed_option("seed of new adapters, data order and dropout", 0)
 
@@ -109,12 +115,12 @@ class FabricConfig(DevicesConfig):
     strategy: str = opt(
         "auto (ddp on more than one device), ddp (weights replicated), fsdp2 (weights sharded over devices)",
         "auto",
-        one_of=("auto", "ddp", "fsdp2"),
+        choices=("auto", "ddp", "fsdp2"),
     )
     precision: str = opt(
         "32-true, or bf16-mixed (adapters stay fp32); auto: by model.dtype",
         "auto",
-        one_of=("auto", "32-true", "bf16-mixed"),
+        choices=("auto", "32-true", "bf16-mixed"),
     )
 
 
@@ -128,10 +134,10 @@ class TrainRecipe(Recipe):
     data: DataConfig = section(DataConfig)
     loss: LossConfig = section(LossConfig)
     lora: LoraConfig = section(LoraConfig)
-    optimizer: OptimizerConfig = section(OptimizerConfig, was="optim")
+    optimizer: OptimizerConfig = section(OptimizerConfig, renamed_from="optim")
     train: TrainConfig = section(TrainConfig)
     fabric: FabricConfig = section(FabricConfig)
-    resume: str | None = opt("auto: resume from the run's latest checkpoint, if any", None, one_of=("auto", None))
+    resume: str | None = opt("auto: resume from the run's latest checkpoint, if any", None, choices=("auto", None))
     plan: bool = opt("print how much memory training needs on each device, and do not train", False)
     plan_device: str = opt(
         "device whose memory the plan must fit: this machine, RTX4090, A100-80GB, H100-80GB, …, or a size as 24GB",

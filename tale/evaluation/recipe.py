@@ -15,12 +15,14 @@ class EvaluateRecipe(Recipe):
 
     output: str = opt("run folder")
     model: ModelConfig = section(ModelConfig)
-    task: TaskConfig = section(TaskConfig, was="benchmark")
+    task: TaskConfig = section(TaskConfig, renamed_from="benchmark")
     sampling: SamplingConfig = section(SamplingConfig)
     engine: EngineConfig = section(EngineConfig)
     methods: list[Method] = opt("methods to compare; the baseline of differences is the first vanilla without adapter")
     seeds: list[int] = seed_option(
         "seeds with which every question is answered, instead of sampling.seed; several need a temperature", []
     )
-    noninferiority_margin: float = opt("non-inferiority margin of accuracy, in points", 3.0, least=0.1, was="margin")
+    noninferiority_margin: float = opt(
+        "non-inferiority margin of accuracy, in points", 3.0, ge=0.1, renamed_from="margin"
+    )
     prices: PriceConfig = section(PriceConfig)

@@ -17,7 +17,10 @@ class ReportRecipe(Recipe):
     runs: list[str] = opt(
         "folders of the runs, finished or not: searches, trainings, evaluations, wordings, analyses and estimators"
     )
-    examples: int = opt("questions to show with answers side by side, per trained method", 8, least=0)
+    examples: int = opt("questions to show with answers side by side, per trained method", 8, ge=0)
     price_per_hour: float = opt(
-        "dollars per hour of the machine, for costs without a price per token, as training", 0.0, least=0, was="hourly"
+        "dollars per hour of the machine, for costs without a price per token, as training",
+        0.0,
+        ge=0,
+        renamed_from="hourly",
     )

@@ -45,7 +45,7 @@ class Solution:
 class Method:
     """A method to answer questions, with its options. `kind` is its name in recipes."""
 
-    was = ""  # the kind's old name
+    renamed_from = ""  # the kind's old name
     # All methods by kind; not annotated, as an annotation would make it an option.
     kinds = dict[str, "type[Method]"]()  # noqa: RUF012
 

@@ -18,9 +18,9 @@ from tale.solvers.budgeted import Budgeted
 class FixedBudget(Budgeted):
     """Ask for chain of thought under a fixed budget."""
 
-    was = "budget"
+    renamed_from = "budget"
 
-    budget: int | None = opt("budget in tokens", None, least=1)
+    budget: int | None = opt("budget in tokens", None, ge=1)
 
     @property
     def title(self) -> str:

@@ -22,7 +22,7 @@ from tale.solvers.budgeted import Budgeted
 class OptimalBudget(Budgeted):
     """Ask for chain of thought under β*, if the search found one."""
 
-    was = "searched"
+    renamed_from = "searched"
 
     title = "CoT, searched budget"
 

@@ -24,7 +24,7 @@ from tale.solvers.budgeted import Budgeted
 class TaleEP(Budgeted):
     """Ask for chain of thought under an estimated budget: two calls if the estimator is zero-shot, one if trained."""
 
-    was = "estimated"
+    renamed_from = "estimated"
 
     estimator: str | None = opt(
         "folder of a trained estimator (scripts/estimate.py); default: zero-shot estimation by a model", None
@@ -32,7 +32,7 @@ class TaleEP(Budgeted):
     estimator_model: ModelConfig | None = opt(
         "model for zero-shot estimation, on the same engine; default: the evaluated model", None
     )
-    budget_multiplier: float = opt("factor on the estimate (A.8)", 1.0, above=0, was="alpha")
+    budget_multiplier: float = opt("factor on the estimate (A.8)", 1.0, gt=0, renamed_from="alpha")
 
     @property
     def title(self) -> str:

@@ -22,11 +22,11 @@ class WordingsRecipe(Recipe):
     models: list[ModelConfig] = opt("models to compare")
     tasks: list[TaskConfig] = opt("tasks to compare on")
     wordings: list[WordingConfig] = opt("wordings of the budget line; one without a budget_line is the paper's")
-    budgets: list[int] = opt("budgets in tokens, for every wording; two or more", [10, 30, 90, 270], least=1)
+    budgets: list[int] = opt("budgets in tokens, for every wording; two or more", [10, 30, 90, 270], ge=1)
     sampling: SamplingConfig = section(SamplingConfig)
     engine: EngineConfig = section(EngineConfig)
     max_token_ratio: float = opt(
-        "largest token ratio of the best wording to vanilla CoT", 0.5, above=0, most=1, was="share"
+        "largest token ratio of the best wording to vanilla CoT", 0.5, gt=0, le=1, renamed_from="share"
     )
     seed: int = seed_option("seed of the split into questions to choose the best wording on and held-out ones", 0)
     prices: PriceConfig = section(PriceConfig)

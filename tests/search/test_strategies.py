@@ -240,5 +240,5 @@ def test_no_search_takes_more_calls_than_foretold(strategy, calls: int) -> None:
 
 def test_a_recipe_names_every_strategy_and_rule() -> None:
     fields = SearchRecipe.__dataclass_fields__
-    assert fields["strategy"].metadata["one_of"] == tuple(STRATEGIES)
-    assert fields["acceptance"].metadata["one_of"] == tuple(ACCEPTANCE)
+    assert fields["strategy"].metadata["choices"] == tuple(STRATEGIES)
+    assert fields["acceptance"].metadata["choices"] == tuple(ACCEPTANCE)

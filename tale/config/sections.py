@@ -116,6 +116,9 @@ class EndpointConfig:
         False,
         renamed_from="grouped",
     )
+    continue_final_message: bool = opt(
+        "the server continues an open assistant turn if a call says continue_final_message (vLLM, SGLang)", False
+    )
 
 
 @dataclass

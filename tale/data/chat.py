@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import deque
 from collections.abc import Collection, Sequence
 from contextlib import suppress
 from datetime import datetime
@@ -15,7 +16,7 @@ from pathlib import Path
 
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from tale.data.prompts import Message
+from tale.data.prompts import Message, turns
 from tale.errors import UserError
 
 # Some templates print a date: Llama 3.1's takes `date_string`, others call `strftime_now`. It is fixed, so that a
@@ -68,20 +69,29 @@ class Chat:
     def conversation_ids(self, messages: Sequence[Message]) -> list[int]:
         """Ids of a conversation up to the start of the assistant's turn, or to the end of its open turn.
 
-        An open turn is encoded as training encodes an answer: after the prompt and the template's lead.
+        The assistant's messages at the end are the parts of its open turn. A part with ids has these ids. The first
+        part, if it is text, is encoded as training encodes an answer: after the prompt and the template's lead. Later
+        text is encoded alone, whatever ids precede it.
 
         Raises:
             UserError: the template rejects these turns or this text.
         """
         *before, last = messages
-        if last.role == "assistant":
-            return [*self.conversation_ids(before), *self.target_ids(last.content, ended=False)]
+        parts: deque[Message] = deque()
+        while last.role == "assistant":
+            parts.appendleft(last)
+            *before, last = before
         if self.template == "chat":
             # The template itself writes BOS if the model has one: the tokenizer must not add a second.
-            return self._encoded(self._render(*messages))
-        if before:
+            ids = self._encoded(self._render(*before, last))
+        elif before:
             raise UserError("model.template=plain: bare text is one user turn; set model.template=chat for more")
-        return self.tokenizer(last.content).input_ids
+        else:
+            ids = self.tokenizer(last.content).input_ids
+        for number, part in enumerate(parts):
+            text = part.content if number else self._led(part.content)
+            ids += self._behind(text) if part.ids is None else part.ids
+        return ids
 
     def target_ids(self, answer: str, ended: bool = True) -> list[int]:
         """Ids of an answer to train on, as the template writes it after the prompt, up to its end token.
@@ -121,13 +131,13 @@ class Chat:
                 return self.lead + answer.lstrip()
         return answer
 
-    def _render(self, *turns: Message, opened: bool = True) -> str:
+    def _render(self, *messages: Message, opened: bool = True) -> str:
         """A conversation's text; after a user's turn with the start of the assistant's if it is to be `opened`."""
         try:
             text = self.tokenizer.apply_chat_template(
-                list(map(vars, turns)),
+                turns(messages),
                 tokenize=False,
-                add_generation_prompt=opened and turns[-1].role != "assistant",
+                add_generation_prompt=opened and messages[-1].role != "assistant",
                 date_string=TEMPLATE_DATE.strftime("%d %b %Y"),
                 strftime_now=TEMPLATE_DATE.strftime,
             )

@@ -8,6 +8,7 @@ Training and evaluation of a post-trained model both use `vanilla`, without a bu
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -16,10 +17,25 @@ from tale.data.question import Question
 
 @dataclass(frozen=True)
 class Message:
-    """One turn of a conversation."""
+    """One turn of a conversation, or a part of an assistant's turn.
+
+    `ids` of a part that the model generated are used as they are: its text, tokenised again, may have others.
+    """
 
     role: Literal["system", "user", "assistant"]
     content: str
+    ids: tuple[int, ...] | None = None
+
+
+def turns(messages: Iterable[Message]) -> list[dict[str, str]]:
+    """Role and content of each turn, for a chat template or a server; the parts of an assistant's turn are joined."""
+    made: list[dict[str, str]] = []
+    for message in messages:
+        if made and message.role == made[-1]["role"] == "assistant":
+            made[-1]["content"] += message.content
+        else:
+            made.append({"role": message.role, "content": message.content})
+    return made
 
 
 NUMBER_FORMAT = "Please Give the response by strictly following this format: [[answer]], for example: Answer: [[50]]."

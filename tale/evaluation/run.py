@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from tale.data.question import Question
@@ -19,7 +20,7 @@ from tale.evaluation.replies import Reply, answer_all, check_methods, run_solver
 from tale.evaluation.seeds import check_seeds, repeat_for_seeds, sampling_of
 from tale.evaluation.summary import Row, summarise, tables
 from tale.inference import Sampling
-from tale.inference.build import AnyModel, check_engine, engines, find_model, journal_folder
+from tale.inference.build import AnyModel, check_engine, check_requests, engines, find_model, journal_folder
 from tale.inference.context_length import check_context_length
 from tale.inference.openai.engine import RemoteModel
 from tale.models.adapters import check_adapter, read_card
@@ -102,6 +103,7 @@ def _check(recipe: EvaluateRecipe) -> _Checked:
     longest = {
         q.id: [request for m in recipe.methods for request in m.longest_requests(q, sampling)] for q in questions
     }
+    check_requests(recipe.engine, chain.from_iterable(longest.values()))
     check_context_length(longest, base.chat(), base.max_model_len)
     return _Checked(base, others, adapters, questions, dropped, clean, sampling)
 

@@ -11,9 +11,9 @@ from tale.config.sections import EndpointConfig, EngineConfig, ModelConfig
 from tale.data.chat import Chat
 from tale.errors import UserError
 from tale.inference.journal import JournaledEngine
-from tale.inference.openai.engine import EndpointEngine, RemoteModel
+from tale.inference.openai.engine import EndpointEngine, RemoteModel, check_request
 from tale.inference.openai.urls import check_environment
-from tale.inference.requests import CompletionStream, Engine, RequestSource
+from tale.inference.requests import CompletionStream, Engine, Request, RequestSource
 from tale.inference.transformers.engine import TransformersEngine, find_device
 from tale.inference.transformers.probe import verify_generation
 from tale.inference.vllm import VllmEngine
@@ -106,6 +106,17 @@ def check_engine(config: EngineConfig, model: AnyModel) -> None:
     """
     if isinstance(model, BaseModel) and config.kind == "transformers":
         verify_generation(model.architecture(), on_cpu=find_device(config.device).type == "cpu")
+
+
+def check_requests(config: EngineConfig, requests: Iterable[Request]) -> None:
+    """Refuse requests of a kind that the engine does not support, before anything is loaded.
+
+    Raises:
+        UserError: one of them continues an assistant turn, which an endpoint cannot unless the recipe says so.
+    """
+    if config.kind == "openai":
+        for request in requests:
+            check_request(config.endpoint, request)
 
 
 class LazyEngine:

@@ -159,7 +159,8 @@ def request_key(request: Request) -> bytes:
     """The key of a request's completion: a hash of all its fields."""
     known: list[Any] = [request.prompt, request.sample, asdict(request.sampling)]
     if request != Request.user(request.prompt, request.sampling, request.sample):
-        known += [list(map(vars, request.messages)), request.stop, request.logprobs]
+        messages = [{name: value for name, value in vars(m).items() if value is not None} for m in request.messages]
+        known += [messages, request.stop, request.logprobs]
     return hashlib.sha256(json.dumps(known).encode()).digest()[:12]
 
 

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from tale.data.prompts import Message
@@ -19,9 +19,11 @@ from tale.storage.strict_json import Count
 class Request:
     """A conversation to complete, with its sampling parameters.
 
-    The last message is the user's, or the assistant's, which is then continued. `sample` numbers the samples of a
-    conversation. `stop`: the answer ends before the first of these strings. `logprobs`: the completion has the
-    log-probability of each of its tokens under the model (temperature 1).
+    The last message is the user's, or the assistant's, which is then continued; several messages of the assistant at
+    the end are the parts of its open turn. `sample` numbers the samples of a conversation. `stop`: the answer ends
+    before the first of these strings. `logprobs`: the completion has the log-probability of each of its tokens under
+    the model (temperature 1). `continued`: a later request is expected to continue this answer, so that an engine may
+    cache it; it changes no answer.
     """
 
     messages: tuple[Message, ...]
@@ -29,6 +31,7 @@ class Request:
     sample: int = 0
     stop: tuple[str, ...] = ()
     logprobs: bool = False
+    continued: bool = field(default=False, compare=False)
 
     @classmethod
     def user(cls, prompt: str, sampling: Sampling, sample: int = 0) -> Request:
@@ -42,10 +45,11 @@ class Request:
 
     @property
     def prompt(self) -> str:
-        """The text of a single user turn, else the conversation as JSON."""
+        """The text of a single user turn, else the conversation as JSON, with ids where a message has them."""
         if len(self.messages) == 1 and self.messages[0].role == "user":
             return self.messages[0].content
-        return json.dumps([[message.role, message.content] for message in self.messages], ensure_ascii=False)
+        messages = ([value for value in vars(message).values() if value is not None] for message in self.messages)
+        return json.dumps([*messages], ensure_ascii=False)
 
     @property
     def draw_seed(self) -> int:

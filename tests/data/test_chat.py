@@ -155,3 +155,32 @@ def test_bare_text_is_one_turn(tiny_tokenizer: PreTrainedTokenizerFast) -> None:
     assert chat.conversation_ids([Message("user", "a\n"), Message("assistant", "b")]) == list(b"a\nb")
     with pytest.raises(UserError, match=r"model\.template=plain: bare text is one user turn"):
         chat.conversation_ids([Message("user", "a"), Message("assistant", "b"), Message("user", "c")])
+
+
+def test_a_generated_part_keeps_its_ids(tiny_tokenizer: PreTrainedTokenizerFast) -> None:
+    """Ids that the tokenizer would write in another way: half a character, and the end of a turn."""
+    chat = Chat(tiny_tokenizer)
+    first, second = (0xC3, *b"so", END_ID), (*b"[7",)
+    parts = [Message("assistant", "�so", first), Message("assistant", " Wait."), Message("assistant", "[7", second)]
+    ids = chat.conversation_ids([Message("user", "hello"), *parts])
+    assert ids == [*chat.prompt_ids("hello"), *first, *b" Wait.", *second]
+
+
+def test_only_the_first_part_of_text_has_the_lead(tiny_tokenizer: PreTrainedTokenizerFast) -> None:
+    """Mistral's space before an answer; what the model generated has it already, if the model wrote it."""
+    tokenizer = copy.deepcopy(tiny_tokenizer)
+    tokenizer.chat_template = (
+        "{% for m in messages %}{{ '<|im_start|>' + m['content'] if m['role'] == 'user' else ' ' + m['content'] + "
+        "'<|im_end|>' }}{% endfor %}"
+    )
+    chat, user = Chat(tokenizer), Message("user", "hello")
+    text, generated = Message("assistant", "so"), Message("assistant", "so", (*b"so",))
+    assert chat.conversation_ids([user, text, text]) == [256, *b"hello", *b" soso"]
+    assert chat.conversation_ids([user, generated, text]) == [256, *b"hello", *b"soso"]
+
+
+def test_a_closed_turn_in_parts_is_one_turn(tiny_tokenizer: PreTrainedTokenizerFast) -> None:
+    """The template writes it: role and content, without ids."""
+    chat, a, c = Chat(tiny_tokenizer), Message("user", "a"), Message("user", "c")
+    parts = [Message("assistant", "so", (1, 2)), Message("assistant", " we")]
+    assert chat.conversation_ids([a, *parts, c]) == chat.conversation_ids([a, Message("assistant", "so we"), c])

@@ -11,7 +11,7 @@ import pytest
 
 from tale.errors import UserError
 from tale.inference import Completion, Message, Request, Sampling
-from tale.inference.journal import JournaledEngine
+from tale.inference.journal import JournaledEngine, request_key
 from tale.inference.requests import RequestSource, iter_requests
 from tests.fake_engine import ask, generate
 
@@ -146,6 +146,10 @@ def test_another_models_journal_is_refused(tmp_path: Path) -> None:
         replace(FIRST, messages=(Message("system", "prompt 0"),)),
         replace(FIRST, messages=(*FIRST.messages, Message("assistant", ""))),
         replace(FIRST, messages=(Message("user", '[["user", "prompt 0"], ["assistant", ""]]'),)),
+        replace(FIRST, messages=(*FIRST.messages, Message("assistant", "", ()))),
+        replace(FIRST, messages=(*FIRST.messages, Message("assistant", "", (7,)))),
+        replace(FIRST, messages=(*FIRST.messages, Message("assistant", "", (7,)), Message("assistant", "", (8,)))),
+        replace(FIRST, messages=(*FIRST.messages, Message("assistant", "", (7, 8)))),
     ],
 )
 def test_another_request_is_a_new_call(request_: Request, tmp_path: Path) -> None:
@@ -154,6 +158,17 @@ def test_another_request_is_a_new_call(request_: Request, tmp_path: Path) -> Non
     answers(engine)
     answers(engine, [request_])
     assert inner.asked[5:] == [request_]
+
+
+def test_keys_and_seeds_are_those_of_earlier_journals() -> None:
+    """Literals of a version whose messages had no ids; what only helps the engine is in neither."""
+    turns = (Message("system", "Be brief."), Message("user", "a"), Message("assistant", "b"))
+    for request, key, seed in (
+        (ask("2 + 5?", 1, Sampling(12, 0.5)), "b6d2ddf55713eedcefad2480", 46348948029806439),
+        (Request(turns, Sampling(9, 0.5), 2, ("\n",), logprobs=True), "3a31579cb99d85a449194a64", 53447857885663087),
+    ):
+        for same in (request, replace(request, continued=True)):
+            assert (request_key(same).hex(), same.draw_seed) == (key, seed)
 
 
 def test_known_and_new_requests_keep_their_places(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 from tale.config.sections import EndpointConfig
 from tale.data.chat import Chat
+from tale.data.prompts import turns
 from tale.errors import UserError
 from tale.inference.context_length import too_long
 from tale.inference.openai.background import in_background
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
 OPENAI = "https://api.openai.com/v1"
 SHOWN = 200  # characters of a server's message in an error
+CONTINUE = {"add_generation_prompt": False, "continue_final_message": True}  # beyond OpenAI's own options
 
 
 @dataclass(frozen=True)
@@ -137,8 +139,7 @@ class EndpointEngine:
         """
         groups: dict[Any, list[tuple[int, Request]]] = {}
         for i, request in enumerate(requests, asked):
-            if request.continues:
-                raise UserError("engine.kind=openai: an endpoint cannot continue an assistant turn")
+            check_request(self.config, request)
             groups.setdefault(replace(request, sample=0) if self.config.use_n else i, []).append((i, request))
         calls.add(groups.values())
         return asked + len(requests)
@@ -174,13 +175,14 @@ class EndpointEngine:
         limit = first.sampling.max_tokens
         options = {
             "model": self.model,
-            "messages": list(map(vars, first.messages)),
+            "messages": turns(first.messages),
             "temperature": first.sampling.temperature,
             "seed": first.draw_seed % 2**31,
             self.limit: limit,
             **({"n": len(requests)} if len(requests) > 1 else {}),
             **({"stop": list(first.stop)} if first.stop else {}),
             **({"logprobs": True} if first.logprobs else {}),
+            **({"extra_body": CONTINUE} if first.continues else {}),
         }
         if self.chat and (why := too_long(len(self.chat.conversation_ids(first.messages)), limit, self.max_model_len)):
             return [Completion.failed(why)] * len(requests)
@@ -282,6 +284,19 @@ class EndpointEngine:
 
     def _error(self, what: str) -> UserError:
         return UserError(f"{self.where}: {what}. All answers so far are in the journal: the same command resumes")
+
+
+def check_request(config: EndpointConfig, request: Request) -> None:
+    """Refuse a request that no call can express.
+
+    Raises:
+        UserError: it continues an assistant turn, and the server is not said to.
+    """
+    if request.continues and not config.continue_final_message:
+        raise UserError(
+            "engine.kind=openai: an endpoint cannot continue an assistant turn; set "
+            "engine.endpoint.continue_final_message=true if the server can (vLLM, SGLang), or use another engine"
+        )
 
 
 def _key(config: EndpointConfig) -> str:

@@ -22,7 +22,7 @@ from transformers import PreTrainedTokenizerFast
 from tale.config.sections import EndpointConfig, EngineConfig, ModelConfig
 from tale.data.chat import Chat
 from tale.errors import UserError
-from tale.inference.build import find_model
+from tale.inference.build import check_requests, find_model
 from tale.inference.journal import JournaledEngine
 from tale.inference.openai.engine import EndpointEngine, RemoteModel
 from tale.inference.requests import Completion, Message, Request, Sampling
@@ -692,7 +692,7 @@ def test_turns_limits_and_stop_strings_go_into_the_call() -> None:
     with served(FINE, concurrency=1) as (engine, endpoint):
         assert len(dict(generate(engine, requests))) == 2
     first, second = endpoint.calls
-    assert first["messages"] == [vars(turn) for turn in turns]
+    assert first["messages"] == [{"role": turn.role, "content": turn.content} for turn in turns]
     assert (first["stop"], first["max_tokens"], first["temperature"]) == (["\n", "##"], 9, 0.5)
     assert (second.get("stop"), second["max_tokens"], second.get("logprobs")) == (None, 3, None)
 
@@ -726,6 +726,29 @@ def test_an_open_turn_is_refused_before_any_call() -> None:
     with served(FINE) as (engine, endpoint), pytest.raises(UserError, match="cannot continue an assistant turn"):
         list(generate(engine, [ask("a"), Request(turns, GREEDY)]))
     assert endpoint.calls == []
+
+
+def test_an_open_turn_is_refused_before_the_model_is_known() -> None:
+    turns = (Message("user", "a"), Message("assistant", "b"))
+    requests = [ask("a"), Request(turns, GREEDY)]
+    continuing = EndpointConfig(base_url="http://127.0.0.1:1/v1", continue_final_message=True)
+    for config in (EngineConfig(), EngineConfig("vllm"), EngineConfig("openai", endpoint=continuing)):
+        check_requests(config, requests)
+    check_requests(EngineConfig("openai"), requests[:1])
+    with pytest.raises(
+        UserError, match=r"cannot continue an assistant turn; set engine\.endpoint\.continue_final_message"
+    ):
+        check_requests(EngineConfig("openai"), requests)
+
+
+def test_a_server_that_can_continues_the_joined_parts() -> None:
+    parts = (Message("user", "a"), Message("assistant", "b", (98,)), Message("assistant", " c"))
+    with served(FINE, continue_final_message=True) as (engine, endpoint):
+        assert asked(engine, ask("a"), Request(parts, GREEDY)) == [Completion("7", 2, "stop", 5)] * 2
+    plain, opened = endpoint.calls
+    assert opened["messages"] == [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b c"}]
+    assert (opened["continue_final_message"], opened["add_generation_prompt"]) == (True, False)
+    assert not {"continue_final_message", "add_generation_prompt"} & plain.keys()
 
 
 def test_a_slow_call_holds_up_no_other() -> None:

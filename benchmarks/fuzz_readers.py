@@ -176,7 +176,8 @@ def files(folder: Path) -> dict[str, tuple[Path, Callable[[Path], Any]]]:
     replies = [Reply("m", f"q/{i}", "2 + 2?", "[[4]]", True, "4", "brackets", "stop", 3, 30) for i in range(2)]
     write_jsonl_atomic(folder / "replies.jsonl", [reply.line for reply in replies])
     completion = asdict(Completion("[[4]]", 3, "stop", 30, ids=(7, 8, 9)))
-    journal = [{"name": "m"}, {"key": "0123456789ab" * 2, "seconds": 0.25, **completion}]
+    key = "0123456789ab" * 2
+    journal = [{"name": "m"}, {"key": key, "key_without_limit": key, "seconds": 0.25, **completion}]
     write_jsonl_atomic(folder / "journal.jsonl", journal)
     choice = {"question": "Which?", "options": ["a", "b"], "answer": "B"}
     write_jsonl_atomic(folder / "rows.jsonl", [{"question": "What is 2 + 2?", "answer": 4.5}, choice])

@@ -82,12 +82,12 @@ def engines(
         settings = model.identity | {"engine": config.kind, "template": model.template, "tokenizer": engine.tokenizer}
         if isinstance(model, BaseModel) and isinstance(engine, LazyEngine):
             settings["dtype"] = f"{model.quantize} {model.dtype}" if model.quantize else model.dtype
-            settings["tokenizer_hash"] = engine.tokenizer_hash
+            settings["tokenizer_hash"] = engine.chat.fingerprint
         name = "journal.jsonl"
         if adapter:
             settings["adapter"] = adapter_fingerprint(Path(adapter))
             name = f"journal-{settings['adapter']}.jsonl"
-        journaled = JournaledEngine(engine, folder / name, settings)
+        journaled = JournaledEngine(engine, folder / name, settings, engine.chat)
         if isinstance(engine, EndpointEngine) and journaled.offsets:
             engine.failures.answered = True
         yield journaled
@@ -123,7 +123,7 @@ class LazyEngine:
     """A local engine that is built, and loads its weights, at the first request."""
 
     def __init__(self, tokenizer: str, chat: Chat, make: Callable[[], Engine]):
-        self.tokenizer, self.tokenizer_hash, self.make = tokenizer, chat.fingerprint, cache(make)
+        self.tokenizer, self.chat, self.make = tokenizer, chat, cache(make)
 
     def generate(self, more: RequestSource) -> CompletionStream:
         """The completions of the built engine."""

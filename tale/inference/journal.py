@@ -6,23 +6,27 @@ import hashlib
 import json
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
+from functools import partial
 from itertools import count
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 from msgspec import Meta
 
+from tale.data.chat import Chat
 from tale.errors import UserError
 from tale.inference.costs import Cost
 from tale.inference.requests import Completion, CompletionStream, Engine, Request, RequestSource, request_source
+from tale.inference.stopping import stopped_answer
 from tale.storage.files import AppendOnlyJsonl
 from tale.storage.strict_json import Seconds, iter_lines, parse
 
 # Each completion is written at once, which survives a killed process, and synced after this time, for a power cut.
 SYNC_SECONDS = 0.2
+Key = Annotated[str, Meta(pattern="^[0-9a-f]{24}$")]
 # What the first and the other lines are, and the remedy for a damaged one.
 SETTINGS = ("the settings of a journal", "delete the file, or use another output folder")
 ANSWER = ("a journalled answer", "delete the line")
@@ -36,15 +40,20 @@ class JournaledEngine:
     completion. Failed requests (finish "error") are not written: the same command sends them again. Opening changes
     nothing in the file.
 
+    A completion also answers a request that differs in `max_tokens` only: unchanged if it ended within that limit, or
+    cut to it, with the engine's tokenizer `chat`. `cost` is that of all completions in the journal; `repeated` that of
+    the answers that it gave to the same request again, `reused` of those to a request with another limit.
+
     Raises:
         UserError: on opening, if the journal was written with other settings or a line is damaged; in use, if the disk
             is full.
     """
 
-    def __init__(self, engine: Engine, file: Path, settings: dict[str, Any]):
-        self.engine, self.tokenizer = engine, engine.tokenizer
-        self.cost = Cost()
+    def __init__(self, engine: Engine, file: Path, settings: dict[str, Any], chat: Chat | None = None):
+        self.engine, self.tokenizer, self.chat = engine, engine.tokenizer, chat
+        self.cost, self.repeated, self.reused = Cost(), Cost(), Cost()
         self.offsets: dict[bytes, int] = {}
+        self.longest: dict[bytes, _Place] = {}  # by the key without limit
         self.settings, self.file = settings, AppendOnlyJsonl(file)
         for number, (place, line) in enumerate(self.file, 1):
             where = f"{file}:{number}"
@@ -54,24 +63,29 @@ class JournaledEngine:
             entry = parse(line, JournalEntry, where, *ANSWER)
             self.cost.add(entry.completion, entry.seconds)
             self.offsets[bytes.fromhex(entry.key)] = place
+            if entry.key_without_limit:
+                self._index(bytes.fromhex(entry.key_without_limit), entry.completion, place)
 
     def generate(self, more: RequestSource) -> CompletionStream:
         """Yield `(number, completion)` from the journal, or from the engine, after it is written to the journal."""
-        asked: list[tuple[int, bytes]] = []  # by the engine's numbers
-        found: deque[tuple[int, bytes]] = deque()
+        asked: list[tuple[int, Request]] = []  # by the engine's numbers
+        found: deque[tuple[int, Callable[[], Completion]]] = deque()
         numbers = count()
 
         def unknown() -> list[Request]:
-            requests = more()
-            keys = [(i, request_key(request)) for request, i in zip(requests, numbers, strict=False)]
-            found.extend((i, key) for i, key in keys if key in self.offsets)
-            asked.extend((i, key) for i, key in keys if key not in self.offsets)
-            return [request for request, (_, key) in zip(requests, keys, strict=True) if key not in self.offsets]
+            new = []
+            for request in more():
+                if read := self._known(request):
+                    found.append((next(numbers), read))
+                else:
+                    asked.append((next(numbers), request))
+                    new.append(request)
+            return new
 
         def known() -> Iterator[tuple[int, Completion]]:
             while found:
-                i, key = found.popleft()
-                yield i, self._read(key)
+                i, read = found.popleft()
+                yield i, read()
 
         while True:
             first = unknown()
@@ -86,14 +100,14 @@ class JournaledEngine:
                     yield from known()
             asked.clear()
 
-    def _kept(self, answers: CompletionStream, asked: Sequence[tuple[int, bytes]]) -> Iterator[tuple[int, Completion]]:
+    def _kept(self, answers: CompletionStream, asked: Sequence[tuple[int, Request]]) -> CompletionStream:
         """The engine's completions, each written before it is yielded."""
         before = synced = time.monotonic()
         for position, completion in answers:
             now = time.monotonic()
-            i, key = asked[position]
+            i, request = asked[position]
             if completion.finish != "error":
-                self._write(key, completion, now - before)
+                self._write(request, completion, now - before)
             if now - synced > SYNC_SECONDS:
                 self.file.sync()
                 synced = now
@@ -105,25 +119,69 @@ class JournaledEngine:
         """Close the journal."""
         self.file.close()
 
-    def _write(self, key: bytes, completion: Completion, seconds: float) -> None:
+    def _write(self, request: Request, completion: Completion, seconds: float) -> None:
         if not self.file.size:
             self.file.append(self.settings)
+        key, unlimited = request_key(request), key_without_limit(request)
         filled = {name: value for name, value in asdict(completion).items() if value is not None}
-        line = {"key": key.hex(), "seconds": round(seconds, 4), **filled}
-        self.offsets[key] = self.file.append(line)
+        line = {"key": key.hex(), "key_without_limit": unlimited.hex(), "seconds": round(seconds, 4), **filled}
+        self.offsets[key] = place = self.file.append(line)
+        self._index(unlimited, completion, place)
         self.cost.add(completion, seconds)
 
-    def _read(self, key: bytes) -> Completion:
-        place = self.offsets[key]
-        return parse(self.file.read(place), JournalEntry, f"{self.file.path}, byte {place}", *ANSWER).completion
+    def _index(self, unlimited: bytes, completion: Completion, place: int) -> None:
+        """Remember the completion for other limits, unless a longer one is known."""
+        new = _Place(completion.finish == "stop", completion.tokens, place, completion.ids is not None)
+        if new.ended or (new.has_ids and completion.finish == "length"):
+            self.longest[unlimited] = max(new, self.longest.get(unlimited, new))
+
+    def _known(self, request: Request) -> Callable[[], Completion] | None:
+        """A reader of this request's completion, made from one with another limit if need be; None without either."""
+        if (place := self.offsets.get(request_key(request))) is not None:
+            return partial(self._read, place, request, self.repeated)
+        longest, limit = self.longest.get(key_without_limit(request)), request.sampling.max_tokens
+        if longest and (longest.ended if longest.tokens <= limit else longest.has_ids and self.chat):
+            return partial(self._read, longest.place, request, self.reused)
+        return None
+
+    def _read(self, place: int, request: Request, cost: Cost) -> Completion:
+        entry = parse(self.file.read(place), JournalEntry, f"{self.file.path}, byte {place}", *ANSWER)
+        completion = entry.completion
+        if self.chat and completion.ids and completion.tokens > request.sampling.max_tokens:
+            completion = _cut(completion, request, self.chat)
+        cost.add(completion, 0.0)
+        return completion
+
+
+class _Place(NamedTuple):
+    """Where a completion is in the file; the greater of two, one that ended or else the longer, answers more limits."""
+
+    ended: bool
+    tokens: int
+    place: int
+    has_ids: bool
+
+
+def _cut(completion: Completion, request: Request, chat: Chat) -> Completion:
+    """A completion that is longer than the request's limit, as the engine would have given it: cut to the limit.
+
+    No end token and no stop string precedes the last of its ids, so there is none within the limit.
+    """
+    assert completion.ids
+    answer = stopped_answer(request, completion.ids, chat, ())
+    assert answer
+    count = len(answer.ids)
+    logprobs = completion.logprobs[:count] if completion.logprobs else None
+    return replace(completion, text=answer.text, tokens=count, finish=answer.finish, ids=answer.ids, logprobs=logprobs)
 
 
 @dataclass(frozen=True, kw_only=True)
 class JournalEntry(Completion):
-    """A line of the journal: a completion, its request's key, and the seconds that it took."""
+    """A line of the journal: a completion, its request's keys (earlier versions wrote one), and the seconds it took."""
 
-    key: Annotated[str, Meta(pattern="^[0-9a-f]{24}$")]
+    key: Key
     seconds: Seconds
+    key_without_limit: Key | None = None
 
     @property
     def completion(self) -> Completion:
@@ -156,8 +214,17 @@ def read_journal(file: Path) -> Journal:
 
 
 def request_key(request: Request) -> bytes:
-    """The key of a request's completion: a hash of all its fields."""
-    known: list[Any] = [request.prompt, request.sample, asdict(request.sampling)]
+    """The key of a request's completion: a hash of all its fields that change it."""
+    return _hash(request, asdict(request.sampling))
+
+
+def key_without_limit(request: Request) -> bytes:
+    """The same hash without `max_tokens`: equal for requests whose answers differ in where they are cut off."""
+    return _hash(request, {name: of for name, of in asdict(request.sampling).items() if name != "max_tokens"})
+
+
+def _hash(request: Request, sampling: dict[str, Any]) -> bytes:
+    known: list[Any] = [request.prompt, request.sample, sampling]
     if request != Request.user(request.prompt, request.sampling, request.sample):
         messages = [{name: value for name, value in vars(m).items() if value is not None} for m in request.messages]
         known += [messages, request.stop, request.logprobs]

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
+from transformers import AutoModelForCausalLM
 
+from tale.data.chat import Chat
 from tale.errors import UserError
 from tale.inference import Completion, Message, Request, Sampling
 from tale.inference.journal import JournaledEngine, request_key
 from tale.inference.requests import RequestSource, iter_requests
+from tale.inference.transformers.engine import TransformersEngine
 from tests.fake_engine import ask, generate
 
 MODEL = {"name": "m", "weights": "0123"}
@@ -138,7 +143,6 @@ def test_another_models_journal_is_refused(tmp_path: Path) -> None:
     [
         replace(FIRST, sample=1),
         replace(FIRST, messages=(Message("user", "prompt 0 "),)),
-        replace(FIRST, sampling=Sampling(max_tokens=9)),
         replace(FIRST, sampling=Sampling(max_tokens=8, temperature=0.1)),
         replace(FIRST, sampling=Sampling(max_tokens=8, seed=7)),
         replace(FIRST, stop=("\n",)),
@@ -169,6 +173,110 @@ def test_keys_and_seeds_are_those_of_earlier_journals() -> None:
     ):
         for same in (request, replace(request, continued=True)):
             assert (request_key(same).hex(), same.draw_seed) == (key, seed)
+
+
+# --- Other limits ---------------------------------------------------------------------------------------------------
+
+
+class Spelling:
+    """Writes the letters of the prompt, one id each, up to its "." or the limit; a sample from its own letter on."""
+
+    tokenizer = "spelling"
+
+    def __init__(self, has_ids: bool = True) -> None:
+        self.limits: list[int] = []
+        self.has_ids = has_ids
+
+    def generate(self, more: RequestSource) -> Iterator[tuple[int, Completion]]:
+        for i, request in enumerate(iter_requests(more)):
+            limit = request.sampling.max_tokens
+            self.limits.append(limit)
+            text = request.prompt[request.sample :][:limit]
+            ids, scores = tuple(map(ord, text)), tuple(-float(ord(letter)) for letter in text)
+            finish = "stop" if text.endswith(".") else "length"
+            ids, scores = (ids if self.has_ids else None), (scores if request.logprobs else None)
+            yield i, Completion(text, len(text), finish, 3, ids=ids, logprobs=scores)
+
+
+@pytest.mark.parametrize("logprobs", [False, True])
+def test_a_longer_answer_is_cut_to_a_smaller_limit(logprobs: bool, tiny_tokenizer, tmp_path: Path) -> None:
+    """The answer has 7 tokens: whole at limits from 7 on, and otherwise its beginning, whichever came first."""
+    inner, limits = Spelling(), [12, 6, 7, 9, 1, 12]
+    engine = JournaledEngine(inner, tmp_path / "j", MODEL, Chat(tiny_tokenizer))
+    requests = [replace(ask("Six = 6.", 1, Sampling(limit)), logprobs=logprobs) for limit in limits]
+    given = [answers(engine, [request])[0] for request in requests]
+    assert inner.limits == [12]
+    assert given == [
+        answers(JournaledEngine(Spelling(), tmp_path / f"{r.sampling.max_tokens}", MODEL), [r])[0] for r in requests
+    ]
+    assert (engine.reused.calls, engine.reused.tokens) == (4, 6 + 7 + 7 + 1)
+    assert (engine.repeated.calls, engine.repeated.tokens, engine.cost.calls) == (1, 7, 1)
+    engine.close()
+    again = JournaledEngine(inner, tmp_path / "j", MODEL, Chat(tiny_tokenizer))
+    assert [answers(again, [request])[0] for request in requests] == given
+    assert inner.limits == [12]
+
+
+def test_a_cut_answer_is_asked_again_with_more_room(tiny_tokenizer, tmp_path: Path) -> None:
+    inner = Spelling()
+    engine = JournaledEngine(inner, tmp_path / "j", MODEL, Chat(tiny_tokenizer))
+    texts = [answers(engine, [ask("Six = 6.", sampling=Sampling(limit))])[0].text for limit in (3, 5, 4, 2)]
+    assert texts == ["Six", "Six =", "Six ", "Si"]
+    assert inner.limits == [3, 5]
+
+
+def test_without_ids_only_an_ended_answer_is_reused(tiny_tokenizer, tmp_path: Path) -> None:
+    """An endpoint's."""
+    inner = Spelling(has_ids=False)
+    engine = JournaledEngine(inner, tmp_path / "j", MODEL, Chat(tiny_tokenizer))
+    texts = [answers(engine, [ask("Six = 6.", sampling=Sampling(limit))])[0].text for limit in (9, 8, 7, 6)]
+    assert texts == ["Six = 6.", "Six = 6.", "Six = 6", "Six = "]
+    assert inner.limits == [9, 7, 6]
+
+
+def test_another_stop_string_or_sample_is_not_cut(tiny_tokenizer, tmp_path: Path) -> None:
+    inner, whole = Spelling(), ask("Six = 6.", sampling=Sampling(9))
+    engine = JournaledEngine(inner, tmp_path / "j", MODEL, Chat(tiny_tokenizer))
+    shorter = replace(whole, sampling=Sampling(3))
+    answers(engine, [whole, replace(shorter, sample=1), replace(shorter, stop=("x",)), replace(shorter, logprobs=True)])
+    assert inner.limits == [9, 3, 3, 3]
+
+
+def test_a_journal_with_one_key_a_line_answers_its_own_requests(tiny_tokenizer, tmp_path: Path) -> None:
+    """As earlier versions wrote it; a key that is none is refused."""
+    file, request = tmp_path / "j", ask("Six = 6.", sampling=Sampling(9))
+    answers(JournaledEngine(Spelling(), file, MODEL), [request])
+    first, line = file.read_text().splitlines()
+    old = {name: value for name, value in json.loads(line).items() if name != "key_without_limit"}
+    file.write_text(f"{first}\n{json.dumps(old)}\n")
+    inner = Spelling()
+    engine = JournaledEngine(inner, file, MODEL, Chat(tiny_tokenizer))
+    assert answers(engine, [request])[0].text == "Six = 6."
+    answers(engine, [replace(request, sampling=Sampling(3))])
+    assert inner.limits == [3]
+    file.write_text(f"{first}\n{json.dumps(old | {'key_without_limit': 'k'})}\n")
+    with pytest.raises(UserError, match=r"j:2: .*key_without_limit"):
+        JournaledEngine(inner, file, MODEL)
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.7])
+def test_a_shorter_answer_is_the_beginning_of_a_longer_one(
+    temperature: float, tiny_model_folder: Path, tiny_tokenizer, tmp_path: Path
+) -> None:
+    """Of the real engine: what the journal cuts is what the engine generates at the smaller limit, text included."""
+    engine = TransformersEngine(
+        AutoModelForCausalLM.from_pretrained(tiny_model_folder, dtype=torch.float32), Chat(tiny_tokenizer), device="cpu"
+    )
+    asked = [replace(ask(f"prompt {i}", i % 2), stop=("e",), logprobs=True) for i in range(40)]
+    engine.stop_token_ids += [ord("a")]
+    small, large = ([replace(r, sampling=Sampling(limit, temperature)) for r in asked] for limit in (8, 30))
+    journaled = JournaledEngine(engine, tmp_path / "j", MODEL, engine.chat)
+    ends = Counter(completion.finish for completion in answers(journaled, large))
+    assert min(ends.values()) > 3
+    cut, alone = answers(journaled, small), [c for _, c in sorted(generate(engine, small))]
+    assert journaled.reused.calls == len(cut)
+    assert [replace(c, logprobs=None) for c in cut] == [replace(c, logprobs=None) for c in alone]
+    assert [s for c in cut for s in c.logprobs] == pytest.approx([s for c in alone for s in c.logprobs], abs=1e-4)
 
 
 def test_known_and_new_requests_keep_their_places(tmp_path: Path) -> None:

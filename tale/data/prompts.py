@@ -91,6 +91,13 @@ def chain_of_thought(question: Question, budget: int | None, line: str | None = 
     return vanilla(question) if budget is None else budgeted(question, budget, line)
 
 
+def answer_opening(question: Question) -> str:
+    """What the assistant's turn is continued by for an immediate answer, which `]]` ends; ours."""
+    if question.language == "zh":
+        return "\n\n选项: [[" if question.kind == "choice" else "\n\n答案: [["
+    return "\n\nChoice: [[" if question.kind == "choice" else "\n\nAnswer: [["
+
+
 def estimate(question: Question) -> str:
     """TALE-EP's zero-shot budget estimator (Fig 5). It has only the question: no format and no step-by-step line."""
     return (

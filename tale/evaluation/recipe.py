@@ -19,6 +19,10 @@ class EvaluateRecipe(Recipe):
     sampling: SamplingConfig = section(SamplingConfig)
     engine: EngineConfig = section(EngineConfig)
     methods: list[Method] = opt("methods to compare; the baseline of differences is the first vanilla without adapter")
+    budgets: list[int] = opt("token budgets B of strategies: each one that sets no B runs with every one", [], ge=1)
+    budget_multipliers: list[float] = opt(
+        "budgets of strategies as multiples of each question's estimate, beside `budgets`", [], gt=0
+    )
     seeds: list[int] = seed_option(
         "seeds with which every question is answered, instead of sampling.seed; several need a temperature", []
     )

@@ -13,13 +13,41 @@ from tale.data.records import FinishReason
 from tale.errors import UserError
 from tale.estimators import Estimate
 from tale.grading import bleu, grade
-from tale.inference import Completion, Engine, Sampling
+from tale.inference import Engine, Sampling
 from tale.inference.scheduler import Result, Solver, solve
 from tale.output.progress import progress
-from tale.solvers.base import Method, Solution
+from tale.solvers.base import Call, Method, Solution
 from tale.solvers.tale_ep import TaleEP
 from tale.storage.folder import check_output
 from tale.storage.strict_json import Count, PositiveInt, UnitInterval, read_jsonl
+
+
+@dataclass(frozen=True)
+class CallRecord:
+    """One call of a strategy: what it is for, its limit and tokens, and where it stands in a tree (`Call`).
+
+    `text` is what this call generated, and `value` the answer that its turn has.
+    """
+
+    role: str
+    limit: PositiveInt
+    tokens: Count
+    prompt_tokens: Count
+    finish: FinishReason
+    text: str
+    value: str | None = None
+    parent: Count | None = None
+    score: float | None = None
+    cached_tokens: Count = 0
+
+
+@dataclass(frozen=True)
+class AnswerRecord:
+    """From `tokens` output tokens on, until the next one, a strategy answers with the turn of call `call`."""
+
+    tokens: Count
+    call: Count
+    correct: bool | None
 
 
 @dataclass(frozen=True)
@@ -28,7 +56,8 @@ class Reply:
 
     `fallback` says why there was no budget, so that the question was asked as vanilla CoT. For an open-ended question
     `correct` is None, and `bleu` compares `value` with `reference`. `seed` is set if there are several. With finish
-    "error" there is no answer, and `error` says why; it counts as wrong.
+    "error" there is no answer, and `error` says why; it counts as wrong. A strategy, with at most `total_budget` output
+    tokens, has all its `calls`, and its `answers` over the tokens that it had generated.
     """
 
     method: str
@@ -50,6 +79,9 @@ class Reply:
     reference: str | None = None
     seed: int | None = None
     error: str | None = None
+    total_budget: PositiveInt | None = None
+    calls: list[CallRecord] | None = None
+    answers: list[AnswerRecord] | None = None
 
     @property
     def output_tokens(self) -> int:
@@ -58,9 +90,9 @@ class Reply:
 
     @property
     def line(self) -> dict[str, Any]:
-        """Its line in replies.jsonl; without seed and error if they are None."""
-        optional = ("seed", "error")
-        return {name: value for name, value in vars(self).items() if name not in optional or value is not None}
+        """Its line in replies.jsonl; seed, error and a strategy's fields are left out if they are None."""
+        optional = ("seed", "error", "total_budget", "calls", "answers")
+        return {name: value for name, value in asdict(self).items() if name not in optional or value is not None}
 
 
 def read_replies(path: Path) -> dict[str, list[Reply]]:
@@ -138,11 +170,11 @@ def graded_reply(label: str, question: Question, solution: Solution, seed: int |
         method=label,
         question=question.id,
         prompt=solution.answer.request.prompt,
-        text=completion.text,
-        **_graded(question, completion),
+        text=solution.answer.text,
+        **_graded(question, solution.answer),
         finish=completion.finish,
-        tokens=completion.tokens,
-        prompt_tokens=completion.prompt_tokens,
+        tokens=solution.tokens,
+        prompt_tokens=solution.prompt_tokens,
         budget=solution.budget,
         estimator_text=estimator.text if estimator else None,
         estimator_tokens=estimator.tokens if estimator else 0,
@@ -150,16 +182,41 @@ def graded_reply(label: str, question: Question, solution: Solution, seed: int |
         fallback=solution.estimate.fallback,
         seed=seed,
         error=completion.error,
+        **(_spent(question, solution) if solution.total_budget else {}),
     )
 
 
-def _graded(question: Question, completion: Completion) -> dict[str, Any]:
+def _graded(question: Question, answer: Call) -> dict[str, Any]:
     """The answer's value, and whether it is right, or its BLEU with the reference text."""
+    completion = answer.completion
     if question.kind == "text":
-        scored = bleu.score(completion.text, question.gold, completion.truncated)
+        scored = bleu.score(answer.text, question.gold, completion.truncated)
         return {"correct": None, "reference": question.gold, **asdict(scored)}
     via = {"via": "reasoning"} if completion.reasoning_only else {}
-    return asdict(grade(completion.text, question, completion.truncated)) | via
+    return asdict(grade(answer.text, question, completion.truncated)) | via
+
+
+def _spent(question: Question, solution: Solution) -> dict[str, Any]:
+    """A strategy's calls and its answers over tokens."""
+    calls = [
+        CallRecord(
+            role=call.role,
+            limit=call.request.sampling.max_tokens,
+            tokens=call.completion.tokens,
+            prompt_tokens=call.completion.prompt_tokens,
+            finish=call.completion.finish,
+            text=call.completion.text + (call.completion.stop_string or ""),
+            value=_graded(question, call)["value"],
+            parent=call.parent,
+            score=call.score,
+            cached_tokens=call.completion.cached_tokens,
+        )
+        for call in solution.calls
+    ]
+    answers = [
+        AnswerRecord(tokens, call.number, _graded(question, call)["correct"]) for tokens, call in solution.answers
+    ]
+    return {"total_budget": solution.total_budget, "calls": calls, "answers": answers}
 
 
 def check_methods(methods: Sequence[Method], questions: Sequence[Question], sampling: Sampling) -> None:

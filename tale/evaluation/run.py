@@ -14,6 +14,7 @@ from tale.errors import UserError
 from tale.estimators import Estimate
 from tale.estimators.saved import load_estimator
 from tale.estimators.zero_shot import zero_shot
+from tale.evaluation.budgets import with_budgets
 from tale.evaluation.plot import plot
 from tale.evaluation.recipe import EvaluateRecipe
 from tale.evaluation.replies import Reply, answer_all, check_methods, run_solvers, samplings_for
@@ -27,6 +28,7 @@ from tale.models.adapters import check_adapter, read_card
 from tale.output.tables import files_of, write_rows
 from tale.runs.run import RunInputs, finish_run, lock_output, start_run
 from tale.solvers.base import Method
+from tale.solvers.strategy import Strategy
 from tale.solvers.tale_ep import TaleEP
 from tale.solvers.vanilla import Vanilla
 from tale.storage.files import write_jsonl_atomic
@@ -47,6 +49,7 @@ class _Checked:
     dropped: int
     clean: set[str]
     sampling: Sampling  # the same for every method that is compared
+    methods: list[Method]  # with every budget
 
 
 def evaluate(recipe: EvaluateRecipe) -> list[Row]:
@@ -86,26 +89,25 @@ def _check(recipe: EvaluateRecipe) -> _Checked:
     questions, dropped = select_questions(recipe.task)
     scoring(questions)
     sampling = sampling_of(recipe)
-    check_methods(recipe.methods, questions, sampling)
-    adapters = list(dict.fromkeys(method.adapter for method in recipe.methods))
+    methods = with_budgets(recipe)
+    check_methods(methods, questions, sampling)
+    adapters = list(dict.fromkeys(method.adapter for method in methods))
     cards: list[TrainingManifest | None] = []
     if not isinstance(base, RemoteModel):
         cards += [check_adapter(Path(folder), base) for folder in adapters if folder]
     elif any(adapters):
         raise UserError("methods: an endpoint has its own model; serve the adapter there as another model")
-    estimated = [method for method in recipe.methods if isinstance(method, TaleEP)]
+    estimated = [method for method in methods if isinstance(method, TaleEP)]
     cards += [load_estimator(Path(method.estimator))[1] for method in estimated if method.estimator]
     others = {m.name: find_model(m.estimator_model, recipe.engine) for m in estimated if m.estimator_model}
     for model in (base, *others.values()):
         check_engine(recipe.engine, model)
     cards += [read_card(model.merge) for model in (base, *others.values()) if model.merge]
     clean = uncontaminated(questions, cards)
-    longest = {
-        q.id: [request for m in recipe.methods for request in m.longest_requests(q, sampling)] for q in questions
-    }
+    longest = {q.id: [request for m in methods for request in m.longest_requests(q, sampling)] for q in questions}
     check_requests(recipe.engine, chain.from_iterable(longest.values()))
     check_context_length(longest, base.chat(), base.max_model_len)
-    return _Checked(base, others, adapters, questions, dropped, clean, sampling)
+    return _Checked(base, others, adapters, questions, dropped, clean, sampling, methods)
 
 
 def _answered(recipe: EvaluateRecipe, given: _Checked, folder: Path, drawing: str) -> dict[str, list[Reply]]:
@@ -117,7 +119,7 @@ def _answered(recipe: EvaluateRecipe, given: _Checked, folder: Path, drawing: st
     models = {journal_folder(model, "estimator"): model for model in given.others.values()}
     asking = deque((place, e) for place, model in models.items() for e in engines(recipe.engine, model, folder / place))
     answering = deque(zip(given.adapters, engines(recipe.engine, given.base, folder, given.adapters), strict=True))
-    reads = {path for method in recipe.methods for path in method.reads}
+    reads = {path for method in given.methods for path in method.reads}
     counted = {"asked": len(given.questions), "duplicates": given.dropped}
     used: RunInputs = {"base": given.base.identity, "questions": counted}
     start_run(recipe, None, (*OUTPUTS, drawing), reads=sorted(reads), scoring=scoring(given.questions), **used)
@@ -128,10 +130,11 @@ def _answered(recipe: EvaluateRecipe, given: _Checked, folder: Path, drawing: st
         for name in (name for name, model in given.others.items() if journal_folder(model, "estimator") == place):
             solvers = map(zero_shot, asked, samplings_for(given.sampling, seeds))
             estimates[name] = run_solvers(solvers, engine, len(asked), f"{name}: estimator")
-    replies: dict[str, list[Reply]] = {method.name: [] for method in recipe.methods}
+    replies: dict[str, list[Reply]] = {method.name: [] for method in given.methods}
     while answering:
         adapter, engine = answering.popleft()
-        for method in (m for m in recipe.methods if m.adapter == adapter):
+        # The largest B first: calls under a smaller one are beginnings of those.
+        for method in sorted((m for m in given.methods if m.adapter == adapter), key=_by_budget):
             replies[method.name] = answer_all(method, asked, engine, given.sampling, estimates.get(method.name), seeds)
     return replies
 
@@ -140,6 +143,10 @@ def _written(recipe: EvaluateRecipe, replies: dict[str, list[Reply]], folder: Pa
     rows = summarise(replies, baseline_of(recipe.methods), recipe.prices, recipe.noninferiority_margin / 100)
     write_rows(rows, folder, name)
     return rows
+
+
+def _by_budget(method: Method) -> float:
+    return -(method.total_budget or method.budget_multiplier or 0.0) if isinstance(method, Strategy) else 0.0
 
 
 def baseline_of(methods: Sequence[Method]) -> str | None:

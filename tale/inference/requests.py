@@ -64,8 +64,9 @@ class Completion:
 
     Special tokens inside the text are kept. `cached_tokens` of the prompt came from a cache, and `reasoning_tokens` of
     `tokens` are not in the text, as an endpoint reports them, else 0. `ids` are the generated ids, with the
-    end-of-sequence id or a stop string's tokens; None from an endpoint. `logprobs`: one per token, if requested. With
-    finish "error" there is no answer, and `error` says why: the prompt is too long, or a server refused it.
+    end-of-sequence id or a stop string's tokens; None from an endpoint. `logprobs`: one per token, if requested.
+    `stop_string`: the one that ended the answer, which is not in the text; None from an endpoint. With finish "error"
+    there is no answer, and `error` says why: the prompt is too long, or a server refused it.
     """
 
     text: str
@@ -77,6 +78,7 @@ class Completion:
     error: str | None = None
     ids: tuple[Count, ...] | None = None
     logprobs: tuple[float, ...] | None = None
+    stop_string: str | None = None
 
     @classmethod
     def failed(cls, why: str) -> Completion:

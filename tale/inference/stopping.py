@@ -17,6 +17,7 @@ class StoppedAnswer:
     ids: tuple[int, ...]
     text: str
     finish: Literal["stop", "length"]
+    stop_string: str | None = None
 
 
 def stopped_answer(
@@ -35,8 +36,10 @@ def stopped_answer(
 
 def _before_stop(stop: Sequence[str], ids: Sequence[int], chat: Chat, ends: Collection[int]) -> StoppedAnswer | None:
     """The answer up to the first stop string, with the fewest ids that contain it; None without a stop string."""
-    places = [place for string in stop if (place := chat.decode(ids, ends).find(string)) >= 0]
+    text = chat.decode(ids, ends)
+    places = [(place, string) for string in stop if (place := text.find(string)) >= 0]
     if not places:
         return None
     count = next(i for i in range(1, len(ids) + 1) if any(string in chat.decode(ids[:i], ends) for string in stop))
-    return StoppedAnswer(tuple(ids[:count]), chat.decode(ids, ends)[: min(places)], "stop")
+    place, string = min(places)
+    return StoppedAnswer(tuple(ids[:count]), text[:place], "stop", string)

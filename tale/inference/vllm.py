@@ -135,8 +135,16 @@ class VllmEngine:
         if request.logprobs:
             chosen = zip(found.ids, answer.logprobs[:count], strict=True)
             logprobs = tuple(of[token].logprob for token, of in chosen)
-        cached = output.num_cached_tokens or 0
-        return index, Completion(found.text, count, found.finish, len(prompt), cached, ids=found.ids, logprobs=logprobs)
+        return index, Completion(
+            found.text,
+            count,
+            found.finish,
+            len(prompt),
+            output.num_cached_tokens or 0,
+            ids=found.ids,
+            logprobs=logprobs,
+            stop_string=found.stop_string,
+        )
 
     def _params(self, request: Request) -> SamplingParams:
         from vllm import SamplingParams

@@ -7,38 +7,67 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tale.config.fields import opt
+from tale.data.prompts import turns
 from tale.data.question import Question
 from tale.estimators import Estimate
-from tale.inference import Completion, Request, Sampling
+from tale.inference import Completion, Message, Request, Sampling
 from tale.inference.scheduler import Solver
 
 
 @dataclass(frozen=True)
 class Call:
-    """A request with its completion."""
+    """A request with its completion.
+
+    In a strategy with several calls `role` says what it is for, `number` is its position among them, `parent` that of
+    the call that it continues or judges, and `score` the value of its node in a tree.
+    """
 
     request: Request
     completion: Completion
+    role: str = "answer"
+    number: int = 0
+    parent: int | None = None
+    score: float | None = None
+
+    @property
+    def text(self) -> str:
+        """The whole assistant turn: what the request left open, then the completion with its stop string."""
+        opened = turns(self.request.messages)[-1]["content"] if self.request.continues else ""
+        return f"{opened}{self.completion.text}{self.completion.stop_string or ''}"
+
+    @property
+    def continued(self) -> tuple[Message, ...]:
+        """The conversation with this completion as a part of the assistant's open turn, to be continued."""
+        text, ids = self.completion.text + (self.completion.stop_string or ""), self.completion.ids
+        ended = self.completion.finish == "stop" and not self.completion.stop_string
+        part = Message("assistant", text, ids[:-1] if ids and ended else ids)
+        return (*self.request.messages, part)
 
 
 @dataclass(frozen=True)
 class Solution:
-    """A method's answer to a question: the call with the answer, its budget in tokens, and the budget's estimate."""
+    """A method's answer to a question: the call with the answer, its budget in tokens, and the budget's estimate.
+
+    `budget` is what the prompt states. `calls` are all calls of a strategy, `answers` the call with its answer from so
+    many output tokens on, and `total_budget` the most tokens that the calls could generate.
+    """
 
     answer: Call
     budget: int | None = None
     estimate: Estimate = field(default_factory=lambda: Estimate(None))
+    calls: tuple[Call, ...] = ()
+    answers: tuple[tuple[int, Call], ...] = ()
+    total_budget: int | None = None
 
     @property
     def tokens(self) -> int:
-        """All output tokens, the estimator's included."""
-        estimator = self.estimate.completion
-        return self.answer.completion.tokens + (estimator.tokens if estimator else 0)
+        """Output tokens of all calls but the estimator's."""
+        return sum(call.completion.tokens for call in self.calls or (self.answer,))
 
     @property
-    def answers(self) -> tuple[tuple[int, str], ...]:
-        """The answer at each cost: pairs of output tokens, rising, and the text that is the answer from there on."""
-        return ((self.tokens, self.answer.completion.text),)
+    def prompt_tokens(self) -> int:
+        """Input tokens of all calls but the estimator's."""
+        return sum(call.completion.prompt_tokens for call in self.calls or (self.answer,))
 
 
 @dataclass

@@ -29,7 +29,7 @@ from tale.evaluation.ask import AskRecipe
 from tale.evaluation.recipe import EvaluateRecipe
 from tale.results.recipe import ReportRecipe
 from tale.search.recipe import SearchRecipe
-from tale.solvers.registry import METHODS, Method
+from tale.solvers.registry import METHODS
 from tale.training.merge import MergeRecipe
 from tale.wordings.recipe import WordingsRecipe
 from tests import ROOT
@@ -121,13 +121,14 @@ ALIASES = {
     "LoraConfig": "config",
     "OptimizerConfig": "config",
     "TrainConfig": "t",
-    **{method.__name__: "self|method|m" for method in (Method, *METHODS.values())},
+    **{each.__name__: "self|method|m" for method in METHODS.values() for each in method.__mro__},
 }
+SECTIONS = {each for section in set().union(*map(sections, SCRIPTS.values())) for each in section.__mro__}
 FIELDS = [
     (section, item.name)
-    for section in sorted(set().union(*map(sections, SCRIPTS.values())), key=lambda s: s.__name__)
+    for section in sorted(filter(dataclasses.is_dataclass, SECTIONS), key=lambda s: s.__name__)
     for item in dataclasses.fields(section)
-    if section is Method or not (issubclass(section, Method) and item in dataclasses.fields(Method))
+    if item.name in section.__annotations__
 ]
 
 

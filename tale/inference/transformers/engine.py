@@ -158,7 +158,15 @@ class TransformersEngine:
             return None
         count = len(answer.ids)
         scored = tuple(logprobs[:count]) if prompt.request.logprobs else None
-        return Completion(answer.text, count, answer.finish, len(prompt.ids), ids=answer.ids, logprobs=scored)
+        return Completion(
+            answer.text,
+            count,
+            answer.finish,
+            len(prompt.ids),
+            ids=answer.ids,
+            logprobs=scored,
+            stop_string=answer.stop_string,
+        )
 
 
 def _alike(prompts: Sequence[Prompt]) -> Iterator[list[Prompt]]:

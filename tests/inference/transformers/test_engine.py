@@ -523,7 +523,9 @@ def test_an_answer_ends_before_its_first_stop_string(tiny_model_folder: Path, ch
     count = next(i for i, text in enumerate(texts, 1) if stop in text)
     request = replace(ask("A", sampling=Sampling(40)), stop=("never written", stop))
     (stopped,) = generate(TransformersEngine(fresh(tiny_model_folder), chat), [request])
-    assert stopped[1] == Completion(free.text[:place], count, "stop", free.prompt_tokens, ids=tuple(free.ids[:count]))
+    assert stopped[1] == Completion(
+        free.text[:place], count, "stop", free.prompt_tokens, ids=tuple(free.ids[:count]), stop_string=stop
+    )
 
 
 def test_a_stop_string_that_is_not_written_changes_nothing(tiny_model_folder: Path, chat: Chat) -> None:

@@ -1,0 +1,50 @@
+"""Budget-aware self-consistency (arXiv:2406.06461): the majority of as many sampled chains as fit into B."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tale.config.fields import opt
+from tale.data.prompts import Message
+from tale.inference.scheduler import Solver
+from tale.solvers.base import Call
+from tale.solvers.spending import Spending
+from tale.solvers.strategy import Strategy
+from tale.solvers.voting import Votes
+
+
+@dataclass
+class SelfConsistency(Strategy):
+    """Sample chains until the next one, of the mean length so far, would exceed B; answer with the majority.
+
+    The first chain may be as long as B, and a later one as what is left. A chain that is cut off has no vote, unless
+    its answer is marked. Of equal votes the answer that first had so many wins.
+    """
+
+    label_of = "Self-consistency"
+    samples = True
+
+    max_samples: int = opt("most chains of a question", 64, ge=1)
+
+    def reason(self, spending: Spending, prompt: tuple[Message, ...]) -> Solver[None]:
+        """Sample and count."""
+        votes = Votes(spending.question)
+        for sample in range(self.max_samples):
+            if not fits_next(spending, sample):
+                return
+            chain = yield from spending.call(prompt, sample=sample)
+            if chain is None or self.enough(votes, chain, spending):
+                return
+
+    def enough(self, votes: Votes, chain: Call, spending: Spending) -> bool:
+        """Count a chain; whether no further one is needed."""
+        votes.add(chain, spending.value(chain))
+        if votes.leader:
+            spending.answer(votes.leader.first)
+        return False
+
+
+def fits_next(spending: Spending, made: int) -> bool:
+    """Whether a chain of the mean length of the `made` ones fits into what is left."""
+    used = sum(call.completion.tokens for call in spending.calls if call.role == "chain")
+    return spending.left > 0 and (made == 0 or used <= spending.left * made)

@@ -1,0 +1,72 @@
+"""One chain of thought within B, with or without budget forcing (s1, arXiv:2501.19393)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from tale.config.fields import opt
+from tale.data.prompts import Message
+from tale.data.question import Question
+from tale.errors import UserError
+from tale.inference import Request, Sampling
+from tale.inference.scheduler import Solver
+from tale.solvers.forcing import forced, forced_answer
+from tale.solvers.spending import Spending
+from tale.solvers.strategy import Strategy
+
+
+@dataclass
+class Single(Strategy):
+    """Answer in one chain that is cut at B.
+
+    With `force_answer` the last `answer_reserve` tokens are kept for an answer: a chain that is cut there, or ended
+    without one, is continued by the answer's opening. `wait`: how often a chain that ended is continued by "Wait".
+    """
+
+    label_of = "Single chain"
+    votes = False
+
+    force_answer: bool = opt("close a chain without an answer by the answer's opening and generate the rest", False)
+    answer_reserve: int = opt("tokens of B kept for a forced answer", 16, ge=1)
+    wait: int = opt('how often a chain that ended is continued by "Wait", while tokens are left', 0, ge=0)
+
+    @property
+    def title(self) -> str:
+        """The strategy and its budget."""
+        forced = " with budget forcing" if self.force_answer else ""
+        waits = f", {self.wait} × Wait" if self.wait else ""
+        return super().title.replace(self.label_of, f"{self.label_of}{forced}{waits}", 1)
+
+    def check(self, where: str, questions: Sequence[Question], sampling: Sampling) -> None:
+        """Refuse a reserve that leaves nothing for the chain, and a forced answer of an open-ended question."""
+        super().check(where, questions, sampling)
+        if self.force_answer and any(question.kind == "text" for question in questions):
+            raise UserError(f"{where}.force_answer: an open-ended task has no form of an answer to force")
+        if self.force_answer and self.total_budget and self.answer_reserve >= self.total_budget:
+            raise UserError(
+                f"{where}.answer_reserve={self.answer_reserve}: leaves nothing of B = {self.total_budget} to the chain"
+            )
+
+    def reason(self, spending: Spending, prompt: tuple[Message, ...]) -> Solver[None]:
+        """The chain, its continuations, and the forced answer."""
+        reserve = self.answer_reserve if self.force_answer else 0
+        chain = yield from spending.call(prompt, limit=max(1, spending.left - reserve), continued=True)
+        for _ in range(self.wait):
+            if not chain or chain.completion.truncated or spending.left <= reserve:
+                break
+            messages = (*chain.continued, Message("assistant", "\nWait"))
+            limit = spending.left - reserve
+            chain = (yield from spending.call(messages, limit=limit, parent=chain.number, continued=True)) or chain
+        if not chain:
+            return
+        if self.force_answer and spending.value(chain) is None:
+            chain = (yield from forced_answer(spending, chain)) or chain
+        spending.answer(chain)
+
+    def longest_requests(self, question: Question, sampling: Sampling) -> list[Request]:
+        """The chain, and its continuation if there may be one."""
+        requests = super().longest_requests(question, sampling)
+        if self.force_answer or self.wait:
+            requests += [replace(r, messages=forced(r.messages, question)) for r in requests]
+        return requests

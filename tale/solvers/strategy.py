@@ -1,0 +1,149 @@
+"""The base class of strategies: methods with one token budget B for all their calls for a question."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+from tale.config.fields import budget_line_option, opt
+from tale.data import prompts
+from tale.data.prompts import Message
+from tale.data.question import Question
+from tale.errors import UserError
+from tale.estimators import Estimate
+from tale.estimators.saved import TrainedEstimator, load_estimator
+from tale.estimators.zero_shot import zero_shot
+from tale.inference import Request, Sampling
+from tale.inference.scheduler import Solver
+from tale.solvers.base import Method, Solution
+from tale.solvers.spending import Spending
+
+TOTAL, ESTIMATE = "total", "estimate"
+
+
+@dataclass
+class Strategy(Method, abstract=True):
+    """Answer with several calls that together generate at most B output tokens.
+
+    B is `total_budget`, or ⌈α·β̂⌉ of the question's estimate β̂ with α = `budget_multiplier`. An evaluation with
+    `budgets` or `budget_multipliers` runs a strategy that sets neither once for each of them.
+    """
+
+    total_budget: int | None = opt(
+        "B, most output tokens of all calls for a question; default: each of `budgets`", None, ge=1
+    )
+    budget_multiplier: float | None = opt(
+        "B as a multiple of the question's estimated budget; default: each of `budget_multipliers`", None, gt=0
+    )
+    estimator: str | None = opt(
+        "folder of a trained estimator (scripts/estimate.py) for budget_multiplier and prompt_budget=estimate; "
+        "default: zero-shot estimation by the evaluated model",
+        None,
+    )
+    prompt_budget: str | None = opt(
+        "budget that each chain's prompt states: a number of tokens, total (B), or estimate (TALE-EP); default: none, "
+        "the vanilla prompt",
+        None,
+        pattern=(rf"[1-9]\d{{0,8}}|{TOTAL}|{ESTIMATE}", f"a positive number of tokens, {TOTAL} or {ESTIMATE}"),
+    )
+    budget_line: str | None = budget_line_option()
+    temperature: float | None = opt(
+        "temperature of the strategy's samples; default: sampling.temperature", None, allow=0, ge=0.01
+    )
+
+    samples = False  # whether the strategy needs different answers to the same prompt
+    votes = True  # whether it compares answers, which are numbers, choices or expressions then
+    label_of = ""  # the strategy's name in tables
+
+    @property
+    def title(self) -> str:
+        """The strategy and its budget."""
+        stated = f", {self.prompt_budget} budget stated" if self.prompt_budget else ""
+        return f"{self.label_of}{stated}{self.limit_title}"
+
+    @property
+    def limit_title(self) -> str:
+        """B in the method's name."""
+        if self.total_budget:
+            return f", B = {self.total_budget}"
+        return f", B = {self.budget_multiplier:g} × estimate" if self.budget_multiplier else ""
+
+    @property
+    def name(self) -> str:
+        """The method's name in tables; a label is followed by B."""
+        if self.label or self.adapter:
+            return f"{super().name}{self.limit_title}"
+        return self.title
+
+    @property
+    def reads(self) -> list[str]:
+        """Paths of the method's input files and folders."""
+        return [*super().reads, *([self.estimator] if self.estimator else [])]
+
+    def check(self, where: str, questions: Sequence[Question], sampling: Sampling) -> None:
+        """Refuse a missing or second B, an estimator without use, and samples or votes that the run cannot have."""
+        if bool(self.total_budget) == bool(self.budget_multiplier):
+            raise UserError(f"{where}: kind {self.kind} needs either total_budget (or budgets) or budget_multiplier")
+        estimates = self.budget_multiplier or self.prompt_budget == ESTIMATE
+        if self.estimator and not estimates:
+            raise UserError(f"{where}.estimator: only budget_multiplier and prompt_budget=estimate use it")
+        if self.samples and self._sampling(sampling).temperature == 0:
+            raise UserError(
+                f"{where}: kind {self.kind} compares samples, and at temperature 0 all are the same; set "
+                f"{where}.temperature, such as 0.7"
+            )
+        if self.votes and any(question.kind == "text" for question in questions):
+            raise UserError(
+                f"{where}: kind {self.kind} compares answers, and those of an open-ended task have no value"
+            )
+
+    def solve(self, question: Question, sampling: Sampling) -> Solver[Solution]:
+        """Find B and the chains' prompt, then run the strategy until it ends or B is spent."""
+        before = Estimate(None)
+        if self.budget_multiplier:
+            before = yield from self._estimate(question, sampling)
+        total = self.total_budget or before.budget(self.budget_multiplier or 1.0) or sampling.max_tokens
+        spending = Spending(question, self._sampling(sampling), total)
+        stated: int | None = None
+        if self.prompt_budget == TOTAL:
+            stated = total
+        elif self.prompt_budget == ESTIMATE:
+            estimate = before if self.budget_multiplier else (yield from self._estimate_within(spending))
+            stated = estimate.budget()
+        elif self.prompt_budget:
+            stated = int(self.prompt_budget)
+        prompt = (Message("user", prompts.chain_of_thought(question, stated, self.budget_line)),)
+        yield from self.reason(spending, prompt)
+        return spending.solution(prompt, stated, before)
+
+    def reason(self, spending: Spending, prompt: tuple[Message, ...]) -> Solver[None]:
+        """Make the strategy's calls and set the answers in `spending`; `prompt` is that of each chain."""
+        raise NotImplementedError
+
+    def longest_requests(self, question: Question, sampling: Sampling) -> list[Request]:
+        """A chain's request, with the largest budget that its prompt can state."""
+        stated = sampling.max_tokens if self.prompt_budget else None
+        limit = min(sampling.max_tokens, self.total_budget or sampling.max_tokens)
+        prompt = prompts.chain_of_thought(question, stated, self.budget_line)
+        return [Request.user(prompt, replace(self._sampling(sampling), max_tokens=limit))]
+
+    def _sampling(self, sampling: Sampling) -> Sampling:
+        return sampling if self.temperature is None else replace(sampling, temperature=self.temperature)
+
+    def _estimate(self, question: Question, sampling: Sampling) -> Solver[Estimate]:
+        """β̂; the tokens of a zero-shot estimate count, but not within B, which it defines."""
+        if self.estimator:
+            return self._trained.estimate([question])[0]
+        return (yield from zero_shot(question, sampling))
+
+    def _estimate_within(self, spending: Spending) -> Solver[Estimate]:
+        """β̂ for the prompt; the tokens of a zero-shot estimate are part of B."""
+        if self.estimator:
+            return self._trained.estimate([spending.question])[0]
+        return (yield from spending.within(zero_shot(spending.question, spending.sampling), "estimate"))
+
+    @cached_property
+    def _trained(self) -> TrainedEstimator:
+        return load_estimator(Path(str(self.estimator)))[0]

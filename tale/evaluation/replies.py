@@ -83,6 +83,34 @@ class Reply:
     calls: list[CallRecord] | None = None
     answers: list[AnswerRecord] | None = None
 
+    def __post_init__(self) -> None:
+        """Refuse a strategy's calls and answers that contradict each other or the reply.
+
+        Raises:
+            ValueError: what is wrong; a reader names the line.
+        """
+        if len({field is None for field in (self.total_budget, self.calls, self.answers)}) > 1:
+            raise ValueError("total_budget, calls and answers are not all given")
+        for i, call in enumerate(self.calls or ()):
+            if call.parent is not None and call.parent >= i:
+                raise ValueError(f"calls[{i}].parent is {call.parent}, which is no earlier call")
+        if self.calls is not None:
+            for name in ("tokens", "prompt_tokens"):
+                if (total := sum(getattr(call, name) for call in self.calls)) != getattr(self, name):
+                    raise ValueError(f"{name} is {getattr(self, name)}, the calls' are {total}")
+        if self.answers:
+            self._check_answers(self.answers, len(self.calls or ()))
+
+    def _check_answers(self, answers: Sequence[AnswerRecord], calls: int) -> None:
+        for i, answer in enumerate(answers):
+            if answer.call >= calls:
+                raise ValueError(f"answers[{i}].call is {answer.call} of {calls} calls")
+        tokens = [answer.tokens for answer in answers]
+        if tokens != sorted(tokens) or tokens[-1] > self.output_tokens:
+            raise ValueError(f"answers are at {tokens} tokens of {self.output_tokens}")
+        if answers[-1].correct != self.correct:
+            raise ValueError(f"the last of answers has correct={answers[-1].correct}, the reply {self.correct}")
+
     @property
     def output_tokens(self) -> int:
         """All tokens that the method generated, the estimator's included."""

@@ -41,8 +41,10 @@ class JournaledEngine:
     nothing in the file.
 
     A completion also answers a request that differs in `max_tokens` only: unchanged if it ended within that limit, or
-    cut to it, with the engine's tokenizer `chat`. `cost` is that of all completions in the journal; `repeated` that of
-    the answers that it gave to the same request again, `reused` of those to a request with another limit.
+    cut to it, with the engine's tokenizer `chat`. `cost` is that of all completions in the journal, and `first_uses` of
+    those that were asked for since it was opened, each once: the same figures whether a run was killed and resumed or
+    not. Completions that answer again are counted in `repeated` if the request is the same, in `reused` if its limit is
+    another; they take no time.
 
     Raises:
         UserError: on opening, if the journal was written with other settings or a line is damaged; in use, if the disk
@@ -51,7 +53,8 @@ class JournaledEngine:
 
     def __init__(self, engine: Engine, file: Path, settings: dict[str, Any], chat: Chat | None = None):
         self.engine, self.tokenizer, self.chat = engine, engine.tokenizer, chat
-        self.cost, self.repeated, self.reused = Cost(), Cost(), Cost()
+        self.cost, self.first_uses, self.repeated, self.reused = Cost(), Cost(), Cost(), Cost()
+        self.used: set[int] = set()  # places in the file
         self.offsets: dict[bytes, int] = {}
         self.longest: dict[bytes, _Place] = {}  # by the key without limit
         self.settings, self.file = settings, AppendOnlyJsonl(file)
@@ -127,7 +130,9 @@ class JournaledEngine:
         line = {"key": key.hex(), "key_without_limit": unlimited.hex(), "seconds": round(seconds, 4), **filled}
         self.offsets[key] = place = self.file.append(line)
         self._index(unlimited, completion, place)
+        self.used.add(place)
         self.cost.add(completion, seconds)
+        self.first_uses.add(completion, seconds)
 
     def _index(self, unlimited: bytes, completion: Completion, place: int) -> None:
         """Remember the completion for other limits, unless a longer one is known."""
@@ -149,7 +154,11 @@ class JournaledEngine:
         completion = entry.completion
         if self.chat and completion.ids and completion.tokens > request.sampling.max_tokens:
             completion = _cut(completion, request, self.chat)
-        cost.add(completion, 0.0)
+        if place in self.used:
+            cost.add(completion, 0.0)
+        else:
+            self.used.add(place)
+            self.first_uses.add(completion, entry.seconds)
         return completion
 
 
@@ -189,12 +198,23 @@ class JournalEntry(Completion):
         return Completion(**{field.name: getattr(self, field.name) for field in fields(Completion)})
 
 
+Answered = tuple[Completion, float]
+
+
 @dataclass(frozen=True)
 class Journal:
-    """The content of a journal: its settings, and by key each completion with the seconds that it took."""
+    """The content of a journal: its settings, and by key each completion with the seconds that it took.
+
+    `ended`: those that ended by themselves, by their key without limit.
+    """
 
     settings: dict[str, Any]
-    answers: dict[bytes, tuple[Completion, float]]
+    answers: dict[bytes, Answered]
+    ended: dict[bytes, Answered]
+
+    def answer_to(self, request: Request, missing: Answered | None = None) -> Answered | None:
+        """The request's completion, or one under another limit that ended by itself; else `missing`."""
+        return self.answers.get(request_key(request)) or self.ended.get(key_without_limit(request)) or missing
 
 
 def read_journal(file: Path) -> Journal:
@@ -203,13 +223,16 @@ def read_journal(file: Path) -> Journal:
     Raises:
         UserError: it cannot be read, or a line is damaged; file and line are named.
     """
-    journal = Journal({}, {})
+    journal = Journal({}, {}, {})
     for number, (where, line) in enumerate(iter_lines(file, ANSWER[1], growing=True)):
         if number == 0:
             journal.settings.update(parse(line, dict[str, Any], where, *SETTINGS))
         else:
             entry = parse(line, JournalEntry, where, *ANSWER)
-            journal.answers[bytes.fromhex(entry.key)] = entry.completion, entry.seconds
+            answered = entry.completion, entry.seconds
+            journal.answers[bytes.fromhex(entry.key)] = answered
+            if entry.key_without_limit and entry.finish == "stop":
+                journal.ended[bytes.fromhex(entry.key_without_limit)] = answered
     return journal
 
 

@@ -23,7 +23,8 @@ LEDGER = {"run": Column("run"), **columns_of(Spent)}
 UNITS = {"tokens": (whole, number), "seconds": (duration, "{:,.3f} s".format), "dollars": (dollars, "${:,.7f}".format)}
 NOTE = (
     "Search and evaluation: every call in the runs' journals, by the engine's wall time. Methods: each as if it were "
-    "asked alone, so that calls which methods share count for each of them. Training: prompt and answer tokens of all "
+    "asked alone, so that calls which methods share count for each of them; a strategy's have no wall time here, as "
+    "those of several strategies may be one call's beginnings. Training: prompt and answer tokens of all "
     "steps, wall time from the first event to the last. Prices: by the token where a run's recipe gives them, else by "
     "the hour (price_per_hour=…). What model.merge_adapter folds in is not counted."
 )
@@ -66,7 +67,7 @@ def _paid(runs: Sequence[Run], hourly: float) -> list[Block]:
     missing: list[str] = []
     for run in runs:
         if isinstance(run, EvaluationRun) and run.replies:
-            for label in (name for name, method in run.methods.items() if method.adapter):
+            for label in (name for name in run.without_b if run.methods[name].adapter):
                 units = break_even(run, label, runs, hourly)
                 found += [(run.name, unit) for unit in units if unit.queries]
                 if not all(unit.queries for unit in units):

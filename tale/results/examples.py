@@ -21,8 +21,8 @@ CHANGES = {-1: "lower BLEU", 1: "higher BLEU", 0: "the same BLEU"}
 def examples(run: EvaluationRun, how_many: int) -> list[Block]:
     """`how_many` questions for each trained method; where none is trained, for each that estimates budgets."""
     replies, baseline = run.replies or {}, baseline_of(run.recipe.methods)
-    trained = [label for label, method in run.methods.items() if method.adapter]
-    compared = trained or [label for label, method in run.methods.items() if method.kind == "tale_ep"]
+    trained = [label for label in run.without_b if run.methods[label].adapter]
+    compared = trained or [label for label in run.without_b if run.methods[label].kind == "tale_ep"]
     if not baseline or not compared:
         return [Text("Nothing to compare: it takes vanilla CoT and a trained method, or TALE-EP.")]
     blocks: list[Block] = []

@@ -13,6 +13,7 @@ from tale.evaluation.summary import RESULTS, Row, summarise
 from tale.output.tables import Column, Table, columns_of, table_of
 from tale.results.blocks import Section, Text
 from tale.results.runs import EvaluationRun, Run
+from tale.solvers.base import Method
 
 COLUMNS = {
     "method": RESULTS["method"],
@@ -57,7 +58,7 @@ def over_seeds(run: EvaluationRun, runs: Sequence[Run]) -> list[Table]:
     alike: dict[str, list[str]] = {}
     for label, method in run.methods.items() if run.replies else ():
         if training := run.training(method, runs):
-            alike.setdefault(_but_for_the_seed(training.recipe) + method.kind, []).append(label)
+            alike.setdefault(_but_for_the_seed(training.recipe, method), []).append(label)
     together = {f"{len(of)} trainings: {', '.join(of)}": of for of in alike.values() if len(of) > 1}
     baseline, replies = baseline_of(run.recipe.methods), run.replies or {}
     pooled = {joint: _pooled(joint, [replies[label] for label in labels]) for joint, labels in together.items()}
@@ -69,8 +70,10 @@ def over_seeds(run: EvaluationRun, runs: Sequence[Run]) -> list[Table]:
     return [table_of(f"seeds-{run.slug}", caption, RESULTS, [row for row in rows if row.method in together])]
 
 
-def _but_for_the_seed(recipe: TrainRecipe) -> str:
-    return to_yaml(replace(recipe, output="", resume=None, train=replace(recipe.train, seed=0)))
+def _but_for_the_seed(recipe: TrainRecipe, method: Method) -> str:
+    """Equal for methods with the same options on trainings that differ in their seed alone."""
+    trained = to_yaml(replace(recipe, output="", resume=None, train=replace(recipe.train, seed=0)))
+    return f"{trained}{replace(method, adapter=None, label=None)}"
 
 
 def _pooled(joint: str, trainings: Sequence[Sequence[Reply]]) -> list[Reply]:

@@ -13,12 +13,13 @@ from tale.evaluation.replies import Reply, count_seeds, samplings_for
 from tale.evaluation.run import baseline_of
 from tale.evaluation.seeds import mean_over_seeds, sampling_of
 from tale.inference import Completion, Request, costs
-from tale.inference.journal import Journal, request_key
+from tale.inference.journal import Journal
 from tale.output import formats
 from tale.output.formats import duration, whole
 from tale.output.tables import Column, Interval
 from tale.results.runs import EvaluationRun, Run, SearchRun, TrainRun, WordingsRun
 from tale.solvers.base import Method
+from tale.solvers.strategy import Strategy
 from tale.statistics import paired_difference
 
 
@@ -68,9 +69,11 @@ def spent_on_answers(run: EvaluationRun | WordingsRun, hourly: float) -> Spent:
 class Query:
     """The cost of one question with a method, its estimator's call separate; seconds are None if no journal has them.
 
-    Wall time is the engine's, shared by all that is generated at the same time: not a single user's waiting time.
+    Wall time is the engine's, shared by all that is generated at the same time: not a single user's waiting time. That
+    of a strategy's `calls` is not known: a reply does not have their prompts, to find them in a journal.
     """
 
+    calls: int
     tokens_in: int
     tokens_out: int
     estimator_in: int
@@ -104,8 +107,8 @@ def queries(run: EvaluationRun, label: str) -> list[Query]:
     answers, estimates = _times(run, replies, run.methods[label])
     return [
         Query(
-            reply.prompt_tokens, reply.tokens, reply.estimator_prompt_tokens, reply.estimator_tokens,
-            seconds, estimator_seconds,
+            1 if reply.calls is None else len(reply.calls), reply.prompt_tokens, reply.tokens,
+            reply.estimator_prompt_tokens, reply.estimator_tokens, seconds, estimator_seconds,
         )
         for reply, seconds, estimator_seconds in zip(replies, answers, estimates, strict=True)
     ]  # fmt: skip
@@ -114,9 +117,9 @@ def queries(run: EvaluationRun, label: str) -> list[Query]:
 def spent_on_method(run: EvaluationRun, label: str, hourly: float) -> list[Spent]:
     """The cost of a method's calls, as if it were the only one; its estimator's calls are a separate row."""
     asked = queries(run, label)
-    rows = [("", [(q.tokens_in, q.tokens_out, q.seconds) for q in asked])]
+    rows = [("", [(q.calls, q.tokens_in, q.tokens_out, q.seconds) for q in asked])]
     if any(reply.estimator_text is not None for reply in (run.replies or {})[label]):
-        rows.append((": its estimator", [(q.estimator_in, q.estimator_out, q.estimator_seconds) for q in asked]))
+        rows.append((": its estimator", [(1, q.estimator_in, q.estimator_out, q.estimator_seconds) for q in asked]))
     return [_sum(f"{label}{part}", calls, run.recipe.prices, hourly) for part, calls in rows]
 
 
@@ -185,11 +188,13 @@ def _times(
     run: EvaluationRun, replies: Sequence[Reply], method: Method
 ) -> tuple[list[float | None], list[float | None]]:
     """Seconds of each answer, and of each estimator's call (0 where there was none)."""
-    samplings = samplings_for(sampling_of(run.recipe), [reply.seed for reply in replies])
-    keys = [request_key(Request.user(r.prompt, sampling)) for r, sampling in zip(replies, samplings, strict=True)]
-    missing = [REFUSED if reply.error else None for reply in replies]
-    found = (list(map(journal.answers.get, keys, missing)) for journal in _journals(run, method))
-    answers = next((calls for calls in found if _are(calls, replies)), [None] * len(replies))
+    answers: Sequence[tuple[Completion, float] | None] = [None] * len(replies)
+    if not isinstance(method, Strategy):
+        samplings = samplings_for(sampling_of(run.recipe), [reply.seed for reply in replies])
+        asked = [Request.user(r.prompt, sampling) for r, sampling in zip(replies, samplings, strict=True)]
+        missing = [REFUSED if reply.error else None for reply in replies]
+        found = (list(map(journal.answer_to, asked, missing)) for journal in _journals(run, method))
+        answers = next((calls for calls in found if _are(calls, replies)), answers)
     # A reply does not have its estimator's prompt, so the estimator's call is found by its text and tokens.
     calls: dict[tuple[str, int, int], list[float]] = defaultdict(list)
     for journal in _journals(run, method) if any(r.estimator_text is not None for r in replies) else ():
@@ -217,16 +222,17 @@ def _estimate(reply: Reply, calls: dict[tuple[str, int, int], list[float]]) -> f
 
 def _journaled(what: str, journals: Iterable[Journal], prices: PriceConfig, hourly: float) -> Spent:
     calls = [call for journal in journals for call in journal.answers.values()]
-    rows = [(completion.prompt_tokens, completion.tokens, seconds) for completion, seconds in calls]
+    rows = [(1, completion.prompt_tokens, completion.tokens, seconds) for completion, seconds in calls]
     return _sum(what, rows, prices, hourly)
 
 
-def _sum(what: str, calls: Sequence[tuple[int, int, float | None]], prices: PriceConfig, hourly: float) -> Spent:
-    tokens_in, tokens_out = sum(call[0] for call in calls), sum(call[1] for call in calls)
-    seconds = _total([call[2] for call in calls])
+def _sum(what: str, rows: Sequence[tuple[int, int, int, float | None]], prices: PriceConfig, hourly: float) -> Spent:
+    """The sum of rows of calls, tokens in, tokens out and seconds."""
+    calls, tokens_in, tokens_out = (sum(row[i] for row in rows) for i in range(3))
+    seconds = _total([row[3] for row in rows])
     by_token = costs.dollars(prices, tokens_in, tokens_out) if prices.input or prices.output else None
     price = by_token if by_token is not None else _by_the_hour(seconds, hourly)
-    return Spent(what, len(calls), tokens_in, tokens_out, seconds=seconds, dollars=price)
+    return Spent(what, calls, tokens_in, tokens_out, seconds=seconds, dollars=price)
 
 
 def _total(values: Sequence[float | None]) -> float | None:

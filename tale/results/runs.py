@@ -21,6 +21,7 @@ from tale.config.recipes import load, read_yaml
 from tale.config.training import TrainRecipe
 from tale.data.records import Record, read_records
 from tale.errors import UserError
+from tale.evaluation.budgets import with_budgets
 from tale.evaluation.recipe import EvaluateRecipe
 from tale.evaluation.replies import Reply, read_replies
 from tale.evaluation.seeds import seeds_of
@@ -29,6 +30,7 @@ from tale.inference.journal import Journal, read_journal
 from tale.results.events import Curves, read_curves
 from tale.search.recipe import SearchRecipe
 from tale.solvers.base import Method
+from tale.solvers.strategy import Strategy
 from tale.storage.folder import RunMetadata, check_recipe, is_finished
 from tale.storage.strict_json import read_json
 from tale.wordings import run as wordings
@@ -145,10 +147,15 @@ class EvaluationRun(Run):
         """The rows for uncontaminated questions; empty if the run has no table of them."""
         return _read_rows(self.folder / "summary_clean.json", Row, "scripts/evaluate.py")
 
-    @property
+    @cached_property
     def methods(self) -> dict[str, Method]:
-        """The methods by their name in tables."""
-        return {method.name: method for method in self.recipe.methods}
+        """The methods by their name in tables, each strategy at every budget."""
+        return {method.name: method for method in with_budgets(self.recipe)}
+
+    @property
+    def without_b(self) -> list[str]:
+        """The names of the methods that are no strategies, which have no token budget B."""
+        return [name for name, method in self.methods.items() if not isinstance(method, Strategy)]
 
     def training(self, method: Method, runs: Iterable[Run]) -> TrainRun | None:
         """The training, of those given, that wrote the method's adapter."""

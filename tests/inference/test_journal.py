@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM
 from tale.data.chat import Chat
 from tale.errors import UserError
 from tale.inference import Completion, Message, Request, Sampling
-from tale.inference.journal import JournaledEngine, request_key
+from tale.inference.journal import JournaledEngine, read_journal, request_key
 from tale.inference.requests import RequestSource, iter_requests
 from tale.inference.transformers.engine import TransformersEngine
 from tests.fake_engine import ask, generate
@@ -277,6 +277,33 @@ def test_a_shorter_answer_is_the_beginning_of_a_longer_one(
     assert journaled.reused.calls == len(cut)
     assert [replace(c, logprobs=None) for c in cut] == [replace(c, logprobs=None) for c in alone]
     assert [s for c in cut for s in c.logprobs] == pytest.approx([s for c in alone for s in c.logprobs], abs=1e-4)
+
+
+def test_first_uses_cost_the_same_in_a_resumed_run(tmp_path: Path) -> None:
+    """Each of 5 answers once, of 1 to 5 tokens; what is asked again is counted apart, and takes no time."""
+    whole = JournaledEngine(Counting(), tmp_path / "j", MODEL)
+    answers(whole)
+    answers(whole, [FIRST])
+    assert (whole.first_uses.calls, whole.first_uses.tokens, whole.repeated.calls) == (5, 1 + 2 + 3 + 4 + 5, 1)
+    whole.close()
+    resumed = JournaledEngine(Counting(), tmp_path / "j", MODEL)
+    assert resumed.first_uses.calls == 0
+    answers(resumed)
+    answers(resumed, [FIRST])
+    assert (resumed.first_uses.calls, resumed.first_uses.tokens, resumed.repeated.calls) == (5, 15, 1)
+    assert resumed.first_uses.seconds == pytest.approx(whole.first_uses.seconds, abs=5 * 0.0001)
+    assert (resumed.reused.calls, resumed.repeated.seconds) == (0, 0)
+
+
+def test_a_read_journal_has_what_ended_under_another_limit(tiny_tokenizer, tmp_path: Path) -> None:
+    """The answer has 7 tokens, so at a limit of 3 it has not ended."""
+    engine = JournaledEngine(Spelling(), tmp_path / "j", MODEL, Chat(tiny_tokenizer))
+    asked = [ask("Six = 6.", sample, Sampling(limit)) for sample, limit in ((0, 9), (1, 3))]
+    answers(engine, asked)
+    journal = read_journal(tmp_path / "j")
+    longer = [replace(request, sampling=Sampling(20)) for request in asked]
+    assert [journal.answer_to(request)[0].text for request in (*asked, longer[0])] == ["Six = 6.", "ix ", "Six = 6."]
+    assert journal.answer_to(longer[1]) is None
 
 
 def test_known_and_new_requests_keep_their_places(tmp_path: Path) -> None:

@@ -228,7 +228,7 @@ def _journaled(what: str, journals: Iterable[Journal], prices: PriceConfig, hour
 
 def _sum(what: str, rows: Sequence[tuple[int, int, int, float | None]], prices: PriceConfig, hourly: float) -> Spent:
     """The sum of rows of calls, tokens in, tokens out and seconds."""
-    calls, tokens_in, tokens_out = (sum(row[i] for row in rows) for i in range(3))
+    calls, tokens_in, tokens_out = sum(r[0] for r in rows), sum(r[1] for r in rows), sum(r[2] for r in rows)
     seconds = _total([row[3] for row in rows])
     by_token = costs.dollars(prices, tokens_in, tokens_out) if prices.input or prices.output else None
     price = by_token if by_token is not None else _by_the_hour(seconds, hourly)

@@ -120,7 +120,7 @@ def _format(question: Question) -> str:
         return CHOICE_FORMAT_ZH if question.language == "zh" else CHOICE_FORMAT
     if question.language == "zh":
         return ""
-    return TEXT_FORMAT if question.kind == "text" else NUMBER_FORMAT
+    return NUMBER_FORMAT if question.kind == "number" else TEXT_FORMAT
 
 
 def _asked(question: Question) -> str:

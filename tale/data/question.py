@@ -10,6 +10,9 @@ from typing import Literal
 
 Kind = Literal["number", "choice", "text"]
 Language = Literal["en", "zh"]
+# The metric of each kind of question: accuracy, or the mean of a score from 0 to 1 of every answer.
+METRIC_OF: dict[Kind, str] = {"number": "accuracy", "choice": "accuracy", "text": "bleu"}
+METRICS = tuple(dict.fromkeys(METRIC_OF.values()))
 
 CONTEXT_CHARS = 60
 # Version of the definition of `question_hash`; a card with hashes of another version would match nothing.
@@ -30,6 +33,11 @@ class Question:
     kind: Kind = "number"
     language: Language = "en"
     options: tuple[str, ...] = ()
+
+    @property
+    def metric(self) -> str:
+        """The metric of its answers, one of `METRICS`."""
+        return METRIC_OF[self.kind]
 
     @property
     def question_hash(self) -> str:

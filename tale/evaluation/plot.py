@@ -1,4 +1,4 @@
-"""Plot of accuracy or BLEU against output tokens, one point per method."""
+"""Plot of accuracy or another metric against output tokens, one point per method."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from textwrap import fill
 
 from matplotlib.axes import Axes
 
-from tale.evaluation.summary import Row
+from tale.evaluation.summary import RESULTS, Row
 from tale.output.figures import literal, plt, save
 from tale.text import SHOWN
 
@@ -24,7 +24,7 @@ def plot(rows: Sequence[Row], title: str, file: Path) -> None:
 
 def draw(axes: Axes, rows: Sequence[Row], tokens: Mapping[str, tuple[float, float]] | None = None) -> None:
     """One point per method, with 95 % intervals (`tokens`: by method), and a line along the Pareto front."""
-    factor, name = (100, "accuracy, %") if rows[0].bleu is None else (1, "BLEU")
+    factor = 100 if rows[0].metric == "accuracy" else 1
     for row in rows:
         value, worst, best = (factor * end for end in row.score)
         low, high = (tokens or {}).get(row.method, (row.output_tokens, row.output_tokens))
@@ -41,7 +41,7 @@ def draw(axes: Axes, rows: Sequence[Row], tokens: Mapping[str, tuple[float, floa
     if len(joined) > 1:
         line = [r.output_tokens for r in joined], [factor * r.score[0] for r in joined]
         axes.plot(*line, "--", lw=1, color="gray", zorder=1)
-    axes.set(xlabel="mean output tokens a question, the estimator's included", ylabel=name)
+    axes.set(xlabel="mean output tokens a question, the estimator's included", ylabel=RESULTS[rows[0].metric].heading)
     axes.set_xlim(left=0)
     axes.grid(alpha=0.3)
 

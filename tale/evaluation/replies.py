@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from tale.data.question import Question
+from tale.data.question import METRICS, Question
 from tale.data.records import FinishReason
 from tale.errors import UserError
 from tale.estimators import Estimate
@@ -20,6 +20,9 @@ from tale.solvers.base import Call, Method, Solution
 from tale.solvers.tale_ep import TaleEP
 from tale.storage.folder import check_output
 from tale.storage.strict_json import Count, PositiveInt, UnitInterval, read_jsonl
+
+# By metric; each compares a completion with the reference text.
+SCORERS: dict[str, Callable[[str, str, bool], Any]] = {"bleu": bleu.score}
 
 
 @dataclass(frozen=True)
@@ -110,6 +113,16 @@ class Reply:
             raise ValueError(f"answers are at {tokens} tokens of {self.output_tokens}")
         if answers[-1].correct != self.correct:
             raise ValueError(f"the last of answers has correct={answers[-1].correct}, the reply {self.correct}")
+
+    @property
+    def metric(self) -> str:
+        """What it is scored by, one of `METRICS`."""
+        return next((name for name in METRICS if getattr(self, name, None) is not None), "accuracy")
+
+    @property
+    def score(self) -> float:
+        """By its metric, from 0 to 1."""
+        return getattr(self, self.metric, float(self.correct is True))
 
     @property
     def output_tokens(self) -> int:
@@ -215,10 +228,10 @@ def graded_reply(label: str, question: Question, solution: Solution, seed: int |
 
 
 def _graded(question: Question, answer: Call) -> dict[str, Any]:
-    """The answer's value, and whether it is right, or its BLEU with the reference text."""
+    """The answer's value, and whether it is right, or its score against the reference text."""
     completion = answer.completion
-    if question.kind == "text":
-        scored = bleu.score(answer.text, question.gold, completion.truncated)
+    if question.metric != "accuracy":
+        scored = SCORERS[question.metric](answer.text, question.gold, completion.truncated)
         return {"correct": None, "reference": question.gold, **asdict(scored)}
     via = {"via": "reasoning"} if completion.reasoning_only else {}
     return asdict(grade(answer.text, question, completion.truncated)) | via

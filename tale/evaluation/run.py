@@ -32,7 +32,7 @@ from tale.solvers.strategy import Strategy
 from tale.solvers.tale_ep import TaleEP
 from tale.solvers.vanilla import Vanilla
 from tale.storage.files import write_jsonl_atomic
-from tale.tasks.selection import scoring, select_questions
+from tale.tasks.selection import metric_of, select_questions
 from tale.text import log_info
 
 OUTPUTS = ("replies.jsonl", *files_of("summary", "summary_clean"))
@@ -61,7 +61,7 @@ def evaluate(recipe: EvaluateRecipe) -> list[Row]:
     given = _check(recipe)
     several = f" under {len(recipe.seeds)} seeds" * (len(recipe.seeds) > 1)
     title = f"{recipe.task.name}: {given.base.name}, {len(given.questions)} questions{several}"
-    drawing = f"{scoring(given.questions)}_tokens.png"
+    drawing = f"{metric_of(given.questions)}_tokens.png"
     with lock_output(recipe) as folder:
         replies = _answered(recipe, given, folder, drawing)
         write_jsonl_atomic(folder / "replies.jsonl", (reply.line for rows in replies.values() for reply in rows))
@@ -87,7 +87,7 @@ def _check(recipe: EvaluateRecipe) -> _Checked:
     check_seeds(recipe)
     base = find_model(recipe.model, recipe.engine)
     questions, dropped = select_questions(recipe.task)
-    scoring(questions)
+    metric_of(questions)
     sampling = sampling_of(recipe)
     methods = with_budgets(recipe)
     check_methods(methods, questions, sampling)
@@ -122,7 +122,7 @@ def _answered(recipe: EvaluateRecipe, given: _Checked, folder: Path, drawing: st
     reads = {path for method in given.methods for path in method.reads}
     counted = {"asked": len(given.questions), "duplicates": given.dropped}
     used: RunInputs = {"base": given.base.identity, "questions": counted}
-    start_run(recipe, None, (*OUTPUTS, drawing), reads=sorted(reads), scoring=scoring(given.questions), **used)
+    start_run(recipe, None, (*OUTPUTS, drawing), reads=sorted(reads), metric=metric_of(given.questions), **used)
     asked, seeds = repeat_for_seeds(given.questions, recipe)
     estimates: dict[str, list[Estimate]] = {}
     while asking:

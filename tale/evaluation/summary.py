@@ -8,6 +8,7 @@ from statistics import fmean
 from typing import Annotated, Any
 
 from tale.config.sections import PriceConfig
+from tale.data.question import METRICS
 from tale.evaluation.repetition import repetition
 from tale.evaluation.replies import Reply, count_seeds
 from tale.evaluation.seeds import mean_over_seeds, std_over_seeds
@@ -97,15 +98,18 @@ class Row:
     repetition_difference_high: float | None = None
 
     @property
+    def metric(self) -> str:
+        """What answers are scored by, one of `METRICS`."""
+        return next(name for name in METRICS if getattr(self, name) is not None)
+
+    @property
     def score(self) -> tuple[Any, Any, Any]:
-        """Accuracy, or BLEU if there is none, with the ends of its interval."""
-        if self.bleu is not None:
-            return self.bleu, self.bleu_low, self.bleu_high
-        return self.accuracy, self.accuracy_low, self.accuracy_high
+        """The mean by its metric, with the ends of its interval."""
+        return getattr(self, self.metric), getattr(self, f"{self.metric}_low"), getattr(self, f"{self.metric}_high")
 
 
 RESULTS = columns_of(
-    Row, "method", "accuracy", "accuracy_spread", "accuracy_difference", "bleu", "bleu_spread", "bleu_difference",
+    Row, "method", *(f"{metric}{part}" for metric in METRICS for part in ("", "_spread", "_difference")),
     "corpus_bleu", "output_tokens", "output_tokens_spread", "tokens_difference", "tokens_ratio", "expense", "mcnemar_p",
     "margin", "within_margin",
 )  # fmt: skip
@@ -113,6 +117,11 @@ ANSWERS = columns_of(
     Row, "method", "estimator_tokens", "asked_without_budget", "not_answered", "truncated", "in_format",
     *map(field_of, UNMARKED), "repetition", "repetition_difference",
 )  # fmt: skip
+
+
+def metric_name(metric: str) -> str:
+    """The metric in a heading or a sentence."""
+    return "Accuracy" if metric == "accuracy" else RESULTS[metric].heading
 
 
 def summarise(
@@ -130,15 +139,16 @@ def summarise(
 
 def _alone(replies: list[Reply], prices: PriceConfig) -> Row:
     """The figures of one method, without differences."""
-    scores, seeds = _bleu(replies), count_seeds(replies)
+    metric, scores, seeds = replies[0].metric, _scores(replies), count_seeds(replies)
     more: dict[str, Any] = {field_of(way): fmean(r.via == way for r in replies) for way in UNMARKED}
-    if scores:
-        more |= _bounds("bleu", bootstrap_mean(scores))
+    if metric != "accuracy":
+        more |= _bounds(metric, bootstrap_mean(scores))
+    if metric == "bleu":
         more["corpus_bleu"] = corpus_bleu([r.value for r in replies], [str(r.reference) for r in replies])
     if seeds > 1:
         more |= _spreads(replies, seeds)
     return Row(
-        replies[0].method, len(replies) // seeds, *(UNKNOWN if scores else mean_share(_right(replies))), *UNKNOWN,
+        replies[0].method, len(replies) // seeds, *(mean_share(scores) if metric == "accuracy" else UNKNOWN), *UNKNOWN,
         fmean(r.output_tokens for r in replies), fmean(r.estimator_tokens for r in replies), *UNKNOWN, None,
         truncated=fmean(r.finish == "length" for r in replies),
         in_format=fmean(r.via == "brackets" for r in replies),
@@ -152,25 +162,17 @@ def _alone(replies: list[Reply], prices: PriceConfig) -> Row:
 
 def _spreads(replies: list[Reply], seeds: int) -> dict[str, Any]:
     """Standard deviations of the seeds' means."""
-    name = "accuracy" if replies[0].bleu is None else "bleu"
-    scores = [float(r.correct is True) if r.bleu is None else r.bleu for r in replies]
     tokens = [r.output_tokens for r in replies]
     return {
         "seeds": seeds,
-        f"{name}_spread": std_over_seeds(scores, seeds),
+        f"{replies[0].metric}_spread": std_over_seeds([r.score for r in replies], seeds),
         "output_tokens_spread": std_over_seeds(tokens, seeds),
     }
 
 
-def _right(replies: list[Reply]) -> list[float]:
-    """Each question's share of right answers."""
-    return mean_over_seeds([r.correct is True for r in replies], count_seeds(replies))
-
-
-def _bleu(replies: list[Reply]) -> list[float]:
-    """Each question's BLEU; empty if questions have accuracy."""
-    scores = [r.bleu for r in replies if r.bleu is not None]
-    return mean_over_seeds(scores, count_seeds(replies)) if scores else []
+def _scores(replies: list[Reply]) -> list[float]:
+    """Each question's score: its share of right answers, or the mean of another metric."""
+    return mean_over_seeds([r.score for r in replies], count_seeds(replies))
 
 
 def _repeated(replies: list[Reply]) -> list[float]:
@@ -187,10 +189,10 @@ def _compared(row: Row, ours: list[Reply], theirs: list[Reply], prices: PriceCon
     """The row with its differences to the baseline, `theirs`."""
     differences = _bounds("tokens_difference", paired_difference(tokens_of(ours), tokens_of(theirs)))
     differences |= _bounds("repetition_difference", paired_difference(_repeated(ours), _repeated(theirs)))
-    if scores := _bleu(ours):
-        differences |= _bounds("bleu_difference", paired_difference(scores, _bleu(theirs)))
-    else:
+    if row.metric == "accuracy":
         differences |= _accuracy_compared(ours, theirs, margin)
+    else:
+        differences |= _bounds(f"{row.metric}_difference", paired_difference(_scores(ours), _scores(theirs)))
     if _priced(prices):
         costs = [mean_over_seeds([_expense(r, prices) for r in side], count_seeds(side)) for side in (ours, theirs)]
         differences |= _bounds("expense_difference", paired_difference(*costs))
@@ -199,7 +201,7 @@ def _compared(row: Row, ours: list[Reply], theirs: list[Reply], prices: PriceCon
 
 
 def _accuracy_compared(ours: list[Reply], theirs: list[Reply], margin: float) -> dict[str, Any]:
-    paired = compare_paired(_right(ours), _right(theirs))
+    paired = compare_paired(_scores(ours), _scores(theirs))
     return {
         **_bounds("accuracy_difference", (paired.difference, *paired.interval())),
         "mcnemar_p": paired.mcnemar() if isinstance(paired, Paired) and count_seeds(ours) == 1 else None,

@@ -12,9 +12,9 @@ from tale.errors import not_none
 from tale.evaluation.plot import draw, pareto_front
 from tale.evaluation.replies import Reply
 from tale.evaluation.run import baseline_of
-from tale.evaluation.summary import RESULTS, Row, summarise, tables, tokens_of
+from tale.evaluation.summary import RESULTS, Row, metric_name, summarise, tables, tokens_of
 from tale.output.figures import literal
-from tale.output.formats import number, percent, rounded, three_digits, two_digits
+from tale.output.formats import number, rounded, two_digits
 from tale.output.tables import Column, Interval, Table, table_of
 from tale.results.blocks import Block, Figure, Points, Section, Text
 from tale.results.examples import examples
@@ -62,13 +62,14 @@ def headlines(rows: Sequence[Row]) -> list[str]:
 
 
 def _score(row: Row) -> str:
-    return f"{percent(not_none(row.accuracy))} % right" if row.bleu is None else f"BLEU {three_digits(row.bleu)}"
+    score = RESULTS[row.metric].show(row.score[0])
+    return f"{score} % right" if row.metric == "accuracy" else f"{metric_name(row.metric)} {score}"
 
 
 def _headline(row: Row) -> str:
-    name = "accuracy_difference" if row.bleu is None else "bleu_difference"
+    name = f"{row.metric}_difference"
     change = RESULTS[name].text(name, vars(row))
-    if row.bleu is None:
+    if row.metric == "accuracy":
         change += " points to vanilla CoT; no more than "
         change += f"{100 * not_none(row.margin):g} points worse: {row.within_margin}"
     else:
@@ -95,14 +96,14 @@ def _decoding(run: EvaluationRun) -> str:
 
 
 def _notes(run: EvaluationRun, rows: Sequence[Row], seconds: dict[str, float | None]) -> Text:
-    baseline = baseline_of(run.recipe.methods)
-    text = "Accuracy: Wilson interval. " if rows[0].bleu is None else "BLEU: mean over samples, bootstrap interval. "
+    baseline, metric = baseline_of(run.recipe.methods), rows[0].metric
+    text = f"{metric_name(metric)}: {'Wilson' if metric == 'accuracy' else 'mean over samples, bootstrap'} interval. "
     if rows[0].seeds:
         text = f"Every question was answered under {rows[0].seeds} seeds: means are over all answers, intervals are "
         text += "bootstraps over questions, each with all its answers; SD is that of the seeds' means. "
     text += "Tokens: means over all samples, right and wrong, bootstrap interval. "
     if baseline:
-        verdicts = rows[0].bleu is None and not rows[0].seeds  # one a question
+        verdicts = metric == "accuracy" and not rows[0].seeds  # one a question
         how = "accuracy's by the score interval, tokens' by a bootstrap" if verdicts else "bootstrap"
         text += f"Differences to {baseline}: paired by question, {how}. "
     if any(value is not None for value in seconds.values()):
@@ -125,15 +126,15 @@ def _clean(run: EvaluationRun, anchor: str) -> list[Block]:
 
 def _scatter(run: EvaluationRun, rows: Sequence[Row], tokens: dict[str, Interval]) -> Figure:
     best = [row.method for row in pareto_front(rows)]
-    scoring = "Accuracy" if rows[0].bleu is None else "BLEU"
-    caption = f"{scoring} against tokens, with 95 % intervals. On the Pareto front: {', '.join(best)}."
+    metric = rows[0].metric
+    caption = f"{metric_name(metric)} against tokens, with 95 % intervals. On the Pareto front: {', '.join(best)}."
     said = "; ".join(f"{r.method} {_score(r)} at {number(r.output_tokens)} tokens" for r in rows)
 
     def drawn(canvas: Canvas) -> None:
         draw(canvas.subplots(), rows, {method: (tokens[method].low, tokens[method].high) for method in tokens})
         legend(canvas)
 
-    return figure(f"{scoring.lower()}-tokens-{run.slug}", caption, f"{caption} {said}.", drawn, (4.6, 4.0))
+    return figure(f"{metric}-tokens-{run.slug}", caption, f"{caption} {said}.", drawn, (4.6, 4.0))
 
 
 def _histograms(run: EvaluationRun) -> Figure:

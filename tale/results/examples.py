@@ -1,4 +1,4 @@
-"""Vanilla and trained answer side by side, what was right and turned wrong, or lost in BLEU, first."""
+"""Vanilla and trained answer side by side, what was right and turned wrong, or has a lower score, first."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from tale.evaluation.replies import Reply
 from tale.evaluation.run import baseline_of
+from tale.evaluation.summary import metric_name
 from tale.results.blocks import Block, Example, Side, Text
 from tale.results.runs import EvaluationRun
 
@@ -15,7 +16,7 @@ TURNS = {
     (False, False): "wrong both times",
     (True, True): "right both times",
 }
-CHANGES = {-1: "lower BLEU", 1: "higher BLEU", 0: "the same BLEU"}
+CHANGES = {-1: "lower", 1: "higher", 0: "the same"}
 
 
 def examples(run: EvaluationRun, how_many: int) -> list[Block]:
@@ -38,14 +39,17 @@ def examples(run: EvaluationRun, how_many: int) -> list[Block]:
 
 def _turn(pair: tuple[Reply, Reply]) -> str:
     vanilla, trained = pair
-    if vanilla.bleu is None or trained.bleu is None:
+    if vanilla.metric == "accuracy":
         return TURNS[bool(vanilla.correct), bool(trained.correct)]
-    return CHANGES[(trained.bleu > vanilla.bleu) - (trained.bleu < vanilla.bleu)]
+    return f"{CHANGES[(trained.score > vanilla.score) - (trained.score < vanilla.score)]} {metric_name(vanilla.metric)}"
 
 
 def _turns(pairs: Sequence[tuple[Reply, Reply]]) -> list[str]:
     """All that there can be, the worst first."""
-    return list((TURNS if pairs[0][0].bleu is None else CHANGES).values())
+    metric = pairs[0][0].metric
+    if metric == "accuracy":
+        return list(TURNS.values())
+    return [f"{change} {metric_name(metric)}" for change in CHANGES.values()]
 
 
 def _order(pair: tuple[Reply, Reply]) -> tuple[int, int]:
@@ -78,9 +82,10 @@ def _example(pair: tuple[Reply, Reply], opened: bool) -> Example:
 def _side(reply: Reply) -> Side:
     notes = [f"budget {reply.budget}"] if reply.budget is not None else []
     notes += [reply.fallback] if reply.fallback else []
-    if reply.bleu is None:
+    if reply.metric == "accuracy":
         notes += [f"read as {reply.value}" if reply.value is not None else "no answer read"]
     else:
-        notes += [f"BLEU {reply.bleu:.3f}{'' if reply.via == 'brackets' else ', without [[ ]]'}"]
+        notes += [f"{metric_name(reply.metric)} {reply.score:.3f}"]
+        notes += [] if reply.via == "brackets" else ["without [[ ]]"]
     notes += {"length": ["cut off"], "content_filter": ["filtered"], "error": ["not answered"]}.get(reply.finish, [])
     return Side(reply.method, reply.correct, reply.output_tokens, ", ".join(notes), reply.text)

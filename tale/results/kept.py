@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from tale.config.recipes import to_yaml
 from tale.config.training import TrainRecipe
+from tale.data.question import METRICS
 from tale.evaluation.replies import Reply
 from tale.evaluation.run import baseline_of
 from tale.evaluation.summary import RESULTS, Row, summarise
@@ -21,8 +22,8 @@ COLUMNS = {
     "run": Column("run"),
     "model": Column("model"),
     **columns_of(
-        Row, "questions", "accuracy", "accuracy_difference", "bleu", "bleu_difference", "output_tokens", "tokens_ratio",
-        "repetition", "repetition_difference",
+        Row, "questions", *(f"{metric}{part}" for metric in METRICS for part in ("", "_difference")), "output_tokens",
+        "tokens_ratio", "repetition", "repetition_difference",
     ),
 }  # fmt: skip
 NOTE = (

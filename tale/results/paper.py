@@ -10,8 +10,9 @@ from typing import Any
 
 import yaml
 
-from tale.evaluation.summary import Row
-from tale.output.formats import three_digits, two_digits, written
+from tale.data.question import METRICS
+from tale.evaluation.summary import RESULTS, Row, metric_name
+from tale.output.formats import two_digits, written
 from tale.output.tables import Column, table_of
 from tale.results.blocks import Section, Text
 from tale.results.runs import EvaluationRun, Run
@@ -24,7 +25,7 @@ METHODS = {
     "dpo": "TALE-PT-DPO",
 }
 FIGURES = {
-    "bleu": ("BLEU", three_digits),
+    **{metric: (RESULTS[metric].heading, RESULTS[metric].show) for metric in METRICS if metric != "accuracy"},
     "accuracy": ("acc., %", written(",.2f", 100)),
     "output_tokens": ("tokens", two_digits),
     "expense": ("expense, 10⁻⁵ $", two_digits),
@@ -66,10 +67,10 @@ def paper_section(evaluations: Sequence[tuple[EvaluationRun, Sequence[Row]]], ru
         {"run": label, **{f"{m}_{f}": value for m, figures in cells.items() for f, value in figures.items()}}
         for label, cells in rows
     ]
-    scored = any(summary and summary[0].bleu is not None for _, summary in evaluations)  # all of a report, or none
-    scoring, tables, note = ("BLEU", "Table 7", BLEU_NOTE) if scored else ("Accuracy", "Tables 3 to 6", NOTE)
+    metric = next(summary[0].metric for _, summary in evaluations if summary)  # the same in all of a report
+    tables, note = ("Tables 3 to 6", NOTE) if metric == "accuracy" else ("Table 7", BLEU_NOTE)
     columns = {"run": Column("data and model"), **columns}
-    table = table_of("paper", f"{scoring}, output tokens and expense", columns, values)
+    table = table_of("paper", f"{metric_name(metric)}, output tokens and expense", columns, values)
     text = note if shown else "The paper has no figures for these benchmarks."
     return Section("paper", f"In the form of the paper's {tables}", [table, Text(text)])
 

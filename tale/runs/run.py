@@ -23,10 +23,10 @@ from tale.config.recipes import to_yaml
 from tale.errors import UserError
 from tale.secrets import redact
 from tale.storage.files import explain_write_errors, remove, write_atomic
-from tale.storage.folder import RECIPE, RUN, ExampleCounts, RunMetadata, Scoring, hash_path, locked, read_run
+from tale.storage.folder import RECIPE, RUN, ExampleCounts, RunMetadata, hash_path, locked, read_run
 
 PACKAGES = ("lightning", "torch", "transformers", "peft", "bitsandbytes", "datasets", "omegaconf", "tensorboard")
-# By scoring: the grading source, a file or a folder, and the library it uses.
+# By metric: the grading source, a file or a folder, and the library it uses.
 GRADERS = {"accuracy": ("grading", "mpmath"), "bleu": ("grading/bleu.py", "sacrebleu")}
 
 
@@ -63,13 +63,13 @@ def start_run(
     outputs: Sequence[str] = (),
     keep: bool = False,
     reads: Iterable[str | Path] = (),
-    scoring: Scoring = "accuracy",
+    metric: str = "accuracy",
     **identity: Unpack[RunInputs],
 ) -> Path:
     """Remove the outputs of an earlier start, and write `recipe.yaml` and `run.json` to the folder, which is locked.
 
     `outputs` are the files and folders that this run may write. With `keep`, outputs that are finished stay: the same
-    recipe wrote them. `reads` are the results of other runs that it uses, as the recipe names them. `scoring` is a key
+    recipe wrote them. `reads` are the results of other runs that it uses, as the recipe names them. `metric` is a key
     of `GRADERS`.
     """
     folder, resolved = folder or Path(recipe.output), to_yaml(recipe)
@@ -85,8 +85,8 @@ def start_run(
         **identity,
         "commit": code_version(),
         "code": code_hash(),
-        "scoring": scoring,
-        "grading": grading_hash(scoring),
+        "scoring": metric,
+        "grading": grading_hash(metric),
         "python": platform.python_version(),
         "machine": f"{platform.system()} {platform.machine()}",
         "packages": {name: metadata.version(name) for name in PACKAGES},
@@ -142,9 +142,9 @@ def code_hash() -> str:
     return digest.hexdigest()
 
 
-def grading_hash(scoring: str = "accuracy") -> str:
+def grading_hash(metric: str = "accuracy") -> str:
     """Hash of the code that grades answers: the source files and the version of the library they use."""
-    name, library = GRADERS[scoring]
+    name, library = GRADERS[metric]
     place = Path(__file__).parents[1] / name
     files = sorted(place.rglob("*.py")) if place.is_dir() else [place]
     source = b"".join(file.name.encode() + file.read_bytes() for file in files)

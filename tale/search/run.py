@@ -31,7 +31,7 @@ from tale.search.recipe import SearchRecipe
 from tale.search.shards import OUTPUTS, join_shards, parse_shard
 from tale.search.solver import search
 from tale.search.strategies import STRATEGIES, BudgetSearch, max_calls
-from tale.tasks.selection import scoring, select_questions
+from tale.tasks.selection import metric_of, select_questions
 from tale.text import log_info
 
 
@@ -148,10 +148,10 @@ def _check(recipe: SearchRecipe) -> None:
 def _questions(recipe: SearchRecipe) -> tuple[list[Question], int]:
     """The questions to be searched, and how many duplicates were dropped."""
     questions, dropped = select_questions(recipe.task)
-    if scoring(questions) == "bleu":
+    if metric_of(questions) != "accuracy":
         raise UserError(
             f"task.name={recipe.task.name}: has reference texts, and a search needs answers that are right "
-            "or wrong; scripts/evaluate.py measures it by BLEU"
+            "or wrong; only scripts/evaluate.py takes it"
         )
     return questions, dropped
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
-from typing import IO, Literal, TypedDict
+from typing import IO, TypedDict
 
 from tale.errors import UserError
 from tale.storage.files import explain_write_errors
@@ -42,9 +42,6 @@ def locked(folder: Path) -> Iterator[None]:
                 folder.rmdir()
 
 
-Scoring = Literal["accuracy", "bleu"]
-
-
 class ExampleCounts(TypedDict, total=False):
     """How many examples a model or an estimator was trained on, and how many were left out."""
 
@@ -66,7 +63,7 @@ class RunMetadata(TypedDict, total=False):
     examples: ExampleCounts
     commit: str
     code: str
-    scoring: Scoring
+    scoring: str  # the metric
     grading: str
     python: str
     machine: str

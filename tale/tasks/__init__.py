@@ -63,7 +63,7 @@ def _gradable(question: Question) -> Question:
     Raises:
         UserError: they cannot; the caller adds file and line.
     """
-    if question.kind != "text" and (reason := incomparable(question.gold, question.kind)):
+    if question.metric == "accuracy" and (reason := incomparable(question.gold, question.kind)):
         raise UserError(f"gold answer {question.gold[:80]!r}: {reason}; write it more plainly, or remove the row")
     return question
 

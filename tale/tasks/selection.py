@@ -10,7 +10,6 @@ from tale.config.sections import ContextSplit, TaskConfig
 from tale.data.question import Question
 from tale.data.splits import contexts, deduplicate, preamble, split_by_context, subsample
 from tale.errors import UserError
-from tale.storage.folder import Scoring
 from tale.tasks import load
 
 
@@ -49,13 +48,13 @@ def _one_sided(config: TaskConfig, questions: Sequence[Question]) -> str:
     )
 
 
-def scoring(questions: Sequence[Question]) -> Scoring:
-    """How answers are scored: by accuracy, or by BLEU if the questions have reference texts.
+def metric_of(questions: Sequence[Question]) -> str:
+    """The metric of all questions.
 
     Raises:
-        UserError: there are questions of both kinds, which have no common score.
+        UserError: there are questions of several metrics, which have no common score.
     """
-    kinds = {q.kind == "text" for q in questions}
-    if len(kinds) > 1:
+    metrics = {question.metric for question in questions}
+    if len(metrics) > 1:
         raise UserError("task: some questions have an answer, others a reference; use a separate file for each kind")
-    return "bleu" if True in kinds else "accuracy"
+    return metrics.pop()

@@ -24,7 +24,7 @@ from tale.output.tables import files_of, write_rows
 from tale.runs.run import finish_run, lock_output, start_run
 from tale.solvers.base import Call, Solution
 from tale.storage.files import write_jsonl_atomic
-from tale.tasks.selection import scoring, select_questions
+from tale.tasks.selection import metric_of, select_questions
 from tale.text import log_info, log_warning
 from tale.wordings.plot import plot
 from tale.wordings.recipe import WordingsRecipe
@@ -115,7 +115,7 @@ def _check(recipe: WordingsRecipe) -> None:
 def _task(recipe: WordingsRecipe, number: int) -> Task:
     config = recipe.tasks[number]
     questions, dropped = select_questions(config)
-    if scoring(questions) == "bleu":
+    if metric_of(questions) != "accuracy":
         raise UserError(f"tasks[{number}]: {config.name} has no right and wrong answers, which a best wording needs")
     choosing = {q.id for q in split_by_context(questions, "train", 0.5, recipe.seed, "wordings")}
     if not 0 < len(choosing) < len(questions):

@@ -174,4 +174,4 @@ def test_a_search_refuses_questions_without_right_and_wrong(tmp_path: Path, tiny
 
 def test_answers_and_references_are_not_evaluated_together() -> None:
     with pytest.raises(UserError, match="some questions have an answer, others a reference"):
-        run.scoring([Question("a", "?", "7"), Question("b", "?", "A dog.", "text")])
+        run.metric_of([Question("a", "?", "7"), Question("b", "?", "A dog.", "text")])

@@ -16,7 +16,7 @@ from tale.errors import UserError
 from tale.grading import grade
 from tale.storage.files import write_atomic, write_jsonl_atomic
 from tale.storage.strict_json import read_jsonl
-from tale.tasks import GENERATED, NAMES, load, reasoning_gym
+from tale.tasks import BENCHMARKS, GENERATED, NAMES, load, reasoning_gym
 from tale.tasks.mathbench import FILES
 
 
@@ -258,7 +258,7 @@ def test_no_network_is_one_clear_error(name: str, monkeypatch: pytest.MonkeyPatc
 
     hub(monkeypatch, load_dataset=fail, DownloadManager=lambda: SimpleNamespace(download_and_extract=fail))
     with pytest.raises(UserError, match=r"cannot be fetched .*Couldn't reach the hub\); .*task\.path") as caught:
-        load(name, None, "test")
+        load(name, None, BENCHMARKS[name].splits[0])
     assert "\n" not in str(caught.value)
 
 

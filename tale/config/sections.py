@@ -131,7 +131,8 @@ class EngineConfig:
     batch_size: int = opt("prompts per batch of kind transformers and vllm", 64, ge=1)
     device: str = opt("device of kind transformers: auto (a GPU if there is one), cpu, cuda, cuda:1, mps", "auto")
     prefix_cache_gb: float = opt(
-        "GB of the prefix cache of kind transformers: keys and values of common beginnings of prompts",
+        "GB of the prefix cache of kind transformers: keys and values of prompts' common beginnings, and of answers "
+        "that are continued",
         2.0,
         ge=0,
         renamed_from="prefix_cache",

@@ -86,17 +86,19 @@ class VllmEngine:
     def generate(self, more: RequestSource) -> CompletionStream:
         """Yield `(number, completion)` as each is done; closing the generator cancels the calls in flight.
 
-        A request whose prompt and longest answer do not fit into the model's context fails.
+        Open turns start before prompts, so that an answer that is continued is still in vLLM's prefix cache. A request
+        whose prompt and longest answer do not fit into the model's context fails.
         """
         loop, numbers = self.runner.get_loop(), count()
-        waiting: deque[Request] = deque()
+        waiting: deque[tuple[int, Request]] = deque()
         running: set[asyncio.Task] = set()
         try:
             while True:
-                if len(waiting) < self.ahead - len(running):
-                    waiting += more()
+                if len(running) < self.ahead:
+                    for request in more():
+                        (waiting.appendleft if request.continues else waiting.append)((next(numbers), request))
                 while waiting and len(running) < self.ahead:
-                    running.add(loop.create_task(self._answer(next(numbers), waiting.popleft())))
+                    running.add(loop.create_task(self._answer(*waiting.popleft())))
                 if not running:
                     return
                 some = asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)

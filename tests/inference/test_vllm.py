@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,7 @@ from tale.data import prompts
 from tale.data.chat import Chat
 from tale.data.records import write_records
 from tale.errors import UserError
-from tale.inference import Completion, Engine, Request, Sampling
+from tale.inference import Completion, Engine, Message, Request, Sampling
 from tale.inference.transformers.engine import TransformersEngine
 from tale.inference.vllm import VllmEngine
 from tale.models.adapters import AdapterCard
@@ -179,6 +180,22 @@ def test_a_prompt_read_before_is_cached_and_answered_the_same(engine: VllmEngine
     assert first.cached_tokens == 0
     assert 0 < again.cached_tokens < again.prompt_tokens
     assert said([again]) == said([first])
+
+
+@pytest.mark.vllm
+def test_an_answer_in_steps_is_the_answer_at_once_and_cached(engine: VllmEngine) -> None:
+    """By the ids that were generated; the cache has the whole blocks of 128 tokens before the step."""
+    request = ask("A long story, of a king. " * 4, sampling=Sampling(150))
+    (whole,) = generated(engine, request.sampling, [request])
+    ids: tuple[int, ...] = ()
+    for limit in (60, 60, 30):
+        (step,) = generated(engine, Sampling(limit), [request])
+        before = whole.prompt_tokens + len(ids)
+        assert step.prompt_tokens == before
+        assert step.cached_tokens >= ((before - 1) // 128 * 128 if ids else 0)
+        ids += step.ids
+        request = replace(request, messages=(*request.messages, Message("assistant", step.text, step.ids)))
+    assert ids == whole.ids
 
 
 # --- Where an answer ends -------------------------------------------------------------------------------------------

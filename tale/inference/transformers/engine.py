@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -23,6 +24,10 @@ from tale.models.base import max_model_len_of
 CHUNK = 8
 # Positions, padding included, of one prefill: prompts of similar length need little padding.
 PREFILL = 2048
+# Positions of padding in one prefill, unless an eighth of them is more: another forward pass costs as much.
+PADDING = 64
+# A prompt with no more than so many uncached ids is not added to the prefix cache.
+NEAR = 32
 # Share of a batch that must be free before new rows join: joining copies the keys and values of all rows.
 REFILL = 0.125
 # The last column as indices for `logits_to_keep`: as a number, the head would copy its weight for each row.
@@ -62,30 +67,32 @@ class TransformersEngine:
         self.model.generation_config = GenerationConfig()
 
     def generate(self, more: RequestSource) -> CompletionStream:
-        """Yield `(number, completion)`; of the waiting requests the longest prompts start first.
+        """Yield `(number, completion)`; of the waiting requests open turns start first, then the longest prompts.
 
-        A request whose prompt and longest answer do not fit into the model's context fails.
+        So an answer that is continued is still in the prefix cache, however many prompts are waiting. A request whose
+        prompt and longest answer do not fit into the model's context fails.
         """
         waiting: list[Prompt] = []
         count, live = 0, None
         while True:
             room = self.batch_size - len(live or ())
             if not live or room >= self.batch_size * REFILL:
-                if len(waiting) < room and (further := more()):
+                if further := more():
                     new, refused = self._encoded(further, count)
                     yield from refused
-                    waiting += new
+                    waiting = sorted(waiting + new, key=lambda prompt: not prompt.request.continues)
                     count += len(further)
                 begun, waiting = waiting[:room], waiting[room:]
                 if begun:
-                    live = LiveRows.concatenated([*([live] if live else ()), *map(self._begin, _alike(begun))])
+                    live = LiveRows.concatenated([*([live] if live else ()), *map(self._begin, self._alike(begun))])
             if not live:
                 return
             self._advance(live)
             done = list(map(self._completion, live.prompts, live.answers, live.logprobs))
-            for prompt, completion in zip(live.prompts, done, strict=True):
+            for row, completion in enumerate(done):
                 if completion:
-                    yield prompt.index, completion
+                    self._keep_answer(live, row, completion)
+                    yield live.prompts[row].index, completion
             going_on = [row for row, completion in enumerate(done) if not completion]
             live = live.select(going_on) if going_on else None
 
@@ -108,7 +115,7 @@ class TransformersEngine:
         unique = list(dict.fromkeys(prompt.ids for prompt in prompts))
         known = [self.prefixes.find(prompt) for prompt in unique]
         width = max(len(prompt) - len(prefix) for prompt, prefix in zip(unique, known, strict=True))
-        used = [prefix.first(len(prompt) - width) for prompt, prefix in zip(unique, known, strict=True)]
+        used = [prefix.part(0, max(0, len(prompt) - width)) for prompt, prefix in zip(unique, known, strict=True)]
         rows = LiveRows.of(unique, used, self.model.device)
         before = rows.cache.get_seq_length()
         if rows.ids_RW.shape[1] - before > 1:
@@ -120,8 +127,19 @@ class TransformersEngine:
                 logits_to_keep=NONE,
             )
         for row, (prompt, prefix) in enumerate(zip(unique, known, strict=True)):
-            self.prefixes.keep(prompt, len(prefix), partial(rows.columns, row))
-        return rows.repeat([unique.index(prompt.ids) for prompt in prompts], prompts)
+            if len(prompt) - len(prefix) > NEAR:
+                self.prefixes.keep(prompt[:-1], partial(rows.columns, row, len(prompt) - 1))
+        places = [unique.index(prompt.ids) for prompt in prompts]
+        cached = [replace(prompt, cached=len(used[row])) for prompt, row in zip(prompts, places, strict=True)]
+        return rows.repeat(places, cached)
+
+    def _keep_answer(self, rows: LiveRows, row: int, completion: Completion) -> None:
+        """Cache an answer's columns if it is to be continued."""
+        prompt = rows.prompts[row]
+        if prompt.request.continued:
+            ids = (*prompt.ids, *(completion.ids or ()))
+            end = min(len(ids), len(prompt.ids) + len(rows.answers[row]) - 1)  # the row's last id has no column yet
+            self.prefixes.keep(ids[:end], partial(rows.columns, row, end))
 
     @torch.inference_mode()
     def _advance(self, rows: LiveRows) -> None:
@@ -163,21 +181,31 @@ class TransformersEngine:
             count,
             answer.finish,
             len(prompt.ids),
+            prompt.cached,
             ids=answer.ids,
             logprobs=scored,
             stop_string=answer.stop_string,
         )
 
+    def _alike(self, prompts: Sequence[Prompt]) -> Iterator[list[Prompt]]:
+        """Prompts in groups for one prefill each, the most ids to compute first; equal prompts are in one group.
 
-def _alike(prompts: Sequence[Prompt]) -> Iterator[list[Prompt]]:
-    """Prompts in groups of at most `PREFILL` positions, the longest first; equal prompts are in one group."""
-    group: list[Prompt] = []
-    for prompt in sorted(prompts, key=lambda prompt: (-len(prompt.ids), prompt.ids)):
-        if group and prompt.ids != group[-1].ids and (len(group) + 1) * len(group[0].ids) > PREFILL:
-            yield group
-            group = []
-        group.append(prompt)
-    yield group
+        A group has at most `PREFILL` positions, and little padding of prompts with fewer ids to compute. Prompts with
+        one, which needs no prefill, are groups of their own.
+        """
+        group: list[Prompt] = []
+        most = padding = 0
+        rests = {prompt.ids: len(prompt.ids) - self.prefixes.count(prompt.ids) for prompt in prompts}
+        for prompt in sorted(prompts, key=lambda prompt: (-rests[prompt.ids], -len(prompt.ids), prompt.ids)):
+            rest, size = rests[prompt.ids], len(group) + 1
+            most = most or rest
+            if group and prompt.ids != group[-1].ids:
+                padding += most - rest
+                if size * most > PREFILL or padding > max(PADDING, size * most // 8) or rest == 1 < most:
+                    yield group
+                    group, most, padding = [], rest, 0
+            group.append(prompt)
+        yield group
 
 
 def find_device(name: str) -> torch.device:

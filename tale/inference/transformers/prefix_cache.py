@@ -1,19 +1,17 @@
-"""A cache of prompts' keys and values, for prompts with the same beginning.
+"""A cache of keys and values by ids, for prompts with the same beginning and for answers that are continued.
 
-The prompts of one question differ only in their last words, the budget. A search asks each question several times, so
-most of a prompt is cached after the first.
+The prompts of one question differ only in their last words, the budget, and an open turn begins with what was generated
+before. So most of a prompt is cached after the first call of its question.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor
-
-# Prefixes are looked up at multiples of so many ids; a prompt with no more than so many uncached ids is not added.
-STEP, NEAR = 16, 32
 
 
 @dataclass(frozen=True)
@@ -26,11 +24,21 @@ class Prefix:
     def __len__(self) -> int:
         return self.keys_HWD[0].shape[1] if self.keys_HWD else 0
 
-    def first(self, columns: int) -> Prefix:
-        """The first columns; the empty prefix for 0 or fewer."""
-        if columns <= 0:
-            return Prefix()
-        return Prefix(tuple(k[:, :columns] for k in self.keys_HWD), tuple(v[:, :columns] for v in self.values_HWD))
+    def part(self, start: int, end: int | None = None) -> Prefix:
+        """These columns, as views."""
+        return Prefix(tuple(k[:, start:end] for k in self.keys_HWD), tuple(v[:, start:end] for v in self.values_HWD))
+
+    def copy(self) -> Prefix:
+        """The same columns in memory of their own."""
+        return Prefix(tuple(k.clone() for k in self.keys_HWD), tuple(v.clone() for v in self.values_HWD))
+
+    @classmethod
+    def joined(cls, parts: Sequence[Prefix]) -> Prefix:
+        """The columns of all parts, one after the other."""
+        if len(parts) < 2:
+            return parts[0] if parts else cls()
+        both = ([part.keys_HWD for part in parts], [part.values_HWD for part in parts])
+        return cls(*(tuple(torch.cat(layers, dim=1) for layers in zip(*of, strict=True)) for of in both))
 
     @property
     def bytes(self) -> int:
@@ -38,43 +46,90 @@ class Prefix:
         return sum(tensor.nbytes for tensor in (*self.keys_HWD, *self.values_HWD))
 
 
+@dataclass(eq=False)
+class _Node:
+    """Columns of all sequences that begin alike; `children`, by their first id, have the columns after these."""
+
+    ids: tuple[int, ...] = ()
+    columns: Prefix = field(default_factory=Prefix)
+    parent: _Node | None = None
+    children: dict[int, _Node] = field(default_factory=dict)
+
+
 class PrefixCache:
-    """Prompts by their ids, in at most `capacity` bytes; the least recently used are evicted first."""
+    """A tree of sequences, in at most `capacity` bytes; what is least recently used is evicted first, from the ends."""
 
     def __init__(self, capacity: float):
         self.capacity, self.bytes = capacity, 0
-        self.prompts: OrderedDict[tuple[int, ...], Prefix] = OrderedDict()
-        self.beginnings: dict[tuple[int, ...], tuple[int, ...]] = {}  # to the latest prompt with this beginning
+        self.root = _Node()
+        # The least recently used node is first. A node is used whenever one of its children is, and follows it here, so
+        # that the first one has no children.
+        self.nodes: OrderedDict[_Node, None] = OrderedDict()
 
-    def find(self, prompt: tuple[int, ...]) -> Prefix:
-        """A long cached prefix of a prompt, without its last id, which must be computed; it may be empty."""
-        best = next((self.beginnings[begun] for begun in _beginnings(prompt) if begun in self.beginnings), None)
-        if best is None:
-            return Prefix()
-        self.prompts.move_to_end(best)
-        return self.prompts[best].first(min(_common(prompt, best), len(prompt) - 1))
+    def count(self, prompt: Sequence[int]) -> int:
+        """The number of cached columns with which a prompt begins, without its last id, which must be computed."""
+        return sum(used for _, used in self._path(prompt[:-1]))
 
-    def keep(self, prompt: tuple[int, ...], known: int, columns: Callable[[], Prefix]) -> None:
-        """Add a prompt's columns, unless nearly all of them, the first `known`, are cached."""
-        if not self.capacity or len(prompt) - known <= NEAR or prompt in self.prompts:
+    def find(self, prompt: Sequence[int]) -> Prefix:
+        """The cached columns with which a prompt begins, without its last id; it may be empty."""
+        path = self._path(prompt[:-1])
+        self._touch([node for node, _ in path])
+        return Prefix.joined([node.columns.part(0, used) for node, used in path])
+
+    def keep(self, ids: Sequence[int], columns: Callable[[int], Prefix]) -> None:
+        """Add a sequence; `columns(n)` copies its columns but for the first n, which are cached."""
+        if not self.capacity:
             return
-        self.prompts[prompt] = prefix = columns()
-        self.beginnings.update(dict.fromkeys(_beginnings(prompt), prompt))
-        self.bytes += prefix.bytes
+        path = self._path(ids)
+        nodes, known = [node for node, _ in path], sum(used for _, used in path)
+        if known < len(ids):
+            if nodes and path[-1][1] < len(nodes[-1].ids):
+                nodes[-1] = self._split(*path[-1])
+            above = nodes[-1] if nodes else self.root
+            nodes.append(_Node(tuple(ids[known:]), columns(known), above))
+            above.children[ids[known]] = nodes[-1]
+            self.nodes[nodes[-1]] = None
+            self.bytes += nodes[-1].columns.bytes
+        self._touch(nodes)
         while self.bytes > self.capacity:
-            oldest, dropped = self.prompts.popitem(last=False)
-            self.bytes -= dropped.bytes
-            for begun in _beginnings(oldest):
-                if self.beginnings.get(begun) == oldest:
-                    del self.beginnings[begun]
+            self._evict()
+
+    def _path(self, ids: Sequence[int]) -> list[tuple[_Node, int]]:
+        """The nodes that a sequence begins with, and how many of their columns: all, but for the last node."""
+        path, node, done = [], self.root, 0
+        while done < len(ids) and (child := node.children.get(ids[done])):
+            used = _common(child.ids, ids[done : done + len(child.ids)])
+            path.append((child, used))
+            if used < len(child.ids):
+                break
+            node, done = child, done + used
+        return path
+
+    def _split(self, node: _Node, at: int) -> _Node:
+        """Give the first columns of a node a node of their own above it, and return that."""
+        assert node.parent
+        upper = _Node(node.ids[:at], node.columns.part(0, at).copy(), node.parent, {node.ids[at]: node})
+        node.parent.children[upper.ids[0]] = upper
+        node.ids, node.columns, node.parent = node.ids[at:], node.columns.part(at).copy(), upper
+        self.nodes[upper] = None
+        return upper
+
+    def _touch(self, path: Sequence[_Node]) -> None:
+        """Note that these nodes, from the root on, are the latest used."""
+        for node in reversed(path):
+            self.nodes.move_to_end(node)
+
+    def _evict(self) -> None:
+        node, _ = self.nodes.popitem(last=False)
+        assert node.parent
+        assert not node.children
+        del node.parent.children[node.ids[0]]
+        self.bytes -= node.columns.bytes
 
 
-def _beginnings(prompt: tuple[int, ...]) -> list[tuple[int, ...]]:
-    """Its first 16, 32, … ids, the longest first."""
-    return [prompt[:count] for count in range(len(prompt) - len(prompt) % STEP, 0, -STEP)]
-
-
-def _common(one: tuple[int, ...], other: tuple[int, ...]) -> int:
-    """The length of two prompts' common prefix; the last id of `other` has no columns."""
-    pairs = zip(one, other[:-1], strict=False)
-    return next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(one), len(other) - 1))
+def _common(one: Sequence[int], other: Sequence[int]) -> int:
+    """The length of two sequences' common beginning."""
+    if one == other:
+        return len(one)
+    pairs = zip(one, other, strict=False)
+    return next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(one), len(other)))

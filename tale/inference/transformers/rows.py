@@ -67,11 +67,12 @@ def _buffer(held: Tensor, new: Tensor, columns: int) -> Tensor:
 
 @dataclass(frozen=True)
 class Prompt:
-    """A request, its number, and the ids of its prompt."""
+    """A request, its number, the ids of its prompt, and how many of them came from the cache."""
 
     index: int
     ids: tuple[int, ...]
     request: Request
+    cached: int = 0
 
 
 @dataclass
@@ -114,12 +115,13 @@ class LiveRows:
             cache.update(keys_RHWD, values_RHWD, layer)
         return cls([], [], [], [], torch.tensor(ids, device=device), torch.tensor(mask, device=device), cache)
 
-    def columns(self, row: int) -> Prefix:
-        """A copy of this row's columns of the cache, without padding."""
-        mine = self.mask_RW[row, :-1].bool()
+    def columns(self, row: int, end: int, start: int) -> Prefix:
+        """A copy of this row's columns of the cache from `start` to `end`, counted without padding."""
+        padding = int(self.mask_RW[row].argmax())
+        mine = slice(padding + start, padding + end)
         return Prefix(
-            tuple(layer.keys[row, :, mine] for layer in self.layers),
-            tuple(layer.values[row, :, mine] for layer in self.layers),
+            tuple(layer.keys[row, :, mine].clone() for layer in self.layers),
+            tuple(layer.values[row, :, mine].clone() for layer in self.layers),
         )
 
     def repeat(self, rows: Sequence[int], prompts: list[Prompt]) -> LiveRows:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +20,8 @@ from transformers import (
     LlamaForCausalLM,
     PreTrainedModel,
     PreTrainedTokenizerFast,
+    Qwen2Config,
+    Qwen2ForCausalLM,
 )
 
 from tale.config.sections import Dtype, EngineConfig, ModelConfig, Template
@@ -27,10 +30,12 @@ from tale.errors import UserError
 from tale.inference import Completion, Message, Request, Sampling
 from tale.inference.build import engines
 from tale.inference.journal import JournaledEngine
-from tale.inference.requests import request_source
+from tale.inference.requests import CompletionStream, request_source
+from tale.inference.scheduler import Solver, solve
 from tale.inference.transformers.attention import NAME, grouped_sdpa
 from tale.inference.transformers.engine import SeededGumbel, TransformersEngine
 from tale.inference.transformers.linear import prepack_linear
+from tale.inference.transformers.prefix_cache import Prefix, PrefixCache
 from tale.models.adapters import AdapterCard
 from tale.models.base import resolve
 from tale.models.lora import load_adapter, save_adapter
@@ -59,9 +64,14 @@ def engine(tiny_model_folder: Path, chat: Chat) -> TransformersEngine:
 def generated(
     engine: TransformersEngine, sampling: Sampling = GREEDY, requests: list[Request] = REQUESTS
 ) -> list[Completion]:
-    done = dict(generate(engine, requests, sampling))
+    done = in_order(generate(engine, requests, sampling))
     assert len(done) == len(requests)
-    return [done[i] for i in range(len(requests))]
+    return done
+
+
+def in_order(stream: CompletionStream) -> list[Completion]:
+    """Completions by number, without what the cache saved."""
+    return [replace(completion, cached_tokens=0) for _, completion in sorted(stream)]
 
 
 @torch.no_grad()
@@ -379,13 +389,13 @@ def test_later_requests_are_answered_as_if_there_from_the_start(
     if journaled:  # two of them known
         engine = JournaledEngine(engine, tmp_path / "journal.jsonl", {})
         assert generated(engine, sampling, REQUESTS[1:3]) == expected[1:3]
-    done = dict(engine.generate(request_source(first, lambda: later.pop(0) if later else [])))
-    assert done == dict(enumerate(expected))
+    assert in_order(engine.generate(request_source(first, lambda: later.pop(0) if later else []))) == expected
     assert later == []
 
 
 # --- Prompts that begin alike ---------------------------------------------------------------------------------------
 
+COLUMN = 2 * 2 * 2 * 8 * 4  # bytes: keys and values of 2 layers with 2 heads of 8 floats
 STORY = "How many legs do 6 spiders have, and how many do 7 beetles have? "
 ALIKE = [
     STORY + end for end in ("", "Think.", "Think, and use less than 50 words.", "Think, and use less than 9 words.")
@@ -419,8 +429,8 @@ def test_known_prefixes_change_no_answer(
     engine = TransformersEngine(fresh(tiny_model_folder), chat, batch_size)
     assert generated(engine, sampling, requests) == expected
     assert generated(engine, sampling, requests[::-1]) == expected[::-1]
-    assert engine.prefixes.prompts
-    assert not plain.prefixes.prompts
+    assert engine.prefixes.bytes
+    assert not plain.prefixes.bytes
 
 
 def test_a_shared_prefix_is_not_computed_again(tiny_model_folder: Path, chat: Chat, columns: list[int]) -> None:
@@ -449,10 +459,28 @@ def test_without_room_the_oldest_prefix_is_dropped_first(tiny_model_folder: Path
     engine.prefixes.capacity = 2.5 * engine.prefixes.bytes
     for text in (*texts[1:3], texts[1], texts[3]):
         generated(engine, Sampling(1), [ask(text)])
-    assert [chat.decode(list(ids)) for ids in engine.prefixes.prompts] == [
-        chat.decode(chat.prompt_ids(text)) for text in (texts[1], texts[3])
-    ]
-    assert engine.prefixes.bytes == sum(prefix.bytes for prefix in engine.prefixes.prompts.values())
+    known = [engine.prefixes.count(chat.prompt_ids(text)) for text in texts]
+    alike, whole = len([256, *b"user\n"]), len(chat.prompt_ids(texts[0])) - 1
+    assert known == [alike, whole, alike, whole]
+    assert engine.prefixes.bytes == (alike + 2 * (whole - alike)) * COLUMN
+
+
+def test_a_cached_sequence_is_split_where_another_leaves_it() -> None:
+    """Columns by hand: each is its own id, at its place."""
+    cache = PrefixCache(4 * (12 + 2))
+    columns = lambda ids: lambda known: Prefix(*[(torch.tensor(ids[known:]).float()[None, :, None],)] * 2)  # noqa: E731
+    held = lambda ids: cache.find(ids).keys_HWD[0].flatten().tolist() if len(cache.find(ids)) else []  # noqa: E731
+    for ids in ((1, 2, 3, 4), (1, 2, 3), (1, 2, 5), (1, 2, 3, 4, 6)):
+        cache.keep(ids, columns(ids))
+    assert cache.bytes == 2 * 4 * len("123456")
+    assert held((1, 2, 3, 4, 6, 7)) == [1, 2, 3, 4, 6]
+    assert held((1, 2, 3, 4, 6)) == [1, 2, 3, 4]  # the last id is computed
+    assert held((1, 2, 5, 8)) == [1, 2, 5]
+    assert held((2, 1)) == held((1,)) == []
+    cache.keep((9, 9), columns((9, 9)))  # 8 of 7 columns: 6 is the end of what was used longest ago
+    assert held((1, 2, 3, 4, 6, 7)) == [1, 2, 3, 4]
+    assert held((1, 2, 5, 8)) == [1, 2, 5]
+    assert held((9, 9, 1)) == [9, 9]
 
 
 @pytest.mark.parametrize("positions", [1, 100, 300])
@@ -507,7 +535,7 @@ def test_other_limits_temperatures_and_seeds_share_a_batch(tiny_model_folder: Pa
     samplings = [Sampling(12), Sampling(5), Sampling(20, 1.0, seed=3), Sampling(3, 0.5), Sampling(20, 1.0, seed=4)]
     requests = [ask(text, sampling=sampling) for text in TEXTS for sampling in samplings]
     engine = TransformersEngine(fresh(tiny_model_folder), chat, batch_size=7)
-    together = list(dict(sorted(generate(engine, requests))).values())
+    together = in_order(generate(engine, requests))
     for i, sampling in enumerate(samplings):
         alone = generated(TransformersEngine(fresh(tiny_model_folder), chat), sampling)
         assert together[i :: len(samplings)] == alone
@@ -566,3 +594,98 @@ def test_an_open_turn_is_continued_as_it_would_have_been(tiny_model_folder: Path
     rest = [c for _, c in sorted(generate(engine, [Request(opened[i], Sampling(7)) for i in same]))]
     assert [c.ids for c in rest] == [whole[i].ids[2:] for i in same]
     assert [c.prompt_tokens for c in rest] == [whole[i].prompt_tokens + 2 for i in same]
+
+
+# --- Answers that are continued -------------------------------------------------------------------------------------
+
+
+def continued(request: Request, completion: Completion, text: str | None = None) -> Request:
+    """The request that continues this answer, after a text if there is one."""
+    parts = [Message("assistant", completion.text, completion.ids), *([Message("assistant", text)] if text else [])]
+    return replace(request, messages=(*request.messages, *parts))
+
+
+def in_steps(engine: TransformersEngine, requests: list[Request], tokens: int, step: int) -> list[tuple[int, ...]]:
+    """Ids of greedy answers of so many tokens, generated a few at a time, all requests together."""
+    ids: list[tuple[int, ...]] = [()] * len(requests)
+    for done in range(0, tokens, step):
+        sampling = Sampling(min(step, tokens - done))
+        answers = generated(engine, sampling, [replace(request, continued=True) for request in requests])
+        ids = [(*before, *(answer.ids or ())) for before, answer in zip(ids, answers, strict=True)]
+        requests = [*map(continued, requests, answers)]
+    return ids
+
+
+def sliding(_: Path) -> PreTrainedModel:
+    """Qwen 2 with a layer of full attention and one that sees 24 tokens."""
+    config = Qwen2Config(
+        vocab_size=258, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=2, max_position_embeddings=1024, initializer_range=0.2, use_sliding_window=True,
+        sliding_window=24, max_window_layers=1, attn_implementation="eager",
+    )  # fmt: skip
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return Qwen2ForCausalLM(config).eval()
+
+
+@pytest.mark.parametrize("make", [fresh, sliding])
+@pytest.mark.parametrize(("cache", "step"), [(2.0, 1), (2.0, 5), (2.0, 11), (1e-4, 5), (0.0, 11)])
+def test_a_chain_in_steps_is_the_chain_at_once(
+    step: int, cache: float, make: Callable[[Path], PreTrainedModel], tiny_model_folder: Path, chat: Chat
+) -> None:
+    """With and without a cache, and with one that is too small; steps shorter and longer than the engine's chunk."""
+    plain, engine = make(tiny_model_folder), TransformersEngine(make(tiny_model_folder), chat, 4, prefix_cache_gb=cache)
+    expected = [greedy_by_hand(plain, chat.prompt_ids(text), 22, {END_ID}) for text in TEXTS[2:5]]
+    assert in_steps(engine, REQUESTS[2:5], 22, step) == [*map(tuple, expected)]
+
+
+def test_a_continued_answer_costs_its_new_tokens(tiny_model_folder: Path, chat: Chat, columns: list[int]) -> None:
+    """Of a chain in three steps and of a branch of four ids off its second; without a cache all are computed again."""
+    prompt = len(chat.prompt_ids("A"))
+    chain, branch = replace(ask("A", sampling=Sampling(8)), continued=True), [prompt - 1, *[1] * 24, 3, 1, 1]
+    for cache, expected in ((2.0, branch), (0.0, [prompt - 1, *[1] * 8, prompt + 7, *[1] * 8])):
+        engine = TransformersEngine(fresh(tiny_model_folder), chat, prefix_cache_gb=cache)
+        columns.clear()
+        steps, requests = [], [chain]
+        for _ in range(3):
+            ((_, completion),) = generate(engine, requests[-1:])
+            steps.append(completion)
+            requests.append(continued(requests[-1], completion))
+        answer = replace(continued(requests[1], steps[1], "so: "), sampling=Sampling(2), continued=False)
+        ((_, forced),) = generate(engine, [answer])
+        assert columns[: len(expected)] == expected
+        known = [0, prompt + 7, prompt + 15, prompt + 16] if cache else [0] * 4
+        assert [completion.cached_tokens for completion in (*steps, forced)] == known
+    assert forced.ids == (*greedy_by_hand(fresh(tiny_model_folder), chat.conversation_ids(answer.messages), 2, set()),)
+
+
+def test_an_answer_is_continued_beside_long_prompts(tiny_model_folder: Path, chat: Chat, columns: list[int]) -> None:
+    """It is not computed again for their sake: a prompt with one id to compute needs no prefill."""
+    engine = TransformersEngine(fresh(tiny_model_folder), chat)
+    chain = replace(ask("A", sampling=Sampling(8)), continued=True)
+    ((_, completion),) = generate(engine, [chain])
+    columns.clear()
+    long = ask(STORY, sampling=Sampling(8))
+    together = dict(generate(engine, [long, continued(chain, completion)]))
+    assert columns == [len(chat.prompt_ids(STORY)) - 1 - len([256, *b"user\n"]), *[2] * 8]
+    assert together[1].ids == (*greedy_by_hand(fresh(tiny_model_folder), chat.prompt_ids("A"), 16, set())[8:],)
+
+
+def test_open_turns_start_before_prompts_that_wait(tiny_model_folder: Path, chat: Chat) -> None:
+    """One row: each chain of two steps is done before the next one starts, though all are there from the start."""
+
+    def chain(text: str) -> Solver[None]:
+        first = replace(ask(text, sampling=Sampling(3)), continued=True)
+        (completion,) = yield [first]
+        started.append(text)
+        yield [continued(first, completion)]
+        ended.append(text)
+
+    started: list[str] = []
+    ended: list[str] = []
+    engine = TransformersEngine(fresh(tiny_model_folder), chat, batch_size=1)
+    solvers = map(chain, TEXTS)
+    for _ in solve(solvers, engine):
+        assert started == ended or started[:-1] == ended
+    assert sorted(ended) == sorted(TEXTS)
+    assert started == ended == sorted(TEXTS, key=lambda text: -len(chat.prompt_ids(text)))

@@ -181,7 +181,7 @@ def _cut(completion: Completion, request: Request, chat: Chat) -> Completion:
     assert answer
     count = len(answer.ids)
     logprobs = completion.logprobs[:count] if completion.logprobs else None
-    return replace(completion, text=answer.text, tokens=count, finish=answer.finish, ids=answer.ids, logprobs=logprobs)
+    return replace(completion, **vars(answer), tokens=count, logprobs=logprobs)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -27,7 +27,9 @@ def iter_keys(kind: type, prefix: str = "") -> Iterator[KeyHelp]:
         default = default.value if isinstance(default, Enum) else default
         shown = {"???": "required", "None": "null", "True": "true", "False": "false"}.get(str(default), str(default))
         bounds = str(item.metadata["bounds"] or "").removesuffix(f", at most {LARGEST}")
-        yield key, _type_name(hint), shown, item.metadata["help"] + (f"; {bounds}" if bounds else "")
+        kinds = ", ".join(sorted(getattr(kind, "kinds", {}))) if item.name == "kind" else ""
+        meaning = item.metadata["help"] + (f": {kinds}" if kinds else "") + (f"; {bounds}" if bounds else "")
+        yield key, _type_name(hint), shown, meaning
         if typing.get_origin(hint) is list and dataclasses.is_dataclass(typing.get_args(hint)[0]):
             yield from iter_keys(typing.get_args(hint)[0], key + "[i].")
             yield from _of_kinds(typing.get_args(hint)[0], key + "[i].")

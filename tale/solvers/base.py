@@ -78,7 +78,7 @@ class Method:
     # All methods by kind; not annotated, as an annotation would make it an option.
     kinds = dict[str, "type[Method]"]()  # noqa: RUF012
 
-    kind: str = opt("kind of method: direct, vanilla, fixed_budget, optimal_budget or tale_ep", "")
+    kind: str = opt("kind of method", "")
     label: str | None = opt("name of the method in tables; default: by its kind", None)
     adapter: str | None = opt("folder of the adapter that answers (TALE-PT: kind vanilla with an adapter)", None)
 

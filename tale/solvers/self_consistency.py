@@ -9,7 +9,7 @@ from tale.data.prompts import Message
 from tale.inference.scheduler import Solver
 from tale.solvers.base import Call
 from tale.solvers.spending import Spending
-from tale.solvers.strategy import Strategy
+from tale.solvers.strategy import ESTIMATE, Strategy
 from tale.solvers.voting import Votes
 
 
@@ -24,7 +24,7 @@ class SelfConsistency(Strategy):
     label_of = "Self-consistency"
     samples = True
 
-    max_samples: int = opt("most chains of a question", 64, ge=1)
+    max_samples: int = opt("most chains of a question", 40, ge=1)
 
     def reason(self, spending: Spending, prompt: tuple[Message, ...]) -> Solver[None]:
         """Sample and count."""
@@ -33,18 +33,25 @@ class SelfConsistency(Strategy):
             if not fits_next(spending, sample):
                 return
             chain = yield from spending.call(prompt, sample=sample)
-            if chain is None or self.enough(votes, chain, spending):
+            if chain is None:
+                return
+            yield from self.judge(chain, votes, spending)
+            if self.enough(votes):
                 return
 
-    def enough(self, votes: Votes, chain: Call, spending: Spending) -> bool:
-        """Count a chain; whether no further one is needed."""
+    def judge(self, chain: Call, votes: Votes, spending: Spending) -> Solver[None]:
+        """Count a chain's answer, and set the strategy's."""
+        yield from ()
         votes.add(chain, spending.value(chain))
         if votes.leader:
             spending.answer(votes.leader.first)
+
+    def enough(self, votes: Votes) -> bool:
+        """Whether no further chain is needed."""
         return False
 
 
 def fits_next(spending: Spending, made: int) -> bool:
-    """Whether a chain of the mean length of the `made` ones fits into what is left."""
-    used = sum(call.completion.tokens for call in spending.calls if call.role == "chain")
+    """Whether a chain, with its judgement, of the mean length of the `made` ones fits into what is left."""
+    used = sum(call.completion.tokens for call in spending.calls if call.role != ESTIMATE)
     return spending.left > 0 and (made == 0 or used <= spending.left * made)

@@ -11,7 +11,7 @@ from tale.data.question import Question
 from tale.errors import UserError
 from tale.inference import Request, Sampling
 from tale.inference.scheduler import Solver
-from tale.solvers.forcing import forced, forced_answer
+from tale.solvers.forcing import answer_reserve_option, check_reserve, forced, forced_answer
 from tale.solvers.spending import Spending
 from tale.solvers.strategy import Strategy
 
@@ -28,30 +28,28 @@ class Single(Strategy):
     votes = False
 
     force_answer: bool = opt("close a chain without an answer by the answer's opening and generate the rest", False)
-    answer_reserve: int = opt("tokens of B kept for a forced answer", 16, ge=1)
+    answer_reserve: int = answer_reserve_option()
     wait: int = opt('how often a chain that ended is continued by "Wait", while tokens are left', 0, ge=0)
 
     @property
-    def title(self) -> str:
-        """The strategy and its budget."""
+    def described(self) -> str:
+        """The strategy, with those of its options that tell it from others."""
         forced = " with budget forcing" if self.force_answer else ""
-        waits = f", {self.wait} × Wait" if self.wait else ""
-        return super().title.replace(self.label_of, f"{self.label_of}{forced}{waits}", 1)
+        return f"{self.label_of}{forced}" + (f", {self.wait} × Wait" if self.wait else "")
 
     def check(self, where: str, questions: Sequence[Question], sampling: Sampling) -> None:
         """Refuse a reserve that leaves nothing for the chain, and a forced answer of an open-ended question."""
         super().check(where, questions, sampling)
         if self.force_answer and any(question.kind == "text" for question in questions):
             raise UserError(f"{where}.force_answer: an open-ended task has no form of an answer to force")
-        if self.force_answer and self.total_budget and self.answer_reserve >= self.total_budget:
-            raise UserError(
-                f"{where}.answer_reserve={self.answer_reserve}: leaves nothing of B = {self.total_budget} to the chain"
-            )
+        if self.force_answer:
+            check_reserve(where, self.answer_reserve, self.total_budget)
 
     def reason(self, spending: Spending, prompt: tuple[Message, ...]) -> Solver[None]:
         """The chain, its continuations, and the forced answer."""
         reserve = self.answer_reserve if self.force_answer else 0
-        chain = yield from spending.call(prompt, limit=max(1, spending.left - reserve), continued=True)
+        limit = max(1, spending.left - reserve)
+        chain = yield from spending.call(prompt, limit=limit, continued=bool(reserve or self.wait))
         for _ in range(self.wait):
             if not chain or chain.completion.truncated or spending.left <= reserve:
                 break

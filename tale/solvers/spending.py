@@ -51,9 +51,9 @@ class Spending:
         return 0 if self.ended else self.budget - self.spent
 
     def call(self, messages: tuple[Message, ...], role: str = "chain", **of: Any) -> Solver[Call | None]:
-        """Make one call (`Ask`); None if nothing is left."""
+        """Make one call (`Ask`); None if nothing is left, or if it generates nothing."""
         made = yield from self.several([Ask(messages, role, **of)])
-        return made[0] if made else None
+        return made[0] if made and made[0].completion.tokens else None
 
     def several(self, asks: Sequence[Ask]) -> Solver[list[Call]]:
         """Make calls at the same time, each within its limit and an equal share of what is left; none below 1 token."""
@@ -86,7 +86,7 @@ class Spending:
 
     def answer(self, call: Call) -> None:
         """Take a call's turn as the answer from now on."""
-        if not self.answers or self.answers[-1][1] is not call:
+        if not self.answers or self.answers[-1][1].number != call.number:
             self.answers.append((self.spent, call))
 
     def score(self, number: int, score: float) -> None:
@@ -94,14 +94,10 @@ class Spending:
         self.calls[number] = replace(self.calls[number], score=score)
 
     def solution(self, prompt: tuple[Message, ...], stated: int | None, estimate: Estimate) -> Solution:
-        """The last answer; without one the last call, which has none."""
-        if self.answers:
-            answer = self.answers[-1][1]
-        elif self.calls:
-            answer = self.calls[-1]
-        else:
-            nothing = Completion("", 0, "length", 0)
-            answer = Call(Request(prompt, replace(self.sampling, max_tokens=1)), nothing)
+        """The last answer; without one the call that failed, or an empty text, as a last valuation is no answer."""
+        nothing = Call(Request(prompt, replace(self.sampling, max_tokens=1)), Completion("", 0, "length", 0))
+        failed = (call for call in self.calls if call.completion.error)
+        answer = self.answers[-1][1] if self.answers else next(failed, nothing)
         before = estimate.completion.tokens if estimate.completion else 0
         answers = tuple((before + spent, call) for spent, call in self.answers)
         return Solution(answer, stated, estimate, tuple(self.calls), answers, self.budget)

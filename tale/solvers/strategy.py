@@ -58,10 +58,15 @@ class Strategy(Method, abstract=True):
     label_of = ""  # the strategy's name in tables
 
     @property
+    def described(self) -> str:
+        """The strategy, with those of its options that tell it from others."""
+        return self.label_of
+
+    @property
     def title(self) -> str:
         """The strategy and its budget."""
         stated = f", {self.prompt_budget} budget stated" if self.prompt_budget else ""
-        return f"{self.label_of}{stated}{self.limit_title}"
+        return f"{self.described}{stated}{self.limit_title}"
 
     @property
     def limit_title(self) -> str:
@@ -72,10 +77,10 @@ class Strategy(Method, abstract=True):
 
     @property
     def name(self) -> str:
-        """The method's name in tables; a label is followed by B."""
-        if self.label or self.adapter:
-            return f"{super().name}{self.limit_title}"
-        return self.title
+        """The method's name in tables; a label is followed by B, and an adapter's by the strategy."""
+        if self.label:
+            return f"{self.label}{self.limit_title}"
+        return f"{Path(self.adapter).parent.name}, {self.title}" if self.adapter else self.title
 
     @property
     def reads(self) -> list[str]:
@@ -105,7 +110,7 @@ class Strategy(Method, abstract=True):
         if self.budget_multiplier:
             before = yield from self._estimate(question, sampling)
         total = self.total_budget or before.budget(self.budget_multiplier or 1.0) or sampling.max_tokens
-        spending = Spending(question, self._sampling(sampling), total)
+        spending = Spending(question, sampling, total)
         stated: int | None = None
         if self.prompt_budget == TOTAL:
             stated = total
@@ -115,6 +120,7 @@ class Strategy(Method, abstract=True):
         elif self.prompt_budget:
             stated = int(self.prompt_budget)
         prompt = (Message("user", prompts.chain_of_thought(question, stated, self.budget_line)),)
+        spending.sampling = self._sampling(sampling)  # the estimate's is the run's
         yield from self.reason(spending, prompt)
         return spending.solution(prompt, stated, before)
 

@@ -28,10 +28,12 @@ class Votes:
         self.question = question
         self.groups: list[Group] = []
         self.leader: Group | None = None
+        self.given: list[Group | None] = []  # every call's, in order
 
     def add(self, call: Call, value: str | None) -> None:
         """Count a call's answer; None is no vote."""
         if value is None:
+            self.given.append(None)
             return
         group = next((g for g in self.groups if equal(value, g.value, self.question.kind)), None)
         if group:
@@ -39,6 +41,7 @@ class Votes:
         else:
             group = Group(value, call)
             self.groups.append(group)
+        self.given.append(group)
         if self.leader is None or group.count > self.leader.count:
             self.leader = group
 

@@ -1,34 +1,203 @@
-"""Strategies at equal budgets, on answers that a test writes."""
+"""Strategies within one budget: their rules, by hand, on answers that a test writes."""
 
 from __future__ import annotations
 
+import itertools
+
+import pytest
+from scipy import integrate
+
 from tale.config.recipes import load
+from tale.data import prompts
+from tale.data.prompts import Message
 from tale.evaluation.budgets import with_budgets
 from tale.evaluation.recipe import EvaluateRecipe
 from tale.evaluation.replies import Reply, answer_all
-from tale.inference import Completion, Sampling
+from tale.inference import Request, Sampling
+from tale.solvers.adaptive_consistency import probability_to_stay
 from tale.solvers.registry import METHODS
-from tests.fake_engine import GREEDY, FakeEngine, questions, right, wrong
+from tale.solvers.strategy import Strategy
+from tests.fake_engine import FakeEngine, questions, right, wrong
+from tests.token_engine import Script, TokenEngine
 
 QUESTIONS = questions(1)
+STRATEGIES = sorted(kind for kind, of in METHODS.items() if issubclass(of, Strategy))
+SAMPLED = Sampling(max_tokens=512, temperature=0.7)
 
 
-def answered(kind: str, samples: list[Completion], sampling: Sampling = GREEDY, **options: object) -> Reply:
-    """The reply of a strategy that gets these samples."""
-    engine = FakeEngine(QUESTIONS, lambda asked: samples[asked.sample])
-    (reply,) = answer_all(METHODS[kind](**options), QUESTIONS, engine, sampling)
+def answered(kind: str, engine: TokenEngine | FakeEngine, **options: object) -> Reply:
+    """The reply of a strategy with these options."""
+    (reply,) = answer_all(METHODS[kind](**options), QUESTIONS, engine, SAMPLED)
     return reply
 
 
+def samples(*values: str) -> Script:
+    """Samples of 5 tokens with these answers in turn, over and over; "-": none."""
+    texts = ["no answer in here" if value == "-" else f"it must be [[{value}]]" for value in values]
+    return lambda asked: texts[asked.sample % len(texts)]
+
+
+def chain(text: str, *answers: str) -> Script:
+    """A chain, with an answer for each number of steps after which it is forced; other text parts give the last."""
+    return lambda asked: text if asked.messages[-1].role == "user" else answers[min(steps(asked), len(answers)) - 1]
+
+
+def steps(asked: Request) -> int:
+    """The parts of the open turn that were generated."""
+    return sum(message.ids is not None for message in asked.messages)
+
+
+def words(number: int) -> str:
+    """So many tokens without an answer."""
+    return " ".join(["and"] * number)
+
+
+# --- Voting ---------------------------------------------------------------------------------------------------------
+
+
 def test_self_consistency_stops_before_it_would_exceed_b():
-    samples = [wrong(30), right(50), right(40), wrong(40), wrong(1)]
-    reply = answered("self_consistency", samples, total_budget=160)
+    given = [wrong(30), right(50), right(40), wrong(40), wrong(1)]
+    reply = answered("self_consistency", FakeEngine(QUESTIONS, lambda asked: given[asked.sample]), total_budget=160)
     # After 3 samples the mean is 40, which fits into the 40 left; after the 4th nothing is left.
     assert [(call.limit, call.tokens) for call in reply.calls] == [(160, 30), (130, 50), (80, 40), (40, 40)]
     # 8, then a tie in which the 8 was first, then 7 with two votes, then a tie again, in which 7 had two first.
     assert [(answer.tokens, answer.correct) for answer in reply.answers] == [(30, False), (120, True)]
     assert (reply.tokens, reply.value, reply.correct) == (160, "7", True)
-    assert [call.tokens for call in answered("self_consistency", samples, total_budget=159).calls] == [30, 50, 40]
+    reply = answered("self_consistency", FakeEngine(QUESTIONS, lambda asked: given[asked.sample]), total_budget=159)
+    assert [call.tokens for call in reply.calls] == [30, 50, 40]
+
+
+@pytest.mark.parametrize(("a", "b"), itertools.combinations_with_replacement(range(9, -1, -2), 2))
+def test_the_majority_stays_by_the_integral_of_its_definition(a: int, b: int):
+    """Adaptive-Consistency: ∫ x^a (1−x)^b dx from 0.5 to 1, over the same from 0 to 1."""
+
+    def weight(x: float) -> float:
+        return x**a * (1 - x) ** b
+
+    whole, _ = integrate.quad(weight, 0, 1)
+    assert probability_to_stay(a, b) == pytest.approx(integrate.quad(weight, 0.5, 1)[0] / whole, rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("values", "count"),
+    # P(stay) at votes 3:0 and 4:0 is 15/16 and 31/32; at 5:1 and 6:1 it is 120/128 and 247/256. No answer is no vote.
+    [("7", 4), ("87777777", 7), ("-7777777", 5), ("78", 40)],
+)
+def test_adaptive_consistency_stops_where_the_majority_is_safe(values: str, count: int):
+    stays = [probability_to_stay(*votes) for votes in ((3, 0), (4, 0), (5, 1), (6, 1))]
+    assert stays == pytest.approx([15 / 16, 31 / 32, 120 / 128, 247 / 256])
+    reply = answered("adaptive_consistency", TokenEngine(samples(*values)), total_budget=1000)
+    assert (len(reply.calls), reply.value) == (count, "7")
+
+
+@pytest.mark.parametrize(
+    ("values", "count"),
+    # Agreement across windows, as of samples 2 to 6, is none; nor is a window with a chain without an answer.
+    [("7", 5), ("8777777777", 10), ("877777-77777777", 15), ("78", 40)],
+)
+def test_early_stopping_stops_at_the_first_window_that_agrees(values: str, count: int):
+    reply = answered("early_stopping", TokenEngine(samples(*values)), total_budget=1000)
+    assert (len(reply.calls), reply.value) == (count, "7")
+
+
+@pytest.mark.parametrize("kind", ["adaptive_consistency", "early_stopping"])
+def test_a_stop_is_no_reason_to_exceed_b(kind: str):
+    """Samples of 5 tokens, with the end 4 words and it: 3 of them in 17."""
+    reply = answered(kind, TokenEngine(samples("8", "7")), total_budget=17)
+    assert ([call.tokens for call in reply.calls], reply.value) == ([5, 5, 5], "8")
+
+
+# --- One chain ------------------------------------------------------------------------------------------------------
+
+
+def test_a_chain_is_cut_at_b_and_has_no_answer_then():
+    reply = answered("single", TokenEngine(chain(f"{words(9)} 7")), total_budget=10)
+    assert (reply.tokens, reply.finish, reply.value) == (10, "length", None)
+    assert answered("single", TokenEngine(chain(f"{words(9)} 7")), total_budget=11).value == "7"
+
+
+def test_budget_forcing_gives_what_is_kept_to_an_answer():
+    engine = TokenEngine(chain(words(20), "just 7]] as I said"))
+    reply = answered("single", engine, total_budget=12, force_answer=True, answer_reserve=4)
+    assert [(call.role, call.limit, call.tokens) for call in reply.calls] == [("chain", 8, 8), ("forced answer", 4, 2)]
+    assert (reply.tokens, reply.value, reply.text) == (10, "just 7", f"{words(8)}\n\nAnswer: [[just 7]]")
+
+
+def test_wait_continues_an_ended_chain_without_its_end_token():
+    engine = TokenEngine(chain("so it is [[5]]", " no, it is [[7]]"))
+    reply = answered("single", engine, total_budget=20, wait=2)
+    first, second = engine.requests[1:]
+    assert [part.content for part in first.messages[1:]] == ["so it is [[5]]", "\nWait"]
+    assert first.messages[1].ids == engine.completions[0].ids[:-1]
+    assert [part.content for part in second.messages[3:]] == [" no, it is [[7]]", "\nWait"]
+    assert [(call.limit, call.tokens) for call in reply.calls] == [(20, 5), (15, 5), (10, 5)]
+    assert (reply.value, reply.text) == ("7", "so it is [[5]]" + "\nWait no, it is [[7]]" * 2)
+
+
+# --- Anytime --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("answers", "epsilon", "checkpoints"),
+    [
+        ("77", 0.01, 2),  # Q is 1 twice
+        # Q is 1, 1/2, 2/3, 3/4, 4/5: the fall is no stop, and the gains are 1/3, 1/8 and 1/15 of Q.
+        ("577777", 0.1, 5),
+        ("577777", 0.13, 4),
+        ("77", None, 6),
+        ("-777", 0.01, 3),  # without an answer there is no Q to compare with
+        ("7-77", 0.01, 3),  # nor is one without an answer the leading one
+        ("7", 0.0, 6),  # no gain is below 0
+    ],
+)
+def test_anytime_stops_where_the_latest_answer_leads_for_sure(answers: str, epsilon: float | None, checkpoints: int):
+    """6 checkpoints of 3 + 1 tokens in B; an answer of "-" is cut at its limit, and costs 2."""
+    forced = ["and so forth" if answer == "-" else f"{answer}]]" for answer in answers]
+    engine = TokenEngine(chain(words(99), *forced))
+    more = answers[:checkpoints].count("-")
+    options = {"step": 3, "answer_reserve": 2, "epsilon": epsilon, "total_budget": 25 + more}
+    reply = answered("anytime", engine, **options)
+    assert [call.role for call in reply.calls] == ["chain", "forced answer"] * checkpoints
+    assert (reply.tokens, reply.value) == (4 * checkpoints + more, "7")
+
+
+def test_anytime_answers_with_the_latest_or_the_ended_chain():
+    engine = TokenEngine(chain(f"{words(5)} is [[9]]", "5]]", "6]]", "7]]"))
+    reply = answered("anytime", engine, step=3, answer_reserve=2, total_budget=99, epsilon=None)
+    assert [(answer.tokens, reply.calls[answer.call].value) for answer in reply.answers] == [
+        (4, "5"),
+        (8, "6"),
+        (10, "9"),
+    ]
+    assert [call.parent for call in reply.calls] == [None, 0, 0, 2, 2]
+    ended = TokenEngine(chain("no idea", "7]]"))
+    reply = answered("anytime", ended, step=3, answer_reserve=2, total_budget=99, epsilon=None)
+    assert [(call.role, call.finish) for call in reply.calls] == [("chain", "stop"), ("forced answer", "stop")]
+    assert reply.value == "7"
+
+
+def test_the_last_step_of_anytime_leaves_the_reserve():
+    engine = TokenEngine(chain(words(99), "7]]"))
+    reply = answered("anytime", engine, step=5, answer_reserve=3, total_budget=12, epsilon=None)
+    assert [(call.limit, call.tokens) for call in reply.calls] == [(5, 5), (3, 1), (3, 3), (3, 1)]
+
+
+# --- All of them ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", STRATEGIES)
+def test_every_strategy_states_its_budget_in_its_chains(kind: str):
+    engine = TokenEngine(samples("7"))
+    answered(kind, engine, total_budget=50, prompt_budget="total", budget_line="At most {budget} tokens:")
+    prompt = prompts.budgeted(QUESTIONS[0], 50, "At most {budget} tokens:")
+    assert engine.requests[0].messages[0] == Message("user", prompt)
+
+
+@pytest.mark.parametrize("kind", STRATEGIES)
+def test_every_strategy_is_a_method_of_an_adapter(kind: str):
+    method = METHODS[kind](total_budget=50, adapter="runs/sft/adapter")
+    assert (method.adapter, method.reads) == ("runs/sft/adapter", ["runs/sft/adapter"])
+    assert method.name == f"sft, {METHODS[kind](total_budget=50).title}"
 
 
 def test_every_strategy_without_b_runs_at_each_of_the_budgets():

@@ -28,7 +28,7 @@ def test_an_answer_cut_at_any_place_and_continued_is_the_whole():
         assert (rest.tokens, rest.finish, rest.prompt_tokens) == (6 - place, "stop", 2 + place)
 
 
-def test_a_stop_string_ends_an_answer_with_the_token_that_completes_it():
+def test_a_stop_string_ends_an_answer_with_its_last_token():
     engine = TokenEngine(lambda asked: "one two]]. three")
     stopped = engine.answer(request(PROMPT, 9, "]]"))
     assert stopped == Completion("one two", 2, "stop", 2, ids=engine.ids("one two]]."), stop_string="]]")

@@ -40,7 +40,7 @@ class Single(Strategy):
     def check(self, where: str, questions: Sequence[Question], sampling: Sampling) -> None:
         """Refuse a reserve that leaves nothing for the chain, and a forced answer of an open-ended question."""
         super().check(where, questions, sampling)
-        if self.force_answer and any(question.kind == "text" for question in questions):
+        if self.force_answer and any(question.metric != "accuracy" for question in questions):
             raise UserError(f"{where}.force_answer: an open-ended task has no form of an answer to force")
         if self.force_answer:
             check_reserve(where, self.answer_reserve, self.total_budget)

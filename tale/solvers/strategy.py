@@ -99,7 +99,7 @@ class Strategy(Method, abstract=True):
                 f"{where}: kind {self.kind} compares samples, and at temperature 0 all are the same; set "
                 f"{where}.temperature, such as 0.7"
             )
-        if self.votes and any(question.kind == "text" for question in questions):
+        if self.votes and any(question.metric != "accuracy" for question in questions):
             raise UserError(
                 f"{where}: kind {self.kind} compares answers, and those of an open-ended task have no value"
             )

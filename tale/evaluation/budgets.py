@@ -21,15 +21,16 @@ def with_budgets(recipe: EvaluateRecipe) -> list[Method]:
             raise UserError(f"{key}={values}: one is given twice; give each once")
     if (recipe.budgets or recipe.budget_multipliers) and not any(map(_takes_budget, recipe.methods)):
         raise UserError("budgets: no strategy among the methods takes its B from here; leave it out")
-    made: list[Method] = []
-    for method in recipe.methods:
-        if isinstance(method, Strategy) and _takes_budget(method):
-            each = [replace(method, total_budget=budget) for budget in recipe.budgets]
-            each += [replace(method, budget_multiplier=multiplier) for multiplier in recipe.budget_multipliers]
-            made += each or [method]
-        else:
-            made.append(method)
-    return made
+    return [each for method in recipe.methods for each in at_budgets(method, recipe)]
+
+
+def at_budgets(method: Method, recipe: EvaluateRecipe) -> list[Method]:
+    """The method; a strategy without B once for every budget and multiplier of the recipe, if there are any."""
+    if not (isinstance(method, Strategy) and _takes_budget(method)):
+        return [method]
+    each: list[Method] = [replace(method, total_budget=budget) for budget in recipe.budgets]
+    each += [replace(method, budget_multiplier=multiplier) for multiplier in recipe.budget_multipliers]
+    return each or [method]
 
 
 def _takes_budget(method: Method) -> bool:

@@ -260,12 +260,14 @@ def _spent(question: Question, solution: Solution) -> dict[str, Any]:
     return {"total_budget": solution.total_budget, "calls": calls, "answers": answers}
 
 
-def check_methods(methods: Sequence[Method], questions: Sequence[Question], sampling: Sampling) -> None:
-    """Check the methods and their options, before a model is loaded."""
+def check_methods(
+    methods: Sequence[Method], questions: Sequence[Question], sampling: Sampling, places: Sequence[int] = ()
+) -> None:
+    """Check the methods and their options, before a model is loaded. `places`: each one's number in the recipe."""
     if not methods:
         raise UserError("methods: none given; see recipes/eval_llama8b.yaml")
     names = [method.name for method in methods]
-    for i, (method, name) in enumerate(zip(methods, names, strict=True)):
+    for i, method, name in zip(places or range(len(methods)), methods, names, strict=True):
         if names.count(name) > 1:
             raise UserError(f"methods[{i}].label: {name!r} is the name of two methods; give each a different label")
         method.check(f"methods[{i}]", questions, sampling)

@@ -14,7 +14,7 @@ from tale.errors import UserError
 from tale.estimators import Estimate
 from tale.estimators.saved import load_estimator
 from tale.estimators.zero_shot import zero_shot
-from tale.evaluation.budgets import with_budgets
+from tale.evaluation.budgets import at_budgets, with_budgets
 from tale.evaluation.plot import plot
 from tale.evaluation.recipe import EvaluateRecipe
 from tale.evaluation.replies import Reply, answer_all, check_methods, run_solvers, samplings_for
@@ -90,7 +90,8 @@ def _check(recipe: EvaluateRecipe) -> _Checked:
     metric_of(questions)
     sampling = sampling_of(recipe)
     methods = with_budgets(recipe)
-    check_methods(methods, questions, sampling)
+    places = [i for i, method in enumerate(recipe.methods) for _ in at_budgets(method, recipe)]
+    check_methods(methods, questions, sampling, places)
     adapters = list(dict.fromkeys(method.adapter for method in methods))
     cards: list[TrainingManifest | None] = []
     if not isinstance(base, RemoteModel):
@@ -98,7 +99,8 @@ def _check(recipe: EvaluateRecipe) -> _Checked:
     elif any(adapters):
         raise UserError("methods: an endpoint has its own model; serve the adapter there as another model")
     estimated = [method for method in methods if isinstance(method, TaleEP)]
-    cards += [load_estimator(Path(method.estimator))[1] for method in estimated if method.estimator]
+    trained = [method.estimator for method in methods if isinstance(method, TaleEP | Strategy)]
+    cards += [load_estimator(Path(folder))[1] for folder in trained if folder]
     others = {m.name: find_model(m.estimator_model, recipe.engine) for m in estimated if m.estimator_model}
     for model in (base, *others.values()):
         check_engine(recipe.engine, model)

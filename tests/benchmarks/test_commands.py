@@ -223,6 +223,46 @@ def test_official_search_asks_the_same_questions_twice(
         assert found["official loop: with a budget"] == 3
 
 
+# What strategy_reference.py uses of a checkout, by another form of the same probability.
+CRITERION = """
+from collections import Counter
+from math import comb
+
+class BetaStoppingCriteria:
+    pass
+
+class AC:
+    def __init__(self, max_gens, stop_criteria):
+        assert (max_gens, stop_criteria) == (40, BetaStoppingCriteria)
+
+    def should_stop(self, answers, return_dict):
+        (most_common, a), (_, b) = (*Counter(answers).most_common(2), (None, 0))[:2]
+        prob = sum(comb(a + b + 1, k) for k in range(b + 1, a + b + 2)) / 2 ** (a + b + 1)
+        return {"most_common": most_common, "prob": prob, "stop": prob >= 0.95}
+"""
+
+
+@pytest.mark.parametrize("peer", ["none", "official"])
+def test_strategy_reference_stops_where_the_authors_code_does(
+    run: Run, peer: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkout = Path(os.environ.get("AC_CHECKOUT", ROOT.parent / "AdaptiveConsistency"))
+    if peer == "none":
+        checkout = tmp_path / "checkout"
+        (checkout / "adaptive_consistency").mkdir(parents=True)
+        (checkout / "adaptive_consistency" / "__init__.py").write_text(CRITERION)
+    elif not (checkout / "adaptive_consistency").is_dir():
+        pytest.skip(f"no checkout of AdaptiveConsistency at {checkout}; set AC_CHECKOUT to its folder")
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.setitem(sys.modules, "adaptive_consistency", ModuleType("forgotten at the end"))
+    del sys.modules["adaptive_consistency"]
+    run("strategy_reference", f"checkout={checkout}", "questions=20")
+    found = figures("strategy_reference")
+    assert (found["questions"], found["stopped after as many answers"]) == (20, 20)
+    assert found["of them with the same majority"] == found["stopped before the last answer"] > 0
+    assert found["largest difference of probability"] < 1e-6
+
+
 # --- Training -------------------------------------------------------------------------------------------------------
 
 

@@ -155,6 +155,17 @@ def test_generation_speed_counts_equal_answers(
     assert all(found[f"{engine}: output tokens a second"] > 0 for engine in {"tale", *others})
 
 
+def test_strategies_generate_what_they_are_measured_by(run: Run, asked: list[str]) -> None:
+    """Greedily the tiny model never ends: 6 chains of 12 tokens, in steps of 5, 5 and 2 with forced answers of 8."""
+    run("strategy_speed", "chains=2", "rounds=2", "steps=5,12", *asked, "sampling.temperature=0")
+    found = figures("strategy_speed")
+    made = {"plain": (6, 72), "step 5": (36, 216), "step 12": (12, 120), "sequential": (6, 72)}
+    for name, calls_and_tokens in made.items():
+        assert [(of["calls"], of["tokens"]) for of in found[name]] == [calls_and_tokens] * 2
+    assert found["step 5"][0]["of these cached"] > found["step 12"][0]["of these cached"] > 0
+    assert all(found[f"{name} / plain, wall seconds"]["least"] > 0 for name in made.keys() - {"plain"})
+
+
 def test_search_speed_finds_the_same_records_both_ways(run: Run, asked: list[str]) -> None:
     run("search_speed", "alone=2", *asked)
     found = figures("search_speed")

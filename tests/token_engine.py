@@ -15,7 +15,8 @@ END = 0
 WORD = re.compile(r"\s*\S+")  # a token; the white space before a word is part of it
 
 # The whole answer to a request, or its completion as it is. The request's last message is text: parts that were
-# generated after it are taken off, so that a continued answer has the script of the whole.
+# generated after it are taken off, so that a continued answer has the script of the whole. What is no beginning of it,
+# as a tree continues a step by several samples, is followed by all of it.
 Script = Callable[[Request], str | Completion]
 
 
@@ -73,8 +74,8 @@ class TokenEngine:
         if isinstance(whole, Completion):
             return whole
         ids = (*self.ids(whole), END)
-        assert ids[: len(generated)] == generated != ids, "what is continued is no beginning of the script's answer"
-        answer = stopped_answer(request, ids[len(generated) :], self, {END})
+        rest = ids[len(generated) :] if ids[: len(generated)] == generated != ids else ids
+        answer = stopped_answer(request, rest, self, {END})
         prompt_tokens = len(generated) + sum(len(self.ids(message.content)) for message in before)
         return Completion(
             answer.text,

@@ -103,7 +103,7 @@ def estimate(question: Question) -> str:
     return (
         "Task: Analyze the given question and estimate the minimum number of tokens required to generate a complete "
         "and accurate response. Please Give the response by strictly following this format: [[budget]], for example, "
-        f'Budget: [[12]].\n\nBelow is the question:\n\nQuestion: "{_body(question)}"'
+        f'Budget: [[12]].\n\nBelow is the question:\n\nQuestion: "{body(question)}"'
     )
 
 
@@ -124,9 +124,10 @@ def _format(question: Question) -> str:
 
 
 def _asked(question: Question) -> str:
-    return _body(question) if question.kind == "choice" else f"Q: {_body(question)}"
+    return body(question) if question.kind == "choice" else f"Q: {body(question)}"
 
 
-def _body(question: Question) -> str:
+def body(question: Question) -> str:
+    """The question's text, with its options."""
     options = (f"{chr(ord('A') + i)}. {option}" for i, option in enumerate(question.options))
     return "\n".join((question.text, *options))

@@ -234,7 +234,7 @@ def _graded(question: Question, answer: Call) -> dict[str, Any]:
         scored = SCORERS[question.metric](answer.text, question.gold, completion.truncated)
         return {"correct": None, "reference": question.gold, **asdict(scored)}
     via = {"via": "reasoning"} if completion.reasoning_only else {}
-    return asdict(grade(answer.text, question, completion.truncated)) | via
+    return asdict(grade(answer.text, question, answer.open)) | via
 
 
 def _spent(question: Question, solution: Solution) -> dict[str, Any]:

@@ -36,6 +36,11 @@ class Call:
         return f"{opened}{self.completion.text}{self.completion.stop_string or ''}"
 
     @property
+    def open(self) -> bool:
+        """Whether the turn is cut off, or has stopped at a stop string: then it has no answer but a marked one."""
+        return self.completion.truncated or self.completion.stop_string is not None
+
+    @property
     def continued(self) -> tuple[Message, ...]:
         """The conversation with this completion as a part of the assistant's open turn, to be continued."""
         text, ids = self.completion.text + (self.completion.stop_string or ""), self.completion.ids

@@ -17,7 +17,10 @@ from tale.solvers.base import Call, Solution
 
 @dataclass(frozen=True)
 class Ask:
-    """A call to make. `limit`: most output tokens, if fewer than are left. See `Call` and `Request` for the rest."""
+    """A call to make. `limit`: most output tokens, if fewer than are left; `greedy`: at temperature 0.
+
+    See `Call` and `Request` for the rest.
+    """
 
     messages: tuple[Message, ...]
     role: str = "chain"
@@ -26,6 +29,7 @@ class Ask:
     parent: int | None = None
     stop: tuple[str, ...] = ()
     continued: bool = False
+    greedy: bool = False
 
 
 class Spending:
@@ -56,11 +60,16 @@ class Spending:
         return made[0] if made and made[0].completion.tokens else None
 
     def several(self, asks: Sequence[Ask]) -> Solver[list[Call]]:
-        """Make calls at the same time, each within its limit and an equal share of what is left; none below 1 token."""
-        share = self.left // len(asks) if asks else 0
-        if share < 1:
+        """Make calls at the same time: within their limits if so much is left, else each within an equal share of it.
+
+        A call without a limit asks for all that is left. No call is made if one of them would get less than 1 token.
+        """
+        limits = [self.left if ask.limit is None else ask.limit for ask in asks]
+        if sum(limits) > self.left:
+            limits = [min(limit, self.left // len(asks)) for limit in limits]
+        if min(limits, default=0) < 1:
             return []
-        requests = [self._request(ask, share) for ask in asks]
+        requests = [self._request(*of) for of in zip(asks, limits, strict=True)]
         completions = yield requests
         first = len(self.calls)
         for i, (ask, request, completion) in enumerate(zip(asks, requests, completions, strict=True), first):
@@ -82,7 +91,7 @@ class Spending:
     def value(self, call: Call) -> str | None:
         """The answer that a call's turn has; None if it has none."""
         kind, language = self.question.kind, self.question.language
-        return read(call.text, kind, language, marked_only=call.completion.truncated).value
+        return read(call.text, kind, language, marked_only=call.open).value
 
     def answer(self, call: Call) -> None:
         """Take a call's turn as the answer from now on."""
@@ -102,7 +111,8 @@ class Spending:
         answers = tuple((before + spent, call) for spent, call in self.answers)
         return Solution(answer, stated, estimate, tuple(self.calls), answers, self.budget)
 
-    def _request(self, ask: Ask, share: int) -> Request:
-        limit = min(share, ask.limit or share, self.sampling.max_tokens)
-        sampling = replace(self.sampling, max_tokens=limit)
+    def _request(self, ask: Ask, limit: int) -> Request:
+        sampling = replace(self.sampling, max_tokens=min(limit, self.sampling.max_tokens))
+        if ask.greedy:
+            sampling = replace(sampling, temperature=0.0)
         return Request(ask.messages, sampling, ask.sample, ask.stop, continued=ask.continued)

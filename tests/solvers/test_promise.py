@@ -22,9 +22,18 @@ STRATEGIES = sorted(kind for kind, of in METHODS.items() if issubclass(of, Strat
 # Options besides the default ones, for small budgets.
 OPTIONS: dict[str, list[dict[str, Any]]] = {
     "anytime": [{"step": 3, "answer_reserve": 2}, {"step": 1, "answer_reserve": 1, "epsilon": None}],
+    "debate": [{"agents": 2, "rounds": 3}],
     "single": [{"force_answer": True, "answer_reserve": 3}, {"wait": 2}],
+    "tree_of_thoughts": [
+        {"candidates": 2, "value_tokens": 1, "answer_reserve": 2},
+        {"method_generate": "sample", "value_tokens": 1, "answer_reserve": 2, "stop": ["and"]},
+    ],
+    "tree_search": [
+        {"min_step_tokens": 2, "value_tokens": 1, "answer_reserve": 2, "stop": ["and"]},
+        {"min_step_tokens": 2, "value": "agreement", "answer_reserve": 2, "allocation": "bavt", "answer_by": "majority"},
+    ],
 }
-DIVIDING: set[str] = set()  # strategies that divide B among calls, whose chains are others under another B
+DIVIDING = {"debate", "tree_of_thoughts", "tree_search"}  # strategies that divide B among calls, whose chains are others under another B
 CASES = [(kind, options) for kind in STRATEGIES for options in ({}, *OPTIONS.get(kind, []))]
 CHEAP = settings(max_examples=25, deadline=None)
 

@@ -13,9 +13,10 @@ from tale.data.prompts import Message
 from tale.evaluation.budgets import with_budgets
 from tale.evaluation.recipe import EvaluateRecipe
 from tale.evaluation.replies import Reply, answer_all
-from tale.inference import Request, Sampling
+from tale.inference import Completion, Request, Sampling
 from tale.solvers.adaptive_consistency import probability_to_stay
 from tale.solvers.registry import METHODS
+from tale.solvers.spending import Ask, Spending
 from tale.solvers.strategy import Strategy
 from tests.fake_engine import FakeEngine, questions, right, wrong
 from tests.token_engine import Script, TokenEngine
@@ -211,3 +212,20 @@ def test_every_strategy_without_b_runs_at_each_of_the_budgets():
     )
     names = [method.name for method in with_budgets(recipe)]
     assert names == ["Vanilla CoT", "Single chain, B = 64", "Single chain, B = 32", "Single chain, B = 8"]
+
+
+def test_calls_at_the_same_time_keep_unequal_limits():
+    asked = (Message("user", "?"),)
+    asks = [Ask(asked, limit=70), Ask(asked, limit=20), Ask(asked, limit=10)]
+    for budget, limits in ((100, [70, 20, 10]), (90, [30, 20, 10]), (2, None)):
+        calls = Spending(QUESTIONS[0], SAMPLED, budget).several(asks)
+        if limits is None:
+            assert not list(calls)
+        else:
+            assert [request.sampling.max_tokens for request in next(calls)] == limits
+
+
+def test_the_last_call_of_an_estimate_is_no_answer():
+    engine = TokenEngine(lambda request: Completion("Budget: [[7]]", 3, "stop", 10))
+    reply = answered("single", engine, total_budget=3, prompt_budget="estimate")
+    assert (reply.tokens, reply.value, reply.correct) == (3, None, False)

@@ -29,11 +29,12 @@ OPTIONS: dict[str, list[dict[str, Any]]] = {
         {"method_generate": "sample", "value_tokens": 1, "answer_reserve": 2, "stop": ["and"]},
     ],
     "tree_search": [
-        {"min_step_tokens": 2, "value_tokens": 1, "answer_reserve": 2, "stop": ["and"]},
-        {"min_step_tokens": 2, "value": "agreement", "answer_reserve": 2, "allocation": "bavt", "answer_by": "majority"},
+        {"min_step_tokens": 2, "value_tokens": 1, "answer_reserve": 2, "stop": ["and"], "answer_by": "majority"},
+        {"min_step_tokens": 2, "value": "agreement", "answer_reserve": 2, "allocation": "bavt"},
     ],
 }
-DIVIDING = {"debate", "tree_of_thoughts", "tree_search"}  # strategies that divide B among calls, whose chains are others under another B
+# Under another B their chains are others, as they divide it among calls.
+DIVIDING = {"debate", "tree_of_thoughts", "tree_search"}
 CASES = [(kind, options) for kind in STRATEGIES for options in ({}, *OPTIONS.get(kind, []))]
 CHEAP = settings(max_examples=25, deadline=None)
 

@@ -191,7 +191,7 @@ def test_every_strategy_states_its_budget_in_its_chains(kind: str):
     engine = TokenEngine(samples("7"))
     answered(kind, engine, total_budget=50, prompt_budget="total", budget_line="At most {budget} tokens:")
     prompt = prompts.budgeted(QUESTIONS[0], 50, "At most {budget} tokens:")
-    assert engine.requests[0].messages[0] == Message("user", prompt)
+    assert Message("user", prompt) in [request.messages[0] for request in engine.requests]
 
 
 @pytest.mark.parametrize("kind", STRATEGIES)

@@ -44,6 +44,22 @@ def bootstrap_mean(values: Sequence[float] | numpy.ndarray) -> tuple[float, floa
     return mean, float(interval.low), float(interval.high)
 
 
+def bootstrap_rows(rows: numpy.ndarray, figure: Callable[[numpy.ndarray], numpy.ndarray]) -> Bounded:
+    """A figure of the mean of rows, with a 95 % percentile bootstrap interval that draws whole rows (seeded).
+
+    `figure` takes means, [..., columns], and may be NaN where it is not defined: it is left out of the interval, and
+    None of the given rows.
+    """
+    value = float(figure(rows.mean(axis=0)))
+    if math.isnan(value):
+        return UNKNOWN
+    rng = numpy.random.default_rng(0)
+    batches = [min(256, RESAMPLES - start) for start in range(0, RESAMPLES, 256)]
+    drawn = [figure(rows[rng.integers(len(rows), size=(size, len(rows)))].mean(axis=1)) for size in batches]
+    low, high = numpy.nanquantile(numpy.concatenate(drawn), (0.025, 0.975))
+    return value, float(low), float(high)
+
+
 def mean_share(shares: Sequence[float]) -> tuple[float, float, float]:
     """Mean of the questions' shares of right answers, with a 95 % interval.
 

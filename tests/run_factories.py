@@ -6,8 +6,11 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from random import Random
+from types import SimpleNamespace
 from typing import Any
 
+import pytest
 from torch.utils.tensorboard import SummaryWriter
 
 from tale.analysis.elasticity import BudgetLevel, ModelSummary, QuestionSummary
@@ -22,16 +25,18 @@ from tale.data.question import Question
 from tale.data.records import write_records
 from tale.estimators.base import Constant
 from tale.estimators.saved import EstimatorCard, save_estimator
+from tale.evaluation import run as evaluation
 from tale.evaluation.recipe import EvaluateRecipe
 from tale.evaluation.replies import Reply
 from tale.inference import Completion, Sampling
-from tale.inference.journal import request_key
+from tale.inference.journal import JournaledEngine, request_key
 from tale.output.tables import write_rows
 from tale.runs.run import finish_run, start_run
 from tale.search.recipe import SearchRecipe
 from tale.storage.files import write_jsonl_atomic
+from tale.tasks.selection import select_questions
 from tests.factories import record
-from tests.fake_engine import ask, questions
+from tests.fake_engine import Asked, FakeEngine, ask, questions
 
 BASE = {"name": "tiny-llama", "weights": "01"}
 PRICES = ("prices.input=1", "prices.output=2")
@@ -195,3 +200,29 @@ def estimate_run(folder: str = "runs/budgets", *overrides: str) -> Path:
     write_rows(scores, run, "scores")
     finish_run(run)
     return run
+
+
+def strategies_run(folder: Path, extra: str = "", *overrides: str) -> Path:
+    """Each strategy at every budget on 12 questions under 2 seeds, answered at random by the fake engine, `extra` last.
+
+    A chain has 20 to 160 tokens. Called again it resumes, or changes what the overrides say.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    keys = ["budgets=[100,200,400]", "seeds=[1,2]", "sampling={max_tokens: 512, temperature: 0.7}", "task.limit=12"]
+    kinds = "methods=[{kind: vanilla}, {kind: single}, {kind: self_consistency}]"
+    recipe = load(EvaluateRecipe, ["recipe=tiny/eval", *keys, kinds, *PRICES, f"output={folder}", *overrides])
+    asked, _ = select_questions(recipe.task)
+
+    def said(asked: Asked) -> Completion:
+        draw = Random(f"{asked.question.id} {asked.sample}")
+        value = asked.question.gold if draw.random() < 0.5 else "-1"
+        return Completion(f"So it is [[{value}]]{extra}", draw.randint(20, 160), "stop", 10)
+
+    base = SimpleNamespace(name="m", identity={"name": "m"}, merge=None, max_model_len=None, chat=lambda: None)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(evaluation, "find_model", lambda *_: base)
+        patch.setattr(evaluation, "check_engine", lambda *_: None)
+        engine = JournaledEngine(FakeEngine(asked, said), folder / "journal.jsonl", {})
+        patch.setattr(evaluation, "engines", lambda *_: [engine])
+        evaluation.evaluate(recipe)
+    return folder

@@ -1,12 +1,14 @@
-"""The budgets of an evaluation's strategies."""
+"""The budgets of an evaluation's strategies, and which methods are compared at equal ones."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from tale.errors import UserError
 from tale.evaluation.recipe import EvaluateRecipe
 from tale.solvers.base import Method
+from tale.solvers.single import Single
 from tale.solvers.strategy import Strategy
 
 
@@ -35,3 +37,29 @@ def at_budgets(method: Method, recipe: EvaluateRecipe) -> list[Method]:
 
 def _takes_budget(method: Method) -> bool:
     return isinstance(method, Strategy) and not (method.total_budget or method.budget_multiplier)
+
+
+def strategy_of(method: Method) -> str:
+    """A strategy's name without its B; another method's name."""
+    unlimited = {"total_budget": None, "budget_multiplier": None} if isinstance(method, Strategy) else {}
+    return replace(method, **unlimited).name  # type: ignore[arg-type]
+
+
+def baselines(method: Method, methods: Sequence[Method]) -> tuple[str | None, str | None]:
+    """What a strategy is compared with at its B: the plain single chain, and the strategy itself without its adapter.
+
+    The plain single chain is the first without adapter, forcing, "Wait" and stated budget. None where there is none, or
+    it is the strategy itself.
+    """
+    if not isinstance(method, Strategy):
+        return None, None
+    same_b = [m for m in methods if isinstance(m, Strategy) and _budget(m) == _budget(method)]
+    singles = [m for m in same_b if isinstance(m, Single) and not (m.force_answer or m.wait)]
+    plain = [m for m in singles if not (m.adapter or m.prompt_budget)][:1]
+    bare = [m for m in same_b if method.adapter and replace(m, label=None) == replace(method, adapter=None, label=None)]
+    return tuple(of[0].name if of and of[0] is not method else None for of in (plain, bare))  # type: ignore[return-value]
+
+
+def _budget(strategy: Strategy) -> tuple[object, ...]:
+    """What B depends on."""
+    return strategy.total_budget, strategy.budget_multiplier, strategy.estimator if strategy.budget_multiplier else None

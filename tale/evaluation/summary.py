@@ -17,7 +17,16 @@ from tale.grading.bleu import corpus_bleu
 from tale.inference.costs import dollars
 from tale.output.formats import number, p_value, percent, points, signed, three_digits, two_digits, whole
 from tale.output.tables import Column, Table, columns_of, table_of
-from tale.statistics import UNKNOWN, Paired, Verdict, bootstrap_mean, compare_paired, mean_share, paired_difference
+from tale.statistics import (
+    UNKNOWN,
+    Bounded,
+    Paired,
+    Verdict,
+    bootstrap_mean,
+    compare_paired,
+    mean_share,
+    paired_difference,
+)
 
 
 def field_of(way: str) -> str:
@@ -139,23 +148,23 @@ def summarise(
 
 def _alone(replies: list[Reply], prices: PriceConfig) -> Row:
     """The figures of one method, without differences."""
-    metric, scores, seeds = replies[0].metric, _scores(replies), count_seeds(replies)
+    metric, seeds = replies[0].metric, count_seeds(replies)
     more: dict[str, Any] = {field_of(way): fmean(r.via == way for r in replies) for way in UNMARKED}
     if metric != "accuracy":
-        more |= _bounds(metric, bootstrap_mean(scores))
+        more |= bounds(metric, mean_score(replies))
     if metric == "bleu":
         more["corpus_bleu"] = corpus_bleu([r.value for r in replies], [str(r.reference) for r in replies])
     if seeds > 1:
         more |= _spreads(replies, seeds)
     return Row(
-        replies[0].method, len(replies) // seeds, *(mean_share(scores) if metric == "accuracy" else UNKNOWN), *UNKNOWN,
+        replies[0].method, len(replies) // seeds, *(mean_score(replies) if metric == "accuracy" else UNKNOWN), *UNKNOWN,
         fmean(r.output_tokens for r in replies), fmean(r.estimator_tokens for r in replies), *UNKNOWN, None,
         truncated=fmean(r.finish == "length" for r in replies),
         in_format=fmean(r.via == "brackets" for r in replies),
         asked_without_budget=sum(r.fallback is not None for r in replies),
         not_answered=sum(r.finish == "error" for r in replies) or None,
         repetition=fmean(_repeated(replies)),
-        expense=fmean(_expense(r, prices) for r in replies) if _priced(prices) else None,
+        expense=fmean(expense(r, prices) for r in replies) if priced(prices) else None,
         **more,
     )  # fmt: skip
 
@@ -170,7 +179,12 @@ def _spreads(replies: list[Reply], seeds: int) -> dict[str, Any]:
     }
 
 
-def _scores(replies: list[Reply]) -> list[float]:
+def mean_score(replies: list[Reply]) -> tuple[float, float, float]:
+    """The mean by its metric, with its interval."""
+    return (mean_share if replies[0].metric == "accuracy" else bootstrap_mean)(scores_of(replies))
+
+
+def scores_of(replies: list[Reply]) -> list[float]:
     """Each question's score: its share of right answers, or the mean of another metric."""
     return mean_over_seeds([r.score for r in replies], count_seeds(replies))
 
@@ -187,23 +201,21 @@ def tokens_of(replies: list[Reply]) -> list[float]:
 
 def _compared(row: Row, ours: list[Reply], theirs: list[Reply], prices: PriceConfig, margin: float) -> Row:
     """The row with its differences to the baseline, `theirs`."""
-    differences = _bounds("tokens_difference", paired_difference(tokens_of(ours), tokens_of(theirs)))
-    differences |= _bounds("repetition_difference", paired_difference(_repeated(ours), _repeated(theirs)))
+    differences = bounds("tokens_difference", paired_difference(tokens_of(ours), tokens_of(theirs)))
+    differences |= bounds("repetition_difference", paired_difference(_repeated(ours), _repeated(theirs)))
+    differences |= bounds(f"{row.metric}_difference", score_difference(ours, theirs))
     if row.metric == "accuracy":
-        differences |= _accuracy_compared(ours, theirs, margin)
-    else:
-        differences |= _bounds(f"{row.metric}_difference", paired_difference(_scores(ours), _scores(theirs)))
-    if _priced(prices):
-        costs = [mean_over_seeds([_expense(r, prices) for r in side], count_seeds(side)) for side in (ours, theirs)]
-        differences |= _bounds("expense_difference", paired_difference(*costs))
+        differences |= _verdict(ours, theirs, margin)
+    if priced(prices):
+        costs = [mean_over_seeds([expense(r, prices) for r in side], count_seeds(side)) for side in (ours, theirs)]
+        differences |= bounds("expense_difference", paired_difference(*costs))
     reference = fmean(r.output_tokens for r in theirs)
     return replace(row, **differences, tokens_ratio=row.output_tokens / reference if reference else None)
 
 
-def _accuracy_compared(ours: list[Reply], theirs: list[Reply], margin: float) -> dict[str, Any]:
-    paired = compare_paired(_scores(ours), _scores(theirs))
+def _verdict(ours: list[Reply], theirs: list[Reply], margin: float) -> dict[str, Any]:
+    paired = compare_paired(scores_of(ours), scores_of(theirs))
     return {
-        **_bounds("accuracy_difference", (paired.difference, *paired.interval())),
         "mcnemar_p": paired.mcnemar() if isinstance(paired, Paired) and count_seeds(ours) == 1 else None,
         "margin": margin,
         "within_margin": paired.not_worse(margin),
@@ -211,15 +223,25 @@ def _accuracy_compared(ours: list[Reply], theirs: list[Reply], margin: float) ->
     }
 
 
-def _bounds(name: str, values: tuple[float, float, float]) -> dict[str, Any]:
+def score_difference(ours: list[Reply], theirs: list[Reply]) -> Bounded:
+    """The difference of the means by their metric, paired by question, with its interval."""
+    if ours[0].metric != "accuracy":
+        return paired_difference(scores_of(ours), scores_of(theirs))
+    paired = compare_paired(scores_of(ours), scores_of(theirs))
+    return paired.difference, *paired.interval()
+
+
+def bounds(name: str, values: Bounded) -> dict[str, Any]:
+    """The fields of a figure and of its interval's ends."""
     return {f"{name}{end}": value for end, value in zip(("", "_low", "_high"), values, strict=True)}
 
 
-def _priced(prices: PriceConfig) -> bool:
+def priced(prices: PriceConfig) -> bool:
+    """Whether there is a price."""
     return bool(prices.input or prices.output)
 
 
-def _expense(reply: Reply, prices: PriceConfig) -> float:
+def expense(reply: Reply, prices: PriceConfig) -> float:
     """10⁻⁵ dollars for one sample; prices are dollars per million tokens."""
     prompt_tokens = reply.prompt_tokens + reply.estimator_prompt_tokens
     return dollars(prices, prompt_tokens, reply.output_tokens) * 1e5

@@ -127,7 +127,8 @@ class JournaledEngine:
             self.file.append(self.settings)
         key, unlimited = request_key(request), key_without_limit(request)
         filled = {name: value for name, value in asdict(completion).items() if value is not None}
-        line = {"key": key.hex(), "key_without_limit": unlimited.hex(), "seconds": round(seconds, 4), **filled}
+        seconds = round(seconds, 4)
+        line = {"key": key.hex(), "key_without_limit": unlimited.hex(), "seconds": seconds, **filled}
         self.offsets[key] = place = self.file.append(line)
         self._index(unlimited, completion, place)
         self.used.add(place)

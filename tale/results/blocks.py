@@ -1,4 +1,4 @@
-"""The blocks of a page: sections of texts, tables, figures and examples. A table is also a CSV file."""
+"""The blocks of a page: sections of texts, tables, figures, examples and choices. A table is also a CSV file."""
 
 from __future__ import annotations
 
@@ -68,7 +68,44 @@ class Example:
     kind: str = "example"
 
 
-Block = Table | Figure | Text | Points | Folded | Example
+@dataclass(frozen=True)
+class Node:
+    """One call, and how many levels it is indented below the first."""
+
+    title: str
+    depth: int
+    text: str
+
+
+@dataclass(frozen=True)
+class Tree:
+    """The calls for one question, each after the one that it continues or judges."""
+
+    title: str
+    note: str
+    nodes: Sequence[Node]
+    correct: bool | None
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One entry of a picker."""
+
+    label: str
+    prompt: str
+    trees: Sequence[Tree]
+
+
+@dataclass(frozen=True)
+class Picker:
+    """A list of choices, of which the reader sees one."""
+
+    label: str
+    choices: Sequence[Choice]
+    kind: str = "picker"
+
+
+Block = Table | Figure | Text | Points | Folded | Example | Picker
 
 
 @dataclass(frozen=True)

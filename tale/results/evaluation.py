@@ -21,6 +21,7 @@ from tale.results.examples import examples
 from tale.results.figures import COLOURS, figure, legend
 from tale.results.ledger import queries
 from tale.results.runs import EvaluationRun
+from tale.results.strategies import strategies_section
 from tale.statistics import bootstrap_mean
 
 SECONDS = Column("engine's seconds a question", rounded)
@@ -34,13 +35,18 @@ def evaluation_section(
     about = Text(f"{run.model} on {run.recipe.task.name}. {_decoding(run)}.")
     if not rows:
         return Section(anchor, title, [about, _nothing(run)])
-    tokens = {label: interval(tokens_of(replies)) for label, replies in (run.replies or {}).items()}
+    examined = Section(f"{anchor}-examples", "Side by side", examples(run, how_many))
+    parts = [*strategies_section(run, how_many), examined]
+    rows = [row for row in rows if row.method in run.without_b]
+    if not rows:
+        return Section(anchor, title, [about], parts)
+    tokens = {row.method: interval(tokens_of((run.replies or {})[row.method])) for row in rows}
     seconds = {row.method: _seconds(run, row.method) for row in rows}
     cells = [{**vars(row), "output_tokens": tokens[row.method], "seconds": seconds[row.method]} for row in rows]
     results, answers = tables(cells, f"{rows[0].questions} questions", anchor, {"seconds": SECONDS})
     blocks: list[Block] = [about, Points(headlines(rows)), results, *over_seeds, *_clean(run, anchor), answers]
     blocks += [_notes(run, rows, seconds), _scatter(run, rows, tokens), _histograms(run)]
-    return Section(anchor, title, blocks, [Section(f"{anchor}-examples", "Side by side", examples(run, how_many))])
+    return Section(anchor, title, blocks, parts)
 
 
 def rows_of(run: EvaluationRun) -> list[Row]:
@@ -121,7 +127,8 @@ def _clean(run: EvaluationRun, anchor: str) -> list[Block]:
     if not run.clean:
         return []
     caption = f"The {run.clean[0].questions} questions whose context was never trained on"
-    return [table_of(f"{anchor}-clean", caption, RESULTS, run.clean)]
+    rows = [row for row in run.clean if row.method in run.without_b]
+    return [table_of(f"{anchor}-clean", caption, RESULTS, rows)]
 
 
 def _scatter(run: EvaluationRun, rows: Sequence[Row], tokens: dict[str, Interval]) -> Figure:
@@ -139,7 +146,7 @@ def _scatter(run: EvaluationRun, rows: Sequence[Row], tokens: dict[str, Interval
 
 def _histograms(run: EvaluationRun) -> Figure:
     replies: dict[str, list[Reply]] = run.replies or {}
-    counts = {method: [r.output_tokens for r in rows] for method, rows in replies.items()}
+    counts = {method: [r.output_tokens for r in replies[method]] for method in run.without_b}
     longest = max(max(tokens) for tokens in counts.values())
     bins = numpy.linspace(0, longest + 1, 41)
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import Iterator, Sequence
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from tale.output.tables import Table
-from tale.results.blocks import Block, Figure, Section
+from tale.results.blocks import Block, Figure, Picker, Section
 from tale.storage.files import write_atomic
 from tale.text import printable_lines
 
@@ -19,6 +21,8 @@ def _written(value: Any) -> Any:
     return type(value)(printable_lines(value)) if isinstance(value, str) else value
 
 
+# The only script that the page's policy allows.
+SCRIPT = Path(__file__).with_name("page.js").read_text(encoding="utf-8")
 TEMPLATES = Environment(
     loader=FileSystemLoader(Path(__file__).parent),
     autoescape=True,
@@ -42,7 +46,9 @@ def write_page(title: str, sections: Sequence[Section], folder: Path) -> Path:
         if isinstance(block, Figure):
             write_atomic(folder / f"{block.name}.png", block.png)
     page = folder / "report.html"
-    write_atomic(page, TEMPLATES.get_template("page.html").render(title=title, sections=sections))
+    picked = any(isinstance(block, Picker) for block in _blocks(sections))
+    script = {"script": SCRIPT if picked else "", "script_hash": b64encode(sha256(SCRIPT.encode()).digest()).decode()}
+    write_atomic(page, TEMPLATES.get_template("page.html").render(title=title, sections=sections, **script))
     return page
 
 

@@ -21,10 +21,13 @@ from tale.config.recipes import load, read_yaml
 from tale.config.training import TrainRecipe
 from tale.data.records import Record, read_records
 from tale.errors import UserError
-from tale.evaluation.budgets import with_budgets
+from tale.evaluation import run as evaluation
+from tale.evaluation.anytime import AnytimeRow
+from tale.evaluation.budgets import strategy_of, with_budgets
 from tale.evaluation.recipe import EvaluateRecipe
 from tale.evaluation.replies import Reply, read_replies
 from tale.evaluation.seeds import seeds_of
+from tale.evaluation.strategies import StrategyRow
 from tale.evaluation.summary import Row
 from tale.inference.journal import Journal, read_journal
 from tale.results.events import Curves, read_curves
@@ -38,6 +41,7 @@ from tale.wordings.recipe import WordingsRecipe
 
 Kind = TypeVar("Kind")
 Analysed = TypeVar("Analysed", BudgetLevel, QuestionSummary, ModelSummary, Iteration, Saving)
+Compared = TypeVar("Compared", StrategyRow, AnytimeRow)
 LONGEST = 150  # bytes of a run in a file's name, which has 255 at most
 
 
@@ -146,6 +150,12 @@ class EvaluationRun(Run):
     def clean(self) -> list[Row]:
         """The rows for uncontaminated questions; empty if the run has no table of them."""
         return _read_rows(self.folder / "summary_clean.json", Row, "scripts/evaluate.py")
+
+    def rows(self, kind: type[Compared]) -> list[Compared]:
+        """The saved rows of what compares strategies; empty if the run has none, or of an earlier start's methods."""
+        rows = _read_rows(self.folder / f"{evaluation.TABLES[kind]}.json", kind, "scripts/evaluate.py")
+        strategies = set(map(strategy_of, self.methods.values()))
+        return rows if {row.strategy for row in rows} <= strategies else []
 
     @cached_property
     def methods(self) -> dict[str, Method]:

@@ -27,6 +27,7 @@ from tale.evaluation.repetition import repetition
 from tale.evaluation.replies import Reply, answer_all, check_methods
 from tale.evaluation.summary import Row, summarise, tables
 from tale.inference import Completion, Request, Sampling
+from tale.inference.journal import JournaledEngine
 from tale.inference.requests import RequestSource
 from tale.models.adapters import AdapterCard
 from tale.solvers.registry import METHODS, Method
@@ -394,10 +395,13 @@ def no_model(recipe: EvaluateRecipe, monkeypatch: pytest.MonkeyPatch) -> list[Qu
     asked, _ = select_questions(recipe.task)
     ids = dict(zip((q.id for q in asked), ESTIMATES, strict=True))
 
-    def fake(_config: object, _base: object, _folder: Path, adapters: list[str | None]) -> list[FakeEngine]:
+    def fake(_config: object, _base: object, folder: Path, adapters: list[str | None]) -> list[JournaledEngine]:
         trained = FakeEngine(asked, lambda a: said(f"[[{a.question.gold}]]", 11))
         base = FakeEngine(asked, lambda a: reply(Asked(Question(ids[a.question.id], "", ""), a.way, a.budget, 0)))
-        return [trained if adapter else base for adapter in adapters]
+        return [
+            JournaledEngine(trained if adapter else base, folder / f"journal-{i}.jsonl", {})
+            for i, adapter in enumerate(adapters)
+        ]
 
     base = SimpleNamespace(
         name="m", identity={"name": "m", "weights": "01"}, merge=None, max_model_len=None, chat=lambda: None

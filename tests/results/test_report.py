@@ -565,11 +565,11 @@ def test_questions_of_untrained_contexts_have_their_own_table() -> None:
     run = evaluation_run()
     figures = {"accuracy": 0.5, "accuracy_low": 0.1, "accuracy_high": 0.9, "output_tokens": 7, "estimator_tokens": 0}
     answers = {"truncated": 0, "in_format": 1, "asked_without_budget": 0}
-    row = dict.fromkeys(Row.__dataclass_fields__) | {"method": "m", "questions": 3} | figures | answers
+    row = dict.fromkeys(Row.__dataclass_fields__) | {"method": "Vanilla CoT", "questions": 3} | figures | answers
     (run / "summary_clean.json").write_text(json.dumps([row]))
     finish_run(run)
     table = page("runs/eval").tables["The 3 questions whose context was never trained on"]
-    assert table == [["method", "accuracy, %", "output tokens"], ["m", "50.0 [10.0, 90.0]", "7.0"]]
+    assert table == [["method", "accuracy, %", "output tokens"], ["Vanilla CoT", "50.0 [10.0, 90.0]", "7.0"]]
 
 
 @pytest.mark.parametrize(("make", "file"), [(search_run, "records.jsonl"), (evaluation_run, "replies.jsonl")])

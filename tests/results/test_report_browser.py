@@ -18,7 +18,7 @@ import pytest
 from tale.config.recipes import load
 from tale.results.recipe import ReportRecipe
 from tale.results.run import report
-from tests.run_factories import analysis_run, estimate_run, evaluation_run, search_run, train_run
+from tests.run_factories import analysis_run, estimate_run, evaluation_run, search_run, strategies_run, train_run
 
 SITE = "http://report.test"
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
@@ -89,7 +89,8 @@ def chromium(folder: Path, *arguments: str) -> str:
 
 def seen(page: Path, width: int, world: World, more: str = "") -> dict[str, Any]:
     """How wide the page is in a window so wide, and what it fetches."""
-    text = page.read_text(encoding="utf-8").replace("</body>", f"{more}{MEASURE}</body>")
+    text = re.sub(r"<meta http-equiv=.*?>", "", page.read_text(encoding="utf-8"))  # the policy allows no other script
+    text = text.replace("</body>", f"{more}{MEASURE}</body>")
     world.pages |= {f"{SITE}/frame.html": FRAME % width, f"{SITE}/measured.html": text}
     proxy = (f"--proxy-server=http://127.0.0.1:{world.server_port}", "--virtual-time-budget=5000")
     dom = chromium(page.parent, *proxy, f"--window-size={width + 100},900", "--dump-dom", f"{SITE}/frame.html")
@@ -113,9 +114,20 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
         return report(load(ReportRecipe, [f"runs=[{runs}]", "output=runs/report", "price_per_hour=1"])).resolve()
 
 
+@pytest.fixture(scope="module")
+def strategies(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page of a run with strategies."""
+    folder = tmp_path_factory.mktemp("strategies")
+    strategies_run(folder / "eval", f" {'endless' * 60} <img src='http://elsewhere.test/x.png'>")
+    return report(load(ReportRecipe, [f"runs=[{folder}/eval]", f"output={folder}/report"])).resolve()
+
+
 @pytest.mark.parametrize("width", [1366, 390])
-def test_nothing_stands_out_sideways_and_nothing_is_fetched(page: Path, width: int, world: World) -> None:
-    found = seen(page, width, world)
+@pytest.mark.parametrize("of", ["page", "strategies"])
+def test_nothing_stands_out_sideways_and_nothing_is_fetched(
+    of: str, width: int, world: World, request: pytest.FixtureRequest
+) -> None:
+    found = seen(request.getfixturevalue(of), width, world)
     assert found["clientWidth"] == width
     assert found["scrollWidth"] <= width
     assert found["fetched"] == []
@@ -126,6 +138,16 @@ def test_what_does_stand_out_or_is_fetched_would_be_seen(page: Path, world: Worl
     found = seen(page, 390, world, f'<div style="width: 700px">x</div><img src="{picture}">')
     assert found["scrollWidth"] >= 700
     assert found["fetched"] == [picture]
+
+
+def test_the_picked_question_alone_is_shown(strategies: Path) -> None:
+    """By the page's own script, under its policy; another script would not run."""
+    text = strategies.read_text(encoding="utf-8")
+    other = strategies.with_name("other.html")
+    other.write_text(text.replace("</body>", "<script>document.body.innerHTML = '';</script></body>"), encoding="utf-8")
+    dom = chromium(strategies.parent, "--dump-dom", other.as_uri())
+    assert text.count('<div class="picked">') == dom.count('class="picked"') == 8
+    assert dom.count('<div class="picked" hidden="">') == 7
 
 
 def test_it_can_be_printed(page: Path) -> None:

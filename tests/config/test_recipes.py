@@ -36,7 +36,7 @@ from tests import ROOT
 from tests.scripts import run_script
 
 KINDS = {"search": SearchRecipe, "sft": TrainRecipe, "dpo": TrainRecipe, "eval": EvaluateRecipe}
-KINDS |= {"wordings": WordingsRecipe}
+KINDS |= {"wordings": WordingsRecipe, "strategies": EvaluateRecipe}
 SCRIPTS = {
     "search": SearchRecipe,
     "train": TrainRecipe,

@@ -58,7 +58,7 @@ class TreeSearch(Strategy):
     )
     stop: list[str] = opt("strings that end a step", ["\n\n"])
     min_step_tokens: int = opt("tokens that a node must have for each of its children", 32, ge=1)
-    value_tokens: int = opt("most tokens of a call for R(n)", 8, ge=1)
+    value_tokens: int = opt("most tokens of a call for R(n)", 6, ge=1)
     answer_reserve: int = answer_reserve_option()
 
     @property

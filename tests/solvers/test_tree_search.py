@@ -159,7 +159,7 @@ def test_a_value_outside_zero_to_one_counts_as_zero():
 @pytest.mark.parametrize(
     ("options", "error"),
     [
-        ({"total_budget": 24}, "methods[0]: B = 24 has no room for one step, its value and the answer kept in reserve"),
+        ({"total_budget": 22}, "methods[0]: B = 22 has no room for one step, its value and the answer kept in reserve"),
         ({"total_budget": 99, "stop": [""]}, "methods[0].stop=['']: give one or more strings that end a step"),
     ],
 )

@@ -12,13 +12,14 @@ from tale.data import strategy_prompts
 from tale.data.prompts import Message
 from tale.data.question import Question
 from tale.errors import UserError
-from tale.grading import equal, number, read
+from tale.grading import equal, read
 from tale.inference import Request, Sampling
 from tale.inference.scheduler import Solver
 from tale.solvers.base import Call
 from tale.solvers.forcing import answer_reserve_option, forced, forced_answer
 from tale.solvers.spending import Ask, Spending
 from tale.solvers.strategy import Strategy
+from tale.solvers.valuation import estimated_values, value_tokens_option
 from tale.solvers.value_tree import Node, probabilities, shares
 from tale.solvers.voting import Votes
 
@@ -58,7 +59,7 @@ class TreeSearch(Strategy):
     )
     stop: list[str] = opt("strings that end a step", ["\n\n"])
     min_step_tokens: int = opt("tokens that a node must have for each of its children", 32, ge=1)
-    value_tokens: int = opt("most tokens of a call for R(n)", 6, ge=1)
+    value_tokens: int = value_tokens_option()
     answer_reserve: int = answer_reserve_option()
 
     @property
@@ -153,24 +154,10 @@ class TreeSearch(Strategy):
 
     def _estimate_rewards(self, spending: Spending, nodes: Sequence[Node]) -> Solver[None]:
         """R(n) by the model at temperature 0, asked for once for nodes with the same text."""
-        first: dict[str, Node] = {}
+        texts: dict[str, int | None] = {}
         for node in nodes:
-            first.setdefault(node.text, node)
-        asks = [
-            Ask(
-                strategy_prompts.probability(spending.question, text),
-                "value",
-                self.value_tokens,
-                parent=node.call.number if node.call else None,
-                stop=("]]",),
-                greedy=True,
-            )
-            for text, node in first.items()
-        ]
-        made = yield from spending.several(asks)
-        rewards = {text: read_probability(call.text) for text, call in zip(first, made, strict=bool(made))}
-        for call, reward in zip(made, rewards.values(), strict=True):
-            spending.score(call.number, float(reward))
+            texts.setdefault(node.text, node.call.number if node.call else None)
+        rewards = yield from estimated_values(spending, texts, self.value_tokens)
         for node in nodes:
             node.reward = rewards.get(node.text, Fraction(0))
 
@@ -191,12 +178,6 @@ class TreeSearch(Strategy):
             spending.score(node.call.number, float(node.value(self._discount)))
         for child in node.children:
             self._record(spending, child)
-
-
-def read_probability(text: str) -> Fraction:
-    """The estimate in a valuation; 0 if it is no number in [0, 1]."""
-    found = number(read(text, "number").value or "")
-    return found if found is not None and 0 <= found <= 1 else Fraction(0)
 
 
 def _agree(question: Question, siblings: Sequence[Node]) -> None:

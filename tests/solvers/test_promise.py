@@ -22,6 +22,7 @@ STRATEGIES = sorted(kind for kind, of in METHODS.items() if issubclass(of, Strat
 # Options besides the default ones, for small budgets.
 OPTIONS: dict[str, list[dict[str, Any]]] = {
     "anytime": [{"step": 3, "answer_reserve": 2}, {"step": 1, "answer_reserve": 1, "epsilon": None}],
+    "best_of_n": [{"value_tokens": 1}, {"scorer": "majority"}],
     "debate": [{"agents": 2, "rounds": 3}],
     "single": [{"force_answer": True, "answer_reserve": 3}, {"wait": 2}],
     "tree_of_thoughts": [
@@ -36,7 +37,7 @@ OPTIONS: dict[str, list[dict[str, Any]]] = {
 # Under another B their chains are others, as they divide it among calls.
 DIVIDING = {"debate", "tree_of_thoughts", "tree_search"}
 CASES = [(kind, options) for kind in STRATEGIES for options in ({}, *OPTIONS.get(kind, []))]
-CHEAP = settings(max_examples=25, deadline=None)
+CHEAP = settings(max_examples=15, deadline=None)
 
 ENDINGS = ("", "[[7]]", "[[8]] and more", "7]]", "8]] or so", "0.5]]", "[[12]]", "as said", "7")
 texts = st.lists(

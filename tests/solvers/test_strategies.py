@@ -108,6 +108,44 @@ def test_a_stop_is_no_reason_to_exceed_b(kind: str):
     assert ([call.tokens for call in reply.calls], reply.value) == ([5, 5, 5], "8")
 
 
+@pytest.mark.parametrize(
+    ("scores", "best"),
+    [("0.4]] 0.9]] 0.9]]", "7"), ("0.9]] 0.4]] 0.9]]", "8"), ("so 7 2]]", "8"), ("no 0.1]] 1.5]]", "7")],
+)
+def test_best_of_n_answers_with_the_best_score(scores: str, best: str):
+    """Of equal scores the first; one that cannot be read, or is above 1, is 0. A chain without an answer has none."""
+    values = dict(zip("879", scores.split(), strict=True))
+
+    def script(asked: Request) -> str:
+        if asked.messages[-1].role == "user":
+            return samples(*"8-79")(asked)
+        (scored,) = (value for value in values if f"[[{value}]]" in asked.messages[0].content)
+        return f"{values[scored]} for sure"
+
+    reply = answered("best_of_n", TokenEngine(script), total_budget=99, max_samples=4, value_tokens=2)
+    assert reply.value == best
+    assert [call.role for call in reply.calls] == ["chain", "value", "chain", "chain", "value", "chain", "value"]
+    assert [call.parent for call in reply.calls] == [None, 0, None, None, 3, None, 5]
+    assert {call.limit for call in reply.calls if call.role == "value"} == {2}
+    assert {call.tokens for call in reply.calls if call.role == "chain"} == {5}
+
+
+def test_a_chain_of_best_of_n_has_to_fit_with_its_score():
+    """A chain of 5 tokens with its score of 1, so a second one needs 6 of what is left."""
+    engine = TokenEngine(lambda asked: "it must be [[7]]" if asked.messages[-1].role == "user" else "0.5]]")
+    for budget, calls in ((11, 2), (12, 4), (5, 1)):
+        assert len(answered("best_of_n", engine, total_budget=budget).calls) == calls
+
+
+def test_best_of_n_by_majority_is_self_consistency():
+    replies = [
+        answered(kind, TokenEngine(samples(*"87797")), total_budget=26, label="same", **options)
+        for kind, options in (("best_of_n", {"scorer": "majority"}), ("self_consistency", {}))
+    ]
+    assert replies[0] == replies[1]
+    assert replies[0].value == "7"
+
+
 # --- One chain ------------------------------------------------------------------------------------------------------
 
 

@@ -10,7 +10,8 @@ import pytest
 from tale.errors import UserError
 from tale.evaluation.replies import Reply, check_methods, graded_reply
 from tale.inference import Completion, Request, Sampling
-from tale.solvers.tree_search import TreeSearch, read_probability
+from tale.solvers.tree_search import TreeSearch
+from tale.solvers.valuation import read_probability
 from tale.solvers.value_tree import Node, probabilities, shares
 from tests.fake_engine import questions
 from tests.token_engine import Script, TokenEngine

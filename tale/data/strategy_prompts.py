@@ -32,9 +32,10 @@ def probability(question: Question, steps: str) -> tuple[Message, ...]:
 def verdict(question: Question, steps: str) -> tuple[Message, ...]:
     """Whether these steps can lead to the right answer, in one word of `VERDICTS` (Tree of Thoughts' value prompt)."""
     if question.language == "zh":
-        return _asked(f"{_steps(question, steps)}\n\n请判断这些步骤能否得出正确答案（确定/可能/不可能）。", "判断：")
-    asked = "Evaluate if these steps can lead to the right answer (sure/likely/impossible)."
-    return _asked(f"{_steps(question, steps)}\n\n{asked}", "Judge:")
+        asked = "这些步骤能否得出正确答案？请用一个词判断：确定、可能或不可能。"
+        return _asked(f"{_steps(question, steps)}\n\n{asked}", "判断：")
+    asked = "Can these steps lead to the right answer? Judge with one word: sure, likely or impossible."
+    return _asked(f"{_steps(question, steps)}\n\n{asked}", "Judgement:")
 
 
 def proposals(question: Question, steps: str, count: int) -> tuple[Message, ...]:

@@ -238,7 +238,8 @@ def _graded(question: Question, answer: Call) -> dict[str, Any]:
 
 
 def _spent(question: Question, solution: Solution) -> dict[str, Any]:
-    """A strategy's calls and its answers over tokens."""
+    """A strategy's calls and its answers over tokens. A call with another prompt, as a valuation, answers nothing."""
+    asked = solution.answer.request.messages[0]
     calls = [
         CallRecord(
             role=call.role,
@@ -247,7 +248,7 @@ def _spent(question: Question, solution: Solution) -> dict[str, Any]:
             prompt_tokens=call.completion.prompt_tokens,
             finish=call.completion.finish,
             text=call.completion.text + (call.completion.stop_string or ""),
-            value=_graded(question, call)["value"],
+            value=_graded(question, call)["value"] if call.request.messages[0] == asked else None,
             parent=call.parent,
             score=call.score,
             cached_tokens=call.completion.cached_tokens,

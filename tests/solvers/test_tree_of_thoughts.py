@@ -31,7 +31,7 @@ def proposing(request: Request) -> Completion:
     asked, turn = request.messages[0].content, turns(request.messages)[-1]["content"]
     if turn == "1.":
         return said(" Halve it.\n2. Double it.", 10) if "Add" in asked else said(" Add 3.\n2. Add 4.", 20)
-    if turn == "Judge:":
+    if turn == "Judgement:":
         return said(" sure" if "Halve" in asked else " likely" if "Add 4." in asked else " hm", 3)
     return right(30)
 
@@ -56,7 +56,7 @@ def test_every_state_of_a_level_is_expanded():
 def test_sampled_steps_continue_the_chain():
     def script(request: Request) -> Completion:
         turn = turns(request.messages)[-1]["content"]
-        if turn == "Judge:":
+        if turn == "Judgement:":
             return said(" sure" if "[[7]]" in request.messages[0].content else " likely", 3)
         if request.messages[-1].role == "user":
             return Completion(["a", "b"][request.sample], 5, "stop", 10, stop_string="\n\n")

@@ -89,6 +89,7 @@ def test_a_tree_keeps_its_limits_and_the_best_path_wins():
         ("step", 1),
         ("value", 4),
     ]
+    assert [call.value for call in reply.calls] == [None, None, None, None, "7", None, "8", None, None, None]
     # V of a step: 0.6 + 0.9 · 0.5 and 0.3 + 0.9 · 1; of a path: 0.9 · 0.6 + 0.81 · 0.5 < 0.9 · 0.3 + 0.81 · 1
     assert [call.score for call in reply.calls if call.role == "step"] == [1.05, 1.2, 0.5, 0.1, 1.0]
     assert (reply.value, reply.tokens, [answer.tokens for answer in reply.answers]) == ("8", 87, [87])

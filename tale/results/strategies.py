@@ -113,8 +113,8 @@ def _tree(reply: Reply) -> Tree:
     title += f"{reply.total_budget:,} tokens" + (
         f", read as {reply.value}" if reply.value is not None else ", no answer"
     )
-    trail = [f"call {a.call} from {a.tokens:,} tokens on, {RIGHT[a.correct]}" for a in reply.answers or ()]
-    note = f"Answers with {'; '.join(trail)}." if trail else "It had no answer."
+    trail = [f"from {a.tokens:,} tokens on that of call {a.call}, {RIGHT[a.correct]}" for a in reply.answers or ()]
+    note = f"The answer: {'; '.join(trail)}." if trail else "It ended without an answer."
     return Tree(title, note, list(_nodes(calls)), reply.correct)
 
 

@@ -101,7 +101,7 @@ def test_calls_follow_parents_and_only_branches_are_indented() -> None:
                   answers=answers)  # fmt: skip
     tree = _tree(reply)
     assert tree.title == "Tree: right, 7 calls, 70 of 90 tokens, read as 7"
-    assert tree.note == "Answers with call 5 from 60 tokens on, right."
+    assert tree.note == "The answer: from 60 tokens on that of call 5, right."
     assert [(node.depth, node.title) for node in tree.nodes] == [
         (0, "0: thought · 10 of 40 tokens"),
         (1, "1: value · after 0 · 10 of 40 tokens · value 0.50"),

@@ -104,10 +104,11 @@ def _choice(run: EvaluationRun, replies: Sequence[Reply], i: int) -> Choice:
     right = sum(reply.correct is True for reply in replies)
     alone = [of[i].prompt for name, of in (run.replies or {}).items() if name in run.without_b]
     label = f"{replies[0].question}: {right} of {len(replies)} right"
-    return Choice(label, (alone or [replies[0].prompt])[-1], [_tree(reply) for reply in replies])
+    return Choice(label, (alone or [replies[0].prompt])[-1], [tree_of(reply) for reply in replies])
 
 
-def _tree(reply: Reply) -> Tree:
+def tree_of(reply: Reply) -> Tree:
+    """A strategy's calls for a question, each after its parent."""
     calls = reply.calls or []
     title = f"{reply.method}: {RIGHT[reply.correct]}, {_count(len(calls), 'call')}, {reply.tokens:,} of "
     title += f"{reply.total_budget:,} tokens" + (

@@ -15,6 +15,7 @@ from tale.config.sections import PriceConfig
 from tale.errors import UserError
 from tale.evaluation.anytime import anytime_indices, area_index, gain_index, quality_at
 from tale.evaluation.budgets import baselines
+from tale.evaluation.curves import costs_of
 from tale.evaluation.replies import Reply, answer_all, read_replies
 from tale.evaluation.strategies import Usage, compare_strategies, strategies_table
 from tale.solvers.registry import METHODS
@@ -106,6 +107,19 @@ def test_the_table_of_strategies_is_that_by_hand() -> None:
     assert list(table.columns)[:5] == ["strategy", "total_budget", "score", "single_difference", "output_tokens"]
     assert table.cells[3][:3] == ["Self-consistency", "150", "100.0 [34.2, 100.0]"]
     assert table.columns["single_difference"].heading == "Δ to single, points"
+
+
+def test_at_estimated_budgets_b_is_the_mean_and_estimates_count() -> None:
+    """Estimates of 8 and 7 in 30 and 60 tokens, then a chain that is cut there."""
+    methods = [METHODS[kind](budget_multiplier=1.0, temperature=0.7) for kind in ("single", "self_consistency")]
+    of = {m.name: replies(m.kind, budget_multiplier=1.0, temperature=0.7) for m in methods}
+    single, several = compare_strategies(methods, of, dict.fromkeys(of, Usage()), PriceConfig())
+    assert (single.total_budget, single.calls, single.answered, single.expense) == (7.5, 2, 0, None)
+    assert (single.output_tokens, single.total_tokens) == ((30 + 8 + 60 + 7) / 2, 52.5 + 20)
+    assert (single.curve, several.curve) == ("Single chain, B by estimate", "Self-consistency, B by estimate")
+    assert (single.single_difference, several.single_difference) == (None, 0)
+    assert costs_of([single, several]) == ["output_tokens", "total_tokens"]
+    assert anytime_indices(methods, of) == []
 
 
 def test_strategies_are_compared_at_the_same_b() -> None:

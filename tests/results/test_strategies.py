@@ -19,7 +19,7 @@ from tale.config.recipes import load
 from tale.evaluation.replies import AnswerRecord, CallRecord, Reply, read_replies
 from tale.results.recipe import ReportRecipe
 from tale.results.run import report
-from tale.results.strategies import _tree
+from tale.results.strategies import tree_of
 from tests.results.test_report import Page
 from tests.run_factories import strategies_run
 
@@ -99,7 +99,7 @@ def test_calls_follow_parents_and_only_branches_are_indented() -> None:
     answers = [AnswerRecord(60, 5, True)]
     reply = Reply("Tree", "q", "?", "!", True, "7", "brackets", "stop", 70, 35, total_budget=90, calls=calls,
                   answers=answers)  # fmt: skip
-    tree = _tree(reply)
+    tree = tree_of(reply)
     assert tree.title == "Tree: right, 7 calls, 70 of 90 tokens, read as 7"
     assert tree.note == "The answer: from 60 tokens on that of call 5, right."
     assert [(node.depth, node.title) for node in tree.nodes] == [
@@ -113,4 +113,4 @@ def test_calls_follow_parents_and_only_branches_are_indented() -> None:
     ]
     chain = [call("chain")] + [call("chain", i) for i in range(3000)]
     long = replace(reply, tokens=30010, prompt_tokens=15005, calls=chain, answers=[])
-    assert {node.depth for node in _tree(replace(long, correct=False, value=None)).nodes} == {0}
+    assert {node.depth for node in tree_of(replace(long, correct=False, value=None)).nodes} == {0}

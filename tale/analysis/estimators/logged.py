@@ -28,9 +28,9 @@ def logged_estimates(file: Path, questions: Sequence[Question], budget_line: str
     for reply in chain.from_iterable(read_replies(file).values()):
         question = by_id.get(reply.question)
         # Another benchmark may have the same id; the prompt identifies the question. A strategy's may be any call's.
-        if not question or reply.calls is not None or reply.prompt != prompts.chain_of_thought(question, reply.budget, budget_line):
+        if not question or reply.prompt != prompts.chain_of_thought(question, reply.budget, budget_line):
             continue
-        if reply.estimator_text is not None:
+        if reply.estimator_text is not None and reply.calls is None:
             method = f"{reply.method}, seed {reply.seed}" if reply.seed is not None else reply.method
             estimator = Completion(reply.estimator_text, reply.estimator_tokens, "stop", reply.estimator_prompt_tokens)
             found.setdefault(method, {})[question.id] = estimate_of(estimator)

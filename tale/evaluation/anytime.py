@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Annotated
 
 import numpy
@@ -35,7 +34,8 @@ CAPTION = (
 class AnytimeRow:
     """A strategy's indices over `budgets` token budgets, from the first to the last; None where not defined.
 
-    `source` is where Q(b) is from: a run at each budget, or the answers over tokens of the run at the largest.
+    `source` is where Q(b) is from: a run at each budget, or the answers over tokens of the run at the largest. `gain`
+    is S3's index as a share in 100 tokens, and `area` that of arXiv:2601.11038.
     """
 
     strategy: Annotated[str, Column("strategy")]
@@ -44,7 +44,7 @@ class AnytimeRow:
     first: Annotated[int, Column("from b =", whole)]
     last: Annotated[int, Column("to b =", whole)]
     best: Annotated[float, Column("best accuracy, %", percent)]
-    gain: Annotated[float | None, Column("mean gain, points per 100 tokens (S3)", written("+,.2f", 1e4))]
+    gain: Annotated[float | None, Column("mean gain in 100 tokens, points (S3)", written("+,.2f", 100))]
     gain_low: float | None
     gain_high: float | None
     area: Annotated[float | None, Column("area, share of the best (arXiv:2601.11038), %", percent)]
@@ -105,7 +105,8 @@ def anytime_table(rows: Sequence[AnytimeRow], name: str = "anytime") -> Table:
 
 
 def _row(strategy: str, source: str, shares: Shares, budgets: list[int]) -> AnytimeRow:
-    gain, area = (bootstrap_rows(shares, partial(index, budgets=budgets)) for index in (gain_index, area_index))
+    gain = bootstrap_rows(shares, lambda quality: 100 * gain_index(quality, budgets))
+    area = bootstrap_rows(shares, lambda quality: area_index(quality, budgets))
     best = float(shares.mean(axis=0).max())
     return AnytimeRow(strategy, source, len(budgets), budgets[0], budgets[-1], best, *gain, *area)
 

@@ -24,8 +24,8 @@ AXES = {
     "total_tokens": "mean tokens a question, read and generated",
     "expense": "mean price of a question, 10⁻⁵ $",
 }
+COLOURS = [f"C{i}" for i in range(10) if i != 7]  # without gray
 LINES = ("-", "--", ":", "-.")  # a colour comes again with the next one
-COLOURS = 10
 MARKERS = "sD^vP*Xph<>"  # of methods without a budget B
 
 
@@ -57,7 +57,9 @@ def draw(axes: Axes, rows: Sequence[StrategyRow], cost: str) -> None:
         value, low, high = (factor * numpy.array(end) for end in zip(*map(_bounds, of), strict=True))
         style = _style(i)
         axes.plot(at, value, marker="o", ms=4, label=literal(curve), **style)
-        axes.fill_between(at, low, high, color=style["color"], alpha=0.12, linewidth=0)
+        axes.fill_between(at, low, high, color=style["color"], alpha=0.08, linewidth=0)
+        for end in (low, high):
+            axes.plot(at, end, lw=0.6, alpha=0.5, **style)
     for i, row in enumerate(row for row in rows if not row.curve):
         middle, least, most = (factor * end for end in _bounds(row))
         bars: dict[str, Any] = {"fmt": MARKERS[i % len(MARKERS)], "capsize": 3, "color": "gray", "ms": 6, "lw": 1}
@@ -71,7 +73,8 @@ def draw(axes: Axes, rows: Sequence[StrategyRow], cost: str) -> None:
 
 
 def _style(i: int) -> dict[str, Any]:
-    return {"color": f"C{i % COLOURS}", "linestyle": LINES[i // COLOURS % len(LINES)]}
+    again, colour = divmod(i, len(COLOURS))
+    return {"color": COLOURS[colour], "linestyle": LINES[again % len(LINES)]}
 
 
 def _bounds(row: StrategyRow) -> tuple[float, float, float]:

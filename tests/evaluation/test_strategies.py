@@ -211,7 +211,7 @@ def test_indices_are_of_each_run_and_of_the_longest_answers() -> None:
     assert (each.source, each.budgets, each.first, each.last) == ("a run at each budget b", 2, 30, 150)
     assert longest.source == "the answer at b tokens, run at B = 150"
     for row in (each, longest):
-        assert (row.best, row.gain) == (1, pytest.approx(1 / 120 / 2))
+        assert (row.best, row.gain) == (1, pytest.approx(100 / 120 / 2))
         assert row.area == pytest.approx(0.5)
     assert anytime_indices(methods[:1], of) == []
 

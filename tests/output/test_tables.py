@@ -19,6 +19,8 @@ import tale
 from tale.analysis.elasticity import BudgetLevel, ModelSummary
 from tale.analysis.estimators.score import Score
 from tale.analysis.paths import Saving
+from tale.evaluation.anytime import AnytimeRow
+from tale.evaluation.strategies import StrategyRow
 from tale.evaluation.summary import Row
 from tale.output import formats, tables
 from tale.output.tables import Column, columns_of, table_of, write_rows
@@ -31,7 +33,8 @@ from tale.wordings import work
 from tale.wordings.regions import Best, Cell, Curve
 
 MODULES = (analysis, costs, elasticity, kept, left_out, run, search, training, work)
-DECLARED = (Best, Cell, Curve, ConfirmationSummary, ModelSummary, Row, Saving, Score, Spent, BudgetLevel)
+DECLARED = (Best, Cell, Curve, ConfirmationSummary, ModelSummary, Row, Saving, Score, Spent, BudgetLevel, AnytimeRow)
+DECLARED += (StrategyRow,)
 
 
 def made(kind: type, full: bool) -> Any:

@@ -103,10 +103,12 @@ class Spending:
         self.calls[number] = replace(self.calls[number], score=score)
 
     def solution(self, prompt: tuple[Message, ...], stated: int | None, estimate: Estimate) -> Solution:
-        """The last answer; without one the call that failed, or an empty text, as a last valuation is no answer."""
-        nothing = Call(Request(prompt, replace(self.sampling, max_tokens=1)), Completion("", 0, "length", 0))
-        failed = (call for call in self.calls if call.completion.error)
-        answer = self.answers[-1][1] if self.answers else next(failed, nothing)
+        """The last answer; without one an empty text, which ended as the call that failed or the last one did."""
+        completions = [call.completion for call in self.calls]
+        failed = [completion for completion in completions if completion.error]
+        last = (failed or completions or [Completion("", 0, "length", 0)])[-1]
+        nothing = Call(Request(prompt, self.sampling), Completion("", 0, last.finish, 0, error=last.error))
+        answer = self.answers[-1][1] if self.answers else nothing
         before = estimate.completion.tokens if estimate.completion else 0
         answers = tuple((before + spent, call) for spent, call in self.answers)
         return Solution(answer, stated, estimate, tuple(self.calls), answers, self.budget)

@@ -144,5 +144,7 @@ def test_a_call_that_generates_nothing_is_the_last_one(
     solution, steps = engine.run(method.solve(QUESTION, Sampling(max_tokens=50)))
     empty = [not all(completion.tokens for _, completion in step) for step in steps]
     assert not any(empty[:-1])
+    reply = graded_reply("m", QUESTION, solution)
+    assert reply.value == (reply.calls[reply.answers[-1].call].value if reply.answers else None)
     if made == 0:
-        assert graded_reply("m", QUESTION, solution).error == nothing.error
+        assert reply.error == nothing.error

@@ -53,6 +53,12 @@ def refusal(status: int, message: str, **headers: str) -> Reply:
     return Reply({"error": {"message": message}}, status, {"retry-after-ms": "1", **headers})
 
 
+class Server(ThreadingHTTPServer):
+    """A server on which as many connections can wait as a test makes, however slow the machine is."""
+
+    request_queue_size = 256
+
+
 class FakeEndpoint:
     """A server for the length of a `with`. `script` maps a call's JSON and its number, from 0, to the reply."""
 
@@ -63,7 +69,7 @@ class FakeEndpoint:
         self.paths: list[str] = []
         self.most_under_way = self.under_way = self.hung_up = 0
         self.lock = threading.Lock()
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        self.server = Server(("127.0.0.1", 0), self._handler())
         self.url = f"http://127.0.0.1:{self.server.server_port}/v1"
 
     def __enter__(self) -> Self:

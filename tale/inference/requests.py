@@ -65,8 +65,8 @@ class Completion:
     Special tokens inside the text are kept. `cached_tokens` of the prompt came from a cache, and `reasoning_tokens` of
     `tokens` are not in the text, as an endpoint reports them, else 0. `ids` are the generated ids, with the
     end-of-sequence id or a stop string's tokens; None from an endpoint. `logprobs`: one per token, if requested.
-    `stop_string`: the one that ended the answer, which is not in the text; None from an endpoint. With finish "error"
-    there is no answer, and `error` says why: the prompt is too long, or a server refused it.
+    `stop_string`: the one that ended the answer, which is not in the text. With finish "error" there is no answer, and
+    `error` says why: the prompt is too long, or a server refused it.
     """
 
     text: str

@@ -37,13 +37,28 @@ class Choice:
     finish: object
     reasoning: str
     logprobs: object = None  # unparsed: some servers send them unrequested, in their own formats
+    stopped: Sequence[object] = ()  # what ended it, by `stop_reason` (vLLM) or `matched_stop` (SGLang), if it is there
 
     @classmethod
     def read(cls, choice: dict) -> Choice:
         message = choice["message"]
         text, thought = _parts(message.get("content") or message.get("refusal") or "")
         beside, _ = _parts(message.get("reasoning_content") or message.get("reasoning") or "")
-        return cls(text, choice.get("finish_reason"), beside or thought, choice.get("logprobs"))
+        stopped = [choice[name] for name in ("stop_reason", "matched_stop") if name in choice]
+        return cls(text, choice.get("finish_reason"), beside or thought, choice.get("logprobs"), stopped)
+
+    def stop_string(self, stop: Sequence[str]) -> str | None:
+        """The one of `stop` that ended it; None if an end token did.
+
+        Raises:
+            UserError: the server does not say.
+        """
+        if not self.stopped:
+            raise UserError(
+                "the reply does not say whether a stop string ended it (stop_reason or matched_stop), which this "
+                "method needs; use another server"
+            )
+        return next((string for string in stop if string in self.stopped), None)
 
     @property
     def scores(self) -> tuple[float, ...]:
@@ -107,12 +122,15 @@ class ChatResponse:
         A choice with an unknown finish reason becomes an error.
 
         Raises:
-            UserError: a choice is missing, its tokens cannot be counted, or requested log-probabilities are missing.
+            UserError: a choice is missing, its tokens cannot be counted, or what was requested is missing (`Choice`).
         """
         made = self._completions(requests, requests[0].sampling.max_tokens, chat)
-        if not requests[0].logprobs:
-            return made
-        return [replace(completion, logprobs=self.choices[i].scores) for i, completion in enumerate(made)]
+        if stop := requests[0].stop:
+            ended = {i: self.choices[i].stop_string(stop) for i, each in enumerate(made) if each.finish == "stop"}
+            made = [replace(completion, stop_string=ended.get(i)) for i, completion in enumerate(made)]
+        if requests[0].logprobs:
+            made = [replace(completion, logprobs=self.choices[i].scores) for i, completion in enumerate(made)]
+        return made
 
     def _completions(self, requests: Sequence[Request], limit: int, chat: Chat | None) -> list[Completion]:
         if chat is None:

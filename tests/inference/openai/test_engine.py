@@ -689,12 +689,34 @@ def test_a_remote_models_tokenizer_is_read_by_name(tiny_model_folder: Path, chat
 def test_turns_limits_and_stop_strings_go_into_the_call() -> None:
     turns = (Message("system", "Be brief."), Message("user", "a"), Message("assistant", "b"), Message("user", "c"))
     requests = [Request(turns, Sampling(9, 0.5), stop=("\n", "##")), ask("d", sampling=Sampling(3))]
-    with served(FINE, concurrency=1) as (engine, endpoint):
-        assert len(dict(generate(engine, requests))) == 2
+    with served(saying("##"), concurrency=1) as (engine, endpoint):
+        made = dict(generate(engine, requests))
+    assert [made[i].stop_string for i in range(2)] == ["##", None]
     first, second = endpoint.calls
     assert first["messages"] == [{"role": turn.role, "content": turn.content} for turn in turns]
     assert (first["stop"], first["max_tokens"], first["temperature"]) == (["\n", "##"], 9, 0.5)
     assert (second.get("stop"), second["max_tokens"], second.get("logprobs")) == (None, 3, None)
+
+
+def saying(reason: object, name: str = "stop_reason") -> Reply:
+    """A reply that says what ended it."""
+    body = copy.deepcopy(FINE.body)
+    body["choices"][0][name] = reason
+    return replace(FINE, body=body)
+
+
+@pytest.mark.parametrize("name", ["stop_reason", "matched_stop"])
+def test_a_reply_says_whether_a_stop_string_ended_it(name: str) -> None:
+    """vLLM gives null for its own end token, SGLang the token's id."""
+    for reason, stop_string in ((";", ";"), (None, None), (151645, None)):
+        with served(saying(reason, name)) as (engine, _):
+            ((_, completion),) = generate(engine, [replace(ask("a"), stop=(";",))])
+        assert completion.stop_string == stop_string
+
+
+def test_a_server_that_hides_what_ended_a_reply_is_refused() -> None:
+    with served(FINE) as (engine, _), pytest.raises(UserError, match="does not say whether a stop string ended it"):
+        list(generate(engine, [replace(ask("a"), stop=(";",))]))
 
 
 def test_log_probabilities_come_with_the_reply() -> None:

@@ -120,7 +120,7 @@ def tree_of(reply: Reply) -> Tree:
 
 
 def _nodes(calls: Sequence[CallRecord]) -> Iterator[Node]:
-    """The calls, each after its parent, whose only continuation is not indented."""
+    """The calls, each after its parent and indented; but not a step's only next step."""
     children: dict[int | None, list[int]] = {}
     for i, call in enumerate(calls):
         children.setdefault(call.parent, []).append(i)
@@ -129,8 +129,10 @@ def _nodes(calls: Sequence[CallRecord]) -> Iterator[Node]:
         i, depth = waiting.pop()
         yield _node(i, calls[i], depth)
         below = children.get(i, [])
-        deeper = depth + (len(below) > 1)
-        waiting += [(child, min(deeper, DEEPEST)) for child in reversed(below)]
+        alone = [calls[child].role for child in below].count(calls[i].role) == 1
+        for child in reversed(below):
+            continues = alone and calls[child].role == calls[i].role
+            waiting.append((child, depth if continues else min(depth + 1, DEEPEST)))
 
 
 def _node(i: int, call: CallRecord, depth: int) -> Node:

@@ -91,7 +91,7 @@ def test_a_picked_questions_calls_are_text_alone(page: Path) -> None:
     assert "\x1b" not in text
 
 
-def test_calls_follow_parents_and_only_branches_are_indented() -> None:
+def test_calls_follow_parents_indented_but_for_a_next_step() -> None:
     calls = [
         call("thought"), call("value", 0, score=0.5), call("thought", 0), call("thought", 0),
         call("thought", 2, finish="length"), call("forced answer", 4, value="7"), call("thought"),
@@ -107,7 +107,7 @@ def test_calls_follow_parents_and_only_branches_are_indented() -> None:
         (1, "1: value · after 0 · 10 of 40 tokens · value 0.50"),
         (1, "2: thought · after 0 · 10 of 40 tokens"),
         (1, "4: thought · after 2 · 10 of 40 tokens, cut off"),
-        (1, "5: forced answer · after 4 · 10 of 40 tokens · answer 7"),
+        (2, "5: forced answer · after 4 · 10 of 40 tokens · answer 7"),
         (1, "3: thought · after 0 · 10 of 40 tokens"),
         (0, "6: thought · 10 of 40 tokens"),
     ]

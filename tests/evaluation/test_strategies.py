@@ -18,6 +18,7 @@ from tale.evaluation.budgets import baselines
 from tale.evaluation.curves import costs_of
 from tale.evaluation.replies import Reply, answer_all, read_replies
 from tale.evaluation.strategies import Usage, compare_strategies, strategies_table
+from tale.inference import Completion
 from tale.solvers.registry import METHODS
 from tale.statistics import Paired, bootstrap_mean, bootstrap_rows
 from tests.fake_engine import GREEDY, FakeEngine, questions, right, wrong
@@ -120,6 +121,18 @@ def test_at_estimated_budgets_b_is_the_mean_and_estimates_count() -> None:
     assert (single.single_difference, several.single_difference) == (None, 0)
     assert costs_of([single, several]) == ["output_tokens", "total_tokens"]
     assert anytime_indices(methods, of) == []
+
+
+def test_open_ended_questions_are_compared_by_bleu() -> None:
+    asked = [dataclasses.replace(question, kind="text", gold="one two three four five") for question in QUESTIONS]
+    engine = FakeEngine(asked, lambda asked: Completion("[[one two three four five]]", 9, "stop", 10))
+    methods = [METHODS["single"](total_budget=20, wait=wait) for wait in (0, 1)]
+    of = {method.name: answer_all(method, asked, engine, GREEDY) for method in methods[:1]}
+    of |= {methods[1].name: [dataclasses.replace(r, bleu=0.5) for r in of[methods[0].name]]}
+    rows = compare_strategies(methods, of, dict.fromkeys(of, Usage()), PriceConfig())
+    assert [(row.metric, row.score, row.single_difference) for row in rows] == [("bleu", 1, None), ("bleu", 0.5, -0.5)]
+    assert strategies_table(rows, "").columns["single_difference"].heading == "Δ to single, BLEU"
+    assert anytime_indices([methods[0], METHODS["single"](total_budget=9)], {**of, "Single chain, B = 9": []}) == []
 
 
 def test_strategies_are_compared_at_the_same_b() -> None:

@@ -22,8 +22,8 @@ class Anytime(Strategy):
     """Continue a chain by `step` tokens at a time and force an answer after each, until it ends or B is spent.
 
     The answer is the latest one that was forced, or that of the chain when it ended. Q(b) is the share of the leading
-    answer among those forced so far. The chain is left when 0 ≤ (Q(b+Δ) − Q(b)) / Q(b) < ε and the leading answer is
-    the latest one (ours: without this a fall of Q, which means new doubt, would stop it as well).
+    answer among those forced so far. The chain is left when (Q(b+Δ) − Q(b)) / Q(b) < ε and the leading answer is the
+    latest one, with which Q does not fall (ours: else a fall, which means new doubt, would stop it as well).
     """
 
     label_of = "Anytime"
@@ -75,7 +75,7 @@ class Anytime(Strategy):
         """Whether the leading answer's share has gained less than ε since it was `share`, by an answer like it."""
         if self.epsilon is None or not share or votes.given[-1] is not votes.leader:
             return False
-        return 0 <= votes.share - share < self.epsilon * share
+        return votes.share - share < self.epsilon * share
 
     def longest_requests(self, question: Question, sampling: Sampling) -> list[Request]:
         """The whole chain, and a forced answer."""

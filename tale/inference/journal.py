@@ -12,17 +12,19 @@ from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
 from itertools import count
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 from msgspec import Meta
 
-from tale.data.chat import Chat
 from tale.errors import UserError
 from tale.inference.costs import Cost
 from tale.inference.requests import Completion, CompletionStream, Engine, Request, RequestSource, request_source
 from tale.inference.stopping import stopped_answer
 from tale.storage.files import AppendOnlyJsonl
 from tale.storage.strict_json import Seconds, iter_lines, parse
+
+if TYPE_CHECKING:
+    from tale.data.chat import Chat  # it imports transformers, which takes seconds
 
 # Each completion is written at once, which survives a killed process, and synced after this time, for a power cut.
 SYNC_SECONDS = 0.2

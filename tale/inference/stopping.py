@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from tale.data.chat import Chat
 from tale.inference.requests import Request
+
+if TYPE_CHECKING:
+    from tale.data.chat import Chat  # it imports transformers, which takes seconds
 
 
 @dataclass(frozen=True)

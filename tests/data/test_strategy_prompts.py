@@ -19,7 +19,7 @@ def test_a_valuation_opens_the_turn_up_to_its_number():
     assert opening == Message("assistant", "Probability: [[")
 
 
-def test_a_chinese_question_has_chinese_prompts_with_its_options():
+def test_a_chinese_question_has_chinese_prompts():
     prompts = [
         strategy_prompts.probability(CHINESE, "三加四"),
         strategy_prompts.verdict(CHINESE, "三加四"),

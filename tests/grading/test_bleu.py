@@ -20,6 +20,7 @@ from tale.evaluation.replies import read_replies
 from tale.evaluation.summary import Row
 from tale.grading.bleu import Scored, corpus_bleu, score, sentence_bleu
 from tale.inference import Completion
+from tale.inference.journal import JournaledEngine
 from tale.results.recipe import ReportRecipe
 from tale.results.run import report
 from tale.runs.compare import check_comparable
@@ -106,7 +107,7 @@ def evaluation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], 
     Path("mbpp.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
     given = ["task={name: mbpp, path: mbpp.jsonl, limit: 3}", "methods=[{kind: vanilla}, {kind: tale_ep}]"]
     recipe = load(EvaluateRecipe, ["recipe=tiny/eval", *given, "output=runs/eval", "sampling.max_tokens=512"])
-    engine = FakeEngine(select_questions(recipe.task)[0], reply)
+    engine = JournaledEngine(FakeEngine(select_questions(recipe.task)[0], reply), tmp_path / "journal.jsonl", {})
     known = {"name": "m", "identity": {"name": "m", "weights": "01"}, "merge": None}
     base = SimpleNamespace(**known, chat=lambda: None, max_model_len=None)
     monkeypatch.setattr(run, "find_model", lambda *_: base)

@@ -48,7 +48,7 @@ class Prefix:
 
 @dataclass(eq=False)
 class _Node:
-    """Columns of all sequences that begin alike; `children`, by their first id, have the columns after these."""
+    """Columns of all sequences with this beginning; `children`, by their first id, have the columns after these."""
 
     ids: tuple[int, ...] = ()
     columns: Prefix = field(default_factory=Prefix)

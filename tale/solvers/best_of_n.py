@@ -20,7 +20,7 @@ from tale.solvers.voting import Votes
 class BestOfN(SelfConsistency):
     """Sample at most `max_samples` chains, within B with their scores, and answer with the best; of equals the first.
 
-    A chain without an answer is no candidate, and has no score.
+    A chain without an answer is not a candidate and has no score.
     """
 
     label_of = "Best of n"

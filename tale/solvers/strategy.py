@@ -115,8 +115,10 @@ class Strategy(Method, abstract=True):
         if self.prompt_budget == TOTAL:
             stated = total
         elif self.prompt_budget == ESTIMATE:
-            estimate = before if self.budget_multiplier else (yield from self._estimate_within(spending))
-            stated = estimate.budget()
+            if self.budget_multiplier:
+                stated = before.budget()
+            else:  # the tokens of this one are part of B
+                stated = (yield from spending.within(self._estimate(question, sampling), "estimate")).budget()
         elif self.prompt_budget:
             stated = int(self.prompt_budget)
         prompt = (Message("user", prompts.chain_of_thought(question, stated, self.budget_line)),)
@@ -139,16 +141,10 @@ class Strategy(Method, abstract=True):
         return sampling if self.temperature is None else replace(sampling, temperature=self.temperature)
 
     def _estimate(self, question: Question, sampling: Sampling) -> Solver[Estimate]:
-        """β̂; the tokens of a zero-shot estimate count, but not within B, which it defines."""
+        """β̂; the tokens of a zero-shot estimate count, but where it defines B they are not part of it."""
         if self.estimator:
             return self._trained.estimate([question])[0]
         return (yield from zero_shot(question, sampling))
-
-    def _estimate_within(self, spending: Spending) -> Solver[Estimate]:
-        """β̂ for the prompt; the tokens of a zero-shot estimate are part of B."""
-        if self.estimator:
-            return self._trained.estimate([spending.question])[0]
-        return (yield from spending.within(zero_shot(spending.question, spending.sampling), "estimate"))
 
     @cached_property
     def _trained(self) -> TrainedEstimator:

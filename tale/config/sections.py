@@ -50,7 +50,8 @@ class ModelConfig:
 class TaskConfig:
     name: str = opt(
         "gsm8k, gsm8k_zero, mathbench_<level>_<en|cn>, jsonl, or generated: problems, "
-        "reasoning_gym_<syllogism|aiw|letter_counting>; scored by BLEU: codesearchnet, empathetic_dialogues, mbpp"
+        "reasoning_gym_<syllogism|aiw|letter_counting|chain_sum>; scored by BLEU: codesearchnet, empathetic_dialogues, "
+        "mbpp"
     )
     path: str | None = opt("local JSONL file; default: download of the published data", None)
     split: str = opt("published split; of reasoning_gym: train or test; of problems: train, test or test_new", "test")

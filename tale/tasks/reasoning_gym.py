@@ -1,7 +1,7 @@
-"""Reasoning Gym (Stojanovski et al. 2025, arXiv:2505.24760): generated questions, three of its hundred datasets.
+"""Reasoning Gym (Stojanovski et al. 2025, arXiv:2505.24760): generated questions, four of its hundred datasets.
 
 https://github.com/open-thought/reasoning-gym; Apache-2.0; the package reasoning-gym, in the extra `reasoning`. Two of
-logic, and one of text:
+logic, one of text, and one of arithmetic:
 
     syllogism: {"question": "Consider these statements:\\n1. All adults are grandparents\\n2. No grandparents are fish
                 \\n\\nDoes it logically follow that:\\nSome adults are not fish?\\n(Answer Yes or No)", "answer": "Yes"}
@@ -9,6 +9,7 @@ logic, and one of text:
           have?", "answer": "5", …}
     letter_counting: {"question": "How many times does the letter \\"c\\" appear in the text: \\"constitution is taxed
                       to the\\"?", "answer": "1", …}
+    chain_sum: {"question": "State the final answer to the following arithmetic problem: 4 - 1 - 7 =", "answer": "-4"}
 
 Yes or No becomes a single choice, without the sentence that asks for the word.
 """
@@ -24,7 +25,7 @@ from tale.data.question import Question
 from tale.errors import UserError
 from tale.tasks.jsonl import numeric, text
 
-NAMES = {f"reasoning_gym_{dataset}": dataset for dataset in ("syllogism", "aiw", "letter_counting")}
+NAMES = {f"reasoning_gym_{dataset}": dataset for dataset in ("syllogism", "aiw", "letter_counting", "chain_sum")}
 # The hash of a question, modulo 10, decides its split, whatever the seed.
 TENTHS = {"train": range(7), "test": range(7, 10)}
 TRIES = 100  # generated rows per wanted question, as others are duplicates or of another split

@@ -3,7 +3,7 @@
 Each case is `step_memory.py` in a separate process: one optimizer step of two micro-batches of one example or pair.
 It runs twice. `held`: glibc gives freed blocks back to the system (MALLOC_MMAP_THRESHOLD_), so that the peak is what
 was held at once, which is what a plan can know. `as is`: freed blocks are kept in a heap with holes, as scripts have it
-(`tale.hardware.devices.keep_freed_memory`), which is faster and takes more. Nothing in the planner was fitted to any
+(`tale.hardware.malloc.keep_freed_memory`), which is faster and takes more. Nothing in the planner was fitted to any
 case.
 
     python benchmarks/planner_error.py [model=135m | model=1b]      # default: both; 1b takes up to 10 GB

@@ -10,7 +10,7 @@ Fair, because both sides train the same model in the same type with LoRA on the 
 adapter, on the same token ids in the same order, `train.global_batch_size` (16) examples a step, with torch's AdamW at
 a constant rate, the same gradient clipping. TRL computes what it must and no more: gradient checkpointing off, no
 evaluation, no saving. Each measurement is a separate process, so that its peak memory is its own too, and its first
-step does not count. This code's process keeps freed memory, as its scripts do (tale/hardware/devices.py); TRL's runs as
+step does not count. This code's process keeps freed memory, as its scripts do (tale/hardware/malloc.py); TRL's runs as
 a script of its user does.
 
 First each side runs once at each of `sizes` as its micro-batch; TRL's SFTTrainer also with `padding_free=True`, where a

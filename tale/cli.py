@@ -10,17 +10,15 @@ import warnings
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 from pkgutil import resolve_name
 from tempfile import NamedTemporaryFile
 
-import torch
-from transformers.utils import logging as transformers_logging
-
 from tale.config.help import describe, document
 from tale.config.recipes import load
 from tale.errors import UserError, nearest
-from tale.hardware.devices import keep_freed_memory
+from tale.hardware.malloc import keep_freed_memory
 from tale.secrets import redact
 from tale.text import log_to_terminal, printable, printable_lines
 
@@ -75,6 +73,12 @@ COMMANDS = {
         "'train_records=[runs/search/records.jsonl]' 'grid_records=[…]' output=runs/budgets",
         "tale.analysis.estimators.recipe:EstimateRecipe",
         "tale.analysis.estimators.run:run_estimate",
+    ),
+    "serve": Command(
+        "Budgets in front of a server",
+        "recipe=serve upstream=http://localhost:8000/v1 [key=value …]",
+        "tale.serve.recipe:ServeRecipe",
+        "tale.serve.run:serve",
     ),
     "report": Command(
         "Runs as one page",
@@ -143,8 +147,7 @@ def guarded(main: Callable[[], None], usage: str | None = None) -> None:
         return guarded(lambda: print(usage.strip()))
     faulthandler.enable(sys.__stderr__ or sys.stderr)  # prints a traceback on a crash in native code
     keep_freed_memory()
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
+    os.environ |= {"TRANSFORMERS_VERBOSITY": "error", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}  # it is not imported yet
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")
     try:
         log_to_terminal(_log_level())
@@ -178,7 +181,10 @@ def _explained(error: Exception) -> tuple[str, int]:
     if isinstance(error, OSError):
         where = error.filename or "the output, or a file"
         return f"error: {printable(where)}: {error.strerror or reason}; finished results are kept", 2
-    if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in reason:
+    out_of_memory = "OutOfMemoryError" in map(
+        attrgetter("__name__"), type(error).__mro__
+    )  # torch's, without its import
+    if isinstance(error, MemoryError) or out_of_memory or "can't allocate memory" in reason:
         return (
             f"error: not enough memory ({reason}); lower engine.batch_size, max_in_flight or train.micro_batch_size",
             2,

@@ -65,6 +65,7 @@ class FakeEndpoint:
     def __init__(self, script: Callable[[dict, int], Reply]):
         self.script = script
         self.calls: list[dict] = []
+        self.bodies: list[bytes] = []
         self.headers: list[dict[str, str]] = []
         self.paths: list[str] = []
         self.most_under_way = self.under_way = self.hung_up = 0
@@ -88,10 +89,13 @@ class FakeEndpoint:
             disable_nagle_algorithm = True
 
             def do_POST(self) -> None:
-                call = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                body, call = self.rfile.read(int(self.headers.get("Content-Length", 0))), {}
+                with suppress(ValueError, RecursionError):
+                    call = json.loads(body)
                 with endpoint.lock:
                     number = len(endpoint.calls)
                     endpoint.calls.append(call)
+                    endpoint.bodies.append(body)
                     endpoint.headers.append({name.lower(): value for name, value in self.headers.items()})
                     endpoint.paths.append(self.path)
                     endpoint.under_way += 1
@@ -103,6 +107,8 @@ class FakeEndpoint:
                     with endpoint.lock:
                         endpoint.under_way -= 1
                 self.wait_for_the_end() if reply.hang else self.send(reply)
+
+            do_GET = do_POST
 
             def wait_for_the_end(self) -> None:
                 with suppress(ConnectionError):

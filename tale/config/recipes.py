@@ -23,7 +23,6 @@ from tale.config.fields import Recipe as Base
 from tale.config.keys import iter_keys, renamed_keys
 from tale.config.sections import Dtype
 from tale.errors import UserError, nearest
-from tale.hardware.devices import fast_dtype
 from tale.secrets import find_secret
 from tale.storage.folder import check_output
 
@@ -136,6 +135,8 @@ def _resolve_auto(recipe: Any) -> None:
     fabric: Any = getattr(recipe, "fabric", None)
     for each in [model] if model else getattr(recipe, "models", []):
         if each.dtype is Dtype.auto:
+            from tale.hardware.devices import fast_dtype  # imports torch, which not every command needs
+
             each.dtype = Dtype(fast_dtype())
     if getattr(fabric, "precision", None) == "auto":
         fabric.precision = "bf16-mixed" if model.dtype is Dtype.bfloat16 else "32-true"

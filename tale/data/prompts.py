@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from tale.data.question import Question
+from tale.data.question import Kind, Language, Question
 
 
 @dataclass(frozen=True)
@@ -47,11 +47,72 @@ BUDGET_LINES = {
     "en": "Let's think step by step and use less than {budget} tokens:",
     "zh": "让我们一步一步思考并使用少于 {budget} tokens：",
 }
+# Language and kind of the questions that these lines are for; None: all other kinds.
+VANILLA_LINES: dict[str, tuple[Language, Kind | None]] = {
+    "Let's think step by step:": ("en", None),
+    "让我们一步一步思考：": ("zh", "choice"),
+    "让我们一步一步思考来回答这个问题：": ("zh", None),
+}
+FORMATS: dict[str, tuple[Language, Kind]] = {
+    NUMBER_FORMAT: ("en", "number"),
+    TEXT_FORMAT: ("en", "text"),
+    CHOICE_FORMAT: ("en", "choice"),
+    CHOICE_FORMAT_ZH: ("zh", "choice"),
+}
 
 
 # A prompt is a template with its placeholders filled; one without `{question}` is the last line of this one (Table 1).
 LAYOUT = "{{question}}\n{{format}}\n{line}\n"
 PLACES = re.compile(r"\{(question|format|budget)\}")
+HAN, LETTERS = re.compile("[\u4e00-\u9fff]"), re.compile(r"[^\W\d_]")
+
+
+@dataclass(frozen=True)
+class Turn:
+    """A user's turn without its last line: what is asked, and the line of the answer format, empty if there is none."""
+
+    asked: str
+    format: str
+    kind: Kind
+    language: Language
+
+    @classmethod
+    def of(cls, question: Question) -> Turn:
+        """The turn that asks a question."""
+        return cls(_asked(question), _format(question), question.kind, question.language)
+
+    @classmethod
+    def read(cls, text: str) -> Turn:
+        """The turn in a text: of a `vanilla` prompt its own, of any other text the whole, without a format."""
+        asked = text.removesuffix("\n")
+        before, _, last = asked.rpartition("\n")
+        language, kind = _language(asked), None
+        if before and last in VANILLA_LINES:
+            asked, (language, kind) = before, VANILLA_LINES[last]
+        before, _, last = asked.rpartition("\n")
+        if before and last in FORMATS:
+            language, kind = FORMATS[last]
+            return cls(before, last, kind, language)
+        return cls(asked, "", kind or "text", language)
+
+    @property
+    def question(self) -> Question:
+        """The question that an estimator sees, without format and gold."""
+        if self.kind != "choice":
+            return Question("", self.asked.removeprefix("Q: "), "", self.kind, self.language)
+        lines, options = self.asked.split("\n"), []
+        for i in range(1, len(lines)):
+            labels = [f"{chr(ord('A') + j)}. " for j in range(len(lines) - i)]
+            if all(line.startswith(label) for line, label in zip(lines[i:], labels, strict=True)):
+                options = [line[3:] for line in lines[i:]]
+                break
+        text = "\n".join(lines[: len(lines) - len(options)])
+        return Question("", text, "", "choice", self.language, tuple(options))
+
+
+def _language(text: str) -> Language:
+    """Chinese if most letters are."""
+    return "zh" if 2 * len(HAN.findall(text)) > len(LETTERS.findall(text)) else "en"
 
 
 def direct(question: Question) -> str:
@@ -69,21 +130,32 @@ def direct(question: Question) -> str:
 
 def vanilla(question: Question) -> str:
     """Chain of thought without a budget (Table 1)."""
-    if question.language == "zh":
-        line = "让我们一步一步思考：" if question.kind == "choice" else "让我们一步一步思考来回答这个问题："
-    else:
-        line = "Let's think step by step:"
-    return _filled(question, LAYOUT.format(line=line))
+    kinds = VANILLA_LINES.items()
+    line = next(line for line, of in kinds if of in ((question.language, question.kind), (question.language, None)))
+    return _filled(Turn.of(question), LAYOUT.format(line=line))
 
 
-def budgeted(question: Question, budget: int, line: str | None = None) -> str:
+def budgeted(asked: Question | Turn, budget: int, line: str | None = None) -> str:
     """Chain of thought under a token budget: by the paper's line (Table 1), or by another with `{budget}` in it.
 
     A `line` with `{question}` in it is the whole prompt; `{format}` in it, on a separate line, is the answer format. So
     the budget can precede the question, and the format can follow the budget or be left out.
     """
-    line = line or BUDGET_LINES[question.language]
-    return _filled(question, line if "{question}" in line else LAYOUT.format(line=line), budget)
+    turn = Turn.of(asked) if isinstance(asked, Question) else asked
+    line = line or BUDGET_LINES[turn.language]
+    return _filled(turn, line if "{question}" in line else LAYOUT.format(line=line), budget)
+
+
+def stated_budget(text: str, line: str | None = None) -> int | None:
+    """The budget that the first or the last line of a turn states, in the words of `line` or of the paper's."""
+    lines = text.strip().split("\n")
+    for layout in filter(None, (line, *BUDGET_LINES.values())):
+        words = next(each for each in layout.split("\n") if "{budget}" in each)
+        before, after = map(re.escape, words.strip().split("{budget}", 1))
+        for each in (lines[-1], lines[0]):
+            if found := re.fullmatch(rf"{before}(\d{{1,9}}){after}", each.strip()):
+                return int(found[1])
+    return None
 
 
 def chain_of_thought(question: Question, budget: int | None, line: str | None = None) -> str:
@@ -107,9 +179,9 @@ def estimate(question: Question) -> str:
     )
 
 
-def _filled(question: Question, layout: str, budget: int | None = None) -> str:
+def _filled(turn: Turn, layout: str, budget: int | None = None) -> str:
     """The template with its placeholders filled; without a format (Chinese numbers) its line is left out."""
-    filled = {"question": _asked(question), "format": _format(question), "budget": str(budget)}
+    filled = {"question": turn.asked, "format": turn.format, "budget": str(budget)}
     if not filled["format"]:
         layout = layout.replace("{format}\n", "")
     return PLACES.sub(lambda place: filled[place[1]], layout)

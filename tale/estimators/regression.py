@@ -10,6 +10,7 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy
 from sklearn.feature_extraction.text import TfidfVectorizer
@@ -55,11 +56,16 @@ class Regression:
 
     def predict(self, questions: Sequence[Question]) -> list[float]:
         """Predicted log β*, without the shift."""
-        vectorizer = TfidfVectorizer(**TFIDF, vocabulary=self.terms)
-        vectorizer.idf_ = numpy.array(self.idf)
-        words = vectorizer.transform(map(text_of, questions)).toarray()
+        words = self._vectorizer.transform(map(text_of, questions)).toarray()
         lengths = (numpy.array(list(map(lengths_of, questions))) - self.means) / self.scales
         return (numpy.hstack([words, lengths]) @ self.weights + self.intercept).tolist()
+
+    @cached_property
+    def _vectorizer(self) -> TfidfVectorizer:
+        """Made once, as it takes longer than an estimate."""
+        vectorizer = TfidfVectorizer(**TFIDF, vocabulary=self.terms)
+        vectorizer.idf_ = numpy.array(self.idf)
+        return vectorizer
 
 
 def fit(questions: Sequence[Question], budgets: Sequence[int], ridge: float | None = None) -> Regression:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import re
 import resource
@@ -16,7 +15,6 @@ import torch
 from tale.errors import UserError
 
 GB = 10**9
-TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 
 
 @dataclass(frozen=True)
@@ -104,18 +102,6 @@ def fast_dtype() -> str:
         has = torch.cpu.get_capabilities()
         fast = any(has.get(name) for name in ("amx_bf16", "avx512_bf16", "bf16"))
     return "bfloat16" if fast else "float32"
-
-
-def keep_freed_memory() -> None:
-    """Make glibc reuse freed memory instead of returning it to the system, unless the environment configures malloc.
-
-    By default each large tensor gets new pages, which the system must clear: 10 to 15 % of the time on a CPU.
-    """
-    chosen = any(name.startswith(("MALLOC_", "GLIBC_TUNABLES", "LD_PRELOAD")) for name in os.environ)
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt and not chosen:
-        mallopt(MMAP_THRESHOLD, 2**30)
-        mallopt(TRIM_THRESHOLD, 2**31 - 1)
 
 
 @cache

@@ -29,6 +29,7 @@ from tale.evaluation.ask import AskRecipe
 from tale.evaluation.recipe import EvaluateRecipe
 from tale.results.recipe import ReportRecipe
 from tale.search.recipe import SearchRecipe
+from tale.serve.recipe import ServeRecipe
 from tale.solvers.registry import METHODS
 from tale.training.merge import MergeRecipe
 from tale.wordings.recipe import WordingsRecipe
@@ -36,7 +37,7 @@ from tests import ROOT
 from tests.scripts import run_script
 
 KINDS = {"search": SearchRecipe, "sft": TrainRecipe, "dpo": TrainRecipe, "eval": EvaluateRecipe}
-KINDS |= {"wordings": WordingsRecipe, "strategies": EvaluateRecipe}
+KINDS |= {"wordings": WordingsRecipe, "strategies": EvaluateRecipe, "serve": ServeRecipe}
 SCRIPTS = {
     "search": SearchRecipe,
     "train": TrainRecipe,
@@ -47,6 +48,7 @@ SCRIPTS = {
     "merge": MergeRecipe,
     "ask": AskRecipe,
     "report": ReportRecipe,
+    "serve": ServeRecipe,
 }
 
 

@@ -10,6 +10,7 @@ from tale.data.question import Question
 NUMBER = Question("n", "Tom has 3 pens and buys 4. How many?", "7")
 CHOICE = Question("c", "Which is prime?", "B", "choice", options=("4", "7", "9"))
 CLOZE_ZH = Question("z", "三加四等于几？", "7", language="zh")
+TEXT = Question("t", "Say hello.", "Hello!", "text")
 CHOICE_ZH = Question("y", "哪个是质数？", "B", "choice", "zh", ("4", "7"))
 
 EXPECTED = {
@@ -129,3 +130,39 @@ def test_two_budgets_give_two_prompts_of_the_same_question() -> None:
     assert prompt.count(tricky.text) == 1
     assert prompt.endswith("\nLet's think step by step and use less than 9 tokens:\n")
     assert prompt != prompts.budgeted(tricky, 10)
+
+
+@pytest.mark.parametrize("question", [NUMBER, CHOICE, CLOZE_ZH, CHOICE_ZH, TEXT], ids=lambda question: question.id)
+def test_a_turn_read_from_a_prompt_is_the_questions_own(question: Question) -> None:
+    """With its budget line it is the prompt under a budget, and an estimator sees the same question."""
+    turn = prompts.Turn.read(prompts.vanilla(question))
+    for line in (None, "In {budget} tokens:", "{format}\nIn {budget} tokens:\n{question}"):
+        assert prompts.budgeted(turn, 86, line) == prompts.budgeted(question, 86, line)
+    assert prompts.estimate(turn.question) == prompts.estimate(question)
+    assert (turn.question.text, turn.question.options) == (question.text, question.options)
+
+
+def test_any_other_text_is_asked_whole() -> None:
+    turn = prompts.Turn.read("Why is the sky blue?\nSay it in a line.\n")
+    assert prompts.budgeted(turn, 40) == (
+        "Why is the sky blue?\nSay it in a line.\nLet's think step by step and use less than 40 tokens:\n"
+    )
+    assert prompts.budgeted(prompts.Turn.read("天为什么是蓝的？OK"), 40).endswith(
+        "\n让我们一步一步思考并使用少于 40 tokens：\n"
+    )
+    assert turn.question.text == "Why is the sky blue?\nSay it in a line."
+
+
+@pytest.mark.parametrize(
+    ("text", "budget"),
+    [
+        (prompts.budgeted(NUMBER, 86), 86),
+        (prompts.budgeted(CHOICE_ZH, 7), 7),
+        ("At most 30 tokens!\nWhy?", 30),
+        ("What does 'use less than 50 tokens' mean?", None),
+        ("Let's think step by step and use less than -1 tokens:", None),
+        ("Explain:\nLet's think step by step and use less than 50 tokens:\nWhat is meant?", None),
+    ],
+)
+def test_a_budget_is_stated_by_a_whole_line_at_an_end(text: str, budget: int | None) -> None:
+    assert prompts.stated_budget(text, "At most {budget} tokens!\n{question}") == budget

@@ -6,11 +6,13 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from tale.data.chat import Chat
 from tale.errors import UserError
 from tale.inference.requests import Completion, Request
+
+if TYPE_CHECKING:
+    from tale.data.chat import Chat
 
 # The servers' finish reasons, in lower case and with "_" for "-": OpenAI; Together, TGI, watsonx, Cohere, Anthropic and
 # Gemini behind gateways; Mistral.

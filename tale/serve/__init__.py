@@ -1,0 +1,1 @@
+"""A proxy before an OpenAI-compatible server that states and enforces a token budget for each request."""

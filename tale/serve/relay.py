@@ -1,0 +1,372 @@
+"""The way of a request through the proxy, as an ASGI application: `/v1/*` to the upstream and back.
+
+Nothing is buffered but a request's body and a whole (not streamed) answer under a budget. The next chunk is read from
+the upstream when the client has taken the last one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import json
+import time
+from collections.abc import Awaitable, Callable, MutableMapping
+from functools import lru_cache
+from typing import Any
+
+import anyio
+import httpx2
+
+from tale.inference.openai.response import HALF_CHARACTERS
+from tale.secrets import redact
+from tale.serve.budget import HEADER, Budgeted, Call, RefusedError, decide, with_budget
+from tale.serve.estimates import Estimates, Found
+from tale.serve.log import RequestRow
+from tale.serve.recipe import Mode, ServeRecipe
+from tale.serve.reply import Answer, EventReader, dumped, extended, parsed
+from tale.serve.upstream import FRAMING, Headers, Upstream, forwarded
+from tale.text import printable
+
+PREFIX = b"/v1"
+CHAT = b"/chat/completions"
+KEY = b"x-tale-key"
+LARGEST_ANSWER = 64 * 2**20  # bytes of a whole answer that is read; of an unchanged one, the rest passes unread
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+
+class Relay:
+    """Requests below `PREFIX`. `done` gets the row of each request that has ended."""
+
+    def __init__(
+        self,
+        recipe: ServeRecipe,
+        upstream: Upstream,
+        estimates: Estimates,
+        key: str | None,
+        done: Callable[[RequestRow], None],
+    ):
+        self.recipe = recipe
+        self.upstream = upstream
+        self.estimates = estimates
+        self.key = key
+        self.done = done
+        self.in_flight = 0
+
+    async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+        """Answer one request. An answer that ends early ends with its connection, as the upstream's did."""
+        exchange = Exchange(self, scope, receive, send)
+        self.in_flight += 1
+        try:
+            await exchange.run()
+        finally:
+            self.in_flight -= 1
+            self.done(exchange.row)
+
+
+class Exchange:
+    """One request and its answer."""
+
+    def __init__(self, relay: Relay, scope: MutableMapping[str, Any], receive: Receive, send: Send):
+        self.relay, self.recipe = relay, relay.recipe
+        self.scope, self.receive, self.send = scope, receive, send
+        self.given: Headers = scope["headers"]
+        self.path: bytes = scope["raw_path"][len(PREFIX) :]
+        self.chat = scope["method"] == "POST" and self.path == CHAT
+        self.row = RequestRow(route="chat/completions" if self.chat else "other")
+        self.answer = Answer(texts=[] if self.recipe.log_texts else None)
+        self.before = Answer()  # the answer that was cut empty, if one was
+        self.began = time.perf_counter()
+
+    async def run(self) -> None:
+        """Answer it, and complete its row."""
+        row = self.row
+        try:
+            if self.relay.in_flight > self.recipe.max_concurrency:
+                raise RefusedError(503, f"max_concurrency={self.recipe.max_concurrency} requests are in flight")
+            if not self.scope["raw_path"].startswith(PREFIX + b"/"):
+                raise RefusedError(404, f"no such path; the upstream's begin with {PREFIX.decode()}/")
+            self._check_key()
+            row.outcome = "timed out"
+            with anyio.move_on_after(self.recipe.timeout) as limit:
+                body = await self._body()
+                watcher = asyncio.create_task(self._watch(limit))
+                try:
+                    await self._answer(body)
+                finally:
+                    watcher.cancel()
+            if row.outcome == "timed out":
+                await self._refuse(504, f"no answer within timeout={self.recipe.timeout:g} seconds")
+        except RefusedError as error:
+            row.outcome, row.reason = "refused", str(error)
+            await self._refuse(error.status, str(error))
+        except httpx2.RequestError as error:
+            row.outcome, row.reason = "failed", type(error).__name__
+            await self._refuse(502, f"the upstream gave no answer ({type(error).__name__})")
+        finally:
+            self._complete_row()
+
+    async def _answer(self, body: bytes) -> None:
+        """Decide, and pass the answer on."""
+        call = Call.read(body) if self.chat else None
+        row, limit = self.row, None
+        decision = decide(call, self._header(HEADER.encode()), self.recipe)
+        row.arm, row.reason, row.key, row.source = decision.arm, decision.reason, decision.key, decision.source
+        if call:
+            row.model, row.stream = _model(call.model[:1000]), call.streams
+            row.messages = json.dumps(call.body["messages"]) if self.recipe.log_texts else None
+        found = None
+        if decision.arm == "budget" and decision.budget is None:
+            assert call
+            found = await self.relay.estimates.find(call, str(decision.key), self._ask)
+            row.source, row.reason = found.source, found.reason
+            row.estimator_prompt_tokens, row.estimator_tokens = found.prompt_tokens, found.tokens
+        budget = found.budget if found else decision.budget
+        if call and budget:
+            limit = with_budget(call, budget, self.recipe)
+            row.asked, row.limit = limit.asked, limit.limit
+        await self._pass(body, limit)
+        if found and found.budget and row.asked and call and call.choices == 1:
+            self._observe(found)
+
+    async def _pass(self, body: bytes, budgeted: Budgeted | None) -> None:
+        """Call the upstream, and pass its answer on: read beside, and under a budget with its extension."""
+        async with self._upstream(budgeted.content if budgeted else body) as response:
+            kind = response.headers.get("content-type", "").partition(";")[0].strip()
+            plain = response.headers.get("content-encoding", "identity") == "identity"
+            read = self.chat and self.recipe.mode is not Mode.passing and response.status_code == 200 and plain
+            if read and kind == "text/event-stream":
+                await self._pass_events(response, body, bool(budgeted))
+            elif read and budgeted:
+                await self._pass_document(response, body)
+            else:
+                await self._start(response)
+                content = bytearray()
+                async for chunk in response.aiter_raw():
+                    await self._write(chunk)
+                    if read and len(content) <= LARGEST_ANSWER:
+                        content += chunk
+                if document := parsed(bytes(content)):
+                    self.answer.note(document)
+        await self._end()
+
+    async def _pass_document(self, response: httpx2.Response, body: bytes) -> None:
+        """A whole answer under a budget; if the limit cut it before its first word, that of a call without a budget."""
+        content, document = await self._document(response)
+        if document and self.answer.cut_empty and self.row.limit is not None:
+            async with self._upstream(body) as again:
+                if again.status_code == 200:
+                    self._retry()
+                    response, (content, document) = again, await self._document(again)
+        if document:
+            content = dumped(self._extended(document))
+        await self._start(response, len(content), self._result_headers())
+        await self._write(content)
+
+    async def _document(self, response: httpx2.Response) -> tuple[bytes, dict[str, Any] | None]:
+        content = bytearray()
+        async for chunk in response.aiter_raw():
+            content += chunk
+            if len(content) > LARGEST_ANSWER:
+                raise RefusedError(502, f"the upstream's answer is larger than {LARGEST_ANSWER >> 20} MB")
+        document = parsed(bytes(content))
+        if document:
+            self.answer.note(document)
+        return bytes(content), document
+
+    async def _pass_events(self, response: httpx2.Response, body: bytes, budgeted: bool) -> None:
+        """A stream, each chunk as it comes; under a budget by whole lines, with the extension at its end."""
+        await self._start(response)
+        reader = EventReader(lambda document: self._event(document, reader, hold=self.row.limit is not None))
+        if not budgeted:
+            async for chunk in response.aiter_raw():
+                reader.feed(chunk)
+                await self._write(chunk)
+            return
+        await self._pass_lines(response, reader)
+        if reader.hold:
+            async with self._upstream(body) as again:
+                if again.status_code == 200:
+                    self._retry()
+                    second = EventReader(lambda document: self._event(document, second, hold=False))
+                    await self._pass_lines(again, second)
+                else:
+                    await self._write(b"".join(reader.held))
+
+    async def _pass_lines(self, response: httpx2.Response, reader: EventReader) -> None:
+        try:
+            async for chunk in response.aiter_raw():
+                await self._write(reader.feed(chunk))
+        finally:  # a stream that was cut within a line is passed on as far as it came
+            await self._write(reader.end())
+
+    def _event(self, document: dict[str, Any], reader: EventReader, hold: bool) -> dict[str, Any] | None:
+        """Take what an event of a stream tells; the event with the extension, where an answer or its usage ends."""
+        self.answer.note(document)
+        if hold and self.answer.cut_empty:
+            reader.hold = True
+        ends = any(isinstance(c, dict) and c.get("finish_reason") for c in document.get("choices") or ())
+        return self._extended(document) if self.row.asked and (ends or document.get("usage")) else None
+
+    def _retry(self) -> None:
+        """The answer that was cut empty becomes a cost of the one that is asked again."""
+        self.row.retried = True
+        self.before, self.answer = self.answer, Answer(texts=self.answer.texts)
+
+    def _extended(self, document: dict[str, Any]) -> dict[str, Any]:
+        row, before = self.row, self.before
+        prompt_tokens = row.estimator_prompt_tokens + (before.prompt_tokens or 0)
+        return extended(document, self._extension(), prompt_tokens, row.estimator_tokens + (before.used or 0))
+
+    def _extension(self) -> dict[str, Any]:
+        """What the field `tale` says of the budget and its use."""
+        row = self.row
+        return {
+            "budget": row.asked,
+            "source": row.source,
+            "limit": row.limit,
+            "used": self.answer.used,
+            "limit_fired": self._limit_fired,
+            "retried": row.retried,
+            "retried_tokens": self.before.used or 0,
+            "estimator_prompt_tokens": row.estimator_prompt_tokens,
+            "estimator_tokens": row.estimator_tokens,
+        }
+
+    @property
+    def _limit_fired(self) -> bool:
+        answer = self.before if self.row.retried else self.answer
+        return self.row.limit is not None and answer.finish == "length"
+
+    def _result_headers(self) -> Headers:
+        """What is known once the whole answer is there."""
+        used = [(b"x-tale-used", b"%d" % self.answer.used)] if self.answer.used is not None else []
+        return [
+            *used,
+            (b"x-tale-limit-fired", b"true" if self._limit_fired else b"false"),
+            (b"x-tale-retried", b"true" if self.row.retried else b"false"),
+        ]
+
+    def _budget_headers(self) -> Headers:
+        """What is known before the answer; nothing with mode=pass and on other routes."""
+        row = self.row
+        if not self.chat or self.recipe.mode is Mode.passing:
+            return []
+        numbers = {"budget": row.asked, "limit": row.limit, "estimator-tokens": row.estimator_tokens or None}
+        found = [(f"x-tale-{name}".encode(), b"%d" % value) for name, value in numbers.items() if value is not None]
+        source = [(b"x-tale-source", row.source.encode())] if row.source else []
+        return [(b"x-tale-arm", row.arm.encode()), *source, *found]
+
+    # --- The upstream's side -----------------------------------------------------------------------------------------
+
+    def _upstream(self, content: bytes) -> Any:
+        """A call to the upstream. Answers that are read are requested uncompressed."""
+        plain = self.chat and self.recipe.mode is not Mode.passing
+        more = [(b"accept-encoding", b"identity")] if plain else []
+        dropped = (KEY, HEADER.encode(), *FRAMING, *(name for name, _ in more))
+        headers = [*forwarded(self.given, *dropped), *more]
+        return self.relay.upstream.call(self.scope["method"], self.path, self.scope["query_string"], headers, content)
+
+    async def _ask(self, content: bytes) -> bytes | None:
+        """The estimator's own call, with the client's key; None if it fails."""
+        try:
+            async with self._upstream(content) as response:
+                return (await self._read_estimate(response)) if response.status_code == 200 else None
+        except (httpx2.RequestError, RefusedError):
+            return None
+
+    @staticmethod
+    async def _read_estimate(response: httpx2.Response) -> bytes | None:
+        content = bytearray()
+        async for chunk in response.aiter_raw():
+            content += chunk
+            if len(content) > LARGEST_ANSWER:
+                return None
+        return bytes(content)
+
+    # --- The client's side -------------------------------------------------------------------------------------------
+
+    def _header(self, name: bytes) -> str | None:
+        return next((value.decode("latin-1") for given, value in self.given if given == name), None)
+
+    def _check_key(self) -> None:
+        given = self._header(KEY) or ""
+        if self.relay.key and not hmac.compare_digest(given.encode(), self.relay.key.encode()):
+            raise RefusedError(401, f"the header {KEY.decode()} does not have this proxy's key")
+
+    async def _body(self) -> bytes:
+        """The request's body.
+
+        Raises:
+            RefusedError: it is too large; the rest is not read.
+        """
+        most = int(self.recipe.max_body_mb * 10**6)
+        body, more = bytearray(), True
+        while more:
+            message = await self.receive()
+            if message["type"] == "http.disconnect":
+                raise RefusedError(400, "the client left before the end of its request")
+            body += message.get("body", b"")
+            more = message.get("more_body", False)
+            if len(body) > most or int(self._header(b"content-length") or 0) > most:
+                raise RefusedError(413, f"the request is larger than max_body_mb={self.recipe.max_body_mb:g}")
+        return bytes(body)
+
+    async def _watch(self, scope: anyio.CancelScope) -> None:
+        """Cancel the answer when the client leaves, and with it the upstream's call."""
+        while (await self.receive())["type"] != "http.disconnect":
+            pass
+        self.row.outcome = "client left"
+        scope.cancel()
+
+    async def _start(self, response: httpx2.Response, length: int | None = None, more: Headers | None = None) -> None:
+        """Begin the answer with the upstream's status and headers; `length` is that of a body that was changed."""
+        changed = length is not None or bool(self.row.asked)
+        headers = forwarded(response.headers.raw, *([b"content-length"] if changed else []))
+        if length is not None:
+            headers.append((b"content-length", b"%d" % length))
+        await self._begin(response.status_code, [*headers, *self._budget_headers(), *(more or [])])
+
+    async def _begin(self, status: int, headers: Headers) -> None:
+        self.row.status = status
+        await self.send({"type": "http.response.start", "status": status, "headers": headers})
+
+    async def _write(self, chunk: bytes) -> None:
+        if not chunk:
+            return
+        if self.row.first_byte is None:
+            self.row.first_byte = time.perf_counter() - self.began
+        await self.send({"type": "http.response.body", "body": chunk, "more_body": True})
+
+    async def _end(self) -> None:
+        self.row.outcome = "done"
+        await self.send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _refuse(self, status: int, message: str) -> None:
+        """An error of the proxy's own, in OpenAI's form; nothing if an answer has begun."""
+        if self.row.status is not None:
+            return
+        content = dumped({"error": {"message": f"tale: {message}", "type": "proxy_error", "code": status}})
+        headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(content))]
+        await self._begin(status, headers)
+        await self.send({"type": "http.response.body", "body": content})
+
+    def _observe(self, found: Found) -> None:
+        if self.row.outcome == "done" and self.row.status == 200 and self.answer.used and not self.row.retried:
+            self.relay.estimates.note(found, self.answer.used)
+
+    def _complete_row(self) -> None:
+        row, answer, before = self.row, self.answer, self.before
+        row.seconds = time.perf_counter() - self.began
+        row.prompt_tokens, row.finish = answer.prompt_tokens, answer.finish
+        row.limit_fired = self._limit_fired
+        if answer.used is not None:
+            row.used = answer.used + (before.used or 0)
+            row.counted = "events" if answer.tokens is None else "usage"
+        row.answer = HALF_CHARACTERS.sub("\ufffd", "".join(answer.texts)) if answer.texts is not None else None
+
+
+@lru_cache(256)
+def _model(name: str) -> str:
+    """A model's name for the log: short, printable, and without a key that a client put in its place."""
+    return printable(redact(name), 100)

@@ -16,7 +16,7 @@ from typing import Any, Literal
 from tale.data.prompts import Turn, budgeted, stated_budget
 from tale.data.question import Question
 from tale.serve.control import in_control, question_key
-from tale.serve.recipe import Mode, Policy, ServeRecipe
+from tale.serve.recipe import EffortConfig, Mode, Policy, ServeRecipe
 
 # budget, control: drawn at random; stated: the client's own budget; unchanged: passed on by a rule.
 Arm = Literal["budget", "control", "stated", "unchanged"]
@@ -141,7 +141,7 @@ def decide(call: Call | None, header: str | None, recipe: ServeRecipe) -> Decisi
     if any(stated_budget(text, recipe.budget_line) is not None for text in call.texts):
         return Decision("unchanged", key, "a budget in the turn")
     effort = _at(call.body, ("reasoning_effort",)) or _at(call.body, ("reasoning", "effort"))
-    budget = recipe.efforts.budget(effort)
+    budget = _budget_of(effort, recipe.efforts)
     if budget == 0:
         return Decision("unchanged", key, "effort without a budget")
     if in_control(str(key), recipe.control_share):
@@ -176,6 +176,13 @@ def with_budget(call: Call, budget: int, recipe: ServeRecipe) -> Budgeted:
     if native and all(_at(call.body, path) is None for path in (native, *efforts)):
         made = _with(made, native, asked)
     return Budgeted(json.dumps(made, separators=(",", ":")).encode(), asked, limit)
+
+
+def _budget_of(effort: object, efforts: EffortConfig) -> int | None:
+    """The budget of an effort; None for one that is estimated, missing or unknown."""
+    table = {"none": efforts.none, "minimal": efforts.minimal, "low": efforts.low, "medium": efforts.medium}
+    table |= {"high": efforts.high, "xhigh": efforts.xhigh, "max": efforts.max}
+    return table.get(effort) if isinstance(effort, str) else None
 
 
 def _passed_on(call: Call, recipe: ServeRecipe) -> str | None:

@@ -30,12 +30,6 @@ class EffortConfig:
     xhigh: int | None = opt("the same", 1024, ge=0)
     max: int | None = opt("the same", 0, ge=0)
 
-    def budget(self, effort: object) -> int | None:
-        """The budget of an effort; None for one that is estimated, missing or unknown."""
-        table = {"none": self.none, "minimal": self.minimal, "low": self.low, "medium": self.medium}
-        table |= {"high": self.high, "xhigh": self.xhigh, "max": self.max}
-        return table.get(effort) if isinstance(effort, str) else None
-
 
 @dataclass
 class PolicyConfig:

@@ -96,7 +96,7 @@ class Reply:
             raise ValueError("total_budget, calls and answers are not all given")
         for i, call in enumerate(self.calls or ()):
             if call.parent is not None and call.parent >= i:
-                raise ValueError(f"calls[{i}].parent is {call.parent}, which is no earlier call")
+                raise ValueError(f"calls[{i}].parent is {call.parent}, not that of an earlier call")
         if self.calls is not None:
             for name in ("tokens", "prompt_tokens"):
                 if (total := sum(getattr(call, name) for call in self.calls)) != getattr(self, name):

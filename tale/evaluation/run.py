@@ -31,6 +31,7 @@ from tale.models.adapters import check_adapter, read_card
 from tale.output.tables import Table, files_of, write_rows
 from tale.runs.run import RunInputs, finish_run, lock_output, start_run
 from tale.solvers.base import Method
+from tale.solvers.estimating import Estimating
 from tale.solvers.strategy import Strategy
 from tale.solvers.tale_ep import TaleEP
 from tale.solvers.vanilla import Vanilla
@@ -111,7 +112,7 @@ def _check(recipe: EvaluateRecipe) -> _Checked:
     elif any(adapters):
         raise UserError("methods: an endpoint has its own model; serve the adapter there as another model")
     estimated = [method for method in methods if isinstance(method, TaleEP)]
-    trained = [method.estimator for method in methods if isinstance(method, TaleEP | Strategy)]
+    trained = [method.estimator for method in methods if isinstance(method, Estimating)]
     cards += [load_estimator(Path(folder))[1] for folder in trained if folder]
     others = {m.name: find_model(m.estimator_model, recipe.engine) for m in estimated if m.estimator_model}
     for model in (base, *others.values()):

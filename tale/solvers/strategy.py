@@ -4,27 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
 
-from tale.config.fields import budget_line_option, opt
+from tale.config.fields import opt
 from tale.data import prompts
 from tale.data.prompts import Message
 from tale.data.question import Question
 from tale.errors import UserError
 from tale.estimators import Estimate
-from tale.estimators.saved import TrainedEstimator, load_estimator
-from tale.estimators.zero_shot import zero_shot
 from tale.inference import Request, Sampling
 from tale.inference.scheduler import Solver
-from tale.solvers.base import Method, Solution
+from tale.solvers.base import Solution
+from tale.solvers.estimating import Estimating
 from tale.solvers.spending import Spending
 
 TOTAL, ESTIMATE = "total", "estimate"
 
 
 @dataclass
-class Strategy(Method, abstract=True):
+class Strategy(Estimating, abstract=True):
     """Answer with several calls that together generate at most B output tokens.
 
     B is `total_budget`, or ⌈α·β̂⌉ of the question's estimate β̂ with α = `budget_multiplier`. An evaluation with
@@ -37,18 +35,12 @@ class Strategy(Method, abstract=True):
     budget_multiplier: float | None = opt(
         "B as a multiple of the question's estimated budget; default: each of `budget_multipliers`", None, gt=0
     )
-    estimator: str | None = opt(
-        "folder of a trained estimator (scripts/estimate.py) for budget_multiplier and prompt_budget=estimate; "
-        "default: zero-shot estimation by the evaluated model",
-        None,
-    )
     prompt_budget: str | None = opt(
         "budget that each chain's prompt states: a number of tokens, total (B), or estimate (TALE-EP); default: none, "
         "the vanilla prompt",
         None,
         pattern=(rf"[1-9]\d{{0,8}}|{TOTAL}|{ESTIMATE}", f"a positive number of tokens, {TOTAL} or {ESTIMATE}"),
     )
-    budget_line: str | None = budget_line_option()
     temperature: float | None = opt(
         "temperature of the strategy's samples; default: sampling.temperature", None, allow=0, ge=0.01
     )
@@ -82,11 +74,6 @@ class Strategy(Method, abstract=True):
             return f"{self.label}{self.limit_title}"
         return f"{Path(self.adapter).parent.name}, {self.title}" if self.adapter else self.title
 
-    @property
-    def reads(self) -> list[str]:
-        """Paths of the method's input files and folders."""
-        return [*super().reads, *([self.estimator] if self.estimator else [])]
-
     def check(self, where: str, questions: Sequence[Question], sampling: Sampling) -> None:
         """Refuse a missing or second B, an estimator without use, and samples or votes that the run cannot have."""
         if bool(self.total_budget) == bool(self.budget_multiplier):
@@ -94,6 +81,8 @@ class Strategy(Method, abstract=True):
         estimates = self.budget_multiplier or self.prompt_budget == ESTIMATE
         if self.estimator and not estimates:
             raise UserError(f"{where}.estimator: only budget_multiplier and prompt_budget=estimate use it")
+        if self.prompt_budget == ESTIMATE:
+            self.check_budget_line(where)
         if self.samples and self._sampling(sampling).temperature == 0:
             raise UserError(
                 f"{where}: kind {self.kind} compares samples, and at temperature 0 all are the same; set "
@@ -107,8 +96,8 @@ class Strategy(Method, abstract=True):
     def solve(self, question: Question, sampling: Sampling) -> Solver[Solution]:
         """Find B and the chains' prompt, then run the strategy until it ends or B is spent."""
         before = Estimate(None)
-        if self.budget_multiplier:
-            before = yield from self._estimate(question, sampling)
+        if self.budget_multiplier:  # the tokens of this estimate count, but are not part of B, which it defines
+            before = yield from self.estimate(question, sampling)
         total = self.total_budget or before.budget(self.budget_multiplier or 1.0) or sampling.max_tokens
         spending = Spending(question, sampling, total)
         stated: int | None = None
@@ -118,7 +107,7 @@ class Strategy(Method, abstract=True):
             if self.budget_multiplier:
                 stated = before.budget()
             else:  # the tokens of this one are part of B
-                stated = (yield from spending.within(self._estimate(question, sampling), "estimate")).budget()
+                stated = (yield from spending.within(self.estimate(question, sampling), "estimate")).budget()
         elif self.prompt_budget:
             stated = int(self.prompt_budget)
         prompt = (Message("user", prompts.chain_of_thought(question, stated, self.budget_line)),)
@@ -139,13 +128,3 @@ class Strategy(Method, abstract=True):
 
     def _sampling(self, sampling: Sampling) -> Sampling:
         return sampling if self.temperature is None else replace(sampling, temperature=self.temperature)
-
-    def _estimate(self, question: Question, sampling: Sampling) -> Solver[Estimate]:
-        """β̂; the tokens of a zero-shot estimate count, but where it defines B they are not part of it."""
-        if self.estimator:
-            return self._trained.estimate([question])[0]
-        return (yield from zero_shot(question, sampling))
-
-    @cached_property
-    def _trained(self) -> TrainedEstimator:
-        return load_estimator(Path(str(self.estimator)))[0]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 from tale.config.fields import opt
@@ -13,22 +12,17 @@ from tale.data import prompts
 from tale.data.question import Question
 from tale.errors import UserError
 from tale.estimators import Estimate
-from tale.estimators.saved import TrainedEstimator, load_estimator
-from tale.estimators.zero_shot import zero_shot
 from tale.inference import Request, Sampling
-from tale.inference.scheduler import Solver
 from tale.solvers.budgeted import Budgeted
+from tale.solvers.estimating import Estimating
 
 
 @dataclass
-class TaleEP(Budgeted):
+class TaleEP(Estimating, Budgeted):
     """Ask for chain of thought under an estimated budget: two calls if the estimator is zero-shot, one if trained."""
 
     renamed_from = "estimated"
 
-    estimator: str | None = opt(
-        "folder of a trained estimator (scripts/estimate.py); default: zero-shot estimation by a model", None
-    )
     estimator_model: ModelConfig | None = opt(
         "model for zero-shot estimation, on the same engine; default: the evaluated model", None
     )
@@ -39,29 +33,11 @@ class TaleEP(Budgeted):
         """The default name, without label and adapter."""
         return f"CoT, {Path(self.estimator).name} budget" if self.estimator else "TALE-EP"
 
-    @property
-    def reads(self) -> list[str]:
-        """Paths of the method's input files and folders."""
-        return [*super().reads, *([self.estimator] if self.estimator else [])]
-
     def check(self, where: str, questions: Sequence[Question], sampling: Sampling) -> None:
         """Refuse two estimators, and a trained one whose training searches had another `budget_line`."""
-        if not self.estimator:
-            return
-        if self.estimator_model:
+        if self.estimator and self.estimator_model:
             raise UserError(f"{where}: estimator and estimator_model exclude each other; leave out one")
-        learnt = load_estimator(Path(self.estimator))[1].budget_line
-        if learnt != self.budget_line:
-            raise UserError(
-                f"{where}.estimator: {self.estimator} was trained on searches with budget_line={learnt}, this method "
-                f"has {self.budget_line}"
-            )
-
-    def estimate(self, question: Question, sampling: Sampling) -> Solver[Estimate]:
-        """The estimator's budget; the tokens of a zero-shot estimate count."""
-        if self.estimator:
-            return self._trained.estimate([question])[0]
-        return (yield from zero_shot(question, sampling))
+        self.check_budget_line(where)
 
     def budget_of(self, estimate: Estimate) -> int | None:
         """⌈α·β̂⌉."""
@@ -71,7 +47,3 @@ class TaleEP(Budgeted):
         """The zero-shot estimator's request, if any, and the longest one under a budget."""
         asked = [] if self.estimator else [Request.user(prompts.estimate(question), sampling)]
         return [*asked, *super().longest_requests(question, sampling)]
-
-    @cached_property
-    def _trained(self) -> TrainedEstimator:
-        return load_estimator(Path(str(self.estimator)))[0]

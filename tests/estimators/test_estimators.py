@@ -37,6 +37,8 @@ from tale.runs.run import finish_run, start_run
 from tale.search.recipe import SearchRecipe
 from tale.search.solver import search
 from tale.search.strategies import grid, shortest_correct
+from tale.solvers.estimating import Estimating
+from tale.solvers.single import Single
 from tale.solvers.tale_ep import TaleEP
 from tale.tasks.selection import select_questions
 from tests.fake_engine import BRIEFLY, GREEDY, Asked, FakeEngine, questions, right, said, wrong
@@ -253,6 +255,23 @@ def test_a_trained_estimator_sets_the_budgets_and_costs_nothing(tmp_path: Path) 
     replies = answer_all(method, asked, FakeEngine(asked, lambda a: right(a.budget)), GREEDY)
     assert [(r.budget, r.output_tokens, r.estimator_tokens, r.fallback) for r in replies] == [(30, 30, 0, None)] * 3
     assert method.name == "CoT, constant budget"
+
+
+@pytest.mark.parametrize(
+    "method",
+    [TaleEP(budget_line=BRIEFLY), Single(total_budget=64, prompt_budget="estimate", budget_line=BRIEFLY)],
+    ids=["tale_ep", "single"],
+)
+def test_an_estimator_of_another_budget_line_is_refused(method: Estimating, tmp_path: Path) -> None:
+    save_estimator(Constant(20.0), replace(CARD, budget_line="Be brief: {budget}."), tmp_path / "constant")
+    method.estimator = str(tmp_path / "constant")
+    with pytest.raises(UserError, match=r"^methods\[0\].estimator: .*constant was trained .* budget_line=Be"):
+        check_methods([method], questions(1), GREEDY)
+
+
+def test_a_total_budget_takes_any_estimators_estimate(tmp_path: Path) -> None:
+    save_estimator(Constant(20.0), replace(CARD, budget_line=BRIEFLY), tmp_path / "constant")
+    check_methods([Single(budget_multiplier=2, estimator=str(tmp_path / "constant"))], questions(1), GREEDY)
 
 
 def test_another_models_estimates_are_used_as_given() -> None:

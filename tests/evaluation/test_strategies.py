@@ -52,7 +52,7 @@ def test_a_strategys_replies_are_read_back_as_they_were(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda line: line["calls"][1].update(parent=1), r"calls\[1\].parent is 1, which is no earlier call"),
+        (lambda line: line["calls"][1].update(parent=1), r"calls\[1\].parent is 1, not that of an earlier call"),
         (lambda line: line["calls"][1].update(parent=-1), r"Expected `int` >= 0 - at `\$.calls\[1\].parent`"),
         (lambda line: line["calls"][1].update(tokens=51), "tokens is 120, the calls' are 121"),
         (lambda line: line.update(prompt_tokens=29), "prompt_tokens is 29, the calls' are 30"),

@@ -84,7 +84,7 @@ class TransformersEngine:
                     count += len(further)
                 begun, waiting = waiting[:room], waiting[room:]
                 if begun:
-                    live = LiveRows.concatenated([*([live] if live else ()), *map(self._begin, self._alike(begun))])
+                    live = LiveRows.concatenated([*([live] if live else ()), *map(self._begin, self._grouped(begun))])
             if not live:
                 return
             self._advance(live)
@@ -187,7 +187,7 @@ class TransformersEngine:
             stop_string=answer.stop_string,
         )
 
-    def _alike(self, prompts: Sequence[Prompt]) -> Iterator[list[Prompt]]:
+    def _grouped(self, prompts: Sequence[Prompt]) -> Iterator[list[Prompt]]:
         """Prompts in groups for one prefill each, the most ids to compute first; equal prompts are in one group.
 
         A group has at most `PREFILL` positions, and little padding of prompts with fewer ids to compute. Prompts with

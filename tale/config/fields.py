@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, field
 from types import MappingProxyType
 from typing import Any
@@ -39,17 +39,19 @@ def opt(
     pattern: tuple[str, str] | None = None,
     renamed_from: str = "",
     renamed_values: Mapping[str, str] = MappingProxyType({}),
+    objectives: Sequence[str] = (),
     **bounds: float,
 ) -> Any:
     """A field with the help text that `--help` prints; without a default the recipe must set it.
 
-    A number, or every number of a list, must be within `Bounds(**bounds)`; a text must be among `choices`, contain
-    `contains`, or match `pattern`, a regular expression with its description. `renamed_from` is the key's old name, and
+    A number, or every number of a list, must be within `Bounds(**bounds)`; a text, or every text of a list, must be
+    among `choices`; a text must contain `contains`, or match `pattern`, a regular expression with its description. A key
+    that only some `objectives` of a training read is refused with the others. `renamed_from` is the key's old name, and
     `renamed_values` maps old values to new ones: an old name or value is refused with an error that gives the new one.
     """
     metadata = {"help": meaning, "bounds": Bounds(**bounds) if bounds else None, "choices": choices}
     metadata |= {"contains": contains, "pattern": pattern, "renamed_from": renamed_from}
-    metadata["renamed_values"] = renamed_values
+    metadata |= {"renamed_values": renamed_values, "objectives": objectives}
     if isinstance(default, list):
         return field(default_factory=lambda: list(default), metadata=metadata)
     return field(default="???" if default is MISSING else default, metadata=metadata)
@@ -69,9 +71,9 @@ def budget_line_option(whose: str = "") -> Any:
     return opt(meaning, None, contains="{budget}")
 
 
-def section(kind: type, renamed_from: str = "") -> Any:
-    """A nested section of a recipe; `renamed_from` is its old name."""
-    return field(default_factory=kind, metadata={"renamed_from": renamed_from})
+def section(kind: type, renamed_from: str = "", objectives: Sequence[str] = ()) -> Any:
+    """A nested section of a recipe; `renamed_from` is its old name, `objectives` as in `opt`."""
+    return field(default_factory=kind, metadata={"renamed_from": renamed_from, "objectives": objectives})
 
 
 class Recipe:

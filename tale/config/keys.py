@@ -42,6 +42,27 @@ def renamed_keys(section: Any) -> dict[str, str]:
     return {old: item.name for item in dataclasses.fields(section) if (old := item.metadata.get("renamed_from"))}
 
 
+def unread_keys(section: Any, objective: str, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """The keys of a training recipe that are not at their default although this objective does not read them."""
+    fresh = type(section)()
+    for item in dataclasses.fields(section):
+        value, default = getattr(section, item.name), getattr(fresh, item.name)
+        if objective in (item.metadata.get("objectives") or [objective]):
+            if dataclasses.is_dataclass(value):
+                yield from unread_keys(value, objective, f"{prefix}{item.name}.")
+        elif value != default:
+            yield from _changed(value, default, prefix + item.name)
+
+
+def _changed(value: Any, default: Any, key: str) -> Iterator[tuple[str, Any]]:
+    """The keys of a section, or the key itself, whose value is not the default."""
+    if not dataclasses.is_dataclass(value):
+        yield from [(key, value)] if value != default else []
+        return
+    for item in dataclasses.fields(value):
+        yield from _changed(getattr(value, item.name), getattr(default, item.name), f"{key}.{item.name}")
+
+
 def _of_kinds(section: type, prefix: str) -> Iterator[KeyHelp]:
     """The keys that only some kinds of a section have, each once."""
     shared = {key for key, *_ in iter_keys(section, prefix)}

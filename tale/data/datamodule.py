@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeVar
 
 import torch
 from lightning import LightningDataModule
@@ -19,6 +20,8 @@ from tale.data.question import Question
 from tale.data.records import Answer, Record, read_records
 from tale.data.splits import contexts, deduplicate, preamble, split_by_context, subsample
 from tale.errors import UserError
+
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -55,31 +58,39 @@ class StepSampler:
                     yield batch[self.rank :: self.world_size]
 
 
+def rank_share(items: Sequence[Item], rank: int, world_size: int) -> Sequence[Item]:
+    """A rank's part of held-out items; all of them, with equal means, if there are fewer than ranks."""
+    return items[rank::world_size] if len(items) >= world_size else items
+
+
 class TaleDataModule(LightningDataModule):
-    """Targets (SFT) or pairs of target and vanilla answer (DPO), split by context into training and validation.
+    """Targets (SFT), pairs of target and vanilla answer (DPO) or prompts (GRPO, of `asked`), split by context into
+    training and validation.
 
     After `setup`, `left_out` counts the records that are not used, by reason; `questions` and `contexts` are those of
-    the training side.
+    the training side, `held_out` the questions of the validation side.
 
     Raises:
         UserError: from `setup`, if the records are missing or damaged, or have no example to train on.
     """
 
-    def __init__(self, recipe: TrainRecipe, chat: Chat):
+    def __init__(self, recipe: TrainRecipe, chat: Chat, asked: Sequence[Question] = ()):
         super().__init__()
-        self.recipe, self.chat = recipe, chat
+        self.recipe, self.chat, self.asked = recipe, chat, asked
         self.left_out: Counter[str] = Counter()
         self.train: list[Example] = []
         self.validation: list[Example] = []
         self.questions: list[Question] = []
+        self.held_out: list[Question] = []
         self.contexts: set[str] = set()
         self.preamble: str | None = None
 
     def setup(self, stage: str | None = None) -> None:
         """Read, encode and split. Needs neither weights nor a device."""
-        data = self.recipe.data
-        pairs = self._pairs()
-        fitting = [(q, e) for q, e in pairs if e.length <= data.max_length]
+        data, grpo = self.recipe.data, self.recipe.objective is Objective.grpo
+        pairs = self._prompts() if grpo else self._pairs()
+        room = data.max_length - (self.recipe.grpo.max_completion_length if grpo else 0)
+        fitting = [(q, e) for q, e in pairs if e.length <= room]
         if dropped := len(pairs) - len(fitting):
             self.left_out[f"longer than data.max_length={data.max_length}"] += dropped
         examples: dict[str, Example] = {}
@@ -98,7 +109,7 @@ class TaleDataModule(LightningDataModule):
             part: split_by_context(questions, part, data.val_fraction, data.seed, "validation")
             for part in ("train", "test")
         }
-        self.questions, self.preamble = sides["train"], preamble(questions)
+        self.questions, self.held_out, self.preamble = sides["train"], sides["test"], preamble(questions)
         stories = dict(zip((q.question_hash for q in questions), contexts(questions), strict=True))
         self.contexts = {stories[q.question_hash] for q in self.questions}
         self.train, self.validation = ([examples[q.question_hash] for q in side] for side in sides.values())
@@ -106,7 +117,8 @@ class TaleDataModule(LightningDataModule):
             reasons = dict(self.left_out)
             if self.validation:
                 reasons[f"held out by data.val_fraction={data.val_fraction}"] = len(self.validation)
-            raise UserError(f"{', '.join(data.records)}: no example to train on; left out: {reasons or 'nothing'}")
+            source = self.recipe.task.name if grpo else ", ".join(data.records)
+            raise UserError(f"{source}: no example to train on; left out: {reasons or 'nothing'}")
 
     @property
     def retokenised(self) -> int:
@@ -115,14 +127,29 @@ class TaleDataModule(LightningDataModule):
 
     def train_dataloader(self, first_step: int = 0, rank: int = 0, world_size: int = 1) -> DataLoader:
         """One item per optimizer step: this rank's part of it as a list of micro-batches."""
-        t = self.recipe.train
-        sampler = StepSampler(len(self.train), t.global_batch_size, t.epochs, t.seed, first_step, rank, world_size)
-        return DataLoader(self.train, batch_sampler=sampler, collate_fn=self._micro_batches)  # type: ignore[arg-type]
+        sampler: Any = self.sampler(first_step, rank, world_size)
+        return DataLoader(self.train, batch_sampler=sampler, collate_fn=self._micro_batches)
 
-    def validation_batches(self, rank: int = 0, world_size: int = 1) -> list[Batch]:
-        """This rank's part of the held-out examples; all of them, with equal means, if there are fewer than ranks."""
-        share = self.validation[rank::world_size] if len(self.validation) >= world_size else self.validation
-        return self._micro_batches(share)
+    def sampler(self, first_step: int = 0, rank: int = 0, world_size: int = 1) -> StepSampler:
+        """The examples of each step; for GRPO the questions of each rollout, of which there are as many as answers
+        divided by a group's."""
+        t, grpo = self.recipe.train, self.recipe.objective is Objective.grpo
+        size = t.global_batch_size // (self.recipe.grpo.num_generations if grpo else 1)
+        return StepSampler(len(self.train), size, t.epochs, t.seed, first_step, rank, world_size)
+
+    def total_steps(self, world_size: int = 1) -> int:
+        """The optimizer steps of all epochs."""
+        grpo = self.recipe.objective is Objective.grpo
+        return len(self.sampler(world_size=world_size)) * (self.recipe.grpo.num_iterations if grpo else 1)
+
+    def validation_batches(self, rank: int = 0, world_size: int = 1, step: int = 0) -> list[Batch]:
+        """This rank's part of the held-out examples, the same at every step."""
+        return self._micro_batches(rank_share(self.validation, rank, world_size))
+
+    @property
+    def unit(self) -> str:
+        """What a step has so many of."""
+        return "question" if self.recipe.objective is Objective.grpo else "example"
 
     @property
     def vanilla_wrong(self) -> int:
@@ -139,8 +166,15 @@ class TaleDataModule(LightningDataModule):
         story = f"; {self.preamble}" if self.preamble else ""
         return f"{len(self.train)} examples to train on, {len(self.validation)} held out for validation{reasons}{story}"
 
-    def _micro_batches(self, examples: list[Example]) -> list[Batch]:
+    def _micro_batches(self, examples: Sequence[Example]) -> list[Batch]:
         return micro_batches(examples, self.recipe.train.micro_batch_size)
+
+    def _prompts(self) -> list[tuple[Question, Example]]:
+        """Questions with their longest prompt, by its budget, and no answers yet."""
+        grpo = self.recipe.grpo
+        most = max(grpo.budget_range, default=None)
+        texts = (prompts.chain_of_thought(question, most, grpo.budget_line) for question in self.asked)
+        return [(q, Example(q.id, self.chat.prompt_ids(text), ())) for q, text in zip(self.asked, texts, strict=True)]
 
     def _pairs(self) -> list[tuple[Question, Example]]:
         files = self.recipe.data.records

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from itertools import takewhile
 
 import torch
@@ -14,10 +15,12 @@ from tale.data.layout import Layout
 
 @dataclass(frozen=True)
 class Example:
-    """A prompt with one answer (SFT), or two (DPO: chosen, then rejected), as token ids.
+    """A prompt with one answer (SFT), two (DPO: chosen, then rejected) or a group of them (GRPO), as token ids.
 
     `retokenised` counts the answers without generated ids, which were tokenised from their text. `vanilla_wrong`: the
-    vanilla answer is wrong.
+    vanilla answer is wrong. Of a group, `size` is its number of answers, those without tokens included, `advantages`
+    has one for each of `answers`, `logprobs` the log-probability of each of their tokens when they were sampled, and
+    `sums` its part of the step's metrics.
     """
 
     id: str
@@ -25,11 +28,33 @@ class Example:
     answers: tuple[list[int], ...]
     retokenised: int = 0
     vanilla_wrong: bool = False
+    size: int = 1
+    advantages: tuple[float, ...] = ()
+    logprobs: tuple[tuple[float, ...], ...] = ()
+    sums: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def length(self) -> int:
         """Tokens of the longest sequence, prompt and answer."""
-        return len(self.prompt) + max(map(len, self.answers))
+        return len(self.prompt) + max(map(len, self.answers), default=0)
+
+    def split(self, size: int) -> list[Example]:
+        """A group in parts of at most `size` answers each, about equal; another example as it is."""
+        count = -(-len(self.answers) // size) if self.advantages else 1
+        if count <= 1:
+            return [self]
+        parts = [
+            replace(
+                self,
+                answers=self.answers[i::count],
+                size=len(self.answers[i::count]),
+                advantages=self.advantages[i::count],
+                logprobs=self.logprobs[i::count],
+                sums={},
+            )
+            for i in range(count)
+        ]
+        return [replace(parts[0], size=parts[0].size + self.size - len(self.answers), sums=self.sums), *parts[1:]]
 
 
 @dataclass(frozen=True)
@@ -38,8 +63,8 @@ class Batch:
 
     An example is the rest of its prompt, once, followed by its answers. An answer's position ids continue its prompt's,
     and its sequence in `layout` is prompt and answer. Of N target tokens, token n is predicted at position
-    `sources[n]`, is `targets[n]`, and belongs to answer `answers[n]`: first every example's first answer, then, for
-    DPO, every example's second.
+    `sources[n]`, is `targets[n]`, and belongs to answer `answers[n]`: first every example's first answer, then every
+    example's second, and so on. `advantages` of each answer and `logprobs` of each target token are a group's.
     """
 
     input_ids: Tensor
@@ -49,12 +74,11 @@ class Batch:
     targets: Tensor
     answers: Tensor
     lengths: Tensor  # target tokens of each answer, the end token included
+    advantages: Tensor
+    logprobs: Tensor
     ids: tuple[str, ...]
-
-    @property
-    def examples(self) -> int:
-        """Examples (pairs, for DPO)."""
-        return len(self.ids)
+    examples: int  # pairs, for DPO; answers, for GRPO
+    sums: Mapping[str, float]
 
     @property
     def target_tokens(self) -> int:
@@ -68,16 +92,9 @@ class Batch:
 
     def to(self, device: torch.device) -> Batch:
         """On another device."""
-        return Batch(
-            self.input_ids.to(device),
-            self.position_ids.to(device),
-            self.layout.to(device),
-            self.sources.to(device),
-            self.targets.to(device),
-            self.answers.to(device),
-            self.lengths.to(device),
-            self.ids,
-        )
+        held = {of.name: getattr(self, of.name) for of in fields(self)}
+        moved = {name: value.to(device) for name, value in held.items() if isinstance(value, Tensor | Layout)}
+        return replace(self, **moved)
 
 
 def pack(examples: Sequence[Example]) -> Batch:
@@ -90,8 +107,7 @@ def pack(examples: Sequence[Example]) -> Batch:
     common = range(len(input_ids))
     position_ids = [*common]
     sequences: list[list[int]] = []  # positions of each prompt and answer
-    sources: list[list[int]] = [[] for _ in range(len(examples) * len(examples[0].answers))]
-    targets: list[list[int]] = [[] for _ in sources]
+    answers: dict[tuple[int, int], tuple[list[int], list[int]]] = {}  # sources and targets, by side and example
     for i, example in enumerate(examples):
         rest = example.prompt[len(common) :]
         prompt = [*common, *range(len(input_ids), len(input_ids) + len(rest))]
@@ -102,9 +118,14 @@ def pack(examples: Sequence[Example]) -> Batch:
             input_ids += answer[:-1]
             position_ids += range(len(prompt), len(prompt) + len(read))
             sequences.append([*prompt, *read])
-            sources[side * len(examples) + i] = [prompt[-1], *read]
-            targets[side * len(examples) + i] = answer
+            answers[side, i] = [prompt[-1], *read], answer
+    order = sorted(answers)
+    sources, targets = ([answers[place][k] for place in order] for k in (0, 1))
     lengths = torch.tensor([len(answer) for answer in targets])
+    scored = [(i, side) for side, i in order if examples[i].advantages]
+    sums: Counter[str] = Counter()
+    for example in examples:
+        sums.update(example.sums)
     return Batch(
         torch.tensor(input_ids),
         torch.tensor(position_ids),
@@ -113,7 +134,11 @@ def pack(examples: Sequence[Example]) -> Batch:
         torch.tensor([token for answer in targets for token in answer]),
         torch.arange(len(lengths)).repeat_interleave(lengths),
         lengths,
+        torch.tensor([examples[i].advantages[side] for i, side in scored]),
+        torch.tensor([logprob for i, side in scored for logprob in examples[i].logprobs[side]]),
         tuple(example.id for example in examples),
+        sum(example.size for example in examples),
+        sums,
     )
 
 
@@ -128,7 +153,8 @@ def _layout(sequences: Sequence[Sequence[int]], positions: int) -> Layout:
 
 
 def micro_batches(examples: Sequence[Example], size: int) -> list[Batch]:
-    """One optimizer step's examples in batches of at most `size`, balanced by length."""
-    ordered = sorted(examples, key=lambda e: -e.length)
-    count = -(-len(ordered) // size)
-    return [pack(ordered[i::count]) for i in range(count)]
+    """One optimizer step's examples in batches of at most `size`, balanced by length; a larger group is divided."""
+    parts = sorted((part for example in examples for part in example.split(size)), key=lambda part: -part.length)
+    each = max(1, size // max((len(part.advantages) or 1 for part in parts), default=1))
+    count = -(-len(parts) // each)
+    return [pack(parts[i::count]) for i in range(count)]

@@ -253,7 +253,7 @@ def _hash(request: Request, sampling: dict[str, Any]) -> bytes:
     known: list[Any] = [request.prompt, request.sample, sampling]
     if request != Request.user(request.prompt, request.sampling, request.sample):
         messages = [{name: value for name, value in vars(m).items() if value is not None} for m in request.messages]
-        known += [messages, request.stop, request.logprobs]
+        known += [messages, request.stop, request.logprobs, *(["processed"] if request.processed_logprobs else [])]
     return hashlib.sha256(json.dumps(known).encode()).digest()[:12]
 
 

@@ -22,7 +22,8 @@ class Request:
     The last message is the user's, or the assistant's, which is then continued; several messages of the assistant at
     the end are the parts of its open turn. `sample` numbers the samples of a conversation. `stop`: the answer ends
     before the first of these strings. `logprobs`: the completion has the log-probability of each of its tokens under
-    the model (temperature 1). `continued`: a later request is expected to continue this answer, so that an engine may
+    the model (temperature 1), or with `processed_logprobs` under what it was sampled from, the model at the sampling
+    temperature. `continued`: a later request is expected to continue this answer, so that an engine may
     cache it; it changes no answer.
     """
 
@@ -31,6 +32,7 @@ class Request:
     sample: int = 0
     stop: tuple[str, ...] = ()
     logprobs: bool = False
+    processed_logprobs: bool = False
     continued: bool = field(default=False, compare=False)
 
     @classmethod

@@ -43,7 +43,8 @@ class VllmEngine:
     """Completions of the model in `folder` (see `BaseModel.checkpoint_folder`), `batch_size` at once on each copy.
 
     A sampled answer has its request's seed, so neither the batch nor its order changes it beyond the rounding of the
-    model's arithmetic. vLLM rounds an adapter to the weights' `dtype`.
+    model's arithmetic. vLLM rounds an adapter to the weights' `dtype`. `processed_logprobs`: all log-probabilities are at
+    the sampling temperature, as in training; else at temperature 1.
 
     Raises:
         UserError: vLLM is not installed, or does not start.
@@ -58,13 +59,15 @@ class VllmEngine:
         config: VllmConfig,
         batch_size: int,
         adapters: Sequence[Path] = (),
+        processed_logprobs: bool = False,
     ):
         self.tokenizer = name
+        self.processed_logprobs = processed_logprobs
         self.chat = chat
         self.stop_token_ids = _stops(folder, chat)
         self.ahead = AHEAD * batch_size * config.data_parallel_size
         # A list that all copies of `with_adapter` share: once it is empty, the model is closed for all.
-        self.running = [_start(folder, dtype, config, batch_size, adapters)]
+        self.running = [_start(folder, dtype, config, batch_size, adapters, processed_logprobs)]
         self.adapters = list(adapters)
         self.adapter: Path | None = None
         # It runs while an answer is awaited; vLLM's own processes run all the time.
@@ -82,6 +85,11 @@ class VllmEngine:
         other = copy.copy(self)
         other.adapter = adapter
         return other
+
+    def with_new_adapter(self, adapter: Path) -> VllmEngine:
+        """The same engine with a further adapter of the same shape, under a number that vLLM has not seen."""
+        self.adapters.append(adapter)
+        return self.with_adapter(adapter)
 
     def generate(self, more: RequestSource) -> CompletionStream:
         """Yield `(number, completion)` as each is done; closing the generator cancels the calls in flight.
@@ -118,6 +126,7 @@ class VllmEngine:
         self.running.clear()  # collected at interpreter exit, vLLM would complain that its modules are gone
 
     async def _answer(self, index: int, request: Request) -> tuple[int, Completion]:
+        assert not request.logprobs or request.processed_logprobs == self.processed_logprobs
         prompt = self.chat.conversation_ids(request.messages)
         if why := too_long(len(prompt), request.sampling.max_tokens, self.llm.model_config.max_model_len):
             return index, Completion.failed(why)
@@ -133,6 +142,12 @@ class VllmEngine:
                 if found := stopped_answer(request, answer.token_ids, self.chat, self.stop_token_ids):
                     break  # at a stop string, which vLLM cannot detect without a tokenizer
         assert found  # at the latest by the limit
+        used = output.lora_request.lora_int_id if output.lora_request else 0
+        if used != number:
+            raise UserError(
+                f"engine.kind=vllm: an answer is of adapter {used}, asked for was {number} ({self.adapter}): vLLM has not "
+                "loaded it; use engine.kind=transformers"
+            )
         count, logprobs = len(found.ids), None
         if request.logprobs:
             chosen = zip(found.ids, answer.logprobs[:count], strict=True)
@@ -164,7 +179,9 @@ class VllmEngine:
         )
 
 
-def _start(folder: Path, dtype: str, config: VllmConfig, batch_size: int, adapters: Sequence[Path]) -> AsyncLLMEngine:
+def _start(
+    folder: Path, dtype: str, config: VllmConfig, batch_size: int, adapters: Sequence[Path], processed_logprobs: bool
+) -> AsyncLLMEngine:
     """vLLM's asynchronous engine, the only one that runs several copies of a model from one program."""
     if importlib.util.find_spec("vllm") is None:
         raise UserError(
@@ -191,6 +208,7 @@ def _start(folder: Path, dtype: str, config: VllmConfig, batch_size: int, adapte
         enforce_eager=current_platform.is_cpu(),  # on a CPU compiling takes a minute and gains nothing
         use_tqdm_on_load=False,
         disable_log_stats=True,
+        logprobs_mode="processed_logprobs" if processed_logprobs else "raw_logprobs",
         **_lora_arguments(adapters),
     )
     try:

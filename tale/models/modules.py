@@ -1,4 +1,4 @@
-"""LightningModules around a causal LM with adapters: `SFTModule` and `DPOModule`.
+"""LightningModules around a causal LM with adapters: `SFTModule`, `DPOModule` and `GRPOModule`.
 
 A step returns *sums* over its examples, never means: the loop divides them by the denominator of the global batch, so
 that neither accumulation nor the number of devices changes the loss or its gradient. Shapes: A answers, N target
@@ -7,7 +7,8 @@ tokens, T positions, H hidden width.
 
 from __future__ import annotations
 
-from typing import cast
+from collections.abc import Mapping
+from typing import ClassVar, cast
 
 import torch
 from lightning import LightningModule
@@ -15,9 +16,9 @@ from peft import PeftModel
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from tale.config.training import LossConfig, Objective, OptimizerConfig, TrainRecipe
+from tale.config.training import GRPOConfig, LossConfig, Objective, OptimizerConfig, TrainRecipe
 from tale.data.examples import Batch
-from tale.losses import dpo_margin, preference_loss, sft_loss, target_logprobs
+from tale.losses import dpo_margin, grpo_loss, kl_to_reference, preference_loss, sft_loss, target_logprobs
 from tale.models import attention
 from tale.models.lora import add_lora
 from tale.models.optimizers import make_optimizer
@@ -26,11 +27,17 @@ SATURATED_NATS = 10.0
 
 
 class CausalLMModule(LightningModule):
-    """The model, its optimizer, and log-probabilities of a batch's answers."""
+    """The model, its optimizer, and log-probabilities of a batch's answers.
+
+    `divisors` has the metrics that are not means over examples: by name, the sum by which theirs is divided.
+    """
+
+    divisors: ClassVar[Mapping[str, str]] = {"loss": "denominator"}
 
     def __init__(self, model: PeftModel, loss: LossConfig, optimizer: OptimizerConfig):
         super().__init__()
         self.model, self.loss, self.optimizer_config = model, loss, optimizer
+        self.loaded_attention = self.base.config._attn_implementation
         self.base.set_attn_implementation(attention.NAME)
 
     @property
@@ -39,13 +46,18 @@ class CausalLMModule(LightningModule):
         return cast(PreTrainedModel, self.model.get_base_model())
 
     def logprobs(self, batch: Batch) -> Tensor:
-        """Summed log-probability of each answer, shape [A]; the head runs only at the target positions."""
+        """Summed log-probability of each answer, shape [A]."""
+        logprobs_N = self.token_logprobs(batch)
+        return logprobs_N.new_zeros(len(batch.lengths)).index_add(0, batch.answers, logprobs_N)
+
+    def token_logprobs(self, batch: Batch, temperature: float = 1.0) -> Tensor:
+        """Log-probability of each target token, shape [N]; the head runs only at the target positions."""
         decoder, head = self.base.get_decoder(), self.base.get_output_embeddings()
         hidden_1TH = decoder(
             input_ids=batch.input_ids[None], position_ids=batch.position_ids[None], layout=batch.layout, use_cache=False
         ).last_hidden_state
-        logprobs_N = target_logprobs(hidden_1TH[0, batch.sources], head.weight, batch.targets)
-        return logprobs_N.new_zeros(len(batch.lengths)).index_add(0, batch.answers, logprobs_N)
+        hidden_NH = hidden_1TH[0, batch.sources]
+        return target_logprobs(hidden_NH, head.weight, batch.targets, temperature=temperature)
 
     def loss_denominator(self, batch: Batch) -> int:
         """This batch's part of the loss's denominator."""
@@ -62,6 +74,10 @@ class CausalLMModule(LightningModule):
     def validation_step(self, batch: Batch) -> dict[str, Tensor]:
         """The sums of `step` for a validation batch."""
         return self.step(batch)
+
+    def score(self, metrics: Mapping[str, float]) -> float:
+        """How good a validation is, by its metrics, for early stopping: the greater, the better."""
+        return -metrics["loss"]
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """The recipe's optimizer for the adapters."""
@@ -112,13 +128,74 @@ class DPOModule(CausalLMModule):
         return chosen, rejected
 
 
+class GRPOModule(CausalLMModule):
+    """Raise the log-probability of answers with more reward than their group's mean, and lower that of the others.
+
+    Examples are answers. The metrics of rollouts are a batch's own sums (`tale.training.rollouts`).
+    """
+
+    divisors: ClassVar[Mapping[str, str]] = {
+        **CausalLMModule.divisors,
+        **dict.fromkeys(("entropy", "logprob_gap", "kl", "clipped"), "target_tokens"),
+        "right_tokens": "right",
+        "wrong_tokens": "wrong",
+        "groups_without_spread": "groups",
+        "rollout_tokens_per_second": "rollout_seconds",
+    }
+
+    def __init__(self, model: PeftModel, loss: LossConfig, optimizer: OptimizerConfig, grpo: GRPOConfig):
+        super().__init__(model, loss, optimizer)
+        self.grpo = grpo
+
+    def loss_denominator(self, batch: Batch) -> int:
+        """Answers × the most tokens of one: a constant, so that no answer's weight depends on its length."""
+        return batch.examples * self.grpo.max_completion_length
+
+    def step(self, batch: Batch) -> dict[str, Tensor]:
+        """`loss`, and of its tokens −log π, an estimate of the entropy, and how far it is from when it was sampled."""
+        config = self.grpo
+        logprobs_N = self.token_logprobs(batch, config.temperature)
+        repeated = config.num_iterations > 1
+        loss = grpo_loss(
+            logprobs_N,
+            batch.advantages[batch.answers],
+            sampling_logprobs=batch.logprobs,
+            epsilon=config.epsilon if repeated else None,
+            cap=config.importance_sampling_cap,
+        )
+        change_N = logprobs_N.detach() - batch.logprobs
+        sums = {"entropy": -logprobs_N.detach().sum(), "logprob_gap": change_N.abs().sum()}
+        if repeated:
+            sums["clipped"] = ((change_N.exp() - 1).abs() > config.epsilon).sum()
+        if config.beta:
+            kl_N = kl_to_reference(logprobs_N, self._ref_logprobs(batch))
+            loss, sums["kl"] = loss + config.beta * kl_N.sum(), kl_N.detach().sum()
+        return {"loss": loss, **sums}
+
+    def validation_step(self, batch: Batch) -> dict[str, Tensor]:
+        """Nothing: all metrics of a validation are its rollouts'."""
+        return {}
+
+    def score(self, metrics: Mapping[str, float]) -> float:
+        """The share of held-out answers that are right within the length asked for."""
+        return metrics["accuracy_at_length"]
+
+    def _ref_logprobs(self, batch: Batch) -> Tensor:
+        with torch.no_grad(), self.model.disable_adapter():
+            return self.token_logprobs(batch, self.grpo.temperature)
+
+
 def build_module(recipe: TrainRecipe, model, base_name: str) -> CausalLMModule:
     """The LightningModule of a recipe around a loaded (or meta-device) causal LM."""
     if recipe.train.gradient_checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})
         model.enable_input_require_grads()
-    kind = SFTModule if recipe.objective is Objective.sft else DPOModule
-    module = kind(add_lora(model, recipe.lora, base_name), recipe.loss, recipe.optimizer)
+    common = add_lora(model, recipe.lora, base_name), recipe.loss, recipe.optimizer
+    module: CausalLMModule
+    if recipe.objective is Objective.grpo:
+        module = GRPOModule(*common, recipe.grpo)
+    else:
+        module = (SFTModule if recipe.objective is Objective.sft else DPOModule)(*common)
     if recipe.train.torch_compile:
         for layer in module.base.get_decoder().layers:
             layer.compile(dynamic=True)  # all layers share one graph, for batches of any length

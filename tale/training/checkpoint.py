@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from tale.config.recipes import to_yaml
-from tale.config.training import TrainRecipe
+from tale.config.training import Objective, TrainRecipe
 from tale.data.datamodule import TaleDataModule
 from tale.errors import UserError
 from tale.models.modules import CausalLMModule
@@ -28,7 +29,7 @@ from tale.storage.files import explain_write_errors, remove, write_atomic
 from tale.training.sharding import full_tensor, sharded_like
 
 KEEP = 2
-PARTS = {"step", "fingerprint", "module", "optimizer", "scheduler"}
+PARTS = {"step", "fingerprint", "module", "optimizer", "scheduler", "scores"}
 HASH = hashlib.sha256().digest_size
 REMEDY = "delete it to resume from the previous one"
 
@@ -39,8 +40,10 @@ def fingerprint(recipe: TrainRecipe, base: dict[str, str], data: TaleDataModule,
     The number of devices is included only if the result depends on it: with dropout, which each device samples for its
     examples, or if a last step has fewer examples than devices.
     """
-    ids = repr([(e.prompt, e.answers) for e in data.train]).encode()
-    sections = {name: to_yaml(getattr(recipe, name)) for name in ("loss", "lora", "optimizer", "train")}
+    golds = [question.gold for question in data.questions] if recipe.objective is Objective.grpo else []
+    ids = repr([(e.prompt, e.answers) for e in data.train] + golds).encode()
+    read = ("loss", "lora", "optimizer", "train", *(("grpo", "engine") if golds else ()))
+    sections = {name: to_yaml(getattr(recipe, name)) for name in read}
     drawn = {"number of devices (each draws its own dropout)": str(world_size)} if recipe.lora.lora_dropout else {}
     return {
         **sections,
@@ -48,7 +51,7 @@ def fingerprint(recipe: TrainRecipe, base: dict[str, str], data: TaleDataModule,
         "precision": f"{recipe.model.dtype.value} {recipe.model.quantization} {recipe.fabric.precision}",
         "model": f"{base['name']} {base['weights']}",
         "data": hashlib.sha256(ids).hexdigest()[:16],
-        "number of steps": str(len(data.train_dataloader(world_size=world_size))),
+        "number of steps": str(data.total_steps(world_size)),
         **drawn,
     }
 
@@ -61,10 +64,11 @@ def save(
     module: CausalLMModule,
     optimizer: Optimizer,
     scheduler: LambdaLR,
+    scores: Sequence[float] = (),
 ) -> None:
     """Write `step-<n>.ckpt` with the trained parameters only, then remove all but the latest two.
 
-    The log is flushed first: a run that resumes from here does not log these steps again.
+    `scores` are those of the validations so far. The log is flushed first: a run that resumes from here does not log these steps again.
     """
     state = optimizer.state_dict()
     state["state"] = {i: {k: full_tensor(v) for k, v in values.items()} for i, values in state["state"].items()}
@@ -74,6 +78,7 @@ def save(
         "module": trained_state_dict(module),
         "optimizer": state,
         "scheduler": scheduler.state_dict(),
+        "scores": list(scores),
     }
     if fabric.is_global_zero:
         for logger in fabric.loggers:
@@ -87,8 +92,10 @@ def save(
     fabric.barrier()
 
 
-def load(file: Path, module: CausalLMModule, optimizer: Optimizer, scheduler: LambdaLR) -> None:
+def load(file: Path, module: CausalLMModule, optimizer: Optimizer, scheduler: LambdaLR) -> list[float]:
     """Load a checkpoint, which may have been written under another strategy or on another number of devices.
+
+    Returns the scores of the validations before it.
 
     Raises:
         UserError: its content does not fit this module, optimizer and schedule at its step.
@@ -109,6 +116,7 @@ def load(file: Path, module: CausalLMModule, optimizer: Optimizer, scheduler: La
         saved["optimizer"]["state"][i] = {k: sharded_like(ordered[i], v) for k, v in values.items()}
     optimizer.load_state_dict(saved["optimizer"])
     scheduler.load_state_dict(saved["scheduler"])
+    return [float(score) for score in saved["scores"]]
 
 
 def trained_state_dict(module: torch.nn.Module) -> dict[str, torch.Tensor]:
@@ -119,6 +127,11 @@ def trained_state_dict(module: torch.nn.Module) -> dict[str, torch.Tensor]:
 def latest(folder: Path) -> Path | None:
     """The latest checkpoint, from which a run resumes, if any."""
     return _all(folder)[-1] if _all(folder) else None
+
+
+def oldest(folder: Path) -> Path | None:
+    """The earliest checkpoint that is kept, if any."""
+    return _all(folder)[0] if _all(folder) else None
 
 
 def step_of(file: Path | None) -> int:

@@ -1,4 +1,4 @@
-"""The training loop, on Lightning Fabric, for SFT and DPO; read it top to bottom.
+"""The training loop, on Lightning Fabric, for every objective; read it top to bottom.
 
 A step's loss is the sum over all of its micro-batches on all devices, divided once by the global batch's denominator.
 """
@@ -8,8 +8,9 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from lightning import Fabric
@@ -18,7 +19,6 @@ from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 
 from tale.config.training import OptimizerConfig, TrainRecipe
-from tale.data.datamodule import TaleDataModule
 from tale.data.examples import Batch
 from tale.models.modules import CausalLMModule
 from tale.output.progress import progress
@@ -29,6 +29,22 @@ from tale.training.sharding import full_tensor
 from tale.training.throughput import Throughput
 
 
+class Batches(Protocol):
+    """Where the loop pulls its batches from: searched targets (`TaleDataModule`), or `tale.training.rollouts`."""
+
+    def total_steps(self, world_size: int = 1) -> int:
+        """The optimizer steps of all epochs."""
+        ...
+
+    def train_dataloader(self, first_step: int = 0, rank: int = 0, world_size: int = 1) -> Iterable[list[Batch]]:
+        """A rank's micro-batches of each step, of the policy as it is when they are asked for."""
+        ...
+
+    def validation_batches(self, rank: int = 0, world_size: int = 1, step: int = 0) -> list[Batch]:
+        """A rank's held-out batches, after so many steps."""
+        ...
+
+
 class NonFiniteLossError(RuntimeError):
     """The loss or its gradient is NaN or infinite; the message names the examples of the step."""
 
@@ -37,28 +53,35 @@ def fit(
     fabric: Fabric,
     recipe: TrainRecipe,
     module: CausalLMModule,
-    data: TaleDataModule,
+    data: Batches,
     identity: dict[str, str],
     start: Path | None = None,
 ) -> None:
     """Train `module` on `data`, resuming from the checkpoint `start` if given.
 
-    Metrics of step k are computed before update k, so step 0 shows the untrained adapter.
+    Metrics of step k are computed before update k, so step 0 shows the untrained adapter. With
+    `train.early_stopping_patience` the run ends after so many validations without a better score; the adapter is that of
+    its last step.
     """
     folder, t, first = Path(recipe.output) / "checkpoints", recipe.train, checkpoint.step_of(start)
-    total = len(data.train_dataloader(0, fabric.global_rank, fabric.world_size))
+    ranks = fabric.global_rank, fabric.world_size
+    total = data.total_steps(fabric.world_size)
     total = min(total, t.max_steps) if t.max_steps else total
     model = fabric.setup_module(module)  # before the optimizer: FSDP2 replaces the parameters by shards
     optimizer: Any = fabric.setup_optimizers(module.configure_optimizers())
     scheduler = LambdaLR(optimizer, lambda step: learning_rate_factor(step, total, recipe.optimizer))
     state = module, optimizer.optimizer, scheduler
-    if start:
-        checkpoint.load(start, *state)
+    scores = checkpoint.load(start, *state) if start else []
 
-    loader = data.train_dataloader(first, fabric.global_rank, fabric.world_size)
-    held_out = data.validation_batches(fabric.global_rank, fabric.world_size)
+    def validated(done: int) -> list[float]:
+        metrics = validate(fabric, model, data.validation_batches(*ranks, done))
+        _log(fabric, folder.parent, _named("val", metrics), step=done)
+        return [module.score(metrics)] if metrics else []
+
     # Also in a resumed run, for which TensorBoard hides what was logged at its first step and later.
-    _log(fabric, folder.parent, _named("val", validate(fabric, model, held_out)), step=first)
+    before = validated(first)
+    scores = scores if start else before
+    loader = data.train_dataloader(first, *ranks) if not _stale(scores, t.early_stopping_patience) else ()
     name, shown = Path(recipe.output).name, fabric.is_global_zero
     bar = progress(name, total=total, initial=first, unit="step", disable=not shown)
     throughput = Throughput(fabric, recipe, module)
@@ -76,13 +99,19 @@ def fit(
         _log(fabric, folder.parent, _named("train", metrics), step=step)
         if step == 0:
             report_start(fabric, metrics)
+        if metrics.get("groups_without_spread") == 1:
+            fabric.print(f"warning: step {step}: the rewards of every group are equal, so its gradient is 0")
         bar.set_postfix(loss=f"{metrics['loss']:.3f}", refresh=False)
         bar.update()
         done = step + 1
         if done % t.eval_steps == 0 or done == total:
-            _log(fabric, folder.parent, _named("val", validate(fabric, model, held_out)), step=done)
-        if done % t.save_steps == 0 or done == total:
-            checkpoint.save(fabric, folder, done, identity, *state)
+            scores += validated(done)
+        stop = _stale(scores, t.early_stopping_patience)
+        if done % t.save_steps == 0 or done == total or stop:
+            checkpoint.save(fabric, folder, done, identity, *state, scores)
+        if stop:
+            fabric.print(f"ended after step {done}: {t.early_stopping_patience} validations without a better score")
+            break
     bar.close()
     fabric.print(throughput.summary())
 
@@ -104,7 +133,8 @@ def train_step(
         NonFiniteLossError: on every rank, before the update.
     """
     model.train()
-    (denominator,) = all_reduce(fabric, [sum(model.loss_denominator(batch) for batch in micro_batches)])
+    own = sum(model.loss_denominator(batch) for batch in micro_batches)
+    (denominator,) = all_reduce(fabric, [own])
     steps: list[dict[str, Tensor]] = []
     rounds = _rounds(fabric, micro_batches)
     for i, (batch, counts) in enumerate(rounds):
@@ -116,11 +146,14 @@ def train_step(
             steps.append({name: value.detach() for name, value in step.items()})
     # Read only here, as reading a value waits for the device.
     sums = _summed(steps)
+    for batch in micro_batches:
+        sums.update(batch.sums)  # type: ignore[arg-type]
+    sums["denominator"] = own
     sums["examples"] += sum(batch.examples for batch in micro_batches)
     sums["tokens"] += sum(batch.tokens for batch in micro_batches)
     sums["target_tokens"] += sum(batch.target_tokens for batch in micro_batches)
     norm = full_tensor(fabric.clip_gradients(model, optimizer, max_norm=max_grad_norm, error_if_nonfinite=False))
-    metrics = _means(fabric, sums, denominator)
+    metrics = _means(fabric, sums, model.divisors)
     if not (math.isfinite(metrics["loss"]) and torch.isfinite(norm)):
         ids = ", ".join(example for batch in micro_batches for example in batch.ids)
         raise NonFiniteLossError(f"loss {metrics['loss']}, gradient norm {float(norm)}, on the examples: {ids}")
@@ -139,9 +172,11 @@ def validate(fabric: Fabric, model: _FabricModule, batches: list[Batch]) -> dict
         if counts:
             steps.append(step)
     sums = _summed(steps)
+    for batch in batches:
+        sums.update(batch.sums)  # type: ignore[arg-type]
+    sums["denominator"] = sum(model.loss_denominator(batch) for batch in batches)
     sums["examples"] += sum(batch.examples for batch in batches)
-    (weight,) = all_reduce(fabric, [sum(model.loss_denominator(batch) for batch in batches)])
-    return _means(fabric, sums, weight) if weight else {}
+    return _means(fabric, sums, model.divisors) if all_reduce(fabric, [len(batches)])[0] else {}
 
 
 def learning_rate_factor(step: int, total: int, config: OptimizerConfig) -> float:
@@ -167,14 +202,16 @@ def report_start(fabric: Fabric, metrics: dict[str, float]) -> None:
         )
 
 
-def _means(fabric: Fabric, sums: Counter[str], denominator: float) -> dict[str, float]:
-    """Means over all ranks: the loss divided by its denominator, other sums but tokens by the number of examples."""
+def _means(fabric: Fabric, sums: Counter[str], divisors: Mapping[str, str]) -> dict[str, float]:
+    """Means over all ranks, of sums with the same names on each: over examples, or over the sum that `divisors` names.
+
+    A metric whose divisor is 0 is left out. Numbers of tokens stay sums.
+    """
     names = sorted(sums)
-    totals = all_reduce(fabric, [sums[name] for name in names])
-    means = dict(zip(names, totals, strict=True))
-    examples = means.pop("examples")
-    tokens = {name: means.pop(name) for name in ("tokens", "target_tokens") if name in means}
-    return {name: value / (denominator if name == "loss" else examples) for name, value in means.items()} | tokens
+    totals = dict(zip(names, all_reduce(fabric, [sums[name] for name in names]), strict=True))
+    tokens = {name: totals[name] for name in ("tokens", "target_tokens") if name in totals}
+    by = {name: divisors.get(name, "examples") for name in totals.keys() - {"examples", *divisors.values(), *tokens}}
+    return {name: totals[name] / totals[of] for name, of in sorted(by.items()) if totals[of]} | tokens
 
 
 def _rounds(fabric: Fabric, batches: list[Batch]) -> list[tuple[Batch, bool]]:
@@ -191,6 +228,11 @@ def _summed(steps: list[dict[str, Tensor]]) -> Counter[str]:
     for step in steps:
         sums.update({name: float(value) for name, value in step.items()})
     return sums
+
+
+def _stale(scores: Sequence[float], patience: int | None) -> bool:
+    """Whether the best score is followed by `patience` others."""
+    return bool(scores) and patience is not None and len(scores) - scores.index(max(scores)) > patience
 
 
 def _named(prefix: str, metrics: dict[str, float]) -> dict[str, float]:

@@ -10,20 +10,27 @@ from pathlib import Path
 from lightning import Fabric
 from lightning.pytorch.loggers import TensorBoardLogger
 
-from tale.config.training import TrainRecipe
+from tale.config.keys import unread_keys
+from tale.config.sections import EngineConfig
+from tale.config.training import Objective, TrainRecipe
+from tale.data.chat import Chat
 from tale.data.datamodule import TaleDataModule
 from tale.errors import UserError
 from tale.models.adapters import AdapterCard, read_card
 from tale.models.base import BaseModel, resolve
 from tale.models.lora import check_lora, save_adapter
-from tale.models.modules import build_module
+from tale.models.modules import CausalLMModule, build_module
 from tale.models.probe import verify_training
 from tale.runs.devices import all_reduce, launch, make_fabric
 from tale.runs.run import RunInputs, finish_run, lock_output, start_run
+from tale.storage.files import remove
 from tale.storage.folder import ExampleCounts
 from tale.text import printable
 from tale.training import checkpoint
-from tale.training.loop import fit
+from tale.training.check import check_grpo, questions_to_ask
+from tale.training.loop import Batches, fit
+from tale.training.policy import LivePolicy, VllmPolicy
+from tale.training.rollouts import Rollouts
 from tale.training.sharding import strategy
 
 
@@ -39,10 +46,12 @@ def train(recipe: TrainRecipe) -> Path:
     base = resolve(recipe.model)
     cards = [read_card(base.merge) if base.merge else None, check_lora(recipe.lora, base)]
     verify_training(base.architecture(), recipe.lora, recipe.data.max_length)
-    data = TaleDataModule(recipe, base.chat())
+    asked, dropped = questions_to_ask(recipe, base) if recipe.objective is Objective.grpo else ([], 0)
+    data = TaleDataModule(recipe, base.chat(), asked)
     data.setup()
-    if (shared := min(recipe.train.global_batch_size, len(data.train))) < fabric.world_size:
-        raise UserError(f"fabric.devices: {fabric.world_size} devices, but a step has only {shared} examples")
+    data.left_out.update({"duplicate question": dropped} if dropped else {})
+    if (shared := min(data.sampler().batch_size, len(data.train))) < fabric.world_size:
+        raise UserError(f"fabric.devices: {fabric.world_size} devices, but a step has only {shared} {data.unit}s")
     identity = checkpoint.fingerprint(recipe, base.identity, data, fabric.world_size)
     launch(fabric)
     with _held(fabric, recipe, identity) as start:
@@ -52,7 +61,7 @@ def train(recipe: TrainRecipe) -> Path:
         fabric.print(printable(data.summary()))
         if fabric.is_global_zero:
             if not start:
-                _forget(output)
+                _forget(output, rollouts=recipe.resume is None)
             counted: ExampleCounts = {
                 "train": len(data.train),
                 "left_out": dict(data.left_out),
@@ -67,7 +76,7 @@ def train(recipe: TrainRecipe) -> Path:
         fabric.loggers.append(logger)
         fabric.seed_everything(recipe.train.seed, verbose=False)
         module = build_module(recipe, base.load(fabric.device), base.name)
-        fit(fabric, recipe, module, data, identity, start)
+        fit(fabric, recipe, module, _batches(fabric, recipe, module, base, data, identity), identity, start)
         adapter, weights = output / "adapter", checkpoint.trained_state_dict(module.model)
         if fabric.is_global_zero:
             save_adapter(module.model, _card(base, data, [card for card in cards if card]), adapter, weights)
@@ -116,9 +125,28 @@ def _held(fabric: Fabric, recipe: TrainRecipe, identity: dict[str, str]) -> Iter
         yield start
 
 
-def _forget(output: Path) -> None:
-    """Remove the checkpoints and the log of an earlier run in the folder."""
+def _batches(
+    fabric: Fabric,
+    recipe: TrainRecipe,
+    module: CausalLMModule,
+    base: BaseModel,
+    data: TaleDataModule,
+    identity: dict[str, str],
+) -> Batches:
+    """Where the loop pulls its batches from."""
+    if recipe.objective is not Objective.grpo:
+        return data
+    held: tuple[CausalLMModule, BaseModel, Chat, EngineConfig] = (module, base, data.chat, recipe.engine)
+    vllm = recipe.engine.kind == "vllm"
+    policy = VllmPolicy(*held, Path(recipe.output, "rollouts")) if vllm else LivePolicy(*held)
+    return Rollouts(fabric, recipe, data, policy, identity)
+
+
+def _forget(output: Path, rollouts: bool) -> None:
+    """Remove the checkpoints and the log of an earlier run in the folder, and with `rollouts` what it has sampled."""
     checkpoint.clear(output / "checkpoints")
+    if rollouts:
+        remove(output / "rollouts")
     for file in output.glob("events.out.tfevents.*"):
         file.unlink()
 
@@ -153,8 +181,12 @@ def check(recipe: TrainRecipe) -> None:
     """Refuse keys that exclude each other.
 
     Raises:
-        UserError: two keys exclude each other, or one is missing.
+        UserError: two keys exclude each other, one is missing, or the objective does not read one.
     """
+    for key, value in unread_keys(recipe, recipe.objective.value):
+        raise UserError(f"{key}={value}: objective={recipe.objective.value} does not read it; leave it out")
+    if recipe.objective is Objective.grpo:
+        check_grpo(recipe)
     if recipe.fabric.strategy == "fsdp2" and recipe.model.quantization:
         raise UserError(
             f"model.quantization={recipe.model.quantization}, fabric.strategy=fsdp2: 4-bit weights are not sharded "

@@ -290,8 +290,11 @@ def check_request(config: EndpointConfig, request: Request) -> None:
     """Refuse a request that no call can express.
 
     Raises:
-        UserError: it continues an assistant turn, and the server is not said to.
+        UserError: it continues an assistant turn, and the server is not said to; or it wants log-probabilities at the
+            sampling temperature.
     """
+    if request.processed_logprobs:
+        raise UserError("engine.kind=openai: an endpoint's log-probabilities are at temperature 1; use another engine")
     if request.continues and not config.continue_final_message:
         raise UserError(
             "engine.kind=openai: an endpoint cannot continue an assistant turn; set "

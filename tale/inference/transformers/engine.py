@@ -148,26 +148,27 @@ class TransformersEngine:
         wanted = max(r.sampling.max_tokens - len(answer) for r, answer in zip(requests, rows.answers, strict=True))
         longest = max(len(p.ids) + len(answer) for p, answer in zip(rows.prompts, rows.answers, strict=True))
         room = self.max_model_len - longest if self.max_model_len else wanted
-        logprobs = any(request.logprobs for request in requests)
         config = GenerationConfig(
             do_sample=False,
             max_new_tokens=min(CHUNK, wanted, room),
             eos_token_id=self.stop_token_ids,
             pad_token_id=self.stop_token_ids[0],
             return_dict_in_generate=True,
-            output_logits=logprobs,
         )
         temperatures = [request.sampling.temperature for request in requests]
-        noise = [SeededGumbel(rows.generators, temperatures)] if any(temperatures) else []
+        steps: list[LogitsProcessor] = [SeededGumbel(rows.generators, temperatures)] if any(temperatures) else []
+        scores = ChosenLogprobs([r.sampling.temperature if r.processed_logprobs else 1.0 for r in requests], steps[:])
+        if any(request.logprobs for request in requests):
+            steps = [scores]
         output = self.model.generate(
             rows.ids_RW,
             attention_mask=rows.mask_RW,
             past_key_values=rows.cache,
             generation_config=config,
-            logits_processor=LogitsProcessorList(noise),
+            logits_processor=LogitsProcessorList(steps),
             logits_to_keep=LAST,
         )
-        rows.extend(output.sequences, output.logits if logprobs else ())
+        rows.extend(output.sequences, scores.logprobs)
 
     def _completion(self, prompt: Prompt, generated: list[int], logprobs: list[float]) -> Completion | None:
         """The answer of a row; None while it has not ended."""
@@ -236,6 +237,27 @@ class SeededGumbel(LogitsProcessor):
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         return torch.stack([_noisy(row_V.float(), *of) for row_V, of in zip(scores, self.rows, strict=True)])
+
+
+class ChosenLogprobs(LogitsProcessor):
+    """Applies other processors, and keeps the log-probability of each row's largest score: `logprobs`, [R] for each step.
+
+    A row's logits are divided by its temperature; at 0, greedy, they are taken as they are.
+    """
+
+    def __init__(self, temperatures: Sequence[float], processors: Sequence[LogitsProcessor]):
+        self.temperatures_R1 = torch.tensor([temperature or 1.0 for temperature in temperatures])[:, None]
+        self.processors = processors
+        self.logprobs: list[torch.Tensor] = []
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        plain_RV = scores
+        for processor in self.processors:
+            scores = processor(input_ids, scores)  # type: ignore[arg-type]
+        tempered_RV = plain_RV.float() / self.temperatures_R1.to(scores.device)
+        chosen_R1 = tempered_RV.gather(1, scores.argmax(dim=-1, keepdim=True))
+        self.logprobs.append(chosen_R1[:, 0] - tempered_RV.logsumexp(dim=-1))
+        return scores
 
 
 def _noisy(scores_V: torch.Tensor, generator: torch.Generator, temperature: float) -> torch.Tensor:

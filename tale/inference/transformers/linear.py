@@ -10,21 +10,33 @@ from functools import partial
 
 import torch
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 # The operators that torch's compiler uses for a frozen linear layer; torch has no public name for them.
 MKLDNN = torch.ops.mkldnn
 
 
 def prepack_linear(model: nn.Module) -> None:
-    """Replace the weights of the model's linear layers by prepacked ones, if the processor supports it."""
+    """Replace the frozen weights of the model's linear layers by prepacked ones, if the processor supports it."""
     if not torch.backends.mkldnn.is_available():
         return
     types = {torch.float32, *([torch.bfloat16] if MKLDNN._is_mkldnn_bf16_supported() else [])}
     for module in model.modules():
-        # A layer may be prepacked already, if its model had an engine before.
-        if type(module) is nn.Linear and module.weight.dtype in types and not module.weight.is_mkldnn:
+        # A layer may be prepacked already, if its model had an engine before. One in training stays as it is.
+        packs = type(module) is nn.Linear and module.weight.dtype in types and not module.weight.is_mkldnn
+        if packs and not module.weight.requires_grad:
             module.weight = nn.Parameter(MKLDNN._reorder_linear_weight(module.weight.detach()), requires_grad=False)
             module.forward = partial(linear, module)  # type: ignore[method-assign]
+
+
+def unpack_linear(model: PreTrainedModel) -> None:
+    """Undo `prepack_linear`, bit by bit: a prepacked layer has no gradient. A tied head is tied again."""
+    for module in model.modules():
+        if type(module) is nn.Linear and module.weight.is_mkldnn:
+            module.weight = nn.Parameter(module.weight.detach().to_dense(), requires_grad=False)
+            del module.forward  # the instance's own; the class has the plain one
+    if model.config.get_text_config().tie_word_embeddings:
+        model.get_output_embeddings().weight = model.get_input_embeddings().weight  # type: ignore[union-attr]
 
 
 def linear(layer: nn.Linear, given: Tensor) -> Tensor:

@@ -134,19 +134,16 @@ class LiveRows:
         logprobs: list[list[float]] = [[] for _ in rows]
         return LiveRows(prompts, answers, logprobs, generators, self.ids_RW[index], self.mask_RW[index], self.cache)
 
-    def extend(self, ids_RW: Tensor, logits_RV: Sequence[Tensor] = ()) -> None:
+    def extend(self, ids_RW: Tensor, logprobs_R: Sequence[Tensor] = ()) -> None:
         """Append generated tokens: `ids_RW` are the rows' ids with new columns on the right.
 
-        `logits_RV` of each new column, if log-probabilities are requested.
+        `logprobs_R` of each new column, if log-probabilities are requested.
         """
-        new_RW = ids_RW[:, self.ids_RW.shape[1] :]
-        new = new_RW.shape[1]
-        for answer, ids in zip(self.answers, new_RW.tolist(), strict=True):
+        new = ids_RW.shape[1] - self.ids_RW.shape[1]
+        for answer, ids in zip(self.answers, ids_RW[:, -new:].tolist(), strict=True):
             answer += ids
-        if logits_RV:
-            scores_RWV = torch.stack(tuple(logits_RV), dim=1).float().log_softmax(dim=-1)
-            chosen_RW = scores_RWV.gather(2, new_RW[:, :, None])[:, :, 0]
-            for logprobs, of in zip(self.logprobs, chosen_RW.tolist(), strict=True):
+        if logprobs_R:
+            for logprobs, of in zip(self.logprobs, torch.stack(tuple(logprobs_R), dim=1).tolist(), strict=True):
                 logprobs += of
         self.ids_RW, self.mask_RW = ids_RW, functional.pad(self.mask_RW, (0, new), value=1)
 

@@ -1,0 +1,105 @@
+"""Checking a GRPO recipe, and its questions, before anything is loaded."""
+
+from __future__ import annotations
+
+from tale.config.training import GRPOConfig, TrainRecipe
+from tale.data.question import Question
+from tale.errors import UserError
+from tale.inference.build import check_engine
+from tale.models.base import BaseModel
+from tale.tasks.selection import metric_of, select_questions
+from tale.text import log_warning
+
+BY_BUDGET = {"lcpo_exact", "lcpo_max"}
+
+
+def check_grpo(recipe: TrainRecipe) -> None:
+    """Refuse keys of a GRPO recipe that exclude each other, and those that it does not read.
+
+    Raises:
+        UserError: the first of them, with the remedy.
+    """
+    config, train = recipe.grpo, recipe.train
+    group, each = config.num_generations, config.num_iterations
+    most = max([*config.budget_range, config.max_completion_length])
+    refused = {
+        "task.name: not given; objective=grpo samples answers to questions": not recipe.task.name,
+        f"train.global_batch_size={train.global_batch_size}: counts answers, so it must be a multiple of "
+        f"grpo.num_generations={group}": train.global_batch_size % group,
+        f"data.max_length={recipe.data.max_length}: holds a prompt and an answer, so it must be above "
+        f"grpo.max_completion_length={config.max_completion_length}": (
+            recipe.data.max_length <= config.max_completion_length
+        ),
+        f"train.save_steps={train.save_steps}, train.max_steps={train.max_steps}: must be multiples of "
+        f"grpo.num_iterations={each}, as a run resumes with new answers": (
+            train.save_steps % each or (train.max_steps or 0) % each
+        ),
+        f"engine.kind={recipe.engine.kind}: an endpoint has no weights to train; transformers or vllm": (
+            recipe.engine.kind == "openai"
+        ),
+        f"engine.device={recipe.engine.device}: answers are sampled on the training's device, fabric.accelerator; leave "
+        "it out": recipe.engine.device != "auto",
+        "fabric.strategy=fsdp2: answers cannot be sampled from sharded weights; use ddp": (
+            recipe.fabric.strategy == "fsdp2"
+        ),
+        f"engine.kind=vllm, fabric.devices={recipe.fabric.devices}: vLLM distributes its work itself, see "
+        "engine.vllm.data_parallel_size; train on one device": (
+            recipe.engine.kind == "vllm" and (recipe.fabric.devices, recipe.fabric.num_nodes) != ("1", 1)
+        ),
+        **_refused_rewards(config),
+    }
+    for message, is_so in refused.items():
+        if is_so:
+            raise UserError(message)
+    if "lcpo_exact" in config.reward_funcs and config.length_penalty * most >= 1:
+        log_warning(
+            f"grpo.length_penalty={config.length_penalty}: over {most} tokens it outweighs a right answer, so a wrong one "
+            "of the right length can have more reward"
+        )
+
+
+def _refused_rewards(config: GRPOConfig) -> dict[str, bool]:
+    """Messages about rewards and the options of the loss, each with whether it applies."""
+    funcs, default = set(config.reward_funcs), GRPOConfig()
+    read_with = {
+        "length_penalty": bool(funcs & BY_BUDGET),
+        "linear_penalty": "linear" in funcs,
+        "soft_punish_cache": "soft_overlong" in funcs,
+        "budget_line": bool(config.budget_range),
+        "epsilon": config.num_iterations > 1,
+    }
+    unread = {
+        f"grpo.{key}={getattr(config, key)}: is not read with these reward_funcs, budget_range and num_iterations; leave "
+        "it out": not read and getattr(config, key) != getattr(default, key)
+        for key, read in read_with.items()
+    }
+    weights, count = config.reward_weights, len(config.reward_funcs)
+    return {
+        f"grpo.reward_funcs={config.reward_funcs}: must be different names, at least one": not 0 < len(funcs) == count,
+        f"grpo.reward_weights: {len(weights)} weights for {count} reward_funcs": len(weights) not in (0, count),
+        f"grpo.budget_range={config.budget_range}: must be [least, most]": bool(config.budget_range)
+        and (len(config.budget_range) != 2 or config.budget_range != sorted(config.budget_range)),
+        f"grpo.reward_funcs={config.reward_funcs}: need the budget of a prompt; set grpo.budget_range": bool(
+            funcs & BY_BUDGET and not config.budget_range
+        ),
+        f"grpo.importance_sampling_cap={config.importance_sampling_cap}: with num_iterations above 1 the ratio to the "
+        "sampling policy is clipped by epsilon already; leave it out": (
+            config.num_iterations > 1 and config.importance_sampling_cap is not None
+        ),
+        **unread,
+    }
+
+
+def questions_to_ask(recipe: TrainRecipe, base: BaseModel) -> tuple[list[Question], int]:
+    """The questions of the recipe's task, and how many duplicates were dropped.
+
+    Raises:
+        UserError: they have no right answer, or the engine or the model's context length cannot serve them.
+    """
+    check_engine(recipe.engine, base)
+    if base.max_model_len is not None and recipe.data.max_length > base.max_model_len:
+        raise UserError(f"data.max_length={recipe.data.max_length}: the model has {base.max_model_len} tokens")
+    questions, dropped = select_questions(recipe.task)
+    if metric_of(questions) != "accuracy":
+        raise UserError(f"task.name={recipe.task.name}: has reference texts; a reward needs answers right or wrong")
+    return questions, dropped

@@ -45,9 +45,10 @@ def opt(
     """A field with the help text that `--help` prints; without a default the recipe must set it.
 
     A number, or every number of a list, must be within `Bounds(**bounds)`; a text, or every text of a list, must be
-    among `choices`; a text must contain `contains`, or match `pattern`, a regular expression with its description. A key
-    that only some `objectives` of a training read is refused with the others. `renamed_from` is the key's old name, and
-    `renamed_values` maps old values to new ones: an old name or value is refused with an error that gives the new one.
+    among `choices`; a text must contain `contains`, or match `pattern`, a regular expression with its description. With
+    `objectives`, those of a training that read the key, it is refused with others. `renamed_from` is the key's old
+    name, and `renamed_values` maps old values to new ones: an old name or value is refused with an error that gives the
+    new one.
     """
     metadata = {"help": meaning, "bounds": Bounds(**bounds) if bounds else None, "choices": choices}
     metadata |= {"contains": contains, "pattern": pattern, "renamed_from": renamed_from}

@@ -297,10 +297,10 @@ def _check_range(section: Any, where: Callable[[str], str], prefix: str = "") ->
             raise UserError(f"{where(key)}{key}: must be {pattern[1]}")
         if contains and value is not None and contains not in value:
             raise UserError(f"{where(key)}{key}={value}: must have {contains} in it")
-        for each in (value if isinstance(value, list) else [value]) if choices else []:
-            if each in (now := rules["renamed_values"]):
+        for each in value if isinstance(value, list) else [value]:
+            if choices and each in (now := rules["renamed_values"]):
                 raise UserError(f"{where(key)}{key}={each}: it is now {now[each]}")
-            if each not in choices:
+            if choices and each not in choices:
                 raise UserError(f"{where(key)}{key}={each}: one of {', '.join(name or 'null' for name in choices)}")
         numbers = value if isinstance(value, list) else [] if value is None else [value]
         if bounds and not all(number in bounds for number in numbers):

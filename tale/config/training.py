@@ -80,18 +80,18 @@ REWARD_FUNCS = ("correct", "format", "lcpo_exact", "lcpo_max", "group_relative",
 @dataclass
 class GRPOConfig:
     num_generations: int = opt("answers sampled to each question, its group", 8, ge=2)
-    max_completion_length: int = opt("most tokens of an answer; the constant length in the loss's denominator", 256, ge=1)
+    max_completion_length: int = opt("most tokens of an answer; a constant in the loss's denominator", 256, ge=1)
     temperature: float = opt("temperature of sampling; the log-probabilities trained on are at it, too", 1.0, ge=0.01)
     reward_funcs: list[str] = opt(
-        f"rewards whose weighted sum is an answer's: {', '.join(REWARD_FUNCS)}; lcpo_exact, lcpo_max and linear contain "
-        "correctness",
+        f"rewards whose weighted sum is an answer's: {', '.join(REWARD_FUNCS)}; lcpo_exact, lcpo_max and linear "
+        "contain correctness",
         ["correct"],
         choices=REWARD_FUNCS,
     )
-    reward_weights: list[float] = opt("weight of each of reward_funcs; default: 1", [])
-    length_penalty: float = opt("lcpo_exact, lcpo_max: reward per token of difference to the budget, α of L1", 3e-4, gt=0)
+    reward_weights: list[float] = opt("weight of each of reward_funcs; default: 1", [], ge=0)
+    length_penalty: float = opt("lcpo_exact, lcpo_max: reward per token off the budget, α of L1", 3e-4, gt=0)
     linear_penalty: float = opt("linear: reward lost by a group's longest answer, c of prime-rl", 0.25, gt=0)
-    soft_punish_cache: int = opt("soft_overlong: last tokens before max_completion_length over which it falls", 64, ge=1)
+    soft_punish_cache: int = opt("soft_overlong: tokens before max_completion_length over which it falls", 64, ge=1)
     scale_rewards: str = opt(
         "none: an advantage is the reward minus its group's mean (Dr. GRPO); group: divided by the group's spread, too",
         "none",
@@ -203,7 +203,7 @@ class FabricConfig(DevicesConfig):
 
 @dataclass
 class TrainRecipe(Recipe):
-    """Train LoRA adapters: SFT or pairwise DPO on searched targets (§5.3), or GRPO by rewards for correctness and length."""
+    """Train LoRA adapters: SFT or pairwise DPO on searched targets (§5.3), or GRPO by rewards for length."""
 
     output: str = opt("run folder; its name is the run's name in TensorBoard")
     objective: Objective = opt("training objective: sft, dpo or grpo")

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 from lightning import LightningDataModule
@@ -127,8 +127,8 @@ class TaleDataModule(LightningDataModule):
 
     def train_dataloader(self, first_step: int = 0, rank: int = 0, world_size: int = 1) -> DataLoader:
         """One item per optimizer step: this rank's part of it as a list of micro-batches."""
-        sampler: Any = self.sampler(first_step, rank, world_size)
-        return DataLoader(self.train, batch_sampler=sampler, collate_fn=self._micro_batches)
+        sampler = self.sampler(first_step, rank, world_size)
+        return DataLoader(self.train, batch_sampler=sampler, collate_fn=self._micro_batches)  # type: ignore[arg-type]
 
     def sampler(self, first_step: int = 0, rank: int = 0, world_size: int = 1) -> StepSampler:
         """The examples of each step; for GRPO the questions of each rollout, of which there are as many as answers

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from itertools import takewhile
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -92,9 +93,9 @@ class Batch:
 
     def to(self, device: torch.device) -> Batch:
         """On another device."""
-        held = {of.name: getattr(self, of.name) for of in fields(self)}
-        moved = {name: value.to(device) for name, value in held.items() if isinstance(value, Tensor | Layout)}
-        return replace(self, **moved)
+        held: dict[str, Any] = {of.name: getattr(self, of.name) for of in fields(self)}
+        moves = (name for name, value in held.items() if isinstance(value, Tensor | Layout))
+        return replace(self, **{name: held[name].to(device) for name in moves})
 
 
 def pack(examples: Sequence[Example]) -> Batch:

@@ -43,8 +43,8 @@ class VllmEngine:
     """Completions of the model in `folder` (see `BaseModel.checkpoint_folder`), `batch_size` at once on each copy.
 
     A sampled answer has its request's seed, so neither the batch nor its order changes it beyond the rounding of the
-    model's arithmetic. vLLM rounds an adapter to the weights' `dtype`. `processed_logprobs`: all log-probabilities are at
-    the sampling temperature, as in training; else at temperature 1.
+    model's arithmetic. vLLM rounds an adapter to the weights' `dtype`. `processed_logprobs`: all log-probabilities are
+    at the sampling temperature; else at temperature 1.
 
     Raises:
         UserError: vLLM is not installed, or does not start.
@@ -145,7 +145,7 @@ class VllmEngine:
         used = output.lora_request.lora_int_id if output.lora_request else 0
         if used != number:
             raise UserError(
-                f"engine.kind=vllm: an answer is of adapter {used}, asked for was {number} ({self.adapter}): vLLM has not "
+                f"engine.kind=vllm: an answer is of adapter {used}, not of {number} ({self.adapter}): vLLM has not "
                 "loaded it; use engine.kind=transformers"
             )
         count, logprobs = len(found.ids), None

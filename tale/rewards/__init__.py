@@ -27,7 +27,9 @@ REWARDS: dict[str, Reward] = {
 }
 
 
-def total_rewards(group: Sequence[Outcome], config: GRPOConfig, where: str) -> tuple[list[float], dict[str, list[float]]]:
+def total_rewards(
+    group: Sequence[Outcome], config: GRPOConfig, where: str
+) -> tuple[list[float], dict[str, list[float]]]:
     """The weighted sum for each answer, and the parts by name, unweighted; `where` names the question.
 
     Raises:

@@ -9,7 +9,10 @@ from tale.rewards.outcome import Outcome
 
 
 def group_relative(group: Sequence[Outcome], config: GRPOConfig) -> list[float]:
-    """λ = 0.5 − (n − n_min) / (n_max − n_min) if right, else min(0, λ); 0 if all are equally long (arXiv:2501.12599)."""
+    """λ if right, else min(0, λ), with λ = 0.5 − (n − n_min) / (n_max − n_min) (Kimi k1.5, arXiv:2501.12599).
+
+    0 if all answers are equally long.
+    """
     shortest, longest = min(one.tokens for one in group), max(one.tokens for one in group)
     if shortest == longest:
         return [0.0] * len(group)

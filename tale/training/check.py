@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tale.config.training import GRPOConfig, TrainRecipe
+from tale.config.training import GRPOConfig, QuestionsConfig, TrainRecipe
 from tale.data.question import Question
 from tale.errors import UserError
 from tale.inference.build import check_engine
@@ -37,7 +37,7 @@ def check_grpo(recipe: TrainRecipe) -> None:
         f"engine.kind={recipe.engine.kind}: an endpoint has no weights to train; transformers or vllm": (
             recipe.engine.kind == "openai"
         ),
-        f"engine.device={recipe.engine.device}: answers are sampled on the training's device, fabric.accelerator; leave "
+        f"engine.device={recipe.engine.device}: answers are sampled on the training's device; leave "
         "it out": recipe.engine.device != "auto",
         "fabric.strategy=fsdp2: answers cannot be sampled from sharded weights; use ddp": (
             recipe.fabric.strategy == "fsdp2"
@@ -53,7 +53,7 @@ def check_grpo(recipe: TrainRecipe) -> None:
             raise UserError(message)
     if "lcpo_exact" in config.reward_funcs and config.length_penalty * most >= 1:
         log_warning(
-            f"grpo.length_penalty={config.length_penalty}: over {most} tokens it outweighs a right answer, so a wrong one "
+            f"grpo.length_penalty={config.length_penalty}: over {most} tokens it outweighs a right answer: a wrong one "
             "of the right length can have more reward"
         )
 
@@ -69,8 +69,8 @@ def _refused_rewards(config: GRPOConfig) -> dict[str, bool]:
         "epsilon": config.num_iterations > 1,
     }
     unread = {
-        f"grpo.{key}={getattr(config, key)}: is not read with these reward_funcs, budget_range and num_iterations; leave "
-        "it out": not read and getattr(config, key) != getattr(default, key)
+        f"grpo.{key}={getattr(config, key)}: is not read with these reward_funcs, budget_range and num_iterations; "
+        "leave it out": not read and getattr(config, key) != getattr(default, key)
         for key, read in read_with.items()
     }
     weights, count = config.reward_weights, len(config.reward_funcs)
@@ -96,10 +96,11 @@ def questions_to_ask(recipe: TrainRecipe, base: BaseModel) -> tuple[list[Questio
     Raises:
         UserError: they have no right answer, or the engine or the model's context length cannot serve them.
     """
+    task: QuestionsConfig = recipe.task
     check_engine(recipe.engine, base)
     if base.max_model_len is not None and recipe.data.max_length > base.max_model_len:
         raise UserError(f"data.max_length={recipe.data.max_length}: the model has {base.max_model_len} tokens")
-    questions, dropped = select_questions(recipe.task)
+    questions, dropped = select_questions(task)
     if metric_of(questions) != "accuracy":
-        raise UserError(f"task.name={recipe.task.name}: has reference texts; a reward needs answers right or wrong")
+        raise UserError(f"task.name={task.name}: has reference texts; a reward needs answers right or wrong")
     return questions, dropped

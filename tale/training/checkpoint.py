@@ -68,7 +68,9 @@ def save(
 ) -> None:
     """Write `step-<n>.ckpt` with the trained parameters only, then remove all but the latest two.
 
-    `scores` are those of the validations so far. The log is flushed first: a run that resumes from here does not log these steps again.
+    `scores` are those of the validations so far.
+
+    The log is flushed first: a run that resumes from here does not log these steps again.
     """
     state = optimizer.state_dict()
     state["state"] = {i: {k: full_tensor(v) for k, v in values.items()} for i, values in state["state"].items()}

@@ -35,7 +35,7 @@ class Group:
 
 
 def drawn_budget(config: GRPOConfig, question: Question, *seeds: int) -> int | None:
-    """The budget that a prompt states, drawn from `budget_range` by the question and the seeds; None without a range."""
+    """The budget that a prompt states, drawn from `budget_range` by question and seeds; None without a range."""
     if not config.budget_range:
         return None
     least, most = config.budget_range

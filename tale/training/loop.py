@@ -60,8 +60,8 @@ def fit(
     """Train `module` on `data`, resuming from the checkpoint `start` if given.
 
     Metrics of step k are computed before update k, so step 0 shows the untrained adapter. With
-    `train.early_stopping_patience` the run ends after so many validations without a better score; the adapter is that of
-    its last step.
+    `train.early_stopping_patience` the run ends after so many validations without a better score; its adapter is that
+    of the last step.
     """
     folder, t, first = Path(recipe.output) / "checkpoints", recipe.train, checkpoint.step_of(start)
     ranks = fabric.global_rank, fabric.world_size
@@ -147,7 +147,7 @@ def train_step(
     # Read only here, as reading a value waits for the device.
     sums = _summed(steps)
     for batch in micro_batches:
-        sums.update(batch.sums)  # type: ignore[arg-type]
+        sums.update(batch.sums)
     sums["denominator"] = own
     sums["examples"] += sum(batch.examples for batch in micro_batches)
     sums["tokens"] += sum(batch.tokens for batch in micro_batches)
@@ -173,7 +173,7 @@ def validate(fabric: Fabric, model: _FabricModule, batches: list[Batch]) -> dict
             steps.append(step)
     sums = _summed(steps)
     for batch in batches:
-        sums.update(batch.sums)  # type: ignore[arg-type]
+        sums.update(batch.sums)
     sums["denominator"] = sum(model.loss_denominator(batch) for batch in batches)
     sums["examples"] += sum(batch.examples for batch in batches)
     return _means(fabric, sums, model.divisors) if all_reduce(fabric, [len(batches)])[0] else {}

@@ -21,7 +21,7 @@ class Policy(Protocol):
     """The model in training as what answers requests."""
 
     def engine(self, stack: ExitStack, step: int) -> LazyEngine:
-        """An engine with the adapter of this step, until `stack` is closed; nothing is done before its first request."""
+        """An engine with the adapter of this step, until `stack` is closed; made at its first request."""
         ...
 
 

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 
 from lightning import Fabric
@@ -80,7 +81,8 @@ class Rollouts:
         config = self.recipe.grpo
         sampling = Sampling(config.max_completion_length)
         asked = [
-            (q, drawn_budget(config, q, self.recipe.train.seed)) for q in rank_share(self.data.held_out, rank, world_size)
+            (q, drawn_budget(config, q, self.recipe.train.seed))
+            for q in rank_share(self.data.held_out, rank, world_size)
         ]
         requests = [[Request.user(prompt_of(config, q, budget), sampling)] for q, budget in asked]
         examples = []
@@ -112,7 +114,7 @@ class Rollouts:
     def _answers(
         self, kind: str, step: int, requests: Sequence[Sequence[Request]]
     ) -> tuple[list[Sequence[Completion]], float]:
-        """The completions of each question's requests, from the journal if it has all of them; and the seconds taken."""
+        """Each question's completions, from the journal if it has all of them; and the engine's seconds."""
         rank, ranks = self.fabric.global_rank, self.fabric.world_size
         file = self.folder / f"{kind}-{step:06d}-rank-{rank}-of-{ranks}.jsonl"
         identity = hashlib.sha256(repr(sorted(self.identity.items())).encode()).hexdigest()[:16]
@@ -139,9 +141,10 @@ class Rollouts:
     def _show(self, step: int, group: Group) -> None:
         """Log some of a group's answers as text."""
         lines = [f"**{group.question.text}**", f"gold {group.question.gold}, budget {group.budget or 'none'}"]
-        for completion, outcome, reward in list(zip(group.completions, group.outcomes, group.rewards, strict=True))[:SHOWN]:
-            kind = "right" if outcome.correct else "cut off" if outcome.truncated else "wrong"
-            lines.append(f"reward {reward:.3f}, {outcome.tokens} tokens, {kind}:\n\n{completion.text}")
+        answers = zip(group.completions, group.outcomes, group.rewards, strict=True)
+        for completion, graded, reward in islice(answers, SHOWN):
+            kind = "right" if graded.correct else "cut off" if graded.truncated else "wrong"
+            lines.append(f"reward {reward:.3f}, {graded.tokens} tokens, {kind}:\n\n{completion.text}")
         for logger in self.fabric.loggers:
             logger.experiment.add_text("rollouts", printable_lines("\n\n".join(lines)), step)  # type: ignore[attr-defined]
 
@@ -150,7 +153,7 @@ def _counting(example: Example, left_out: Sequence[Example], sums: Mapping[str, 
     """The example, with the answers and sums of groups that have nothing to train on, and with further sums."""
     total = Counter(example.sums)
     for each in [*(other.sums for other in left_out), sums]:
-        total.update(each)  # type: ignore[arg-type]
+        total.update(each)
     return replace(example, size=example.size + sum(other.size for other in left_out), sums=total)
 
 

@@ -36,7 +36,7 @@ from tale.wordings.recipe import WordingsRecipe
 from tests import ROOT
 from tests.scripts import run_script
 
-KINDS = {"search": SearchRecipe, "sft": TrainRecipe, "dpo": TrainRecipe, "eval": EvaluateRecipe}
+KINDS = {"search": SearchRecipe, "sft": TrainRecipe, "dpo": TrainRecipe, "grpo": TrainRecipe, "eval": EvaluateRecipe}
 KINDS |= {"wordings": WordingsRecipe, "strategies": EvaluateRecipe, "serve": ServeRecipe}
 SCRIPTS = {
     "search": SearchRecipe,
@@ -116,6 +116,8 @@ ALIASES = {
     "ModelConfig": "config",
     "TaskConfig": "config",
     "EngineConfig": "config",
+    "GRPOConfig": "config",
+    "QuestionsConfig": "task",
     "FabricConfig": "config",
     "DevicesConfig": "config",
     "EndpointConfig": "config",
@@ -449,7 +451,7 @@ def test_the_last_of_two_equal_keys_counts() -> None:
         (TrainRecipe, ["recipe=tiny/sft", "train.epochs=2.5"], "train.epochs=2.5: .* Integer"),
         (TrainRecipe, ["recipe=tiny/sft", "train.epochs=null"], "train.epochs=null: .* not Optional"),
         (TrainRecipe, ["recipe=tiny/sft", "output="], "output=: .* not Optional"),
-        (TrainRecipe, ["recipe=tiny/sft", "objective=ppo"], "objective=ppo: .*expected one of .sft, dpo"),
+        (TrainRecipe, ["recipe=tiny/sft", "objective=ppo"], "objective=ppo: .*expected one of .sft, dpo, grpo"),
         (TrainRecipe, ["recipe=tiny/sft", "data.records=a.jsonl"], "data.records=a.jsonl: .*[Ll]ist"),
         (TrainRecipe, ["recipe=tiny/sft", "optimizer=3"], "optimizer must be a section"),
         (
@@ -488,7 +490,7 @@ def test_the_last_of_two_equal_keys_counts() -> None:
             r"methods.0..budget_line=Be brief: must have {budget} in it",
         ),
         (EvaluateRecipe, ["recipe=tiny/eval", "prices.input=-1"], "prices.input=-1.0: must be at least 0"),
-        (TrainRecipe, ["recipe=tiny/search"], r"recipes.tiny.search\.yaml: unknown key task. Did you mean .data."),
+        (TrainRecipe, ["recipe=tiny/search"], r"recipes.tiny.search\.yaml: unknown key sampling. Did you mean .plan."),
         (MergeRecipe, ["adapter=nowhere/adapter", "output=o"], "adapter=nowhere/adapter: no run there"),
         (AskRecipe, ["question=q"], "recipe=… is missing"),
         (ReportRecipe, ["output=o"], "runs: not given"),
@@ -522,7 +524,7 @@ def test_a_wrong_command_line_is_refused_by_name(kind: type[Recipe], arguments: 
             "train.epochs: .*'many'.*Integer",
         ),
         ("output: o\nobjective: sft\nmodel: {name_or_path: m}\nlora: {r: 0}\n", "lora.r=0: must be at least 1"),
-        ("output: o\nobjective: ppo\nmodel: {name_or_path: m}\n", "objective: .*expected one of .sft, dpo"),
+        ("output: o\nobjective: ppo\nmodel: {name_or_path: m}\n", "objective: .*expected one of .sft, dpo, grpo"),
         (b"output: \xff\n", "can't decode byte"),
     ],
 )
@@ -724,7 +726,7 @@ def test_the_resolved_recipe_rests_on_none(written: Callable[..., str], tmp_path
             {"a": "base: @b.yaml\n", "b": "base: tiny/sft\noptimizer: {lt: 1}\n"},
             r"b\.yaml: unknown key optimizer\.lt\. Did you",
         ),
-        ({"a": "base: tiny/search\n"}, r"tiny/search\.yaml: unknown key task\."),
+        ({"a": "base: tiny/search\n"}, r"tiny/search\.yaml: unknown key sampling\."),
     ],
 )
 def test_a_base_that_is_none_is_one_clear_error(

@@ -27,7 +27,7 @@ def test_advantages_by_hand(rewards: list[float], scale: str, expected: list[flo
     assert group_advantages(torch.tensor(rewards, dtype=torch.float64), scale).tolist() == pytest.approx(expected)
 
 
-def test_with_rewards_0_and_1_it_is_reinforce_with_the_mean_as_baseline() -> None:
+def test_it_is_reinforce_with_the_mean_as_baseline() -> None:
     """Two words, one token an answer, π(0) = p: Σ (r − r̄) ∂log π by hand; ∂log p = 1 − p, ∂log(1 − p) = −p."""
     logit = torch.tensor(LN2, requires_grad=True)  # p = 2/3
     words = torch.stack([logit, torch.zeros(())]).log_softmax(0)

@@ -65,7 +65,10 @@ def test_a_sum_is_weighted_and_keeps_its_parts() -> None:
 @pytest.mark.parametrize(
     ("function", "said"),
     [
-        (lambda group, config: [math.nan] * len(group), r"correct gives \[nan, nan\] on gsm8k/7; a reward is one finite"),
+        (
+            lambda group, config: [math.nan] * len(group),
+            r"correct gives \[nan, nan\] on gsm8k/7; a reward is one",
+        ),
         (lambda group, config: [1.0], r"correct gives \[1\.0\] on gsm8k/7"),
         (lambda group, config: [1 / 0], r"correct fails on gsm8k/7 \(ZeroDivisionError: division by zero\)"),
     ],

@@ -250,7 +250,8 @@ def test_tensorboard_shows_the_run_from_step_0(tiny_model_folder, records, tmp_p
         "optimizer.warmup_ratio=0",
         "optimizer.lr_scheduler=linear",
     ]
-    made = recipe(tiny_model_folder, folder, records, objective, *options, "lora.lora_dropout=0", "loss.beta=0.01")
+    options += ["lora.lora_dropout=0", *(["loss.beta=0.01"] if objective == "dpo" else [])]
+    made = recipe(tiny_model_folder, folder, records, objective, *options)
     train(made)
     seen = scalars(folder)
     assert set(seen) >= {f"train/{name}" for name in COMMON | logged} | {f"val/{name}" for name in {"loss", *logged}}

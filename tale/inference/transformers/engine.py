@@ -240,7 +240,7 @@ class SeededGumbel(LogitsProcessor):
 
 
 class ChosenLogprobs(LogitsProcessor):
-    """Applies other processors, and keeps the log-probability of each row's largest score: `logprobs`, [R] for each step.
+    """Applies other processors, and keeps each row's log-probability of the largest score: `logprobs`, [R] a step.
 
     A row's logits are divided by its temperature; at 0, greedy, they are taken as they are.
     """
@@ -253,7 +253,7 @@ class ChosenLogprobs(LogitsProcessor):
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         plain_RV = scores
         for processor in self.processors:
-            scores = processor(input_ids, scores)  # type: ignore[arg-type]
+            scores = processor(input_ids, scores)
         tempered_RV = plain_RV.float() / self.temperatures_R1.to(scores.device)
         chosen_R1 = tempered_RV.gather(1, scores.argmax(dim=-1, keepdim=True))
         self.logprobs.append(chosen_R1[:, 0] - tempered_RV.logsumexp(dim=-1))

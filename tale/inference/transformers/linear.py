@@ -23,8 +23,9 @@ def prepack_linear(model: nn.Module) -> None:
     types = {torch.float32, *([torch.bfloat16] if MKLDNN._is_mkldnn_bf16_supported() else [])}
     for module in model.modules():
         # A layer may be prepacked already, if its model had an engine before. One in training stays as it is.
-        packs = type(module) is nn.Linear and module.weight.dtype in types and not module.weight.is_mkldnn
-        if packs and not module.weight.requires_grad:
+        if type(module) is not nn.Linear or module.weight.is_mkldnn or module.weight.requires_grad:
+            continue
+        if module.weight.dtype in types:
             module.weight = nn.Parameter(MKLDNN._reorder_linear_weight(module.weight.detach()), requires_grad=False)
             module.forward = partial(linear, module)  # type: ignore[method-assign]
 
@@ -36,7 +37,7 @@ def unpack_linear(model: PreTrainedModel) -> None:
             module.weight = nn.Parameter(module.weight.detach().to_dense(), requires_grad=False)
             del module.forward  # the instance's own; the class has the plain one
     if model.config.get_text_config().tie_word_embeddings:
-        model.get_output_embeddings().weight = model.get_input_embeddings().weight  # type: ignore[union-attr]
+        model.get_output_embeddings().weight = model.get_input_embeddings().weight
 
 
 def linear(layer: nn.Linear, given: Tensor) -> Tensor:

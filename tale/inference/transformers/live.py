@@ -1,4 +1,4 @@
-"""Generating with a model in training: the same weights and adapters, in the engine's form, then in training's again."""
+"""Generating with a model in training: its own weights, in the form of the engine and then of training again."""
 
 from __future__ import annotations
 

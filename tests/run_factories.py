@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from random import Random
 from types import SimpleNamespace
@@ -33,6 +33,8 @@ from tale.inference.journal import JournaledEngine, request_key
 from tale.output.tables import write_rows
 from tale.runs.run import finish_run, start_run
 from tale.search.recipe import SearchRecipe
+from tale.serve.log import FILE, RequestRow
+from tale.serve.recipe import ServeRecipe
 from tale.storage.files import write_jsonl_atomic
 from tale.tasks.selection import select_questions
 from tests.factories import record
@@ -64,6 +66,24 @@ def search_run(folder: str = "runs/search", *overrides: str) -> Path:
     records = [("q/0", "5 [1]", None), ("q/1", None, wrong), ("q/2", None, none)]
     write_records(run / "records.jsonl", [record(i, f"{i}?", t, "20 tokens and a last", r) for i, t, r in records])
     finish_run(run)
+    return run
+
+
+def serve_run(folder: str = "runs/serve", control: int = 80) -> Path:
+    """A proxy's log: under a budget 40 and 20 + 20 tokens, 3 times 80 of the control group, one unchanged, one cut."""
+    recipe = load(ServeRecipe, ["recipe=serve", f"output={folder}"])
+    run = start_run(recipe)
+    whole = RequestRow(route="chat/completions", outcome="done", status=200, model="m", counted="usage", first_byte=0.5)
+    ours = replace(whole, arm="budget", source="trained", asked=30, limit=124, used=40, key="a")
+    rows = [
+        ours,
+        replace(ours, key="b", source="zero_shot", asked=50, used=20, estimator_tokens=20, limit_fired=True),
+        *(replace(whole, arm="control", used=control, key=key) for key in "cdd"),
+        replace(whole, arm="unchanged", reason="tools", used=900),
+        replace(ours, outcome="client left", used=5),
+        replace(whole, route="other", used=None),
+    ]
+    write_jsonl_atomic(run / FILE, [asdict(row) for row in rows])
     return run
 
 

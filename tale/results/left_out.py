@@ -10,7 +10,7 @@ from tale.grading import UNMARKED
 from tale.output.formats import whole
 from tale.output.tables import Column, table_of
 from tale.results.blocks import Section, Text
-from tale.results.runs import EvaluationRun, Run, SearchRun, TrainRun
+from tale.results.runs import EvaluationRun, Run, SearchRun, ServeRun, TrainRun
 
 OTHERS = ("brackets", "reasoning", "none")
 COLUMNS = {"run": Column("run"), "what": Column("what"), "count": Column("how many", whole)}
@@ -52,6 +52,13 @@ def _left_out(run: Run) -> Iterator[tuple[str, int]]:
             yield from _counted(f"{method}: read by {{}}, without [[ ]]", ways)
             yield f"{method}: {ALONE}", sum(r.via == "reasoning" for r in replies)
             yield f"{method}: no answer to be read", sum(r.value is None for r in replies)
+    if isinstance(run, ServeRun):
+        chats = [row for row in run.requests if row.route == "chat/completions"]
+        yield from _counted(
+            "requests that passed unchanged: {}", (r.reason for r in chats if r.reason and r.status == 200)
+        )
+        yield from _counted("requests without a whole answer: {}", (r.outcome for r in chats if r.outcome != "done"))
+        yield "answers whose tokens were counted as events of a stream", sum(r.counted == "events" for r in chats)
 
 
 def _not_answered(method: str, errors: Sequence[str]) -> Iterator[tuple[str, int]]:

@@ -15,7 +15,7 @@ class ReportRecipe(Recipe):
 
     output: str = opt("folder for report.html, its tables as CSV and its figures as PNG")
     runs: list[str] = opt(
-        "folders of the runs, finished or not: searches, trainings, evaluations, wordings, analyses and estimators"
+        "folders of runs, finished or not: searches, trainings, evaluations, wordings, analyses, estimators, proxies"
     )
     examples: int = opt("questions to show with answers side by side, per trained method", 8, ge=0)
     price_per_hour: float = opt(

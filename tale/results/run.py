@@ -19,8 +19,19 @@ from tale.results.left_out import left_out_section
 from tale.results.page import outputs_of, write_page
 from tale.results.paper import paper_section
 from tale.results.recipe import ReportRecipe
-from tale.results.runs import AnalysisRun, EstimateRun, EvaluationRun, Run, SearchRun, TrainRun, WordingsRun, read_runs
+from tale.results.runs import (
+    AnalysisRun,
+    EstimateRun,
+    EvaluationRun,
+    Run,
+    SearchRun,
+    ServeRun,
+    TrainRun,
+    WordingsRun,
+    read_runs,
+)
 from tale.results.search import search_section
+from tale.results.serving import serving_section
 from tale.results.training import training_section
 from tale.results.wordings import wordings_section
 from tale.runs.compare import check_comparable
@@ -29,7 +40,7 @@ from tale.secrets import redact
 from tale.text import log_info
 
 KINDS = {SearchRun: "search", TrainRun: "training", EvaluationRun: "evaluation"}
-KINDS |= {AnalysisRun: "analysis", EstimateRun: "estimators", WordingsRun: "wordings"}
+KINDS |= {AnalysisRun: "analysis", EstimateRun: "estimators", WordingsRun: "wordings", ServeRun: "serving"}
 COLUMNS = {
     "run": Column("run"),
     "kind": Column("kind"),
@@ -62,6 +73,7 @@ def report(recipe: ReportRecipe) -> Path:
         *(analysis_section(run) for run in runs if isinstance(run, AnalysisRun)),
         *(estimators_section(run) for run in runs if isinstance(run, EstimateRun)),
         *(training_section(run) for run in runs if isinstance(run, TrainRun)),
+        *(serving_section(run) for run in runs if isinstance(run, ServeRun)),
         left_out_section(runs),
         what_was_run(runs),
     ]
@@ -88,7 +100,7 @@ def what_was_run(runs: Sequence[Run]) -> Section:
     for run in runs:
         if type(run) is Run:
             what = "its recipe.yaml is none of them" if run.yaml else "it has no recipe.yaml"
-            known = "a search, a training, an evaluation, wordings, an analysis or estimators"
+            known = "a search, a training, an evaluation, wordings, an analysis, estimators or a proxy"
             blocks.append(Text(f"{run.name} is not {known}: {what}.", warning=True))
         if run.yaml:
             blocks.append(Folded(f"{run.name}: resolved recipe", redact(run.yaml)))

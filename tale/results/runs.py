@@ -32,6 +32,9 @@ from tale.evaluation.summary import Row
 from tale.inference.journal import Journal, read_journal
 from tale.results.events import Curves, read_curves
 from tale.search.recipe import SearchRecipe
+from tale.serve.log import FILE as REQUESTS
+from tale.serve.log import RequestRow, read_log
+from tale.serve.recipe import ServeRecipe
 from tale.solvers.base import Method
 from tale.solvers.strategy import Strategy
 from tale.storage.folder import RunMetadata, check_recipe, is_finished
@@ -220,6 +223,19 @@ class WordingsRun(Run):
         return _read_rows(self.folder / f"{wordings.TABLES[kind]}.json", kind, "scripts/wordings.py")
 
 
+@dataclass(frozen=True)
+class ServeRun(Run):
+    """A proxy, which may be running."""
+
+    recipe: ServeRecipe = field(kw_only=True)
+
+    @cached_property
+    def requests(self) -> list[RequestRow]:
+        """The rows of its log so far."""
+        file = self.folder / REQUESTS
+        return list(read_log(file)) if file.exists() else []
+
+
 # By the kind in run.json.
 KINDS = {
     "search": (SearchRun, SearchRecipe),
@@ -228,6 +244,7 @@ KINDS = {
     "wordings": (WordingsRun, WordingsRecipe),
     "analyse": (AnalysisRun, AnalyseRecipe),
     "estimate": (EstimateRun, EstimateRecipe),
+    "serve": (ServeRun, ServeRecipe),
 }
 
 

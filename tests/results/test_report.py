@@ -589,7 +589,7 @@ def test_no_run_and_a_run_of_another_kind_are_named_as_such(place: Path) -> None
     known = json.loads((place / "merged" / "run.json").read_text())
     (place / "merged" / "run.json").write_text(json.dumps(known | {"kind": "merge"}))
     text = page("nothing", "other", "merged").text
-    kinds = "a search, a training, an evaluation, wordings, an analysis or estimators"
+    kinds = "a search, a training, an evaluation, wordings, an analysis, estimators or a proxy"
     assert f"nothing is not {kinds}: it has no recipe.yaml." in text
     assert f"other is not {kinds}: its recipe.yaml is none of them." in text
     assert f"merged is not {kinds}: its recipe.yaml is none of them." in text

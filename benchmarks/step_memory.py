@@ -9,6 +9,9 @@ The peak is the process's largest resident size, so that interpreter and librari
         train.global_batch_size=4 train.micro_batch_size=1 fabric.accelerator=cpu     # 4 micro-batches of 512 tokens
     python benchmarks/step_memory.py recipe=dpo_llama8b model.quantization=nf4 data.max_length=512 \
         train.global_batch_size=1 train.micro_batch_size=1 fabric.accelerator=cpu     # a pair of 2 x 512 tokens
+    python benchmarks/step_memory.py recipe=grpo_llama8b data.max_length=256 grpo.max_completion_length=128 \
+        grpo.num_generations=4 train.global_batch_size=4 train.micro_batch_size=4 fabric.accelerator=cpu
+        # a group of 4 answers of 128 tokens, sampled by the model itself, to a prompt of 128
     … layers=1                                                            # the same, with so many decoder layers
 
 Prints peak and plan, the error, loss, gradient norm and seconds; writes them to runs/benchmarks.
@@ -16,11 +19,11 @@ Prints peak and plan, the error, loss, gradient norm and seconds; writes them to
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import torch
 from report import publish
@@ -28,13 +31,17 @@ from words import options
 
 from tale.cli import guarded
 from tale.config.recipes import load
-from tale.config.training import TrainRecipe
+from tale.config.training import Objective, TrainRecipe
 from tale.data.examples import Example, micro_batches
 from tale.hardware.devices import GB, peak_memory
+from tale.inference import Request, Sampling
+from tale.inference.requests import complete
+from tale.inference.transformers.live import live_engine
+from tale.inference.transformers.probe import IdsChat
 from tale.memory.measure import largest_examples
 from tale.memory.plan import plan
 from tale.models.architectures import random_model, read_architecture
-from tale.models.modules import build_module
+from tale.models.modules import CausalLMModule, build_module
 from tale.runs.devices import make_fabric
 from tale.training.loop import train_step
 
@@ -76,6 +83,10 @@ def step(recipe: TrainRecipe, architecture) -> dict:
         examples = [
             scrambled(e, architecture.vocab_size) for e in largest_examples(recipe, recipe.train.global_batch_size)
         ]
+        sampling = time.perf_counter()
+        if recipe.objective is Objective.grpo:
+            examples = sampled(recipe, module, examples)
+        sampling = time.perf_counter() - sampling
         batches = micro_batches(examples, recipe.train.micro_batch_size)
         metrics = train_step(fabric, model, optimizer, batches, recipe.optimizer.max_grad_norm)
     return {
@@ -83,6 +94,7 @@ def step(recipe: TrainRecipe, architecture) -> dict:
         "peak while it was built, GB": round(before / GB, 3),
         "seconds to build": round(built, 1),
         "seconds a step": round((time.perf_counter() - began) / steps, 1),
+        "of these sampling the last step's answers": round(sampling, 1),
         "micro-batches": len(batches),
         "loss": metrics["loss"],
         "gradient norm": metrics["grad_norm"],
@@ -92,9 +104,31 @@ def step(recipe: TrainRecipe, architecture) -> dict:
 def scrambled(example: Example, vocabulary: int) -> Example:
     """The example with random ids."""
     ids = lambda count: torch.randint(0, vocabulary, (count,)).tolist()  # noqa: E731
-    return dataclasses.replace(
+    return replace(
         example, prompt=ids(len(example.prompt)), answers=tuple(ids(len(answer)) for answer in example.answers)
     )
+
+
+def sampled(recipe: TrainRecipe, module: CausalLMModule, examples: list[Example]) -> list[Example]:
+    """The groups with answers that the module itself samples to their prompts, of full length but for a rare end."""
+    chat, engine = IdsChat(module.base.config.vocab_size - 1), recipe.engine
+    requests = [
+        replace(
+            Request.user(json.dumps(e.prompt), Sampling(recipe.grpo.max_completion_length, recipe.grpo.temperature), n),
+            logprobs=True,
+            processed_logprobs=True,
+        )
+        for e in examples
+        for n in range(len(e.answers))
+    ]
+    sizes = engine.batch_size, engine.prefix_cache_gb
+    with live_engine(module.base, chat, *sizes, module.loaded_attention) as live:
+        found = iter(complete(live, requests, "answers"))
+    groups = [[next(found) for _ in e.answers] for e in examples]
+    return [
+        replace(e, answers=tuple(list(c.ids) for c in of), logprobs=tuple(c.logprobs for c in of))
+        for e, of in zip(examples, groups, strict=True)
+    ]
 
 
 if __name__ == "__main__":

@@ -50,11 +50,29 @@ class MicroBatchMemory:
 
 
 def largest_examples(recipe: TrainRecipe, count: int) -> list[Example]:
-    """The worst case: examples of `data.max_length` tokens, without a shared prefix, mostly answer."""
+    """The worst case: examples of `data.max_length` tokens, without a shared prefix, mostly answer.
+
+    For GRPO `count` answers of the longest kind in whole groups, or in one part of a group.
+    """
+    if recipe.objective is Objective.grpo:
+        return _largest_groups(recipe, count)
     prompt = min(PROMPT, recipe.data.max_length // 2)
     answer = [0] * (recipe.data.max_length - prompt)
     sides = 2 if recipe.objective is Objective.dpo else 1
     return [Example(str(i), [i] * prompt, (answer,) * sides) for i in range(count)]
+
+
+def _largest_groups(recipe: TrainRecipe, count: int) -> list[Example]:
+    length, whole = recipe.grpo.max_completion_length, recipe.grpo.num_generations
+    size = math.ceil(whole / math.ceil(whole / count))  # answers of a part, as `Example.split` has them
+    each = {
+        "answers": ([0] * length,) * size,
+        "size": size,
+        "advantages": (1.0,) * size,
+        "logprobs": ((0.0,) * length,) * size,
+    }
+    prompt = recipe.data.max_length - length
+    return [Example(str(i), [i] * prompt, **each) for i in range(max(1, count // size))]  # type: ignore[arg-type]
 
 
 def measure(recipe: TrainRecipe, architecture: PreTrainedConfig, micro_batch: int) -> MicroBatchMemory:

@@ -18,6 +18,7 @@ from tale.config.training import Objective, TrainRecipe
 from tale.errors import UserError
 from tale.hardware.devices import GB, Device, device_named, peak_memory
 from tale.memory.measure import PROMPT, MicroBatchMemory, measure
+from tale.memory.rollout import rollout_bytes
 from tale.models.architectures import read_architecture
 from tale.models.attention import fused_attention_only
 from tale.models.probe import verify_training
@@ -64,11 +65,14 @@ def plan(recipe: TrainRecipe, architecture: PreTrainedConfig | None = None) -> P
         UserError: no such device, more devices than examples in a step, or a model of unknown architecture.
     """
     architecture = architecture or read_architecture(recipe.model)
+    grpo = recipe.objective is Objective.grpo
     local, shared = _local_devices(recipe), recipe.train.global_batch_size
+    groups = shared // recipe.grpo.num_generations if grpo else shared
     devices = local * recipe.fabric.num_nodes
     device = device_named(recipe.plan_device, recipe.fabric.accelerator, local)
-    if shared < devices:
-        raise UserError(f"train.global_batch_size={shared}: {devices} devices, but a step has only {shared} examples")
+    if groups < devices:
+        what = "questions" if grpo else "examples"
+        raise UserError(f"train.global_batch_size={shared}: {devices} devices, but a step has only {groups} {what}")
     micro_batch = min(recipe.train.micro_batch_size, math.ceil(shared / devices))
     process = (
         MemoryItem("process", CUDA_CONTEXT, "CUDA context, assumed")
@@ -77,7 +81,21 @@ def plan(recipe: TrainRecipe, architecture: PreTrainedConfig | None = None) -> P
     )
     with fused_attention_only() if device.gpu else nullcontext():
         measured = measure(recipe, architecture, micro_batch)
-    return Plan(measured, device, [*_lines(recipe, measured, devices), process], _assumed(recipe, micro_batch, devices))
+    lines = [*_lines(recipe, measured, devices), *_rollout(recipe, architecture, measured, devices, device), process]
+    return Plan(measured, device, lines, _assumed(recipe, micro_batch, devices))
+
+
+def _rollout(
+    recipe: TrainRecipe, architecture: PreTrainedConfig, m: MicroBatchMemory, devices: int, device: Device
+) -> list[MemoryItem]:
+    """What sampling answers takes beyond a micro-batch, whose memory is free meanwhile."""
+    if recipe.objective is not Objective.grpo:
+        return []
+    if recipe.engine.kind == "vllm":
+        return [MemoryItem("rollout", 0, "vLLM's is its own, by engine.vllm.gpu_memory_utilization: not planned")]
+    needed = rollout_bytes(recipe, architecture, devices, device.gpu)
+    beyond = max(0, needed - m.activations - m.logits - m.temporary)
+    return [MemoryItem("rollout", beyond, f"keys, values, logits: {needed / GB:,.3f} GB, beyond the three above")]
 
 
 def _lines(recipe: TrainRecipe, m: MicroBatchMemory, devices: int) -> list[MemoryItem]:
@@ -106,15 +124,16 @@ def _lines(recipe: TrainRecipe, m: MicroBatchMemory, devices: int) -> list[Memor
 
 
 def _assumed(recipe: TrainRecipe, micro_batch: int, devices: int) -> str:
-    pairs = recipe.objective is Objective.dpo
-    prompt = min(PROMPT, recipe.data.max_length // 2)
+    pairs, grpo = recipe.objective is Objective.dpo, recipe.objective is Objective.grpo
+    longest = recipe.data.max_length
+    prompt = longest - recipe.grpo.max_completion_length if grpo else min(PROMPT, longest // 2)
     checkpointing = "on" if recipe.train.gradient_checkpointing else "off"
-    what = ("pair" if pairs else "example") + ("s" if micro_batch > 1 else "")
+    what = ("pair" if pairs else "answer" if grpo else "example") + ("s" if micro_batch > 1 else "")
     return (
         f"{devices} device{'s' if devices > 1 else ''}, strategy {recipe.fabric.strategy}, "
         f"gradient checkpointing {checkpointing}\n"
         f"micro-batch: {micro_batch} {what} of the largest length: "
-        f"prompt {prompt:,} tokens, {'each ' if pairs else ''}answer {recipe.data.max_length - prompt:,}"
+        f"prompt {prompt:,} tokens, {'each ' if pairs else ''}answer {longest - prompt:,}"
     )
 
 

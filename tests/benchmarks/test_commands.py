@@ -331,6 +331,35 @@ def test_step_memory_sets_a_step_beside_its_plan(run: Run, wide_model_folder: Pa
     assert found["error of the plan, %"] == pytest.approx(100 * (found["plan, GB"] / found["peak, GB"] - 1), abs=0.5)
 
 
+def test_step_memory_samples_a_groups_answers(run: Run, wide_model_folder: Path) -> None:
+    batch = ["data.max_length=48", "grpo.max_completion_length=16", "grpo.num_generations=4", "fabric.accelerator=cpu"]
+    model = [f"model.name_or_path={wide_model_folder}", "layers=1", "train.global_batch_size=4"]
+    run("step_memory", "recipe=grpo_llama8b", *model, *batch)
+    found = figures("step_memory_grpo")
+    assert found["gradient norm"] > 0
+    assert "rollout" in found["the plan's parts, GB"]
+    assert found["of these sampling the last step's answers"] > 0
+
+
+def test_grpo_length_says_how_far_off_lengths_are(run: Run) -> None:
+    """Of two steps of a random model, whose answers have at most 40 tokens for 20."""
+    run("grpo_length", "train.max_steps=2", "train.global_batch_size=16")
+    found = figures("grpo_length")
+    assert 0 < found["of the last 10 steps"] <= 20
+    assert found["mean absolute error, tokens, every 10 steps"] == [found["of the last 10 steps"]]
+
+
+def test_grpo_speed_measures_both_sides(run: Run, tiny_model_folder: Path) -> None:
+    pytest.importorskip("trl")
+    model = ["recipe=tiny/grpo", f"model={{name_or_path: {tiny_model_folder}, name: tiny-llama, dtype: float32}}"]
+    run("grpo_speed", *model, "rounds=1", "steps=1", "sizes=8", "grpo.max_completion_length=4")
+    found = figures("grpo_speed")
+    assert found["times faster"] == pytest.approx(
+        found["steps an hour"]["tale"] / found["steps an hour"]["trl"], rel=0.1
+    )
+    assert found["sampled tokens a step"] == {"tale": 32, "trl": pytest.approx(32, abs=12)}  # 8 answers of 4
+
+
 def test_planner_error_has_a_row_for_each_objective(
     run: Run, tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -56,7 +56,7 @@ def compare_generation(config: PreTrainedConfig, on_cpu: bool = True) -> float:
     return _compare(Architecture.of(config), on_cpu)
 
 
-class _Ids(Chat):
+class IdsChat(Chat):
     """A tokenizer of prompts that are lists of ids."""
 
     def __init__(self, end: int):
@@ -102,7 +102,7 @@ def _compare(architecture: Architecture, on_cpu: bool) -> float:
     with unsupported_on_error(
         f"{name}: this architecture does not run with the cache and rows of engine.kind=transformers"
     ):
-        engine = _Recording(model, _Ids(end), batch_size=2, device="cpu", cpu_layers=on_cpu)
+        engine = _Recording(model, IdsChat(end), batch_size=2, device="cpu", cpu_layers=on_cpu)
         engine.logits = [[] for _ in prompts]
         requests = [Request.user(json.dumps(prompt), Sampling(TOKENS)) for prompt in prompts]
         answers = dict(engine.generate(request_source(requests)))

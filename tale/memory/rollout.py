@@ -1,0 +1,37 @@
+"""The memory of sampling answers with the model in training, beside its weights: keys and values, logits, a prefill."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from transformers import PreTrainedConfig
+
+from tale.config.training import TrainRecipe
+from tale.inference.transformers.engine import PREFILL
+from tale.inference.transformers.rows import SPARE_COLUMNS
+
+LOGITS_COPIES = 4  # of a step's logits in float32: transformers' own, divided by the temperature, noise, their sum
+
+
+def rollout_bytes(recipe: TrainRecipe, architecture: PreTrainedConfig, devices: int, gpu: bool) -> int:
+    """Bytes at the peak of a step's rollout by the transformers engine on one device, all answers of full length.
+
+    Keys and values of all rows, of a layer once more while rows join, and of their prompts in the prefix cache. Then
+    the more of a step's logits and a prefill's activations; or, on a CPU, a copy of the head while it is repacked.
+    """
+    text, config, answers = architecture.get_text_config(), recipe.grpo, recipe.train.global_batch_size
+    heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
+    width = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+    size = getattr(torch, recipe.model.dtype.value).itemsize
+    column = 2 * heads * width * size  # keys and values of a token in a layer
+    groups = math.ceil(answers / config.num_generations / devices)
+    rows = min(recipe.engine.batch_size, groups * config.num_generations)
+    prompt = recipe.data.max_length - config.max_completion_length
+    kept = rows * (recipe.data.max_length + SPARE_COLUMNS) * column
+    cached = min(int(recipe.engine.prefix_cache_gb * 1e9), groups * prompt * column * text.num_hidden_layers)
+    logits = LOGITS_COPIES * 4 * rows * text.vocab_size
+    wide = 3 * getattr(text, "intermediate_size", 4 * text.hidden_size) + 4 * text.hidden_size
+    prefill = min(PREFILL, groups * prompt) * wide * size
+    repacked = 0 if gpu else text.vocab_size * text.hidden_size * size
+    return max(kept * (text.num_hidden_layers + 1) + cached + max(logits, prefill), repacked)

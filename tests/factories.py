@@ -82,8 +82,8 @@ def recipe(source: Path, output: Path, records: Path, objective: str = "sft", *o
 
 def arguments(source: Path, output: Path, records: Path, objective: str = "sft", *overrides: str) -> list[str]:
     """What `scripts/train.py` is given for `recipe`; an override may repeat a key."""
-    given = [f"model.name_or_path={source}", f"output={output}", f"data.records=[{records}]", *overrides]
-    return [f"recipe=tiny/{objective}", *given]
+    read = [f"data.records=[{records}]"] if objective != "grpo" else []  # which asks questions of its task
+    return [f"recipe=tiny/{objective}", f"model.name_or_path={source}", f"output={output}", *read, *overrides]
 
 
 def adapted(

@@ -13,7 +13,12 @@ from tale.results.blocks import Block, Figure, Section, Text
 from tale.results.figures import figure, legend
 from tale.results.runs import TrainRun
 
-CURVES = {"loss": "loss", "margin": "margin of target over vanilla answer, nats"}
+CURVES = {
+    "loss": "loss",
+    "margin": "margin of target over vanilla answer, nats",
+    "reward": "reward",
+    "answer_tokens": "tokens of an answer",
+}
 COLUMNS = {
     "run": Column("run"),
     "examples": Column("examples", whole),

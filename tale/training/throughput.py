@@ -75,7 +75,8 @@ class Throughput:
 
     def __init__(self, fabric: Fabric, recipe: TrainRecipe, module: CausalLMModule):
         self.fabric, self.work = fabric, Work.of(module)
-        self.use_ref_model = recipe.objective is Objective.dpo and recipe.loss.use_ref_model
+        dpo, grpo = (recipe.objective is kind for kind in (Objective.dpo, Objective.grpo))
+        self.use_ref_model = (dpo and recipe.loss.use_ref_model) or (grpo and recipe.grpo.beta > 0)
         dtype = torch.bfloat16 if recipe.fabric.precision.startswith("bf16") else torch.float32
         peak = peak_flops(fabric.device, dtype)
         self.peak = peak * fabric.world_size if peak else None

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from transformers import PreTrainedTokenizerFast
+import torch
+from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from tale.text import log_to_terminal
-from tests.tiny_llama import byte_tokenizer, saved, tiny_llama
+from tests.tiny_llama import END_ID, byte_tokenizer, saved, tiny_llama
 
 
 @pytest.fixture(autouse=True)
@@ -43,3 +50,57 @@ def tiny_model_folder(tiny_tokenizer: PreTrainedTokenizerFast, tmp_path_factory:
 def wide_model_folder(tiny_tokenizer: PreTrainedTokenizerFast, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same with rows of 64 weights, a block of NF4."""
     return saved(tiny_llama(hidden_size=64), tiny_tokenizer, tmp_path_factory)
+
+
+# --- A real server --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def served_model(
+    tiny_model_folder: Path, tiny_tokenizer: PreTrainedTokenizerFast, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """The tiny random Llama, made to say ASCII alone, so that its texts are its ids, and its end where it said U."""
+    model = AutoModelForCausalLM.from_pretrained(tiny_model_folder, dtype=torch.float32)
+    with torch.no_grad():
+        rows = model.get_input_embeddings().weight  # the output's too
+        rows[128:256] = 0
+        rows[[ord("U"), END_ID]] = rows[[END_ID, ord("U")]]
+    # This server draws at a temperature only where the checkpoint recommends drawing.
+    model.generation_config.do_sample = True
+    return saved(model, tiny_tokenizer, tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def served_url(served_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Where `transformers serve` has the model, in float32, without a network."""
+    port, log = free_port(), tmp_path_factory.mktemp("serve") / "log.txt"
+    command = [Path(sys.executable).with_name("transformers"), "serve", served_model]
+    command += ["--host", "127.0.0.1", "--port", str(port), "--device", "cpu", "--dtype", "float32"]
+    with log.open("w") as stream:
+        process = subprocess.Popen(
+            command, stdout=stream, stderr=subprocess.STDOUT, env=os.environ | {"HF_HUB_OFFLINE": "1"}
+        )
+    try:
+        wait_until_healthy(f"http://127.0.0.1:{port}/health", process, log)
+        yield f"http://127.0.0.1:{port}/v1"
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def wait_until_healthy(url: str, process: subprocess.Popen, log: Path, seconds: float = 120) -> None:
+    end = time.monotonic() + seconds
+    while True:
+        try:
+            with urllib.request.urlopen(url, timeout=5):
+                return
+        except OSError:
+            assert process.poll() is None, log.read_text()
+            assert time.monotonic() < end, log.read_text()
+            time.sleep(0.2)

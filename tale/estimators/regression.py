@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -56,16 +57,25 @@ class Regression:
 
     def predict(self, questions: Sequence[Question]) -> list[float]:
         """Predicted log β*, without the shift."""
-        words = self._vectorizer.transform(map(text_of, questions)).toarray()
-        lengths = (numpy.array(list(map(lengths_of, questions))) - self.means) / self.scales
-        return (numpy.hstack([words, lengths]) @ self.weights + self.intercept).tolist()
+        return [self._terms_of(text_of(q)) + self._lengths_of(q) + self.intercept for q in questions]
+
+    def _terms_of(self, text: str) -> float:
+        """The part of the terms, as scikit-learn's own transformation has it, in a tenth of its time for one text."""
+        analyse, columns = self._vectorizer
+        counts = Counter(columns[term] for term in analyse(text) if term in columns)
+        values = {i: (1 + math.log(count)) * self.idf[i] for i, count in counts.items()}
+        norm = math.sqrt(sum(value * value for value in values.values()))
+        return sum(value * self.weights[i] for i, value in values.items()) / norm if norm else 0.0
+
+    def _lengths_of(self, question: Question) -> float:
+        weights = self.weights[len(self.terms) :]
+        lengths = zip(lengths_of(question), self.means, self.scales, weights, strict=True)
+        return sum((length - mean) / scale * weight for length, mean, scale, weight in lengths)
 
     @cached_property
-    def _vectorizer(self) -> TfidfVectorizer:
-        """Made once, as it takes longer than an estimate."""
-        vectorizer = TfidfVectorizer(**TFIDF, vocabulary=self.terms)
-        vectorizer.idf_ = numpy.array(self.idf)
-        return vectorizer
+    def _vectorizer(self) -> tuple[Callable[[str], list[str]], dict[str, int]]:
+        """What splits a text into terms, and each term's column."""
+        return TfidfVectorizer(**TFIDF).build_analyzer(), {term: i for i, term in enumerate(self.terms)}
 
 
 def fit(questions: Sequence[Question], budgets: Sequence[int], ridge: float | None = None) -> Regression:

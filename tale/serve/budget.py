@@ -154,11 +154,11 @@ def decide(call: Call | None, header: str | None, recipe: ServeRecipe) -> Decisi
 def with_budget(call: Call, budget: int, recipe: ServeRecipe) -> Budgeted:
     """The request that states a budget in its last user turn, has it as a limit and, if so configured, natively.
 
-    The budget is at most the client's own limit, which stays where it is smaller than the proxy's. A limit that is not
-    a positive integer is left to the upstream to judge.
+    The budget is at most the client's own limit, which stays where it is smaller than the proxy's. Without a `slack`
+    no limit counts. One that is not a positive integer is left to the upstream to judge.
     """
     own = [value for value in call.limits.values() if type(value) is int and value > 0]
-    asked = min([budget, *own])
+    asked = budget if recipe.slack is None else min([budget, *own])
     *before, last = call.body["messages"]
     made = {
         **call.body,

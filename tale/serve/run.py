@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import os
 import socket
@@ -43,13 +44,14 @@ def serve(recipe: ServeRecipe) -> None:
         log_info(f"{recipe.upstream} is served at {where}/v1; page {where}/, metrics {where}/metrics")
         if not recipe.api_key_env and recipe.host not in ("127.0.0.1", "localhost", "::1"):
             log_warning(f"warning: host={recipe.host}: whoever reaches it can use it; api_key_env requires a key")
+        gc.freeze()  # what is loaded stays: no collection has to look at it, while a request waits
         uvicorn.Server(uvicorn.Config(app, **SERVER)).run([listener])
 
 
 # Nothing of a request is printed: a URL may have a key in it. Headers are the upstream's own.
 SERVER: dict = {
     **{"log_level": "critical", "access_log": False, "server_header": False, "date_header": False, "ws": "none"},
-    "timeout_graceful_shutdown": 10,
+    **{"timeout_graceful_shutdown": 10, "proxy_headers": False},
 }
 
 

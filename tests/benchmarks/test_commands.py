@@ -33,7 +33,8 @@ from tale.runs.run import finish_run, start_run
 from tale.storage.files import write_jsonl_atomic
 from tale.tasks.selection import select_questions
 from tale.training.run import train
-from tests import ROOT
+from tests import ROOT, fake_endpoint
+from tests.conftest import free_port
 from tests.factories import pairs
 from tests.scripts import benchmark, run_script
 from tests.tiny_llama import saved, tiny_llama
@@ -460,6 +461,42 @@ def test_the_calls_in_flight_are_those_of_the_search(run: Run) -> None:
     assert found["before"]["calls"] == found["after"]["calls"] > 6
     assert 0 < found["after"]["mean in flight"] <= 3
     assert Path("runs/benchmarks/endpoint_calls.png").stat().st_size > 10_000
+
+
+def test_serving_adds_a_time_to_the_direct_one(run: Run) -> None:
+    """Through the proxy's own command, to the last idle stream."""
+    run("serve_overhead", "streams=2", "requests=2", "rounds=1", "events=2", "rate=100", "idle=3")
+    found = figures("serve_overhead")
+    times = found["to the first event, ms"]["2 streams"]
+    for at in (0, 1):
+        assert times["added by tale"][at] == pytest.approx(times["tale"][at] - times["direct"][at], abs=0.02)
+    assert found["memory, MB"]["tale"]["streams"] == 3
+    assert 0 < found["memory, MB"]["tale"]["before"] <= found["memory, MB"]["tale"]["with idle streams"]
+
+
+def test_questions_through_the_proxy_are_those_of_tale_ep(run: Run, asked: list[str]) -> None:
+    """Equal prompts and answers: 3 questions, estimates of 40 tokens in 5, answers that the prompt alone decides."""
+    answer, used = fake_endpoint.answer, fake_endpoint.used
+
+    def script(call: dict, _: int) -> fake_endpoint.Reply:
+        prompt = call["messages"][0]["content"]
+        if "estimate the minimum" in prompt:
+            return answer("Budget: [[40]]", usage=used(50, 5))
+        count = prompt.split("a fox has ")[1].split()[0]
+        return answer(f"{prompt[-30:]} so [[{count}]]", usage=used(20, 6 if "less than 40" in prompt else 11))
+
+    with fake_endpoint.FakeEndpoint(script) as server:
+        words = [f"upstream={server.url}", f"port={free_port()}", "recipe=tiny/eval", *asked]
+        run("serve_questions", *words, "sampling.max_tokens=64")
+        sent = [call["messages"][0]["content"] for call in server.calls]
+    found = figures("serve_questions")
+    direct, stated = sent[:9], sent[9:15]
+    assert sorted(stated) == sorted(prompt for prompt in direct if not prompt.endswith("step by step:\n"))
+    assert found["vanilla CoT"] == {"accuracy": 100, "tokens": 11}
+    same = {"accuracy": 100, "tokens": 11, "tokens saved, %": [0, 0, 0]}
+    for name in ("TALE-EP", "proxy, stated", "proxy, enforced"):
+        assert {key: found[name][key] for key in same} == same
+    assert [found[f"proxy, {name}"]["answers equal to TALE-EP's"] for name in ("stated", "enforced")] == [3, 3]
 
 
 # --- Two checkouts --------------------------------------------------------------------------------------------------

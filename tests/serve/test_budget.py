@@ -156,6 +156,7 @@ def test_images_stay_and_the_last_text_gets_the_line() -> None:
         ({"max_completion_tokens": 1000}, [], {"max_completion_tokens": 144}, 40),
         ({"max_tokens": 100}, [], {"max_tokens": 100}, 40),
         ({"max_tokens": 30}, [], {"max_tokens": 30}, 30),
+        ({"max_tokens": 30}, ["slack=null"], {"max_tokens": 30}, 40),
         ({"max_tokens": 900, "max_completion_tokens": 30}, [], {"max_tokens": 900, "max_completion_tokens": 30}, 30),
         ({"max_tokens": -1}, [], {"max_tokens": -1}, 40),
         ({"max_tokens": "many"}, [], {"max_tokens": "many"}, 40),

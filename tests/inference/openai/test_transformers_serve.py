@@ -2,13 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,7 +17,6 @@ from tale.inference.openai.engine import EndpointEngine
 from tale.inference.requests import Sampling, complete
 from tale.inference.transformers.engine import TransformersEngine
 from tests.fake_engine import ask
-from tests.tiny_llama import END_ID, saved
 
 pytestmark = [
     pytest.mark.slow,
@@ -35,68 +27,18 @@ GREEDY = Sampling(max_tokens=24)
 REQUESTS = [ask(text, sampling=GREEDY) for text in TEXTS]
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-@pytest.fixture(scope="module")
-def folder(
-    tiny_model_folder: Path, tiny_tokenizer: PreTrainedTokenizerFast, tmp_path_factory: pytest.TempPathFactory
-) -> Path:
-    """The tiny random Llama, made to say ASCII alone, so that its texts are its ids, and its end where it said U."""
-    model = AutoModelForCausalLM.from_pretrained(tiny_model_folder, dtype=torch.float32)
-    with torch.no_grad():
-        rows = model.get_input_embeddings().weight  # the output's too
-        rows[128:256] = 0
-        rows[[ord("U"), END_ID]] = rows[[END_ID, ord("U")]]
-    # This server draws at a temperature only where the checkpoint recommends drawing.
-    model.generation_config.do_sample = True
-    return saved(model, tiny_tokenizer, tmp_path_factory)
-
-
-@pytest.fixture(scope="module")
-def url(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Where `transformers serve` has the model, in float32, without a network."""
-    port, log = free_port(), tmp_path_factory.mktemp("serve") / "log.txt"
-    command = [Path(sys.executable).with_name("transformers"), "serve", folder]
-    command += ["--host", "127.0.0.1", "--port", str(port), "--device", "cpu", "--dtype", "float32"]
-    with log.open("w") as stream:
-        process = subprocess.Popen(
-            command, stdout=stream, stderr=subprocess.STDOUT, env=os.environ | {"HF_HUB_OFFLINE": "1"}
-        )
-    try:
-        wait_until_healthy(f"http://127.0.0.1:{port}/health", process, log)
-        yield f"http://127.0.0.1:{port}/v1"
-    finally:
-        process.terminate()
-        process.wait(20)
-
-
-def wait_until_healthy(url: str, process: subprocess.Popen, log: Path) -> None:
-    end = time.monotonic() + 120
-    while True:
-        try:
-            with urllib.request.urlopen(url, timeout=5):
-                return
-        except OSError:
-            assert process.poll() is None, log.read_text()
-            assert time.monotonic() < end, log.read_text()
-            time.sleep(0.2)
-
-
 @pytest.mark.parametrize("tokenizer", [False, True], ids=["counted by the server", "counted by a tokenizer"])
 def test_a_server_gives_the_in_process_engines_answers(
-    tokenizer: bool, url: str, folder: Path, tiny_tokenizer: PreTrainedTokenizerFast
+    tokenizer: bool, served_url: str, served_model: Path, tiny_tokenizer: PreTrainedTokenizerFast
 ) -> None:
     """Texts, ends and tokens, the end token included. One difference is left out here: an end as the very last allowed
     token is "length" to this server, "stop" to the engine in process.
     """
     chat = Chat(tiny_tokenizer)
-    here = TransformersEngine(AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32), chat, device="cpu")
-    config = EndpointConfig(url, tokenizer=str(folder) if tokenizer else None)
-    there = EndpointEngine(str(folder), replace(config, max_concurrency=3), chat=chat if tokenizer else None)
+    model = AutoModelForCausalLM.from_pretrained(served_model, dtype=torch.float32)
+    here = TransformersEngine(model, chat, device="cpu")
+    config = EndpointConfig(served_url, tokenizer=str(served_model) if tokenizer else None)
+    there = EndpointEngine(str(served_model), replace(config, max_concurrency=3), chat=chat if tokenizer else None)
     # A server gives no ids, and does not report its cache.
     expected = [replace(c, ids=None, cached_tokens=0) for c in complete(here, REQUESTS, "in process")]
     assert complete(there, REQUESTS, "over HTTP") == expected
@@ -109,9 +51,9 @@ def test_a_server_gives_the_in_process_engines_answers(
     ]
 
 
-def test_a_seed_repeats_an_answer_and_another_sample_is_another(url: str, folder: Path) -> None:
+def test_a_seed_repeats_an_answer_and_another_sample_is_another(served_url: str, served_model: Path) -> None:
     """One call at a time: this server's random state is global."""
-    engine = EndpointEngine(str(folder), EndpointConfig(url, max_concurrency=1))
+    engine = EndpointEngine(str(served_model), EndpointConfig(served_url, max_concurrency=1))
     samples = [ask("A", sample, Sampling(24, temperature=1.0)) for sample in range(3)]
     drawn = complete(engine, samples, "drawn")
     assert complete(engine, samples, "again") == drawn
@@ -119,14 +61,14 @@ def test_a_seed_repeats_an_answer_and_another_sample_is_another(url: str, folder
 
 
 def test_a_server_that_knows_no_groups_is_found_out(
-    url: str, folder: Path, tiny_tokenizer: PreTrainedTokenizerFast
+    served_url: str, served_model: Path, tiny_tokenizer: PreTrainedTokenizerFast
 ) -> None:
-    config = EndpointConfig(url, tokenizer=str(folder), use_n=True)
-    engine = EndpointEngine(str(folder), replace(config, max_concurrency=1), chat=Chat(tiny_tokenizer))
+    config = EndpointConfig(served_url, tokenizer=str(served_model), use_n=True)
+    engine = EndpointEngine(str(served_model), replace(config, max_concurrency=1), chat=Chat(tiny_tokenizer))
     with pytest.raises(UserError, match="1 of 2 choices came"):
         complete(engine, [ask("A", sample, Sampling(4, temperature=1.0)) for sample in (0, 1)], "grouped")
 
 
-def test_a_model_unknown_to_the_server_is_refused_in_its_words(url: str) -> None:
+def test_a_model_unknown_to_the_server_is_refused_in_its_words(served_url: str) -> None:
     with pytest.raises(UserError, match=r"status 400 \(.*requested 'another'"):
-        complete(EndpointEngine("another", EndpointConfig(url, max_concurrency=1)), REQUESTS[:1], "refused")
+        complete(EndpointEngine("another", EndpointConfig(served_url, max_concurrency=1)), REQUESTS[:1], "refused")

@@ -1,0 +1,331 @@
+"""What the proxy adds before the first byte, and the memory of idle streams, beside LiteLLM's proxy where it is given.
+
+    python benchmarks/serve_overhead.py [litellm=/path/to/bin/litellm] [streams=1,16,64] [requests=30] [rounds=3]
+        [events=10] [rate=20] [idle=1000]
+
+A server on loopback answers each chat completion by a stream of `events` events, the first at once and then `rate` a
+second. Clients ask it directly and through each proxy: `streams` at the same time, which begin at random moments and
+ask again as soon as their stream has ended, `requests` times each, in `rounds` that take turns. Upstream and clients
+are one process, each proxy is another. This proxy estimates each budget by a regression, states and enforces it, and
+writes its log; LiteLLM passes on. Prints the median and the 99th percentile of the milliseconds to the first event,
+what a proxy adds to the direct ones, and the ratio of what LiteLLM's median adds to this one's; the milliseconds of an
+estimate; and the memory (RSS) of the proxies before and with `idle` streams that are open and silent. Writes them to
+runs/benchmarks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from itertools import count
+from pathlib import Path
+from random import Random
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy
+from report import publish
+from words import only
+
+from tale.cli import guarded
+from tale.data.prompts import vanilla
+from tale.data.question import Question
+from tale.estimators.regression import fit
+from tale.estimators.saved import EstimatorCard, load_estimator, save_estimator
+from tale.tasks import load
+
+ROOT = Path(__file__).resolve().parents[1]
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+ASK = (
+    b"POST /v1/chat/completions HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer sk-1234\r\n"
+    b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+)
+NO_KEY = "LITELLM_DANGEROUSLY_PERMIT_WEAK_OR_UNSET_MASTER_KEY"  # on loopback, for the length of the benchmark
+WAIT = 120  # seconds for a proxy to start
+IDLE = "Wait."
+
+
+def main() -> None:
+    own = only(
+        {
+            "litellm": "",
+            "streams": "1,16,64",
+            "requests": "30",
+            "rounds": "3",
+            "events": "10",
+            "rate": "20",
+            "idle": "1000",
+        }
+    )
+    numbers = {name: int(own[name]) for name in ("requests", "rounds", "events", "rate", "idle")}
+    questions = load("problems", None, "train", 600, 0)
+    allow_open_files()
+    with TemporaryDirectory() as folder:
+        estimator = trained(questions[:300], Path(folder))
+        report: dict[str, Any] = numbers | {"estimate, ms": timed(estimator, questions[300:])}
+        report |= asyncio.run(measured(own, numbers, questions[300:], Path(folder), estimator))
+    print(publish("serve_overhead", report))
+
+
+async def measured(
+    own: dict[str, str], numbers: dict[str, int], asked: list[Question], folder: Path, estimator: Path
+) -> dict[str, Any]:
+    """All proxies in front of one server: times by the number of streams, and memory."""
+    upstream = await asyncio.start_server(
+        Upstream(numbers["events"], 1 / numbers["rate"]), "127.0.0.1", 0, backlog=2048
+    )
+    port = upstream.sockets[0].getsockname()[1]
+    with ExitStack() as running:
+        proxies = {"tale": running.enter_context(tale(port, folder, estimator))}
+        if own["litellm"]:
+            proxies["litellm"] = running.enter_context(litellm(port, folder, own["litellm"]))
+        ports = {"direct": port}
+        for name, (process, line) in proxies.items():
+            ports[name] = await started(process, line)
+        prompts = (vanilla(asked[i % len(asked)]) for i in count())
+        times: dict[str, Any] = {}
+        spread = numbers["events"] / numbers["rate"]
+        for streams in map(int, own["streams"].split(",")):
+            waits: dict[str, list[float]] = {name: [] for name in ports}
+            for at in ports.values():  # so that all connections are there
+                await clients(at, streams, 1, prompts, spread)
+            for _ in range(numbers["rounds"]):
+                for name, at in ports.items():
+                    waits[name] += await clients(at, streams, numbers["requests"] // numbers["rounds"], prompts, spread)
+            times[f"{streams} streams"] = compared(waits)
+        memory = {
+            name: await idle_memory(ports[name], process.pid, numbers["idle"]) for name, (process, _) in proxies.items()
+        }
+    upstream.close()
+    return {"to the first event, ms": times, "memory, MB": memory}
+
+
+def compared(waits: dict[str, list[float]]) -> dict[str, Any]:
+    """Median and 99th percentile of each way, what a proxy adds, and the ratio of what LiteLLM adds to tale's."""
+    quantiles = {
+        name: [1000 * float(q) for q in numpy.quantile(seconds, (0.5, 0.99))] for name, seconds in waits.items()
+    }
+    added = {name: [q - d for q, d in zip(of, quantiles["direct"], strict=True)] for name, of in quantiles.items()}
+    found: dict[str, Any] = {name: [round(q, 2) for q in of] for name, of in quantiles.items()}
+    found |= {f"added by {name}": [round(q, 2) for q in of] for name, of in added.items() if name != "direct"}
+    if "litellm" in added:
+        found["litellm / tale, median added"] = round(added["litellm"][0] / added["tale"][0], 1)
+    return found
+
+
+# --- The server -------------------------------------------------------------------------------------------------------
+
+
+class Upstream:
+    """Answers every request by a stream of events; one that asks to wait, by the first one alone."""
+
+    def __init__(self, events: int, gap: float):
+        self.gap = gap
+        whole = [{"delta": {"content": " so"}, "finish_reason": None}] * (events - 1)
+        ends = [*whole, {"delta": {}, "finish_reason": "stop"}]
+        self.events = [
+            event(
+                {
+                    "id": "x",
+                    "object": "chat.completion.chunk",
+                    "created": 0,
+                    "model": "m",
+                    "choices": [{"index": 0, **of}],
+                }
+            )
+            for of in ends
+        ]
+
+    async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """One connection."""
+        try:
+            while body := await request(reader):
+                writer.write(HEAD + self.events[0])
+                if IDLE.encode() in body:
+                    await reader.read()
+                    break
+                for each in self.events[1:]:
+                    await asyncio.sleep(self.gap)
+                    writer.write(each)
+                writer.write(event("[DONE]") + b"0\r\n\r\n")
+        except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            pass  # the client, or the benchmark, has ended
+        finally:
+            writer.close()
+
+
+def event(of: dict[str, Any] | str) -> bytes:
+    """An event of a stream, as a chunk."""
+    data = f"data: {of if isinstance(of, str) else json.dumps(of)}\n\n".encode()
+    return b"%x\r\n%s\r\n" % (len(data), data)
+
+
+async def request(reader: asyncio.StreamReader) -> bytes:
+    """The body of the next request; empty at the connection's end."""
+    try:
+        head = await reader.readuntil(b"\r\n\r\n")
+    except asyncio.IncompleteReadError:
+        return b""
+    length = next(line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:"))
+    return await reader.readexactly(int(length.partition(b":")[2]))
+
+
+# --- The clients ------------------------------------------------------------------------------------------------------
+
+
+async def clients(port: int, streams: int, requests: int, prompts: Iterator[str], spread: float) -> list[float]:
+    """Seconds to the first event of each request: `streams` clients, with a connection each, make `requests` each.
+
+    They begin within `spread` seconds, at random moments.
+    """
+    waits: list[float] = []
+
+    async def client(start: float) -> None:
+        await asyncio.sleep(start)
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        for _ in range(requests):
+            waits.append(await ask(reader, writer, next(prompts)))
+            while not (await reader.readuntil(b"\r\n")).startswith(b"0\r\n"):
+                pass
+            await reader.readuntil(b"\r\n")
+        writer.close()
+
+    draw = Random(0)
+    await asyncio.gather(*(client(draw.uniform(0, spread)) for _ in range(streams)))
+    return waits
+
+
+async def ask(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, prompt: str) -> float:
+    """Send a request; seconds until its answer's first event."""
+    body = json.dumps({"model": "m", "messages": [{"role": "user", "content": prompt}], "stream": True}).encode()
+    began = time.perf_counter()
+    writer.write(ASK % len(body) + body)
+    status = await reader.readuntil(b"\r\n\r\n")
+    assert status.startswith(b"HTTP/1.1 200"), status
+    await reader.readuntil(b"data:")
+    return time.perf_counter() - began
+
+
+async def idle_memory(port: int, pid: int, streams: int) -> dict[str, float]:
+    """The memory of a proxy before and with silent streams."""
+    before = memory(pid)
+    connections = []
+    for start in range(0, streams, 50):
+        opened = [await asyncio.open_connection("127.0.0.1", port) for _ in range(start, min(start + 50, streams))]
+        await asyncio.gather(*(ask(*each, IDLE) for each in opened))
+        connections += opened
+    found = {"before": round(before), "with idle streams": round(memory(pid)), "streams": len(connections)}
+    for _, writer in connections:
+        writer.close()
+    return found
+
+
+def memory(pid: int) -> float:
+    """Resident memory of a process and its children, in MB."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6 + sum(memory(int(child)) for child in children)
+
+
+# --- The proxies ------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def tale(port: int, folder: Path, estimator: Path) -> Iterator[tuple[subprocess.Popen, Callable[[str], int | None]]]:
+    """This proxy, by its script, without a control group."""
+    words = [
+        "recipe=serve",
+        f"upstream=http://127.0.0.1:{port}/v1",
+        f"output={folder / 'serve'}",
+        "port=0",
+        "control_share=0",
+    ]
+    command = [sys.executable, str(ROOT / "scripts" / "serve.py"), *words, f"estimator={estimator}"]
+    with running(command, os.environ | {"PYTHONPATH": str(ROOT)}) as process:
+        yield (
+            process,
+            lambda line: int(line.split("/v1; page")[0].rpartition(":")[2]) if " is served at " in line else None,
+        )
+
+
+@contextmanager
+def litellm(port: int, folder: Path, command: str) -> Iterator[tuple[subprocess.Popen, Callable[[str], int | None]]]:
+    """LiteLLM's proxy with one worker, and without a data base, telemetry or its own log."""
+    parameters = {"model": "openai/m", "api_base": f"http://127.0.0.1:{port}/v1", "api_key": "sk-1234"}
+    config = {
+        "model_list": [{"model_name": "m", "litellm_params": parameters}],
+        "litellm_settings": {"telemetry": False, "num_retries": 0},
+    }
+    (folder / "litellm.yaml").write_text(json.dumps(config))
+    own = 20_000 + os.getpid() % 10_000
+    words = ["--config", str(folder / "litellm.yaml"), "--port", str(own), "--host", "127.0.0.1"]
+    with running(
+        [command, *words], os.environ | {"LITELLM_LOG": "ERROR", "LITELLM_LOCAL_MODEL_COST_MAP": "True", NO_KEY: "true"}
+    ) as process:
+        yield process, lambda line: own if "Application startup complete" in line else None
+
+
+@contextmanager
+def running(command: list[str], environment: dict[str, str]) -> Iterator[subprocess.Popen]:
+    """A process, ended with the block."""
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
+    try:
+        yield process
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+async def started(process: subprocess.Popen, port_in: Callable[[str], int | None]) -> int:
+    """The port of a proxy, once it accepts connections."""
+    lines, port, end = [], None, time.monotonic() + WAIT
+    assert process.stdout
+    while port is None:
+        lines.append(await asyncio.to_thread(process.stdout.readline))
+        assert lines[-1], "".join(lines)
+        port = port_in(lines[-1])
+    while True:
+        try:
+            (await asyncio.open_connection("127.0.0.1", port))[1].close()
+            return port
+        except OSError:
+            assert time.monotonic() < end, "".join(lines)
+            await asyncio.sleep(0.1)
+
+
+# --- The estimator ----------------------------------------------------------------------------------------------------
+
+
+def trained(questions: list[Question], folder: Path) -> Path:
+    """A regression on the questions' lengths: its weights do not matter here, its size does."""
+    place = folder / "regression"
+    save_estimator(fit(questions, [len(q.text) for q in questions], ridge=1.0), EstimatorCard("none", [], []), place)
+    return place
+
+
+def timed(estimator: Path, questions: list[Question]) -> dict[str, float]:
+    """Milliseconds of one estimate: median and 99th percentile."""
+    model, times = load_estimator(estimator)[0], []
+    model.estimate(questions[:1])
+    for question in questions:
+        began = time.perf_counter()
+        model.estimate([question])
+        times.append(1000 * (time.perf_counter() - began))
+    return {"median": round(float(numpy.median(times)), 3), "p99": round(float(numpy.quantile(times, 0.99)), 3)}
+
+
+def allow_open_files() -> None:
+    """As many as the system lets: each stream takes two of each process."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
+if __name__ == "__main__":
+    guarded(main, __doc__)

@@ -19,16 +19,17 @@ import asyncio
 import json
 import os
 import resource
+import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator
+from contextlib import ExitStack
 from itertools import count
 from pathlib import Path
 from random import Random
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, Self
 
 import numpy
 from report import publish
@@ -86,9 +87,9 @@ async def measured(
         proxies = {"tale": running.enter_context(tale(port, folder, estimator))}
         if own["litellm"]:
             proxies["litellm"] = running.enter_context(litellm(port, folder, own["litellm"]))
-        ports = {"direct": port}
-        for name, (process, line) in proxies.items():
-            ports[name] = await started(process, line)
+        for each in proxies.values():
+            await each.started()
+        ports = {"direct": port} | {name: each.port for name, each in proxies.items()}
         prompts = (vanilla(asked[i % len(asked)]) for i in count())
         times: dict[str, Any] = {}
         spread = numbers["events"] / numbers["rate"]
@@ -101,7 +102,7 @@ async def measured(
                     waits[name] += await clients(at, streams, numbers["requests"] // numbers["rounds"], prompts, spread)
             times[f"{streams} streams"] = compared(waits)
         memory = {
-            name: await idle_memory(ports[name], process.pid, numbers["idle"]) for name, (process, _) in proxies.items()
+            name: await idle_memory(each.port, each.process.pid, numbers["idle"]) for name, each in proxies.items()
         }
     upstream.close()
     return {"to the first event, ms": times, "memory, MB": memory}
@@ -237,67 +238,66 @@ def memory(pid: int) -> float:
 # --- The proxies ------------------------------------------------------------------------------------------------------
 
 
-@contextmanager
-def tale(port: int, folder: Path, estimator: Path) -> Iterator[tuple[subprocess.Popen, Callable[[str], int | None]]]:
+def tale(port: int, folder: Path, estimator: Path) -> Process:
     """This proxy, by its script, without a control group."""
-    words = [
-        "recipe=serve",
-        f"upstream=http://127.0.0.1:{port}/v1",
-        f"output={folder / 'serve'}",
-        "port=0",
-        "control_share=0",
-    ]
-    command = [sys.executable, str(ROOT / "scripts" / "serve.py"), *words, f"estimator={estimator}"]
-    with running(command, os.environ | {"PYTHONPATH": str(ROOT)}) as process:
-        yield (
-            process,
-            lambda line: int(line.split("/v1; page")[0].rpartition(":")[2]) if " is served at " in line else None,
-        )
+    words = ["recipe=serve", f"upstream=http://127.0.0.1:{port}/v1", f"output={folder / 'serve'}", "control_share=0"]
+    own = free_port()
+    command = [sys.executable, str(ROOT / "scripts" / "serve.py"), *words, f"port={own}", f"estimator={estimator}"]
+    return Process(own, command, {"PYTHONPATH": str(ROOT)}, folder / "tale.log")
 
 
-@contextmanager
-def litellm(port: int, folder: Path, command: str) -> Iterator[tuple[subprocess.Popen, Callable[[str], int | None]]]:
-    """LiteLLM's proxy with one worker, and without a data base, telemetry or its own log."""
+def litellm(port: int, folder: Path, command: str) -> Process:
+    """LiteLLM's proxy with one worker, and without a key, a data base or telemetry."""
     parameters = {"model": "openai/m", "api_base": f"http://127.0.0.1:{port}/v1", "api_key": "sk-1234"}
-    config = {
-        "model_list": [{"model_name": "m", "litellm_params": parameters}],
-        "litellm_settings": {"telemetry": False, "num_retries": 0},
-    }
+    config = {"model_list": [{"model_name": "m", "litellm_params": parameters}]}
     (folder / "litellm.yaml").write_text(json.dumps(config))
-    own = 20_000 + os.getpid() % 10_000
-    words = ["--config", str(folder / "litellm.yaml"), "--port", str(own), "--host", "127.0.0.1"]
-    with running(
-        [command, *words], os.environ | {"LITELLM_LOG": "ERROR", "LITELLM_LOCAL_MODEL_COST_MAP": "True", NO_KEY: "true"}
-    ) as process:
-        yield process, lambda line: own if "Application startup complete" in line else None
+    own = free_port()
+    words = [
+        "--config",
+        str(folder / "litellm.yaml"),
+        "--port",
+        str(own),
+        "--host",
+        "127.0.0.1",
+        "--telemetry",
+        "False",
+    ]
+    environment = {"LITELLM_LOG": "ERROR", "LITELLM_LOCAL_MODEL_COST_MAP": "True", NO_KEY: "true"}
+    return Process(own, [command, *words], environment, folder / "litellm.log")
 
 
-@contextmanager
-def running(command: list[str], environment: dict[str, str]) -> Iterator[subprocess.Popen]:
-    """A process, ended with the block."""
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
-    try:
-        yield process
-    finally:
-        process.terminate()
-        process.wait(20)
+class Process:
+    """A proxy's process, ended with a `with` block."""
+
+    def __init__(self, port: int, command: list[str], environment: dict[str, str], log: Path):
+        self.port, self.log = port, log
+        with log.open("w") as output:
+            self.process = subprocess.Popen(command, stdout=output, stderr=output, env=os.environ | environment)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.terminate()
+        self.process.wait(20)
+
+    async def started(self) -> None:
+        """Wait until it accepts connections."""
+        end = time.monotonic() + WAIT
+        while True:
+            try:
+                (await asyncio.open_connection("127.0.0.1", self.port))[1].close()
+                return
+            except OSError:
+                assert self.process.poll() is None and time.monotonic() < end, self.log.read_text()  # noqa: PT018
+                await asyncio.sleep(0.1)
 
 
-async def started(process: subprocess.Popen, port_in: Callable[[str], int | None]) -> int:
-    """The port of a proxy, once it accepts connections."""
-    lines, port, end = [], None, time.monotonic() + WAIT
-    assert process.stdout
-    while port is None:
-        lines.append(await asyncio.to_thread(process.stdout.readline))
-        assert lines[-1], "".join(lines)
-        port = port_in(lines[-1])
-    while True:
-        try:
-            (await asyncio.open_connection("127.0.0.1", port))[1].close()
-            return port
-        except OSError:
-            assert time.monotonic() < end, "".join(lines)
-            await asyncio.sleep(0.1)
+def free_port() -> int:
+    """A port that nothing listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
 
 
 # --- The estimator ----------------------------------------------------------------------------------------------------

@@ -10,12 +10,14 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Thread
 
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from tale.text import log_to_terminal
+from tests.browser import World
 from tests.tiny_llama import END_ID, byte_tokenizer, saved, tiny_llama
 
 
@@ -50,6 +52,16 @@ def tiny_model_folder(tiny_tokenizer: PreTrainedTokenizerFast, tmp_path_factory:
 def wide_model_folder(tiny_tokenizer: PreTrainedTokenizerFast, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same with rows of 64 weights, a block of NF4."""
     return saved(tiny_llama(hidden_size=64), tiny_tokenizer, tmp_path_factory)
+
+
+@pytest.fixture
+def world() -> Iterator[World]:
+    """All that a browser can reach."""
+    server = World()
+    Thread(target=server.serve_forever, daemon=True).start()
+    yield server
+    server.shutdown()
+    server.server_close()
 
 
 # --- A real server --------------------------------------------------------------------------------------------------

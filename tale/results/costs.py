@@ -14,9 +14,10 @@ from tale.results.ledger import (
     spent_on_answers,
     spent_on_method,
     spent_on_search,
+    spent_on_serving,
     spent_on_training,
 )
-from tale.results.runs import EvaluationRun, Run, SearchRun, TrainRun, WordingsRun
+from tale.results.runs import EvaluationRun, Run, SearchRun, ServeRun, TrainRun, WordingsRun
 
 LEDGER = {"run": Column("run"), **columns_of(Spent)}
 # Formats of total costs, and of the savings per query.
@@ -56,6 +57,8 @@ def _spent(run: Run, hourly: float) -> list[Spent]:
         spent = [spent_on_answers(run, hourly), *methods]
     elif isinstance(run, WordingsRun):
         spent = [spent_on_answers(run, hourly)]
+    elif isinstance(run, ServeRun):
+        spent = [spent_on_serving(run)]
     else:
         spent = []
     return [s for s in spent if s.calls or s.trained or s.seconds]

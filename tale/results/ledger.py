@@ -17,7 +17,7 @@ from tale.inference.journal import Journal
 from tale.output import formats
 from tale.output.formats import duration, whole
 from tale.output.tables import Column, Interval
-from tale.results.runs import EvaluationRun, Run, SearchRun, TrainRun, WordingsRun
+from tale.results.runs import EvaluationRun, Run, SearchRun, ServeRun, TrainRun, WordingsRun
 from tale.solvers.base import Method
 from tale.solvers.strategy import Strategy
 from tale.statistics import paired_difference
@@ -63,6 +63,13 @@ def spent_on_answers(run: EvaluationRun | WordingsRun, hourly: float) -> Spent:
     """The cost of all calls in the journals; calls that methods share count once."""
     what = "evaluation" if isinstance(run, EvaluationRun) else "wordings"
     return _journaled(what, run.journals, run.recipe.prices, hourly)
+
+
+def spent_on_serving(run: ServeRun) -> Spent:
+    """The tokens of all answers whose usage or events were read, with the estimators' own."""
+    rows = [row for row in run.requests if row.used is not None or row.estimator_tokens]
+    tokens_in = sum((row.prompt_tokens or 0) + row.estimator_prompt_tokens for row in rows)
+    return Spent("serving", len(rows), tokens_in, sum(row.spent for row in rows))
 
 
 @dataclass(frozen=True)

@@ -358,7 +358,9 @@ class Exchange:
     def _complete_row(self) -> None:
         row, answer, before = self.row, self.answer, self.before
         row.seconds = time.perf_counter() - self.began
-        row.prompt_tokens, row.finish = answer.prompt_tokens, answer.finish
+        row.finish = answer.finish
+        if answer.prompt_tokens is not None:
+            row.prompt_tokens = answer.prompt_tokens + (before.prompt_tokens or 0)
         row.limit_fired = self._limit_fired
         if answer.used is not None:
             row.used = answer.used + (before.used or 0)

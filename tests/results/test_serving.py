@@ -32,6 +32,7 @@ def test_the_saving_counts_whole_answers_and_their_estimates() -> None:
     assert "Saved: 50.0 % of the output tokens, 95 % interval 50.0 % to 50.0 %" in text
     assert "40.0 tokens an answer instead of 80.0" in text
     assert "requests that passed unchanged: tools" in text
+    assert "<td class=text>serving</td><td>7</td><td>0</td><td>1,225</td>" in text.replace("> <", "><")
     assert "requests without a whole answer: client left" in text
 
 

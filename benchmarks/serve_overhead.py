@@ -49,6 +49,7 @@ ASK = (
     b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n"
 )
 NO_KEY = "LITELLM_DANGEROUSLY_PERMIT_WEAK_OR_UNSET_MASTER_KEY"  # on loopback, for the length of the benchmark
+PATIENCE = 30  # seconds for idle streams to begin
 WAIT = 120  # seconds for a proxy to start
 IDLE = "Wait."
 
@@ -215,14 +216,17 @@ async def ask(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, prompt
 
 
 async def idle_memory(port: int, pid: int, streams: int) -> dict[str, float]:
-    """The memory of a proxy before and with silent streams."""
-    before = memory(pid)
-    connections = []
-    for start in range(0, streams, 50):
-        opened = [await asyncio.open_connection("127.0.0.1", port) for _ in range(start, min(start + 50, streams))]
-        await asyncio.gather(*(ask(*each, IDLE) for each in opened))
-        connections += opened
-    found = {"before": round(before), "with idle streams": round(memory(pid)), "streams": len(connections)}
+    """The memory of a proxy before and with silent streams; fewer than `streams` if no more of them begin."""
+    before, begun = memory(pid), 0
+    connections: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
+    while begun == len(connections) < streams:
+        opened = [await asyncio.open_connection("127.0.0.1", port) for _ in range(min(50, streams - begun))]
+        tasks = [asyncio.create_task(ask(*each, IDLE)) for each in opened]
+        done, waiting = await asyncio.wait(tasks, timeout=PATIENCE)
+        connections, begun = connections + opened, begun + len(done)
+        for task in waiting:
+            task.cancel()
+    found = {"before": round(before), "with idle streams": round(memory(pid)), "streams": begun}
     for _, writer in connections:
         writer.close()
     return found

@@ -53,7 +53,8 @@ class Row:
     Over open-ended questions there is no accuracy, nor what is derived from it: `bleu` is the mean of the sentences',
     from 0 to 1, and `corpus_bleu` that of all n-grams together.
 
-    `repetition` is the mean of the answers' repeated shares (`tale.evaluation.repetition`).
+    `repetition` is the mean of the answers' repeated shares (`tale.evaluation.repetition`). Over the answers whose
+    prompt states a budget, `budget_error` is the mean of |tokens − budget| / budget, `over_budget` the share above it.
 
     With several seeds all is over every seed's replies, intervals are over questions, and `seeds` is their number; each
     `…_spread` is the standard deviation of the seeds' means.
@@ -106,6 +107,9 @@ class Row:
     repetition_difference_low: float | None = None
     repetition_difference_high: float | None = None
 
+    budget_error: Annotated[float | None, Column("off the budget asked for, %", percent, optional=True)] = None
+    over_budget: Annotated[float | None, Column("over it, %", percent, optional=True)] = None
+
     @property
     def metric(self) -> str:
         """What answers are scored by, one of `METRICS`."""
@@ -123,7 +127,8 @@ RESULTS = columns_of(
     "margin", "within_margin",
 )  # fmt: skip
 ANSWERS = columns_of(
-    Row, "method", "estimator_tokens", "asked_without_budget", "not_answered", "truncated", "in_format",
+    Row, "method", "estimator_tokens", "asked_without_budget", "not_answered", "truncated", "budget_error",
+    "over_budget", "in_format",
     *map(field_of, UNMARKED), "repetition", "repetition_difference",
 )  # fmt: skip
 
@@ -150,6 +155,9 @@ def _alone(replies: list[Reply], prices: PriceConfig) -> Row:
     """The figures of one method, without differences."""
     metric, seeds = replies[0].metric, count_seeds(replies)
     more: dict[str, Any] = {field_of(way): fmean(r.via == way for r in replies) for way in UNMARKED}
+    if asked := [(r.tokens, r.budget) for r in replies if r.budget and not r.total_budget]:
+        more["budget_error"] = fmean(abs(used - budget) / budget for used, budget in asked)
+        more["over_budget"] = fmean(used > budget for used, budget in asked)
     if metric != "accuracy":
         more |= bounds(metric, mean_score(replies))
     if metric == "bleu":

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -88,6 +89,15 @@ def test_a_method_asks_its_prompt(kind: str, values: dict, prompt: object) -> No
     assert [r.question for r in replies] == ["q/0", "q/1", "q/2", "q/3"]
     assert {r.budget for r in replies} == {values.get("budget")}
     assert {r.fallback for r in replies} == {None}
+
+
+def test_asked_against_used_tokens_by_hand() -> None:
+    """Answers of 18 and 25 tokens to budgets of 20 are 10 % and 25 % off, one of them over; vanilla has no budget."""
+    reply = answered("fixed_budget", budget=20)[0][0]
+    replies = [replace(reply, tokens=tokens) for tokens in (18, 25)]
+    rows = summary({"Vanilla CoT": answered("vanilla")[0], "short": replies})
+    assert (rows[1].budget_error, rows[1].over_budget) == (pytest.approx(0.175), 0.5)
+    assert (rows[0].budget_error, rows[0].over_budget) == (None, None)
 
 
 def test_tale_ep_asks_its_own_estimates_or_the_vanilla_prompt() -> None:

@@ -7,9 +7,10 @@ import importlib.util
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -320,6 +321,46 @@ def real(
 
 
 # --- Without vLLM ---------------------------------------------------------------------------------------------------
+
+
+class Served:
+    """vLLM in its own words: an answer of two ids by the adapter it holds; `stale` never loads another."""
+
+    def __init__(self, stale: bool) -> None:
+        self.stale, self.held, self.model_config = stale, None, SimpleNamespace(max_model_len=64)
+
+    async def generate(self, prompt: object, params: object, name: str, lora_request: object) -> AsyncIterator:
+        self.held = self.held if self.stale and self.held else lora_request
+        of = {token: SimpleNamespace(logprob=-1.0) for token in (7, END_ID)}
+        answer = SimpleNamespace(token_ids=[7, END_ID], logprobs=[of, of])
+        yield SimpleNamespace(outputs=[answer], lora_request=self.held, num_cached_tokens=0)
+
+
+@pytest.mark.parametrize("stale", [False, True])
+def test_an_adapter_that_is_not_reloaded_ends_the_run(folder, chat, monkeypatch, tmp_path, stale: bool) -> None:
+    """Each step's adapter has a number of its own, which vLLM's answer must report."""
+    made = lambda number, lora, path: SimpleNamespace(lora_int_id=int(number), lora_path=path)  # noqa: E731
+    for name, members in {
+        "vllm": {"SamplingParams": SimpleNamespace},
+        "vllm.inputs": {"tokens_input": list},
+        "vllm.lora.request": {"LoRARequest": made},
+        "vllm.sampling_params": {"RequestOutputKind": SimpleNamespace(CUMULATIVE=0, FINAL_ONLY=1)},
+    }.items():
+        monkeypatch.setitem(sys.modules, name, SimpleNamespace(**members))
+    served = Served(stale)
+    monkeypatch.setattr("tale.inference.vllm._start", lambda *_: served)
+    first = VllmEngine(folder, chat, "tiny", "float32", VllmConfig(), 4, [tmp_path / "0"], processed_logprobs=True)
+    requests = [replace(ask("2 + 2?", sampling=Sampling(8, 0.7)), logprobs=True, processed_logprobs=True)]
+    ((_, completion),) = generate(first.with_adapter(tmp_path / "0"), requests)
+    assert (completion.ids, completion.logprobs) == ((7, END_ID), (-1.0, -1.0))
+    second = first.with_new_adapter(tmp_path / "1")
+    if stale:
+        with pytest.raises(UserError, match=r"an answer is of adapter 1, not of 2 .*: vLLM has not loaded it"):
+            list(generate(second, requests))
+    else:
+        list(generate(second, requests))
+        assert (served.held.lora_int_id, served.held.lora_path) == (2, str(tmp_path / "1"))
+    first.runner.close()
 
 
 def test_without_vllm_the_remedy_is_named(folder: Path, chat: Chat, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -102,6 +102,7 @@ async def measured(
                 for name, at in ports.items():
                     waits[name] += await clients(at, streams, numbers["requests"] // numbers["rounds"], prompts, spread)
             times[f"{streams} streams"] = compared(waits)
+            print(f"{streams} streams: {times[f'{streams} streams']}", file=sys.stderr)
         memory = {
             name: await idle_memory(each.port, each.process.pid, numbers["idle"]) for name, each in proxies.items()
         }
@@ -175,8 +176,8 @@ async def request(reader: asyncio.StreamReader) -> bytes:
         head = await reader.readuntil(b"\r\n\r\n")
     except asyncio.IncompleteReadError:
         return b""
-    length = next(line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:"))
-    return await reader.readexactly(int(length.partition(b":")[2]))
+    lengths = [line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")]
+    return await reader.readexactly(int(lengths[0].partition(b":")[2])) if lengths else head
 
 
 # --- The clients ------------------------------------------------------------------------------------------------------
@@ -283,7 +284,11 @@ class Process:
 
     def __exit__(self, *_: object) -> None:
         self.process.terminate()
-        self.process.wait(20)
+        try:
+            self.process.wait(10)
+        except subprocess.TimeoutExpired:  # it waits for streams that are silent
+            self.process.kill()
+            self.process.wait()
 
     async def started(self) -> None:
         """Wait until it accepts connections."""

@@ -10,8 +10,10 @@ import asyncio
 import hmac
 import json
 import time
+import traceback
 from collections.abc import Awaitable, Callable, MutableMapping
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -25,7 +27,7 @@ from tale.serve.log import RequestRow
 from tale.serve.recipe import Mode, ServeRecipe
 from tale.serve.reply import Answer, EventReader, dumped, extended, parsed
 from tale.serve.upstream import FRAMING, Headers, Upstream, forwarded
-from tale.text import printable
+from tale.text import log_warning, printable
 
 PREFIX = b"/v1"
 CHAT = b"/chat/completions"
@@ -87,7 +89,6 @@ class Exchange:
             if not self.scope["raw_path"].startswith(PREFIX + b"/"):
                 raise RefusedError(404, f"no such path; the upstream's begin with {PREFIX.decode()}/")
             self._check_key()
-            row.outcome = "timed out"
             with anyio.move_on_after(self.recipe.timeout) as limit:
                 body = await self._body()
                 watcher = asyncio.create_task(self._watch(limit))
@@ -95,7 +96,8 @@ class Exchange:
                     await self._answer(body)
                 finally:
                     watcher.cancel()
-            if row.outcome == "timed out":
+            if limit.cancelled_caught and row.outcome != "client left":
+                row.outcome = "timed out"
                 await self._refuse(504, f"no answer within timeout={self.recipe.timeout:g} seconds")
         except RefusedError as error:
             row.outcome, row.reason = "refused", str(error)
@@ -103,6 +105,10 @@ class Exchange:
         except httpx2.RequestError as error:
             row.outcome, row.reason = "failed", type(error).__name__
             await self._refuse(502, f"the upstream gave no answer ({type(error).__name__})")
+        except Exception as error:  # a fault of the proxy; its text might have the request's in it
+            row.outcome, row.reason = "failed", type(error).__name__
+            log_warning(f"a request failed: {type(error).__name__} at {_place(error)}; this is a bug")
+            await self._refuse(500, f"{type(error).__name__}; this is a bug of the proxy")
         finally:
             self._complete_row()
 
@@ -263,8 +269,8 @@ class Exchange:
         """A call to the upstream. Answers that are read are requested uncompressed."""
         plain = self.chat and self.recipe.mode is not Mode.passing
         more = [(b"accept-encoding", b"identity")] if plain else []
-        dropped = (KEY, HEADER.encode(), *FRAMING, *(name for name, _ in more))
-        headers = [*forwarded(self.given, *dropped), *more]
+        own = (HEADER.encode(), b"accept-encoding") if plain else ()
+        headers = [*forwarded(self.given, KEY, *FRAMING, *own), *more]
         return self.relay.upstream.call(self.scope["method"], self.path, self.scope["query_string"], headers, content)
 
     async def _ask(self, content: bytes) -> bytes | None:
@@ -366,6 +372,12 @@ class Exchange:
             row.used = answer.used + (before.used or 0)
             row.counted = "events" if answer.tokens is None else "usage"
         row.answer = HALF_CHARACTERS.sub("\ufffd", "".join(answer.texts)) if answer.texts is not None else None
+
+
+def _place(error: Exception) -> str:
+    """File and line that raised it."""
+    *_, frame = traceback.extract_tb(error.__traceback__)
+    return f"{Path(frame.filename).name}:{frame.lineno}"
 
 
 @lru_cache(256)

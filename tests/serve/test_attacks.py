@@ -207,3 +207,18 @@ def test_an_answer_without_end_is_not_held(tmp_path: Path, words: list[str], mon
     reply = Reply(chunks=lambda: endless(b" " * 2**16))
     with FakeEndpoint(lambda *_: reply) as server, proxy(server.url, tmp_path, *words) as tale:
         assert post(tale).status_code == 502
+
+
+def test_a_fault_of_the_proxy_is_a_500_without_the_text(
+    tmp_path: Path, words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def failing(*_: object) -> None:
+        raise KeyError("2 + 5?")
+
+    monkeypatch.setattr("tale.serve.relay.decide", failing)
+    with FakeEndpoint(healthy) as server, proxy(server.url, tmp_path, *words) as tale:
+        reply = post(tale)
+        (row,) = tale.rows(1)
+    assert (reply.status_code, row.outcome, row.reason) == (500, "failed", "KeyError")
+    assert "a request failed: KeyError at test_attacks.py" in (shown := capsys.readouterr().out)
+    assert "2 + 5?" not in shown + reply.text

@@ -40,7 +40,8 @@ class TransformersEngine:
 
     A sampled token depends only on (seed, prompt, sample, position), so neither the batch nor its order changes it
     beyond the rounding of the model's arithmetic. `cpu_layers`: use the attention and linear layers for CPUs (default:
-    on a CPU).
+    on a CPU). `one_draw`: a token is drawn by one random number (`SeededDraw`), which is faster; otherwise by one for
+    each word of the vocabulary (`SeededGumbel`), so that rounding changes a token as rarely as possible.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class TransformersEngine:
         tokenizer: str = "the model's own",
         prefix_cache_gb: float = 2.0,
         cpu_layers: bool | None = None,
+        one_draw: bool = False,
     ):
         self.tokenizer = tokenizer
         self.model = model.to(find_device(device)).eval()  # type: ignore[arg-type]
@@ -60,6 +62,7 @@ class TransformersEngine:
             prepack_linear(model)
         self.chat = chat
         self.batch_size = batch_size
+        self.sampler = SeededDraw if one_draw else SeededGumbel
         self.prefixes = PrefixCache(prefix_cache_gb * 1e9)
         self.max_model_len = max_model_len_of(model.config)
         self.stop_token_ids = chat.stop_token_ids(self.model.generation_config.eos_token_id)
@@ -156,7 +159,7 @@ class TransformersEngine:
             return_dict_in_generate=True,
         )
         temperatures = [request.sampling.temperature for request in requests]
-        steps: list[LogitsProcessor] = [SeededGumbel(rows.generators, temperatures)] if any(temperatures) else []
+        steps: list[LogitsProcessor] = [self.sampler(rows.generators, temperatures)] if any(temperatures) else []
         scores = ChosenLogprobs([r.sampling.temperature if r.processed_logprobs else 1.0 for r in requests], steps[:])
         if any(request.logprobs for request in requests):
             steps = [scores]
@@ -237,6 +240,28 @@ class SeededGumbel(LogitsProcessor):
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         return torch.stack([_noisy(row_V.float(), *of) for row_V, of in zip(scores, self.rows, strict=True)])
+
+
+class SeededDraw(LogitsProcessor):
+    """Sampling by the inverse of the distribution function, from one number of each row's generator.
+
+    The drawn token has a score of 0, all others −∞. At temperature 0 the logits are unchanged.
+    """
+
+    def __init__(self, generators: Sequence[torch.Generator], temperatures: Sequence[float]):
+        self.generators, self.temperatures_R1 = generators, torch.tensor(temperatures)[:, None]
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        temperatures_R1 = self.temperatures_R1.to(scores.device)
+        tempered_RV = scores.float() / temperatures_R1.where(temperatures_R1 > 0, 1.0)
+        below_RV = tempered_RV.softmax(dim=-1).cumsum(dim=-1)
+        numbers = [torch.rand((), generator=generator) for generator in self.generators]
+        total_R1 = below_RV[:, -1:]
+        drawn_R1 = torch.stack(numbers)[:, None].to(scores.device) * total_R1
+        drawn_R1 = drawn_R1.minimum(total_R1 * (1 - 2**-23))  # a product can round up to the total
+        chosen_R1 = torch.searchsorted(below_RV, drawn_R1, right=True)
+        one_RV = torch.full_like(tempered_RV, -torch.inf).scatter_(1, chosen_R1, 0.0)
+        return one_RV.where(temperatures_R1 > 0, scores)
 
 
 class ChosenLogprobs(LogitsProcessor):

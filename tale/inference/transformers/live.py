@@ -18,15 +18,16 @@ def live_engine(
 ) -> Iterator[TransformersEngine]:
     """An engine of `model` as it is now, without dropout; afterwards the model trains as before.
 
-    No weight is copied: on a CPU frozen linear layers are repacked one by one, and back. `attention` is transformers'
-    name of the implementation that the model was loaded with. The prefix cache is new, as keys and values of an earlier
-    policy are not this one's.
+    Tokens are drawn by one number each (`SeededDraw`). No weight is copied: on a CPU frozen linear layers are repacked
+    one by one, and back. `attention` is transformers' name of the implementation that the model was loaded with. The
+    prefix cache is new, as keys and values of an earlier policy are not this one's.
     """
     in_training, generation = model.config._attn_implementation, model.generation_config
     trains = {module: module.training for module in model.modules()}
     model.set_attn_implementation(attention)
     try:
-        yield TransformersEngine(model, chat, batch_size, str(model.device), prefix_cache_gb=prefix_cache_gb)
+        device = str(model.device)
+        yield TransformersEngine(model, chat, batch_size, device, prefix_cache_gb=prefix_cache_gb, one_draw=True)
     finally:
         unpack_linear(model)
         model.set_attn_implementation(in_training)

@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerFast
 from tale.config.training import LossConfig, OptimizerConfig
 from tale.data.examples import pack
 from tale.inference import Request, Sampling
-from tale.inference.transformers.engine import TransformersEngine
+from tale.inference.transformers.engine import SeededDraw, TransformersEngine
 from tale.inference.transformers.live import live_engine
 from tale.models.modules import SFTModule
 from tests.factories import Ids, adapted, examples
@@ -48,7 +48,7 @@ def test_a_live_engine_answers_as_one_of_the_saved_adapter(
     with live(module, chat) as engine:
         ours = dict(generate(engine, requests()))
     plain = adapted(tiny_model_folder, dropout=0.5, modules=MODULES).requires_grad_(False)
-    theirs = dict(generate(TransformersEngine(plain, chat, 4, "cpu"), requests()))
+    theirs = dict(generate(TransformersEngine(plain, chat, 4, "cpu", one_draw=True), requests()))
     assert {i: c.ids for i, c in ours.items()} == {i: c.ids for i, c in theirs.items()}
 
 
@@ -89,6 +89,20 @@ def test_training_goes_on_bit_by_bit(module: SFTModule, tiny_tokenizer, recomput
     torch.testing.assert_close(dict(module.state_dict()), weights, rtol=0, atol=0)
     assert all(a is b for a, b in zip(kept, (p for p in module.parameters() if p.requires_grad), strict=True))
     assert module.base.get_output_embeddings().weight is module.base.get_input_embeddings().weight
+
+
+def test_tokens_are_drawn_by_their_probabilities() -> None:
+    """Of 20,000 draws at temperature 1/2, within four standard deviations; a greedy row takes the best."""
+    count, logits = 20_000, torch.tensor([0.5, -torch.inf, 0.0, 1.0, -torch.inf])
+    generators = [torch.Generator().manual_seed(seed) for seed in range(count)]
+    draw = SeededDraw(generators, [0.5] * (count - 1) + [0.0])
+    chosen = draw(torch.empty(0), logits.expand(count, -1)).argmax(dim=-1)
+    assert chosen[-1] == 3
+    expected = (logits * 2).softmax(0)
+    shares = torch.bincount(chosen[:-1], minlength=5) / (count - 1)
+    assert ((shares - expected).abs() <= 4 * (expected * (1 - expected) / count).sqrt()).all()
+    again = SeededDraw([torch.Generator().manual_seed(7)], [0.5])(torch.empty(0), logits[None])
+    assert again.argmax() == chosen[7]  # whatever rows it is drawn with
 
 
 @torch.no_grad()

@@ -58,7 +58,7 @@ def script(question: Question, budget: int | None) -> Completion:
 
 @pytest.fixture(scope="module")
 def runs(tiny_model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a search by a fake engine, and SFT and DPO adapters trained on its records."""
+    """A search by a fake engine, SFT and DPO adapters trained on its records, GRPO's on its questions."""
     folder = tmp_path_factory.mktemp("runs")
     model = [f"model.name_or_path={tiny_model_folder}"]
     questions = load_benchmark("problems", None, "train", QUESTIONS, 0)
@@ -73,6 +73,8 @@ def runs(tiny_model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> P
         loss = f"loss.length_normalized={objective == 'dpo'}"
         given = [*model, f"output={folder / objective}", f"data.records=[{records}]", loss, "optimizer.lr=0.1"]
         train(load(TrainRecipe, [f"recipe=tiny/{objective}", *given]))
+    given = [*model, f"output={folder / 'grpo'}", f"task.limit={QUESTIONS}", "train.max_steps=1"]
+    train(load(TrainRecipe, ["recipe=tiny/grpo", *given]))
     return folder
 
 
@@ -121,7 +123,7 @@ def test_a_finished_search_can_ask_its_targets_alone_again(
     assert {record.again for record in records} == {Confirmation(1, 3, 0.7)}
 
 
-@pytest.mark.parametrize("objective", ["sft", "dpo"])
+@pytest.mark.parametrize("objective", ["sft", "dpo", "grpo"])
 def test_training_leaves_an_adapter_that_knows_what_it_has_seen(objective: str, runs: Path) -> None:
     card = json.loads((runs / objective / "adapter" / "tale.json").read_text())
     run = json.loads((runs / objective / "run.json").read_text())

@@ -16,7 +16,7 @@ from typing import Any, Literal
 from tale.data.prompts import Turn, budgeted, stated_budget
 from tale.data.question import Question
 from tale.serve.control import in_control, question_key
-from tale.serve.recipe import EffortConfig, Mode, Policy, ServeRecipe
+from tale.serve.recipe import PASS, EffortConfig, ServeRecipe
 
 # budget, control: drawn at random; stated: the client's own budget; unchanged: passed on by a rule.
 Arm = Literal["budget", "control", "stated", "unchanged"]
@@ -118,28 +118,31 @@ class Budgeted:
 def decide(call: Call | None, header: str | None, recipe: ServeRecipe) -> Decision:
     """The decision about a chat completions request, and a `header` with the client's budget.
 
-    In this order: the header; what a policy passes on; a native budget field; a budget in the turn's own words; the
+    In this order: the header; what a policy passes on; a budget in the turn's own words; a native budget field; the
     effort; the control group; an estimate.
 
     Raises:
-        RefusedError: the client's budget is none, or there is no place to state it.
+        RefusedError: the client's budget is none, there is no place to state it, or the turn states one already.
     """
-    if recipe.mode is Mode.passing:
+    if recipe.mode == PASS:
         return Decision("unchanged", reason="mode=pass")
     if call is None:
         return Decision("unchanged", reason="not a chat completions request")
     key = question_key(recipe.seed, call.model, "\n".join(call.texts)) if call.texts else None
+    in_turn = any(stated_budget(text, recipe.budget_line) is not None for text in call.texts)
     if header is not None:
         if not call.texts:
             raise RefusedError(400, f"{HEADER}: the last message is not a user's text, so no budget can be stated")
+        if in_turn:
+            raise RefusedError(400, f"{HEADER}: the last message states a budget, too; leave out one of them")
         return Decision("stated", key, budget=_checked(HEADER, _integer(header), recipe), source="client")
     if reason := _passed_on(call, recipe):
         return Decision("unchanged", key, reason)
+    if in_turn:
+        return Decision("unchanged", key, "a budget in the turn")
     for path in NATIVE.values():
         if (value := _at(call.body, path)) is not None:
             return Decision("stated", key, budget=_checked(".".join(path), value, recipe), source="client")
-    if any(stated_budget(text, recipe.budget_line) is not None for text in call.texts):
-        return Decision("unchanged", key, "a budget in the turn")
     effort = _at(call.body, ("reasoning_effort",)) or _at(call.body, ("reasoning", "effort"))
     budget = _budget_of(effort, recipe.efforts)
     if budget == 0:
@@ -190,12 +193,12 @@ def _passed_on(call: Call, recipe: ServeRecipe) -> str | None:
     if not any(text.strip() for text in call.texts):
         return "the last message is not a user's text"
     policy, body = recipe.policy, call.body
-    if policy.tools is Policy.passing and (body.get("tools") or body.get("functions")):
+    if policy.tools == PASS and (body.get("tools") or body.get("functions")):
         return "tools"
     form = _at(body, ("response_format", "type"))
-    if policy.response_format is Policy.passing and form not in (None, "text"):
+    if policy.response_format == PASS and form not in (None, "text"):
         return "response_format"
-    return "n" if policy.n is Policy.passing and call.choices > 1 else None
+    return "n" if policy.n == PASS and call.choices > 1 else None
 
 
 def _stated(content: Any, budget: int, line: str | None) -> Any:

@@ -3,19 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import Enum
 
 from tale.config.fields import Recipe, budget_line_option, opt, section, seed_option
 
-
-class Mode(Enum):
-    budget = "budget"
-    passing = "pass"
-
-
-class Policy(Enum):
-    passing = "pass"
-    budget = "budget"
+PASS, BUDGET = "pass", "budget"
 
 
 @dataclass
@@ -35,9 +26,11 @@ class EffortConfig:
 class PolicyConfig:
     """What is done with requests whose answer is not one free text."""
 
-    tools: Policy = opt("requests with tools or functions", Policy.passing)
-    response_format: Policy = opt("requests for JSON, with a schema or without", Policy.passing)
-    n: Policy = opt("requests for several choices (n > 1)", Policy.passing)
+    tools: str = opt(
+        "requests with tools or functions: pass them on unchanged, or budget", PASS, choices=(PASS, BUDGET)
+    )
+    response_format: str = opt("requests for JSON, with a schema or without: the same", PASS, choices=(PASS, BUDGET))
+    n: str = opt("requests for several choices (n > 1): the same", PASS, choices=(PASS, BUDGET))
 
 
 @dataclass
@@ -55,7 +48,9 @@ class ServeRecipe(Recipe):
         choices=("other", "openai", "openrouter", "vllm", "sglang", "llama_cpp", "gemini"),
     )
     native_budget: bool = opt("also send the native thinking budget that servers of this kind have", False)
-    mode: Mode = opt("budget: state and enforce budgets; pass: pass everything on unchanged", Mode.budget)
+    mode: str = opt(
+        "budget: state and enforce budgets; pass: pass everything on unchanged", BUDGET, choices=(BUDGET, PASS)
+    )
     host: str = opt("address to listen on", "127.0.0.1")
     port: int = opt("port to listen on; 0: any free one", 8080, ge=0, le=65535)
     api_key_env: str | None = opt(

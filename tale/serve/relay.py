@@ -24,7 +24,7 @@ from tale.secrets import redact
 from tale.serve.budget import HEADER, Budgeted, Call, RefusedError, decide, with_budget
 from tale.serve.estimates import Estimates, Found
 from tale.serve.log import RequestRow
-from tale.serve.recipe import Mode, ServeRecipe
+from tale.serve.recipe import PASS, ServeRecipe
 from tale.serve.reply import Answer, EventReader, dumped, extended, parsed
 from tale.serve.upstream import FRAMING, Headers, Upstream, forwarded
 from tale.text import log_warning, printable
@@ -140,7 +140,7 @@ class Exchange:
         async with self._upstream(budgeted.content if budgeted else body) as response:
             kind = response.headers.get("content-type", "").partition(";")[0].strip()
             plain = response.headers.get("content-encoding", "identity") == "identity"
-            read = self.chat and self.recipe.mode is not Mode.passing and response.status_code == 200 and plain
+            read = self.chat and self.recipe.mode != PASS and response.status_code == 200 and plain
             if read and kind == "text/event-stream":
                 await self._pass_events(response, body, bool(budgeted))
             elif read and budgeted:
@@ -256,7 +256,7 @@ class Exchange:
     def _budget_headers(self) -> Headers:
         """What is known before the answer; nothing with mode=pass and on other routes."""
         row = self.row
-        if not self.chat or self.recipe.mode is Mode.passing:
+        if not self.chat or self.recipe.mode == PASS:
             return []
         numbers = {"budget": row.asked, "limit": row.limit, "estimator-tokens": row.estimator_tokens or None}
         found = [(f"x-tale-{name}".encode(), b"%d" % value) for name, value in numbers.items() if value is not None]
@@ -267,7 +267,7 @@ class Exchange:
 
     def _upstream(self, content: bytes) -> Any:
         """A call to the upstream. Answers that are read are requested uncompressed."""
-        plain = self.chat and self.recipe.mode is not Mode.passing
+        plain = self.chat and self.recipe.mode != PASS
         more = [(b"accept-encoding", b"identity")] if plain else []
         own = (HEADER.encode(), b"accept-encoding") if plain else ()
         headers = [*forwarded(self.given, KEY, *FRAMING, *own), *more]

@@ -93,9 +93,11 @@ def test_a_budget_that_is_none_is_refused_by_its_field(budget: object) -> None:
             decide(call(), str(budget), recipe())
 
 
-def test_a_budget_without_a_place_is_refused() -> None:
+def test_a_budget_without_a_place_or_beside_another_is_refused() -> None:
     with pytest.raises(RefusedError, match="x-token-budget: the last message is not a user's text"):
         decide(call(USER, OPEN), "70", recipe())
+    with pytest.raises(RefusedError, match="x-token-budget: the last message states a budget, too"):
+        decide(asked("Why?" + LINE.format(9)), "70", recipe())
 
 
 QUESTIONS = [

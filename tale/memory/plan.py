@@ -187,6 +187,7 @@ def verdict(made: Plan, recipe: TrainRecipe) -> str:
         "train.gradient_checkpointing=true": not recipe.train.gradient_checkpointing,
         "model.quantization=nf4": not quantised and not sharded,
         "fabric.strategy=fsdp2 on several devices": not quantised and not sharded,
+        "a smaller engine.batch_size": any(line.part == "rollout" and line.bytes for line in made.lines),
         "a smaller data.max_length": True,
     }
     less = ", ".join(option for option, helps in options.items() if helps)

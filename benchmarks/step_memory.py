@@ -73,7 +73,8 @@ def step(recipe: TrainRecipe, architecture) -> dict:
     fabric = make_fabric(recipe.fabric, recipe.fabric.accelerator, precision=recipe.fabric.precision)
     fabric.seed_everything(recipe.train.seed, verbose=False)
     began = time.perf_counter()
-    model = random_model(architecture, getattr(torch, recipe.model.dtype.value), recipe.model.quantization)
+    with fabric.device:
+        model = random_model(architecture, getattr(torch, recipe.model.dtype.value), recipe.model.quantization)
     module = build_module(recipe, model, "random")
     model, optimizer = fabric.setup(module, module.configure_optimizers())
     built, before = time.perf_counter() - began, peak_memory(fabric.device)
@@ -87,7 +88,7 @@ def step(recipe: TrainRecipe, architecture) -> dict:
         if recipe.objective is Objective.grpo:
             examples = sampled(recipe, module, examples)
         sampling = time.perf_counter() - sampling
-        batches = micro_batches(examples, recipe.train.micro_batch_size)
+        batches = [batch.to(fabric.device) for batch in micro_batches(examples, recipe.train.micro_batch_size)]
         metrics = train_step(fabric, model, optimizer, batches, recipe.optimizer.max_grad_norm)
     return {
         "peak, GB": round(peak_memory(fabric.device) / GB, 3),

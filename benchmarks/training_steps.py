@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning import Fabric
 
 from tale.config.recipes import load
 from tale.config.training import TrainRecipe
@@ -28,7 +27,9 @@ from tale.errors import UserError
 from tale.hardware.devices import GB, peak_memory
 from tale.models.base import resolve
 from tale.models.modules import CausalLMModule, build_module
+from tale.runs.devices import launch
 from tale.training.loop import train_step
+from tale.training.run import training_fabric
 from tale.training.throughput import Throughput
 
 CASES = {
@@ -49,6 +50,8 @@ COMMON = [
     "output=runs/benchmarks",
 ]
 RESULTS = ("loss", "margin")  # of a step, before its update
+SPEED = ("tokens_per_second", "share_of_peak")
+CPU = torch.device("cpu")
 Prepared = tuple[TrainRecipe, CausalLMModule, TaleDataModule]
 
 
@@ -88,30 +91,32 @@ def ours(
     steps: int,
     deal: Callable[[list[Example], int], list[Batch]] = micro_batches,
 ) -> Iterator[dict[str, float]]:
-    """Each step of this code: its seconds, the share of the machine's measured peak that it reached, what came out."""
-    fabric = Fabric(accelerator="cpu", devices=1, precision=recipe.fabric.precision)
+    """Each step of this code: its seconds, tokens a second, the share of the device's peak, what came out."""
+    fabric = training_fabric(recipe)
+    launch(fabric)
     throughput = Throughput(fabric, recipe, module)
-    model, optimizer = fabric.setup(module, module.configure_optimizers())
+    model = fabric.setup_module(module)
+    optimizer = fabric.setup_optimizers(module.configure_optimizers())
     for examples in in_order(data, steps):
         began = time.perf_counter()
-        batches = deal(examples, recipe.train.micro_batch_size)
+        batches = [batch.to(fabric.device) for batch in deal(examples, recipe.train.micro_batch_size)]
         metrics = train_step(fabric, model, optimizer, batches, recipe.optimizer.max_grad_norm)
         seconds = time.perf_counter() - began
-        share = throughput.step(batches, metrics["tokens"], metrics["target_tokens"], seconds)["share_of_peak"]
-        results = {name: metrics[name] for name in RESULTS if name in metrics}
-        yield {"seconds": seconds, "share_of_peak": share, **results}
+        rates = throughput.step(batches, metrics["tokens"], metrics["target_tokens"], seconds)
+        speed = {name: rates[name] for name in SPEED if name in rates}  # the peak of some GPUs is not known
+        yield {"seconds": seconds, **speed, **{name: metrics[name] for name in RESULTS if name in metrics}}
 
 
-def measure(steps: Callable[[], Iterable[dict[str, float]]]) -> dict[str, Any] | None:
+def measure(steps: Callable[[], Iterable[dict[str, float]]], device: torch.device = CPU) -> dict[str, Any] | None:
     """Results of all steps, times of all but the first, and the peak memory; None where there was not the memory."""
     try:
         first, *counted = steps()
     except (MemoryError, RuntimeError) as error:
-        if isinstance(error, MemoryError) or re.search("allocate memory|bad_alloc", str(error)):
+        if isinstance(error, MemoryError) or re.search("allocate memory|bad_alloc|out of memory", str(error)):
             return None
         raise
     told = {name: [step[name] for step in ([first] if name in RESULTS else []) + counted] for name in first}
-    return told | {"peak_gb": round(peak_memory(torch.device("cpu")) / GB, 2)}
+    return told | {"peak_gb": round(peak_memory(device) / GB, 2)}
 
 
 def apart(values: Sequence[float], expected: Sequence[float]) -> float:

@@ -69,7 +69,7 @@ def settings(recipe: TrainRecipe, steps: int) -> dict[str, Any]:
         "max_grad_norm": recipe.optimizer.max_grad_norm,
         "train_sampling_strategy": "sequential",
         "gradient_checkpointing": False,
-        "use_cpu": True,
+        "use_cpu": recipe.fabric.accelerator == "cpu",
         "bf16": recipe.fabric.precision == "bf16-mixed",
         "max_length": None,
         "logging_steps": 1,

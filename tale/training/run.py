@@ -42,7 +42,7 @@ def train(recipe: TrainRecipe) -> Path:
     """
     assert not recipe.plan
     check(recipe)
-    fabric = _fabric(recipe)
+    fabric = training_fabric(recipe)
     base = resolve(recipe.model)
     cards = [read_card(base.merge) if base.merge else None, check_lora(recipe.lora, base)]
     verify_training(base.architecture(), recipe.lora, recipe.data.max_length)
@@ -87,10 +87,15 @@ def train(recipe: TrainRecipe) -> Path:
     return adapter
 
 
-def _fabric(recipe: TrainRecipe) -> Fabric:
-    """The recipe's Fabric, not yet launched."""
+def training_fabric(recipe: TrainRecipe) -> Fabric:
+    """The recipe's Fabric, not yet launched.
+
+    Raises:
+        UserError: as `make_fabric`, or the optimizer needs a GPU.
+    """
     f = recipe.fabric
-    fabric = make_fabric(f, f.accelerator, strategy=strategy(f.strategy), precision=f.precision, loggers=[])
+    # No precision: Fabric calls a step under autocast, and converts its batch, only if DDP wraps the module.
+    fabric = make_fabric(f, f.accelerator, strategy=strategy(f.strategy), loggers=[])
     if recipe.optimizer.name.startswith("paged") and fabric.device.type != "cuda":
         raise UserError(f"optimizer.name={recipe.optimizer.name}: needs a CUDA device; adamw_8bit runs on a CPU too")
     return fabric

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib.util
 import json
+import math
 import os
 import re
 import shutil
@@ -41,6 +42,8 @@ from tests.tiny_llama import saved, tiny_llama
 
 SHARED = ("compare_checkouts", "planner_error", "search_scale", "training_steps", "trl_steps")
 compare_checkouts, planner_error, search_scale, training_steps, trl_steps = map(benchmark, SHARED)
+gpu_proof, gpu_models = benchmark("gpu_proof"), benchmark("gpu_models")
+gpu_attention, gpu_training = benchmark("gpu_attention"), benchmark("gpu_training")
 FILES = {file.stem: file for file in sorted((ROOT / "benchmarks").glob("*.py"))}
 COMMANDS = {name for name, file in FILES.items() if "__main__" in file.read_text()}
 Run = Callable[..., str]
@@ -384,6 +387,83 @@ def test_architectures_are_right_or_refused(run: Run) -> None:
     assert rows[0][1].startswith("refused: falcon is not known to training")
     assert rows[1][1].startswith("right: ")
     assert [row[2] for row in rows] == ["right |", "right |"]
+
+
+# --- A GPU ----------------------------------------------------------------------------------------------------------
+
+
+def test_gpu_proof_runs_each_case_or_says_why_not(
+    run: Run, tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a CPU, in this process: a kill is an exit, and what a process group writes to the environment is forgotten."""
+
+    def in_this_process(function: Callable[..., Any], *arguments: Any) -> int:
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "kill", lambda _, signal: sys.exit(-signal))
+            with pytest.raises(SystemExit) as ended:
+                function(*arguments)
+        return ended.value.code
+
+    monkeypatch.setattr(gpu_training, "in_another_process", in_this_process)
+    monkeypatch.setattr(os, "environ", os.environ.copy())
+    parts = "engine,search,strategies,resume"  # cases of the others are in the next tests
+    run("gpu_proof", "size=tiny", f"parts={parts}", f"model={tiny_model_folder}", "budget_s=1000")
+    found = json.loads(Path("runs/gpu_proof/results.json").read_text())["parts"]
+    assert {part["state"] for part in found.values()} == {"done"}
+    cases = {f"{name}: {case['case']}": case for name, part in found.items() for case in part["cases"]}
+    assert {name for name, case in cases.items() if "skipped" in case} == {"engine: static cache, batch 4"}
+    assert [cases[f"strategies: {name}"]["a loss differs by"] for name in ("ddp", "fsdp2")] == [0, 0]
+    assert cases["resume: killed and resumed"]["resumed: an adapter differs by"] == 0
+    assert cases["search: 2 questions in float32"]["records equal"] == 2
+
+
+def test_gpu_proof_trains_in_4_bits() -> None:
+    """On the longest examples, answers of 24 ids of 512: a random model's loss is about that of equal chances."""
+    cases = dict(gpu_training.qlora(gpu_models.SIZES["tiny"]))
+    with pytest.raises(UserError, match="needs a CUDA device"):
+        cases["sft, nf4, paged AdamW"]()
+    found = cases["sft, nf4"]()
+    assert found["losses"] == pytest.approx([24 * math.log(512)] * 2, rel=0.1)
+    assert 0 < found["plan, GB"] < 0.01
+
+
+@pytest.mark.parametrize("objective", ["sft", "dpo"])
+def test_a_packed_step_in_float32_is_single_sequences(objective: str) -> None:
+    """The proof's comparison, where nothing is rounded."""
+    exact = "model.dtype=float32", "fabric.precision=32-true"
+    found = gpu_attention.compared(gpu_models.SIZES["tiny"], objective, *exact)
+    differences = [found[f"packed: {of} differs by"] for of in ("loss", "a gradient")]
+    assert differences == pytest.approx([0, 0], abs=1e-5)
+
+
+def test_kernels_are_compared_where_they_run() -> None:
+    """On a CPU one of them, in bfloat16, whose steps are 2 ** -8 of a number."""
+    cases = dict(gpu_attention.attention_cases(gpu_models.SIZES["tiny"]))
+    assert 0 < cases["one by one"]()["output and gradients differ by"] < 0.02
+    for name in ("varlen_attn", "flex_attention"):
+        with pytest.raises(UserError, match=f"{name} needs a GPU"):
+            cases[name]()
+
+
+def test_a_part_that_is_stopped_keeps_its_cases(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two cases are done, a third is half written; a part without time is not begun."""
+
+    def stopped(command: list[str], timeout: float, **_: object) -> None:
+        Path(command[-1]).write_text('{"case": "a", "ms": 1.23456}\n{"case": "b", "skipped": "no GPU"}\n{"case": "c')
+        raise subprocess.TimeoutExpired(command, timeout)
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(subprocess, "run", stopped)
+    part = gpu_proof.run_part("bf16", "tiny", "", 30)
+    assert (part["state"], [case["case"] for case in part["cases"]]) == ("stopped after 30 s", ["a", "b"])
+    assert gpu_proof.run_part("bf16", "tiny", "", 1) == {"state": "skipped: the time is used up", "cases": []}
+    shown = {"device": "GPU", "date": "today", "commit": "c", "size": "gpu", "versions": {}, "parts": {"bf16": part}}
+    assert gpu_proof.markdown(shown).splitlines()[-4:] == [
+        "| case | ms | skipped |",
+        "| --- | --- | --- |",
+        "| a | 1.235 |  |",
+        "| b |  | no GPU |",
+    ]
 
 
 # --- The official code's errors, and damaged files ------------------------------------------------------------------

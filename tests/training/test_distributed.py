@@ -110,9 +110,9 @@ def folder(wide_model_folder: Path, tmp_path_factory: pytest.TempPathFactory) ->
     for name in ("nan ddp", "nan fsdp2"):
         how = f"fabric.strategy={name.removeprefix('nan ')}"
         cases[name] = given(name, *RUNS["sft"], AT_ONCE, how, "fabric.devices=2")
-    cases["bf16"] = given(
-        "bf16", *RUNS["sft"], FSDP2, "model.dtype=bfloat16", "fabric.precision=bf16-mixed", "fabric.devices=2"
-    )
+    half = ["model.dtype=bfloat16", "fabric.precision=bf16-mixed", "fabric.devices=2"]
+    for how in (DDP, FSDP2):
+        cases[f"bf16 {how}"] = given(f"bf16 {how}", *RUNS["sft"], how, *half)
     (made / "cases.json").write_text(json.dumps(cases))
     done = torchrun(ROOT / "tests" / "torchrun_training.py", made / "cases.json")
     assert done.returncode == 0, done.stderr[-4000:]
@@ -190,13 +190,15 @@ def test_a_checkpoint_is_the_same_under_each_strategy(folder: Path) -> None:
         assert two == {"step": 6, "fingerprint": one["fingerprint"]}
 
 
-def test_adapters_and_their_state_stay_in_fp32_under_fsdp2(folder: Path) -> None:
+@pytest.mark.parametrize("how", [DDP, FSDP2])
+def test_adapters_and_their_state_stay_in_fp32(folder: Path, how: str) -> None:
     """Of a base in bfloat16."""
-    saved = read(newest(folder / "bf16"))
+    bf16 = folder / f"bf16 {how}"
+    saved = read(newest(bf16))
     moments = [values[name] for values in saved["optimizer"]["state"].values() for name in ("exp_avg", "exp_avg_sq")]
     assert {tensor.dtype for tensor in [*saved["module"].values(), *moments]} == {torch.float32}
     assert len(moments) == 2 * len(saved["module"]) == 2 * 8
-    assert scalars(folder / "bf16", "train/loss") == pytest.approx(scalars(folder / "sft", "train/loss"), rel=0.05)
+    assert scalars(bf16, "train/loss") == pytest.approx(scalars(folder / "sft", "train/loss"), rel=0.05)
 
 
 @pytest.mark.parametrize("strategy", ["ddp", "fsdp2"])

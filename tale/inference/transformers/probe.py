@@ -60,13 +60,13 @@ class IdsChat(Chat):
     """A tokenizer of prompts that are lists of ids."""
 
     def __init__(self, end: int):
-        self.end = end
+        self.end_id = end
 
     def conversation_ids(self, messages: Sequence[Message]) -> list[int]:
         return json.loads(messages[0].content)
 
     def stop_token_ids(self, eos: int | list[int] | None) -> list[int]:
-        return [self.end]
+        return [self.end_id]
 
     def decode(self, *_: object) -> str:
         return ""

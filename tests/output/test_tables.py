@@ -28,13 +28,14 @@ from tale.results import analysis, costs, elasticity, kept, left_out, run, searc
 from tale.results.blocks import Section
 from tale.results.ledger import Spent
 from tale.results.page import write_page
+from tale.results.serving import Group
 from tale.search.confirm import ConfirmationSummary
 from tale.wordings import work
 from tale.wordings.regions import Best, Cell, Curve
 
 MODULES = (analysis, costs, elasticity, kept, left_out, run, search, training, work)
 DECLARED = (Best, Cell, Curve, ConfirmationSummary, ModelSummary, Row, Saving, Score, Spent, BudgetLevel, AnytimeRow)
-DECLARED += (StrategyRow,)
+DECLARED += (StrategyRow, Group)
 
 
 def made(kind: type, full: bool) -> Any:

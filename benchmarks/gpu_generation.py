@@ -95,7 +95,7 @@ def records_of(size: Size, count: int, on: str, dtype: str) -> list[Record]:
     Raises:
         UserError: the model is not on this machine.
     """
-    words = [f"model.name_or_path={size.model}", f"model.dtype={dtype}", f"task.limit={count}"]
+    words = ["engine.batch_size=256", f"model.name_or_path={size.model}", f"model.dtype={dtype}", f"task.limit={count}"]
     recipe = load(SearchRecipe, ["recipe=search_qwen", *words, f"sampling.max_tokens={size.max_tokens}"])
     base = resolve(recipe.model)
     questions, _ = select_questions(recipe.task)

@@ -133,7 +133,7 @@ def data_of(recipe: TrainRecipe, examples: Sequence[Example]) -> TaleDataModule:
 
 def random_requests(size: Size, vocabulary: int, count: int) -> list[Request]:
     """Requests whose answers end at drawn lengths: random weights do not end them, so each has its limit."""
-    answers, prompts = (lengths(count, mean, size.max_length // 2) for mean in (size.answer, size.prompt))
+    answers, prompts = (lengths(count, mean, size.max_length // 2) for mean in (size.target, size.prompt))
     generator = torch.Generator().manual_seed(0)
     return [
         Request.user(json.dumps(torch.randint(0, vocabulary, (p,), generator=generator).tolist()), Sampling(a))

@@ -59,7 +59,7 @@ PARTS = {  # the most valuable ones first
     "attention": Part(attention_cases, 90),
     "bf16": Part(bf16, 150),
     "qlora": Part(qlora, 80),
-    "engine": Part(engine, 120),
+    "engine": Part(engine, 140),
     "search": Part(search, 80),
     "strategies": Part(strategies, 60),
     "resume": Part(resume, 90),

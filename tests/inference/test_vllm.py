@@ -335,6 +335,9 @@ class Served:
         answer = SimpleNamespace(token_ids=[7, END_ID], logprobs=[of, of])
         yield SimpleNamespace(outputs=[answer], lora_request=self.held, num_cached_tokens=0)
 
+    def shutdown(self) -> None:
+        """There is no process to end."""
+
 
 @pytest.mark.parametrize("stale", [False, True])
 def test_an_adapter_that_is_not_reloaded_ends_the_run(folder, chat, monkeypatch, tmp_path, stale: bool) -> None:

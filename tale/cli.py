@@ -147,7 +147,7 @@ def guarded(main: Callable[[], None], usage: str | None = None) -> None:
         return guarded(lambda: print(usage.strip()))
     faulthandler.enable(sys.__stderr__ or sys.stderr)  # prints a traceback on a crash in native code
     keep_freed_memory()
-    os.environ |= {"TRANSFORMERS_VERBOSITY": "error", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}  # it is not imported yet
+    _quiet_transformers()
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")
     try:
         log_to_terminal(_log_level())
@@ -171,6 +171,16 @@ def _log_level() -> str:
     if level not in (known := ("debug", "info", "warning", "error")):
         raise UserError(f"TALE_LOG_LEVEL={level}: one of {', '.join(known)}")
     return level
+
+
+def _quiet_transformers() -> None:
+    """Silence transformers, which not every command imports: by its environment, or if it is imported already."""
+    os.environ |= {"TRANSFORMERS_VERBOSITY": "error", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
+    if "transformers" in sys.modules:
+        from transformers.utils import logging as transformers_logging
+
+        transformers_logging.set_verbosity_error()
+        transformers_logging.disable_progress_bar()
 
 
 def _explained(error: Exception) -> tuple[str, int]:

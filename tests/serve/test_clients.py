@@ -120,7 +120,7 @@ def test_a_client_whose_time_is_up_ends_the_call(server: tuple[str, str], tale: 
     next(iter(stream))
     stream.close()
     client(f"{tale.url}/v1").chat.completions.create(**asked(QUESTION, server[1]))
-    assert tale.rows()[-1].outcome == "done"
+    assert "done" in {row.outcome for row in tale.rows()}
 
 
 @pytest.mark.skipif(not shutil.which("curl"), reason="curl is not installed")

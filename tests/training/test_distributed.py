@@ -187,6 +187,7 @@ def test_a_checkpoint_is_the_same_under_each_strategy(folder: Path) -> None:
     for two in (ddp, fsdp2):
         for name in ("module", "optimizer", "scheduler"):
             torch.testing.assert_close(two.pop(name), one[name], rtol=0, atol=1e-5)
+        assert two.pop("scores") == pytest.approx(one["scores"], abs=1e-4)
         assert two == {"step": 6, "fingerprint": one["fingerprint"]}
 
 

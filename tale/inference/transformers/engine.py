@@ -40,8 +40,9 @@ class TransformersEngine:
 
     A sampled token depends only on (seed, prompt, sample, position), so neither the batch nor its order changes it
     beyond the rounding of the model's arithmetic. `cpu_layers`: use the attention and linear layers for CPUs (default:
-    on a CPU). `one_draw`: a token is drawn by one random number (`SeededDraw`), which is faster; otherwise by one for
-    each word of the vocabulary (`SeededGumbel`), so that rounding changes a token as rarely as possible.
+    on a CPU). `in_training`: layers that have a gradient stay as they are, and a token is drawn by one random number
+    (`SeededDraw`), which is faster; otherwise by one for each word of the vocabulary (`SeededGumbel`), so that rounding
+    changes a token as rarely as possible.
     """
 
     def __init__(
@@ -53,16 +54,16 @@ class TransformersEngine:
         tokenizer: str = "the model's own",
         prefix_cache_gb: float = 2.0,
         cpu_layers: bool | None = None,
-        one_draw: bool = False,
+        in_training: bool = False,
     ):
         self.tokenizer = tokenizer
         self.model = model.to(find_device(device)).eval()  # type: ignore[arg-type]
         if model.device.type == "cpu" if cpu_layers is None else cpu_layers:
             model.set_attn_implementation(attention.NAME)
-            prepack_linear(model)
+            prepack_linear(model, in_training)
         self.chat = chat
         self.batch_size = batch_size
-        self.sampler = SeededDraw if one_draw else SeededGumbel
+        self.sampler = SeededDraw if in_training else SeededGumbel
         self.prefixes = PrefixCache(prefix_cache_gb * 1e9)
         self.max_model_len = max_model_len_of(model.config)
         self.stop_token_ids = chat.stop_token_ids(self.model.generation_config.eos_token_id)

@@ -16,14 +16,17 @@ from transformers import PreTrainedModel
 MKLDNN = torch.ops.mkldnn
 
 
-def prepack_linear(model: nn.Module) -> None:
-    """Replace the frozen weights of the model's linear layers by prepacked ones, if the processor supports it."""
+def prepack_linear(model: nn.Module, in_training: bool = False) -> None:
+    """Replace the weights of the model's linear layers by prepacked ones, if the processor supports it.
+
+    With `in_training` those that have a gradient stay as they are; a model that was loaded to generate has them, too.
+    """
     if not torch.backends.mkldnn.is_available():
         return
     types = {torch.float32, *([torch.bfloat16] if MKLDNN._is_mkldnn_bf16_supported() else [])}
     for module in model.modules():
-        # A layer may be prepacked already, if its model had an engine before. One in training stays as it is.
-        if type(module) is not nn.Linear or module.weight.is_mkldnn or module.weight.requires_grad:
+        # A layer may be prepacked already, if its model had an engine before.
+        if type(module) is not nn.Linear or module.weight.is_mkldnn or (in_training and module.weight.requires_grad):
             continue
         if module.weight.dtype in types:
             module.weight = nn.Parameter(MKLDNN._reorder_linear_weight(module.weight.detach()), requires_grad=False)

@@ -27,7 +27,7 @@ def live_engine(
     model.set_attn_implementation(attention)
     try:
         device = str(model.device)
-        yield TransformersEngine(model, chat, batch_size, device, prefix_cache_gb=prefix_cache_gb, one_draw=True)
+        yield TransformersEngine(model, chat, batch_size, device, prefix_cache_gb=prefix_cache_gb, in_training=True)
     finally:
         unpack_linear(model)
         model.set_attn_implementation(in_training)

@@ -48,7 +48,7 @@ def test_a_live_engine_answers_as_one_of_the_saved_adapter(
     with live(module, chat) as engine:
         ours = dict(generate(engine, requests()))
     plain = adapted(tiny_model_folder, dropout=0.5, modules=MODULES).requires_grad_(False)
-    theirs = dict(generate(TransformersEngine(plain, chat, 4, "cpu", one_draw=True), requests()))
+    theirs = dict(generate(TransformersEngine(plain, chat, 4, "cpu", in_training=True), requests()))
     assert {i: c.ids for i, c in ours.items()} == {i: c.ids for i, c in theirs.items()}
 
 

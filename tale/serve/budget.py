@@ -6,7 +6,6 @@ Pure functions of the request and the recipe. Only an estimate, where one is nee
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from tale.data.prompts import Turn, budgeted, stated_budget
 from tale.data.question import Question
 from tale.serve.control import in_control, question_key
 from tale.serve.recipe import PASS, EffortConfig, ServeRecipe
+from tale.serve.reply import dumped, parsed
 
 # budget, control: drawn at random; stated: the client's own budget; unchanged: passed on by a rule.
 Arm = Literal["budget", "control", "stated", "unchanged"]
@@ -50,11 +50,8 @@ class Call:
     @classmethod
     def read(cls, content: bytes) -> Call | None:
         """The call in a request's body; None if it is not a JSON object with messages."""
-        try:
-            body = json.loads(content)
-        except (ValueError, RecursionError):
-            return None
-        messages = body.get("messages") if isinstance(body, dict) else None
+        body = parsed(content) or {}
+        messages = body.get("messages")
         return cls(body) if isinstance(messages, list) and messages else None
 
     @cached_property
@@ -178,7 +175,7 @@ def with_budget(call: Call, budget: int, recipe: ServeRecipe) -> Budgeted:
     efforts = (("reasoning_effort",), ("reasoning", "effort"))
     if native and all(_at(call.body, path) is None for path in (native, *efforts)):
         made = _with(made, native, asked)
-    return Budgeted(json.dumps(made, separators=(",", ":")).encode(), asked, limit)
+    return Budgeted(dumped(made), asked, limit)
 
 
 def _budget_of(effort: object, efforts: EffortConfig) -> int | None:

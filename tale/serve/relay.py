@@ -170,15 +170,10 @@ class Exchange:
         await self._write(content)
 
     async def _document(self, response: httpx2.Response) -> tuple[bytes, dict[str, Any] | None]:
-        content = bytearray()
-        async for chunk in response.aiter_raw():
-            content += chunk
-            if len(content) > LARGEST_ANSWER:
-                raise RefusedError(502, f"the upstream's answer is larger than {LARGEST_ANSWER >> 20} MB")
-        document = parsed(bytes(content))
-        if document:
+        content = await self._whole(response)
+        if document := parsed(content):
             self.answer.note(document)
-        return bytes(content), document
+        return content, document
 
     async def _pass_events(self, response: httpx2.Response, body: bytes, budgeted: bool) -> None:
         """A stream, each chunk as it comes; under a budget by whole lines, with the extension at its end."""
@@ -277,17 +272,22 @@ class Exchange:
         """The estimator's own call, with the client's key; None if it fails."""
         try:
             async with self._upstream(content) as response:
-                return (await self._read_estimate(response)) if response.status_code == 200 else None
+                return (await self._whole(response)) if response.status_code == 200 else None
         except (httpx2.RequestError, RefusedError):
             return None
 
     @staticmethod
-    async def _read_estimate(response: httpx2.Response) -> bytes | None:
+    async def _whole(response: httpx2.Response) -> bytes:
+        """A response's whole body.
+
+        Raises:
+            RefusedError: it is too large; the rest is not read.
+        """
         content = bytearray()
         async for chunk in response.aiter_raw():
             content += chunk
             if len(content) > LARGEST_ANSWER:
-                return None
+                raise RefusedError(502, f"the upstream's answer is larger than {LARGEST_ANSWER >> 20} MB")
         return bytes(content)
 
     # --- The client's side -------------------------------------------------------------------------------------------

@@ -113,7 +113,7 @@ def figures(runs: dict[str, list[Run]], batch: int, same_loss: bool) -> dict[str
     memory = {side: max(run["peak_gb"] for run in of) for side, of in runs.items()}
     losses = {side: of[0]["loss"] for side, of in runs.items()}
     return {
-        "seconds a step": {side: round(taken, 2) for side, taken in step.items()},
+        "seconds a step": {side: round(taken, 4) for side, taken in step.items()},
         "examples a second": {side: round(batch / taken, 3) for side, taken in step.items()},
         "times faster": round(step["trl"] / step["tale"], 2),
         "peak GB": memory,

@@ -67,7 +67,7 @@ def test_an_endless_stream_ends_with_its_time(tmp_path: Path, words: list[str], 
         server.script = healthy
         assert post(tale).status_code == 200
     assert (row.outcome, row.status) == ("timed out", 200)
-    assert row.seconds >= 1
+    assert round(row.seconds, 2) >= 1  # uvloop's clock counts whole milliseconds
 
 
 def test_a_slow_upstream_is_waited_for_until_its_time(tmp_path: Path, words: list[str]) -> None:

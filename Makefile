@@ -1,7 +1,7 @@
 # Everything is installed into .venv at the versions of constraints.txt. `make` alone lists the targets.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup vllm demo test check clean
+.PHONY: help setup vllm oldest demo test check clean
 
 PYTHON ?= python3.11
 VENV := .venv
@@ -20,6 +20,11 @@ vllm: ## install into .venv-vllm, with vLLM's build for a CPU: engine.kind=vllm 
 	@$(MAKE) --no-print-directory setup VENV=$(VENV)
 	@$(PIP) install --no-deps -r constraints-vllm.txt
 
+oldest: VENV = .venv-oldest
+oldest: ## install into .venv-oldest, with the oldest supported torch and transformers
+	@$(MAKE) --no-print-directory setup VENV=$(VENV)
+	@$(PIP) install -r constraints-oldest.txt
+
 demo: $(READY) ## search, SFT, DPO and evaluation on a small model: 10 to 20 minutes on 2 cores
 	$(BIN)/python scripts/demo.py
 
@@ -32,8 +37,8 @@ check: $(READY) ## style, formatting, types, recipes and pinned versions
 	$(BIN)/mypy
 	$(BIN)/pytest tests/config/test_recipes.py tests/test_environment.py
 
-clean: ## remove both environments and caches; runs/ stays
-	rm -rf .venv .venv-vllm .pytest_cache .ruff_cache .mypy_cache .hypothesis build *.egg-info
+clean: ## remove all environments and caches; runs/ stays
+	rm -rf .venv .venv-* .pytest_cache .ruff_cache .mypy_cache .hypothesis build *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(READY): constraints.txt pyproject.toml

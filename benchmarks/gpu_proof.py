@@ -10,6 +10,8 @@ memory against the plan; `engine`: output tokens a second beside plain `generate
     python benchmarks/gpu_proof.py parts=attention,bf16 budget_s=200
     python benchmarks/gpu_proof.py parts=search model=<folder of a small model>
 
+From a copy of the repository that is not installed: `PYTHONPATH=. python benchmarks/gpu_proof.py`.
+
 Writes runs/gpu_proof/results.json and results.md after each part, and each part's output beside them. A case that does
 not run has the reason. Ends with exit code 1 if a part or a case failed.
 """

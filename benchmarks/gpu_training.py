@@ -35,7 +35,8 @@ from tale.training.run import training_fabric
 
 CHECKPOINTING = "train.gradient_checkpointing=true"
 COMPILED = "train.torch_compile=true"
-QLORA = ["model.quantization=nf4", "train.micro_batch_size=1", CHECKPOINTING]
+NF4 = ["model.quantization=nf4", "train.micro_batch_size=1"]
+QLORA = [*NF4, CHECKPOINTING]
 PAGED = "optimizer.name=paged_adamw_8bit"
 FOLDER = Path("runs/gpu_proof/resumed")
 STEPS, KILLED = 4, 2  # optimizer steps, and those before the kill
@@ -55,11 +56,13 @@ def bf16(size: Size) -> Cases:
 
 
 def qlora(size: Size) -> Cases:
-    """The recipes' command for one small GPU, and the paged optimizer with and without it."""
+    """The recipes' command for one small GPU, the paged optimizer with and without it, and what checkpointing costs."""
     yield "sft, nf4", partial(steps, size, "sft", *QLORA)
     yield "dpo, nf4", partial(steps, size, "dpo", *QLORA)
     yield "sft, nf4, paged AdamW", partial(steps, size, "sft", *QLORA, PAGED)
     yield "sft, bf16, paged AdamW", partial(steps, size, "sft", PAGED)
+    yield "sft, nf4, no checkpointing", partial(steps, size, "sft", *NF4)
+    yield "sft, nf4, compiled", partial(steps, size, "sft", *NF4, COMPILED)
 
 
 def steps(size: Size, objective: str, *words: str, drawn: bool = False) -> dict[str, Any]:

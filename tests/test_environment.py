@@ -9,6 +9,7 @@ import pytest
 import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from packaging.version import Version
 
 from tale.models import embedded
 from tests import ROOT
@@ -50,6 +51,14 @@ def test_every_dependency_has_an_allowed_tested_version(
 ) -> None:
     assert sorted(direct.keys() - constraints.keys()) == []
     assert [name for name, wanted in direct.items() if not wanted.specifier.contains(constraints[name])] == []
+
+
+def test_the_oldest_versions_are_the_lower_bounds(direct: dict[str, Requirement], constraints: dict[str, str]) -> None:
+    lines = (ROOT / "constraints-oldest.txt").read_text().splitlines()
+    for name, version in pinned([line for line in lines if not line.startswith("#")]).items():
+        (bound,) = [each.version for each in direct[name].specifier if each.operator == ">="]
+        assert version == f"{bound}.0"
+        assert Version(version) < Version(constraints[name])
 
 
 def test_conda_has_the_dependencies_at_the_tested_versions(

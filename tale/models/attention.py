@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from inspect import signature
 from itertools import accumulate
 from typing import Any
 
@@ -20,6 +21,8 @@ from transformers import AttentionInterface
 from tale.data.layout import Layout
 
 NAME = "packed"
+# Before 2.12, `varlen_attn` takes fewer key heads than query heads without being told.
+GROUPED_HEADS = {"enable_gqa": True} if "enable_gqa" in signature(varlen_attn).parameters else {}
 SHORT = 512  # tokens up to which a sequence's scores, a square, are small compared with the other activations
 
 

@@ -2,7 +2,7 @@
 
     transformers serve <model> --port 8000 --device cpu
     python benchmarks/serve_questions.py upstream=http://localhost:8000/v1 recipe=gsm8k_zero/eval_qwen \\
-        model.name_or_path=<model> task.limit=200 [task.path=dev.jsonl] [port=8090]
+        model.name_or_path=<model> task.limit=200 [task.path=dev.jsonl] [port=8090] [max_concurrency=4]
 
 An evaluation of the recipe's questions asks the server for vanilla CoT and for TALE-EP. Then two proxies stand before
 it, one that states each budget (`slack=null`), and one that enforces it, too; the same evaluation asks each of them for
@@ -39,7 +39,8 @@ PROXIES = {"stated": ["slack=null"], "enforced": []}
 
 
 def main() -> None:
-    own, words = options({"upstream": "http://localhost:8000/v1", "port": "8090"})
+    own, words = options({"upstream": "http://localhost:8000/v1", "port": "8090", "max_concurrency": "4"})
+    words = [*words, f"engine.endpoint.max_concurrency={own['max_concurrency']}"]
     direct = asked("direct", own["upstream"], words, "[{kind: vanilla}, {kind: tale_ep}]")
     control, tale_ep = direct.values()
     report: dict[str, Any] = {
@@ -60,7 +61,7 @@ def main() -> None:
 def asked(name: str, url: str, words: Sequence[str], methods: str) -> dict[str, list[Reply]]:
     """An evaluation at a server; the replies of each method, in the questions' order."""
     folder = FOLDER / name
-    engine = ["engine.kind=openai", f"engine.endpoint.base_url={url}", "engine.endpoint.max_concurrency=4"]
+    engine = ["engine.kind=openai", f"engine.endpoint.base_url={url}"]
     evaluate(load(EvaluateRecipe, [*words, *engine, f"methods={methods}", f"output={folder}"]))
     return read_replies(folder / "replies.jsonl")
 

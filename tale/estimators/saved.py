@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from tale.data.question import HASH_VERSION
 from tale.data.splits import check_hash_version
+from tale.errors import UserError
 from tale.estimators.base import Constant
 from tale.estimators.regression import Regression
 from tale.storage.files import write_atomic
@@ -30,6 +31,18 @@ class EstimatorCard:
     contexts: list[str]
     budget_line: str | None = None
     hashes: int = HASH_VERSION
+
+    def check_budget_line(self, budget_line: str | None, where: str) -> None:
+        """Refuse prompts with another `budget_line` than the searches' that the estimator was trained on.
+
+        Raises:
+            UserError: they differ; it begins with `where`, key and folder of the estimator.
+        """
+        if self.budget_line != budget_line:
+            raise UserError(
+                f"{where} was trained on searches with budget_line={self.budget_line}, and this has {budget_line}; set "
+                "the same, or train an estimator on such searches with scripts/estimate.py"
+            )
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import hmac
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict, dataclass
@@ -15,11 +14,12 @@ from fastapi.responses import FileResponse, HTMLResponse, PlainTextResponse
 from prometheus_client import generate_latest
 
 from tale.errors import UserError
+from tale.serve.client import KEY, has_key
 from tale.serve.estimates import Estimates
 from tale.serve.log import FILE, RequestRow
 from tale.serve.metrics import Metrics
 from tale.serve.recipe import ServeRecipe
-from tale.serve.relay import KEY, PREFIX, Relay
+from tale.serve.relay import PREFIX, Relay
 from tale.serve.upstream import Upstream
 from tale.storage.files import AppendOnlyJsonl
 from tale.text import log_warning
@@ -85,7 +85,7 @@ def _pages(metrics: Metrics, key: str | None) -> APIRouter:
         if scheme.lower() == "basic":
             with suppress(ValueError):
                 given = base64.b64decode(credentials).decode().partition(":")[2]
-        if key and not hmac.compare_digest(given.encode(), key.encode()):
+        if not has_key(given, key):
             raise HTTPException(401, "the proxy's key is required", {"WWW-Authenticate": 'Basic realm="tale"'})
 
     pages = APIRouter(dependencies=[Depends(check)])

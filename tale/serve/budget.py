@@ -34,7 +34,7 @@ LIMITS = ("max_completion_tokens", "max_tokens")
 
 
 class RefusedError(Exception):
-    """A request that the proxy answers itself, with this status; the message names field and remedy."""
+    """A request that the proxy answers itself, with this HTTP status and a message that says why."""
 
     def __init__(self, status: int, message: str):
         super().__init__(message)

@@ -11,7 +11,6 @@ from typing import Any
 
 from tale.data import prompts
 from tale.data.question import Question
-from tale.errors import UserError
 from tale.estimators import Estimate
 from tale.estimators.online import UsageQuantile
 from tale.estimators.zero_shot import read_estimate
@@ -58,11 +57,7 @@ class Estimates:
             from tale.estimators.saved import load_estimator  # imports scikit-learn: 90 MB
 
             self.trained, card = load_estimator(Path(recipe.estimator))
-            if card.budget_line != recipe.budget_line:
-                raise UserError(
-                    f"estimator: {recipe.estimator} was trained on searches with budget_line={card.budget_line}, this "
-                    f"recipe has {recipe.budget_line}"
-                )
+            card.check_budget_line(recipe.budget_line, f"estimator: {recipe.estimator}")
         self.cache: OrderedDict[str, Estimate] = OrderedDict()
         self.file = Path(recipe.output) / ONLINE
         self.online: UsageQuantile | None = None

@@ -7,11 +7,9 @@ the upstream when the client has taken the last one.
 from __future__ import annotations
 
 import asyncio
-import hmac
 import json
-import time
 import traceback
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Callable, MutableMapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -22,6 +20,7 @@ import httpx2
 from tale.inference.openai.response import HALF_CHARACTERS
 from tale.secrets import redact
 from tale.serve.budget import HEADER, Budgeted, Call, RefusedError, decide, with_budget
+from tale.serve.client import KEY, Client, Receive, Send, has_key
 from tale.serve.estimates import Estimates, Found
 from tale.serve.log import RequestRow
 from tale.serve.recipe import PASS, ServeRecipe
@@ -31,10 +30,7 @@ from tale.text import log_warning, printable
 
 PREFIX = b"/v1"
 CHAT = b"/chat/completions"
-KEY = b"x-tale-key"
 LARGEST_ANSWER = 64 * 2**20  # bytes of a whole answer that is read; of an unchanged one, the rest passes unread
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 
 class Relay:
@@ -71,14 +67,13 @@ class Exchange:
 
     def __init__(self, relay: Relay, scope: MutableMapping[str, Any], receive: Receive, send: Send):
         self.relay, self.recipe = relay, relay.recipe
-        self.scope, self.receive, self.send = scope, receive, send
-        self.given: Headers = scope["headers"]
+        self.scope = scope
+        self.client = Client(scope["headers"], receive, send)
         self.path: bytes = scope["raw_path"][len(PREFIX) :]
         self.chat = scope["method"] == "POST" and self.path == CHAT
         self.row = RequestRow(route="chat/completions" if self.chat else "other")
         self.answer = Answer(texts=[] if self.recipe.log_texts else None)
         self.before = Answer()  # the answer that was cut empty, if one was
-        self.began = time.perf_counter()
 
     async def run(self) -> None:
         """Answer it, and complete its row."""
@@ -88,9 +83,10 @@ class Exchange:
                 raise RefusedError(503, f"max_concurrency={self.recipe.max_concurrency} requests are in flight")
             if not self.scope["raw_path"].startswith(PREFIX + b"/"):
                 raise RefusedError(404, f"no such path; the upstream's begin with {PREFIX.decode()}/")
-            self._check_key()
+            if not has_key(self.client.header(KEY) or "", self.relay.key):
+                raise RefusedError(401, f"the header {KEY.decode()} does not have this proxy's key")
             with anyio.move_on_after(self.recipe.timeout) as limit:
-                body = await self._body()
+                body = await self.client.body(self.recipe.max_body_mb)
                 watcher = asyncio.create_task(self._watch(limit))
                 try:
                     await self._answer(body)
@@ -98,17 +94,17 @@ class Exchange:
                     watcher.cancel()
             if limit.cancelled_caught and row.outcome != "client left":
                 row.outcome = "timed out"
-                await self._refuse(504, f"no answer within timeout={self.recipe.timeout:g} seconds")
+                await self.client.refuse(504, f"no answer within timeout={self.recipe.timeout:g} seconds")
         except RefusedError as error:
             row.outcome, row.reason = "refused", str(error)
-            await self._refuse(error.status, str(error))
+            await self.client.refuse(error.status, str(error))
         except httpx2.RequestError as error:
             row.outcome, row.reason = "failed", type(error).__name__
-            await self._refuse(502, f"the upstream gave no answer ({type(error).__name__})")
+            await self.client.refuse(502, f"the upstream gave no answer ({type(error).__name__})")
         except Exception as error:  # a fault of the proxy; its text might have the request's in it
             row.outcome, row.reason = "failed", type(error).__name__
             log_warning(f"a request failed: {type(error).__name__} at {_place(error)}; this is a bug")
-            await self._refuse(500, f"{type(error).__name__}; this is a bug of the proxy")
+            await self.client.refuse(500, f"{type(error).__name__}; this is a bug of the proxy")
         finally:
             self._complete_row()
 
@@ -116,7 +112,7 @@ class Exchange:
         """Decide, and pass the answer on."""
         call = Call.read(body) if self.chat else None
         row, limit = self.row, None
-        decision = decide(call, self._header(HEADER.encode()), self.recipe)
+        decision = decide(call, self.client.header(HEADER.encode()), self.recipe)
         row.arm, row.reason, row.key, row.source = decision.arm, decision.reason, decision.key, decision.source
         if call:
             row.model, row.stream = _model(call.model[:1000]), call.streams
@@ -149,12 +145,13 @@ class Exchange:
                 await self._start(response)
                 content = bytearray()
                 async for chunk in response.aiter_raw():
-                    await self._write(chunk)
+                    await self.client.write(chunk)
                     if read and len(content) <= LARGEST_ANSWER:
                         content += chunk
                 if document := parsed(bytes(content)):
                     self.answer.note(document)
-        await self._end()
+        self.row.outcome = "done"
+        await self.client.end()
 
     async def _pass_document(self, response: httpx2.Response, body: bytes) -> None:
         """A whole answer under a budget; if the limit cut it before its first word, that of a call without a budget."""
@@ -167,7 +164,7 @@ class Exchange:
         if document:
             content = dumped(self._extended(document))
         await self._start(response, len(content), self._result_headers())
-        await self._write(content)
+        await self.client.write(content)
 
     async def _document(self, response: httpx2.Response) -> tuple[bytes, dict[str, Any] | None]:
         content = await self._whole(response)
@@ -182,7 +179,7 @@ class Exchange:
         if not budgeted:
             async for chunk in response.aiter_raw():
                 reader.feed(chunk)
-                await self._write(chunk)
+                await self.client.write(chunk)
             return
         await self._pass_lines(response, reader)
         if reader.hold:
@@ -192,14 +189,14 @@ class Exchange:
                     second = EventReader(lambda document: self._event(document, second, hold=False))
                     await self._pass_lines(again, second)
                 else:
-                    await self._write(b"".join(reader.held))
+                    await self.client.write(b"".join(reader.held))
 
     async def _pass_lines(self, response: httpx2.Response, reader: EventReader) -> None:
         try:
             async for chunk in response.aiter_raw():
-                await self._write(reader.feed(chunk))
+                await self.client.write(reader.feed(chunk))
         finally:  # a stream that was cut within a line is passed on as far as it came
-            await self._write(reader.end())
+            await self.client.write(reader.end())
 
     def _event(self, document: dict[str, Any], reader: EventReader, hold: bool) -> dict[str, Any] | None:
         """Take what an event of a stream tells; the event with the extension, where an answer or its usage ends."""
@@ -265,7 +262,7 @@ class Exchange:
         plain = self.chat and self.recipe.mode != PASS
         more = [(b"accept-encoding", b"identity")] if plain else []
         own = (HEADER.encode(), b"accept-encoding") if plain else ()
-        headers = [*forwarded(self.given, KEY, *FRAMING, *own), *more]
+        headers = [*forwarded(self.client.headers, KEY, *FRAMING, *own), *more]
         return self.relay.upstream.call(self.scope["method"], self.path, self.scope["query_string"], headers, content)
 
     async def _ask(self, content: bytes) -> bytes | None:
@@ -292,36 +289,9 @@ class Exchange:
 
     # --- The client's side -------------------------------------------------------------------------------------------
 
-    def _header(self, name: bytes) -> str | None:
-        return next((value.decode("latin-1") for given, value in self.given if given == name), None)
-
-    def _check_key(self) -> None:
-        given = self._header(KEY) or ""
-        if self.relay.key and not hmac.compare_digest(given.encode(), self.relay.key.encode()):
-            raise RefusedError(401, f"the header {KEY.decode()} does not have this proxy's key")
-
-    async def _body(self) -> bytes:
-        """The request's body.
-
-        Raises:
-            RefusedError: it is too large; the rest is not read.
-        """
-        most = int(self.recipe.max_body_mb * 10**6)
-        body, more = bytearray(), True
-        while more:
-            message = await self.receive()
-            if message["type"] == "http.disconnect":
-                raise RefusedError(400, "the client left before the end of its request")
-            body += message.get("body", b"")
-            more = message.get("more_body", False)
-            if len(body) > most or int(self._header(b"content-length") or 0) > most:
-                raise RefusedError(413, f"the request is larger than max_body_mb={self.recipe.max_body_mb:g}")
-        return bytes(body)
-
     async def _watch(self, scope: anyio.CancelScope) -> None:
         """Cancel the answer when the client leaves, and with it the upstream's call."""
-        while (await self.receive())["type"] != "http.disconnect":
-            pass
+        await self.client.leaves()
         self.row.outcome = "client left"
         scope.cancel()
 
@@ -331,39 +301,15 @@ class Exchange:
         headers = forwarded(response.headers.raw, *([b"content-length"] if changed else []))
         if length is not None:
             headers.append((b"content-length", b"%d" % length))
-        await self._begin(response.status_code, [*headers, *self._budget_headers(), *(more or [])])
-
-    async def _begin(self, status: int, headers: Headers) -> None:
-        self.row.status = status
-        await self.send({"type": "http.response.start", "status": status, "headers": headers})
-
-    async def _write(self, chunk: bytes) -> None:
-        if not chunk:
-            return
-        if self.row.first_byte is None:
-            self.row.first_byte = time.perf_counter() - self.began
-        await self.send({"type": "http.response.body", "body": chunk, "more_body": True})
-
-    async def _end(self) -> None:
-        self.row.outcome = "done"
-        await self.send({"type": "http.response.body", "body": b"", "more_body": False})
-
-    async def _refuse(self, status: int, message: str) -> None:
-        """An error of the proxy's own, in OpenAI's form; nothing if an answer has begun."""
-        if self.row.status is not None:
-            return
-        content = dumped({"error": {"message": f"tale: {message}", "type": "proxy_error", "code": status}})
-        headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(content))]
-        await self._begin(status, headers)
-        await self.send({"type": "http.response.body", "body": content})
+        await self.client.begin(response.status_code, [*headers, *self._budget_headers(), *(more or [])])
 
     def _observe(self, found: Found) -> None:
-        if self.row.outcome == "done" and self.row.status == 200 and self.answer.used and not self.row.retried:
+        if self.row.outcome == "done" and self.client.status == 200 and self.answer.used and not self.row.retried:
             self.relay.estimates.note(found, self.answer.used)
 
     def _complete_row(self) -> None:
         row, answer, before = self.row, self.answer, self.before
-        row.seconds = time.perf_counter() - self.began
+        row.status, row.first_byte, row.seconds = self.client.status, self.client.first_byte, self.client.seconds
         row.finish = answer.finish
         if answer.prompt_tokens is not None:
             row.prompt_tokens = answer.prompt_tokens + (before.prompt_tokens or 0)

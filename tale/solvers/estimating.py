@@ -8,7 +8,6 @@ from pathlib import Path
 
 from tale.config.fields import budget_line_option, opt
 from tale.data.question import Question
-from tale.errors import UserError
 from tale.estimators import Estimate
 from tale.estimators.saved import EstimatorCard, TrainedEstimator, load_estimator
 from tale.estimators.zero_shot import zero_shot
@@ -38,11 +37,8 @@ class Estimating(Method, abstract=True):
         Raises:
             UserError: they differ, or the estimator is missing or damaged.
         """
-        if self.estimator and (learnt := self._loaded[1].budget_line) != self.budget_line:
-            raise UserError(
-                f"{where}.estimator: {self.estimator} was trained on searches with budget_line={learnt}, this method "
-                f"has {self.budget_line}"
-            )
+        if self.estimator:
+            self._loaded[1].check_budget_line(self.budget_line, f"{where}.estimator: {self.estimator}")
 
     def estimate(self, question: Question, sampling: Sampling) -> Solver[Estimate]:
         """β̂ of the question; a zero-shot one has the estimator's call."""

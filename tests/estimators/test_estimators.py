@@ -438,7 +438,7 @@ def test_budgets_asked_for_in_other_words_are_not_mixed(searched, tmp_path: Path
     learnt = str(tmp_path / "out" / "constant")
     check_methods([replace(estimated(), estimator=learnt, budget_line=BRIEFLY)], stories(1), GREEDY)
     with pytest.raises(
-        UserError, match=r"^methods\[0\].estimator: .* with budget_line=Be brief .*, this method has None"
+        UserError, match=r"^methods\[0\].estimator: .* with budget_line=Be brief .*, and this has None; set the same"
     ):
         check_methods([replace(estimated(), estimator=learnt)], stories(1), GREEDY)
 

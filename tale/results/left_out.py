@@ -58,7 +58,7 @@ def _left_out(run: Run) -> Iterator[tuple[str, int]]:
             "requests that passed unchanged: {}", (r.reason for r in chats if r.reason and r.status == 200)
         )
         yield from _counted("requests without a whole answer: {}", (r.outcome for r in chats if r.outcome != "done"))
-        yield "answers whose tokens were counted as events of a stream", sum(r.counted == "events" for r in chats)
+        yield "answers without usage, whose tokens are their stream's events", sum(r.counted == "events" for r in chats)
 
 
 def _not_answered(method: str, errors: Sequence[str]) -> Iterator[tuple[str, int]]:

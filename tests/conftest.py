@@ -9,6 +9,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from threading import Thread
 
@@ -84,9 +85,16 @@ def served_model(
 
 @pytest.fixture(scope="session")
 def served_url(served_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Where `transformers serve` has the model, in float32, without a network."""
+    """Where `transformers serve` has the model."""
+    with transformers_serve(served_model, tmp_path_factory) as url:
+        yield url
+
+
+@contextmanager
+def transformers_serve(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of a model in float32, without a network."""
     port, log = free_port(), tmp_path_factory.mktemp("serve") / "log.txt"
-    command = [Path(sys.executable).with_name("transformers"), "serve", served_model]
+    command = [Path(sys.executable).with_name("transformers"), "serve", model]
     command += ["--host", "127.0.0.1", "--port", str(port), "--device", "cpu", "--dtype", "float32"]
     with log.open("w") as stream:
         process = subprocess.Popen(

@@ -80,7 +80,7 @@ def saving(rows: Iterable[RequestRow]) -> Bounded:
 def _saved(rows: Sequence[RequestRow]) -> Text:
     share, low, high = saving(rows)
     if share is None or low is None or high is None:
-        return Text("No saving is computed: the budget group or the control group has no complete answer yet.", warning=True)
+        return Text("No saving is computed: the budget or the control group has no complete answer yet.", warning=True)
     ours, theirs = (mean(_spent(rows, arm)) for arm in ("budget", "control"))
     shown = {name: f"{100 * value:.1f} %" for name, value in (("share", share), ("low", low), ("high", high))}
     return Text(SAVED.format(**shown, ours=ours, theirs=theirs))

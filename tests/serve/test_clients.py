@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -18,7 +19,7 @@ from transformers.utils.import_utils import is_serve_available
 
 from tale.estimators.base import Constant
 from tale.estimators.saved import EstimatorCard, save_estimator
-from tests.conftest import free_port, wait_until_healthy
+from tests.conftest import free_port, transformers_serve, wait_until_healthy
 from tests.serve_proxy import Proxy, proxy
 from tests.tiny_llama import saved, tiny_llama
 
@@ -36,12 +37,18 @@ TOOLS: Any = [{"type": "function", "function": {"name": "add", "parameters": {"t
 def server(
     request: pytest.FixtureRequest, tiny_tokenizer: PreTrainedTokenizerFast, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[str, str]]:
-    """The URL of a real server, and its model's name."""
+    """The URL of a real server, and its model's name: the folder TALE_SERVED_MODEL, else a tiny random model."""
+    given = os.environ.get("TALE_SERVED_MODEL")
     if request.param == "transformers":
-        yield request.getfixturevalue("served_url"), str(request.getfixturevalue("served_model"))
+        if not given:
+            yield request.getfixturevalue("served_url"), str(request.getfixturevalue("served_model"))
+            return
+        with transformers_serve(Path(given), tmp_path_factory) as url:
+            yield url, given
         return
     pytest.importorskip("vllm", reason="vLLM is in the environment that `make vllm` makes")
-    wide = saved(tiny_llama(hidden_size=128, head_dim=64), tiny_tokenizer, tmp_path_factory)  # the least that it takes
+    # The least that it takes.
+    wide = given or saved(tiny_llama(hidden_size=128, head_dim=64), tiny_tokenizer, tmp_path_factory)
     port, log = free_port(), tmp_path_factory.mktemp("vllm") / "log.txt"
     command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(wide), "--dtype", "float32"]
     command += ["--host", "127.0.0.1", "--port", str(port), "--max-model-len", "512"]

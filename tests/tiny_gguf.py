@@ -56,7 +56,7 @@ def write_gguf(path: Path, tied: bool = False) -> dict[str, np.ndarray]:
     writer.add_tokenizer_pre("qwen2")
     writer.add_token_list(vocabulary)
     writer.add_token_types([gguf.TokenType.NORMAL] * 256 + [gguf.TokenType.CONTROL] * 3 + [gguf.TokenType.NORMAL])
-    writer.add_token_merges(["q q"])
+    writer.add_token_merges(["q q", "q q"])  # transformers 5.17 takes a list of one for its only item
     writer.add_eos_token_id(257)
     writer.add_pad_token_id(258)
     writer.add_chat_template(CHAT)

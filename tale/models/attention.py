@@ -101,7 +101,7 @@ def _varlen(heads: Sequence[Tensor], lengths: tuple[int, ...], scaling: float | 
     ends, most = torch.tensor([0, *accumulate(lengths)], dtype=torch.int32, device=heads[0].device), max(lengths)
     query, key, value = (tensor[0].transpose(0, 1) for tensor in heads)
     attended: Any = varlen_attn(
-        query, key, value, ends, ends, most, most, scale=scaling, window_size=(-1, 0), enable_gqa=True
+        query, key, value, ends, ends, most, most, scale=scaling, window_size=(-1, 0), **GROUPED_HEADS
     )  # one tensor, as no other output is requested
     return attended[None]
 

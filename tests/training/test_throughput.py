@@ -33,7 +33,7 @@ def test_the_formula_counts_what_torch_counts(tiny_model_folder, kind, made, los
     """Of a forward and backward pass whose first inputs need a gradient too, all pairs of a sequence looked at.
 
     In torch's plain attention no pair is spared, hence T² of them, and a shared prompt attends once for each answer;
-    the reference's pass runs the base alone.
+    the reference's pass runs the base alone. Rotary embeddings are left out: in transformers 5.17 they are products.
     """
     model = adapted(tiny_model_folder)
     model.enable_input_require_grads()
@@ -44,7 +44,8 @@ def test_the_formula_counts_what_torch_counts(tiny_model_folder, kind, made, los
     assert batch.tokens == 3 * (29 if kind is SFTModule else 29 + 19)
     pairs = sum(length**2 for length in batch.layout.lengths)
     expected = Work.of(module).flops(batch.tokens, batch.target_tokens, pairs, loss.use_ref_model)
-    assert counter.get_total_flops() == expected
+    rotary = [of for name, of in counter.get_flop_counts().items() if name.endswith("rotary_emb")]
+    assert counter.get_total_flops() - sum(sum(of.values()) for of in rotary) == expected
 
 
 def test_the_numbers_in_the_tiny_models_layers_by_hand(tiny_model_folder) -> None:

@@ -22,7 +22,7 @@ from tale.data.layout import Layout
 
 NAME = "packed"
 # Before 2.12, `varlen_attn` takes fewer key heads than query heads without being told.
-GROUPED_HEADS = {"enable_gqa": True} if "enable_gqa" in signature(varlen_attn).parameters else {}
+GROUPED_HEADS: dict[str, Any] = {"enable_gqa": True} if "enable_gqa" in signature(varlen_attn).parameters else {}
 SHORT = 512  # tokens up to which a sequence's scores, a square, are small compared with the other activations
 
 

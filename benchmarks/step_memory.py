@@ -93,9 +93,9 @@ def step(recipe: TrainRecipe, architecture) -> dict:
     return {
         "peak, GB": round(peak_memory(fabric.device) / GB, 3),
         "peak while it was built, GB": round(before / GB, 3),
-        "seconds to build": round(built, 1),
-        "seconds a step": round((time.perf_counter() - began) / steps, 1),
-        "of these sampling the last step's answers": round(sampling, 1),
+        "seconds to build": round(built, 3),
+        "seconds a step": round((time.perf_counter() - began) / steps, 3),
+        "of these sampling the last step's answers": round(sampling, 3),
         "micro-batches": len(batches),
         "loss": metrics["loss"],
         "gradient norm": metrics["grad_norm"],

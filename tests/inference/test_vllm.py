@@ -336,7 +336,7 @@ class Served:
         yield SimpleNamespace(outputs=[answer], lora_request=self.held, num_cached_tokens=0)
 
     def shutdown(self) -> None:
-        """There is no process to end."""
+        """Do nothing: the scripted engine has no process."""
 
 
 @pytest.mark.parametrize("stale", [False, True])

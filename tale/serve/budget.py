@@ -119,7 +119,7 @@ def decide(call: Call | None, header: str | None, recipe: ServeRecipe) -> Decisi
     effort; the control group; an estimate.
 
     Raises:
-        RefusedError: the client's budget is not allowed, cannot be stated in this request, or its last turn states one already.
+        RefusedError: the client's budget is not allowed or cannot be stated here, or its last turn states one already.
     """
     if recipe.mode == PASS:
         return Decision("unchanged", reason="mode=pass")

@@ -65,6 +65,15 @@ def world() -> Iterator[World]:
     server.server_close()
 
 
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """One thread of torch: no buffers of other threads, and none that waits for another on a busy machine."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 # --- A real server --------------------------------------------------------------------------------------------------
 
 

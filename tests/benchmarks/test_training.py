@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -114,15 +113,6 @@ def test_a_large_product_is_nearly_all_matrix_products() -> None:
     assert sum(found.values()) == pytest.approx(1)
     assert found["matrix products"] > 0.5
     assert found["elementwise"] > 0
-
-
-@pytest.fixture
-def one_thread() -> Iterator[None]:
-    """No threads that wait for each other, which on a busy machine takes longer than all else."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.mark.usefixtures("one_thread")

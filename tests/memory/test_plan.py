@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import re
 import socket
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -71,18 +70,13 @@ def test_the_fake_step_holds_what_the_real_one_holds(mode: str) -> None:
     assert bool(measured.logits) == (mode not in elsewhere)
 
 
-@pytest.fixture
-def one_thread() -> Iterator[None]:
-    """Attention's kernel has a buffer for each thread, which no plan counts and 50,000 parameters do not hide."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
+@pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("mode", MODES)
-def test_the_plans_peak_is_the_profilers(mode: str, one_thread: None) -> None:
-    """torch.profiler counts every allocation of the CPU's allocator, those inside of operators too."""
+def test_the_plans_peak_is_the_profilers(mode: str) -> None:
+    """torch.profiler counts every allocation of the CPU's allocator, those inside of operators too.
+
+    In one thread: attention's kernel has a buffer for each, which no plan counts and 50,000 parameters do not hide.
+    """
     recipe = tiny(*MODES[mode], "data.max_length=400")
     fabric, module, (batch,) = really(recipe, 4)
     for parameter in module.parameters():

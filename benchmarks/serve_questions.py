@@ -2,7 +2,8 @@
 
     transformers serve <model> --port 8000 --device cpu
     python benchmarks/serve_questions.py upstream=http://localhost:8000/v1 recipe=gsm8k_zero/eval_qwen \\
-        model.name_or_path=<model> task.limit=200 [task.path=dev.jsonl] [port=8090] [max_concurrency=4]
+        model.name_or_path=<model> task.limit=200 [task.path=dev.jsonl] \\
+        [port=8090] [engine.endpoint.max_concurrency=4]
 
 An evaluation of the recipe's questions asks the server for vanilla CoT and for TALE-EP. Then two proxies stand before
 it, one that states each budget (`slack=null`), and one that enforces it, too; the same evaluation asks each of them for
@@ -39,8 +40,7 @@ PROXIES = {"stated": ["slack=null"], "enforced": []}
 
 
 def main() -> None:
-    own, words = options({"upstream": "http://localhost:8000/v1", "port": "8090", "max_concurrency": "4"})
-    words = [*words, f"engine.endpoint.max_concurrency={own['max_concurrency']}"]
+    own, words = options({"upstream": "http://localhost:8000/v1", "port": "8090"})
     direct = asked("direct", own["upstream"], words, "[{kind: vanilla}, {kind: tale_ep}]")
     control, tale_ep = direct.values()
     report: dict[str, Any] = {

@@ -102,19 +102,26 @@ def served_url(served_model: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 @contextmanager
 def transformers_serve(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The URL of a model in float32, without a network."""
-    port, log = free_port(), tmp_path_factory.mktemp("serve") / "log.txt"
-    command = [Path(sys.executable).with_name("transformers"), "serve", model]
-    command += ["--host", "127.0.0.1", "--port", str(port), "--device", "cpu", "--dtype", "float32"]
+    command = [str(Path(sys.executable).with_name("transformers")), "serve", str(model), "--device", "cpu"]
+    with started_server([*command, "--dtype", "float32"], tmp_path_factory) as url:
+        yield url
+
+
+@contextmanager
+def started_server(command: list[str], tmp_path_factory: pytest.TempPathFactory, seconds: float = 120) -> Iterator[str]:
+    """The URL of a server that takes --host and --port, once it is healthy; it may take `seconds`."""
+    port, log = free_port(), tmp_path_factory.mktemp("server") / "log.txt"
+    command = [*command, "--host", "127.0.0.1", "--port", str(port)]
     with log.open("w") as stream:
         process = subprocess.Popen(
             command, stdout=stream, stderr=subprocess.STDOUT, env=os.environ | {"HF_HUB_OFFLINE": "1"}
         )
     try:
-        wait_until_healthy(f"http://127.0.0.1:{port}/health", process, log)
+        wait_until_healthy(f"http://127.0.0.1:{port}/health", process, log, seconds)
         yield f"http://127.0.0.1:{port}/v1"
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(60)
 
 
 def free_port() -> int:

@@ -19,7 +19,7 @@ from transformers.utils.import_utils import is_serve_available
 
 from tale.estimators.base import Constant
 from tale.estimators.saved import EstimatorCard, save_estimator
-from tests.conftest import free_port, transformers_serve, wait_until_healthy
+from tests.conftest import started_server, transformers_serve
 from tests.serve_proxy import Proxy, proxy
 from tests.tiny_llama import saved, tiny_llama
 
@@ -49,18 +49,10 @@ def server(
     pytest.importorskip("vllm", reason="vLLM is in the environment that `make vllm` makes")
     # The least that it takes.
     wide = given or saved(tiny_llama(hidden_size=128, head_dim=64), tiny_tokenizer, tmp_path_factory)
-    port, log = free_port(), tmp_path_factory.mktemp("vllm") / "log.txt"
     command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(wide), "--dtype", "float32"]
-    command += ["--host", "127.0.0.1", "--port", str(port), "--max-model-len", "512"]
-    command += ["--enable-auto-tool-choice", "--tool-call-parser", "hermes"]
-    with log.open("w") as stream:
-        process = subprocess.Popen(command, stdout=stream, stderr=subprocess.STDOUT)
-    try:
-        wait_until_healthy(f"http://127.0.0.1:{port}/health", process, log, seconds=600)
-        yield f"http://127.0.0.1:{port}/v1", str(wide)
-    finally:
-        process.terminate()
-        process.wait(60)
+    command += ["--max-model-len", "512", "--enable-auto-tool-choice", "--tool-call-parser", "hermes"]
+    with started_server(command, tmp_path_factory, seconds=600) as url:
+        yield url, str(wide)
 
 
 @pytest.fixture

@@ -140,6 +140,7 @@ class GRPOModule(CausalLMModule):
         "right_tokens": "right",
         "wrong_tokens": "wrong",
         "groups_without_spread": "groups",
+        "unanswered": "asked",
         "rollout_tokens_per_second": "rollout_seconds",
     }
 
@@ -155,10 +156,11 @@ class GRPOModule(CausalLMModule):
         """`loss`, and of its tokens −log π, an estimate of the entropy, and how far it is from when it was sampled."""
         config = self.grpo
         logprobs_N = self.token_logprobs(batch, config.temperature)
+        advantages_N = batch.advantages[batch.answers]
         repeated = config.num_iterations > 1
         loss = grpo_loss(
             logprobs_N,
-            batch.advantages[batch.answers],
+            advantages_N,
             sampling_logprobs=batch.logprobs,
             epsilon=config.epsilon if repeated else None,
             cap=config.importance_sampling_cap,
@@ -166,7 +168,8 @@ class GRPOModule(CausalLMModule):
         change_N = logprobs_N.detach() - batch.logprobs
         sums = {"entropy": -logprobs_N.detach().sum(), "logprob_gap": change_N.abs().sum()}
         if repeated:
-            sums["clipped"] = ((change_N.exp() - 1).abs() > config.epsilon).sum()
+            # A ratio beyond 1 ± ε is clipped only on the side where the objective would still gain (`grpo_loss`).
+            sums["clipped"] = ((change_N.exp() - 1) * advantages_N.sign() > config.epsilon).sum()
         if config.beta:
             kl_N = kl_to_reference(logprobs_N, self._ref_logprobs(batch))
             loss, sums["kl"] = loss + config.beta * kl_N.sum(), kl_N.detach().sum()

@@ -78,7 +78,8 @@ def scored_group(
     trained = [(c, a) for c, a in zip(answered, advantages, strict=True) if c.ids]
     sums = {f"reward/{name}": sum(values) for name, values in parts.items()}
     sums |= {"reward": sum(rewards), "groups": 1, "groups_without_spread": len({*rewards}) < 2}
-    sums |= {"unanswered": len(completions) - len(answered), "empty": len(answered) - len(trained)}
+    sums |= {"asked": len(completions), "unanswered": len(completions) - len(answered)}
+    sums["empty"] = len(answered) - len(trained)
     example = Example(
         question.id,
         prompt,

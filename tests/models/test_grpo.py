@@ -13,7 +13,7 @@ from torch import Tensor
 
 from tale.config.training import GRPOConfig, LossConfig, OptimizerConfig
 from tale.data.examples import Batch, Example, micro_batches, pack
-from tale.losses import group_advantages
+from tale.losses import group_advantages, grpo_loss
 from tale.models.modules import GRPOModule
 from tests.factories import END_ID, adapted
 
@@ -154,6 +154,22 @@ def test_ratios_to_the_sampling_policy_by_hand(tiny_model_folder: Path, options:
             loss = loss - (ratio.detach().clamp(max=1.5) * advantage * logprobs).sum() / (4 * LONGEST)
     loss.backward()
     close(ours(module(tiny_model_folder, **options), [pack([example])]), (float(loss.detach()), trained(plain)))
+
+
+def test_clipped_tokens_are_those_that_lose_their_gradient(tiny_model_folder: Path) -> None:
+    (example,), plain = groups(REWARDS[:1]), adapted(tiny_model_folder).eval()
+    with torch.no_grad():
+        logprobs = [token_logprobs(plain, example, answer) for answer in example.answers]
+    sampled = [of - torch.randn(len(of)) for of in logprobs]
+    batch = pack([replace(example, logprobs=tuple(tuple(of.tolist()) for of in sampled))])
+    made = torch.cat(logprobs).requires_grad_()
+    advantages = batch.advantages[batch.answers]
+    grpo_loss(made, advantages, sampling_logprobs=torch.cat(sampled), epsilon=0.3).backward()
+    lost = (made.grad == 0) & (advantages != 0)
+    ratios = (made.detach() - torch.cat(sampled)).exp()
+    assert 0 < int(lost.sum()) < int(((ratios - 1).abs() > 0.3).sum())  # not all beyond 1 ± ε
+    step = module(tiny_model_folder, num_iterations=2, epsilon=0.3).training_step(batch)
+    assert int(step["clipped"]) == int(lost.sum())
 
 
 def test_a_step_reports_entropy_and_gap_per_token(tiny_model_folder: Path) -> None:

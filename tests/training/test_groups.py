@@ -45,6 +45,7 @@ def test_rewards_advantages_and_sums_by_hand() -> None:
             **{"accuracy": 2, "right": 2, "right_tokens": 5, "wrong": 2, "wrong_tokens": 9, "answer_tokens": 14},
             **{
                 "truncated": 1,
+                "asked": 4,
                 "unanswered": 0,
                 "empty": 0,
                 "budget_error": 1 / 4 + 2 / 4 + 3 / 4 + 1,

@@ -217,6 +217,21 @@ def test_a_step_of_empty_answers_ends_the_run(folder, tmp_path, monkeypatch) -> 
         train(recipe(folder, tmp_path / "run", *SHORT))
 
 
+def test_failed_requests_are_a_share_of_all_and_of_no_other_mean(folder, tmp_path, monkeypatch) -> None:
+    """Every fourth sample fails, one of each group's."""
+    completion = TransformersEngine._completion
+
+    def failing(engine, prompt, *of) -> Completion | None:
+        found = completion(engine, prompt, *of)
+        return Completion.failed("too long") if found and prompt.request.sample == 3 else found
+
+    monkeypatch.setattr(TransformersEngine, "_completion", failing)
+    train(recipe(folder, tmp_path / "run", *SHORT, "train.max_steps=1", "data.val_fraction=0"))
+    seen, (_, *entries) = scalars(tmp_path / "run"), journals(tmp_path / "run")["train-000000-rank-0-of-1.jsonl"]
+    assert seen["train/unanswered"] == [1 / 4]
+    assert seen["train/answer_tokens"] == [pytest.approx(sum(entry["tokens"] for entry in entries) / 6)]
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [

@@ -118,7 +118,10 @@ class TreeOfThoughts(Strategy):
         made = yield from (self._proposed if self.method_generate == "propose" else self._sampled)(
             spending, states, limit
         )
-        return list({thought.text: thought for thought in reversed(made)}.values())[::-1]
+        first: dict[str, Thought] = {}
+        for thought in made:
+            first.setdefault(thought.text, thought)
+        return list(first.values())
 
     def _proposed(self, spending: Spending, states: Sequence[Thought], limit: int) -> Solver[list[Thought]]:
         """The lines of one call after each state."""

@@ -30,8 +30,8 @@ class TreeSearch(Strategy):
 
     In every round all open nodes are expanded at the same time, each within its part of what is left (`shares`, which
     are limits of its calls), or one drawn node within all of it (BAVT). A part that is too small for all candidates
-    pays for fewer; if none pays for one, the node with the greatest part gets all that is left. The step at the last
-    depth is the rest of the chain. If no leaf has an answer, one is forced after the best leaf.
+    pays for fewer; if none pays for one, all that is left is for the rest of the best open path's chain, in one call.
+    The step at the last depth is such a rest, too. If no leaf has an answer, one is forced after the best leaf.
     """
 
     label_of = "Tree search"
@@ -110,27 +110,28 @@ class TreeSearch(Strategy):
     def _value_cost(self) -> int:
         return self.value_tokens if self.value == "model" else 0
 
-    def _parts(self, spending: Spending, root: Node, rounds: int) -> list[tuple[Node, int]]:
-        """The nodes to expand, each with its tokens."""
+    def _parts(self, spending: Spending, root: Node, rounds: int) -> list[tuple[Node, int, int]]:
+        """The nodes to expand, each with its tokens and for how many steps they pay; 0: for the rest of its chain."""
         left = spending.left - (0 if spending.answers else self.answer_reserve)
         parts = [(node, int(part)) for node, part in shares(root, Fraction(left), self._discount)] if left > 0 else []
         least = self.min_step_tokens + self._value_cost
         if parts and self.allocation == "bavt":
             weights = probabilities([float(node.reward) for node, _ in parts], spending.left / spending.budget)
             random = Random(Request(root.messages, spending.sampling, rounds).draw_seed)
-            return [(random.choices(parts, weights)[0][0], left)]
-        if parts and all(tokens < least for _, tokens in parts):
-            return [(max(parts, key=lambda part: part[1])[0], left)]
-        return [(node, tokens) for node, tokens in parts if tokens >= least]
+            parts = [(random.choices(parts, weights)[0][0], left)]
+        elif parts and all(tokens < least for _, tokens in parts):
+            ends = [end for end in root.leaves(self._discount) if end[1].open]
+            return [(max(ends, key=lambda end: end[0])[1], left, 0)]
+        return [(node, tokens, min(self.candidates, tokens // least)) for node, tokens in parts if tokens >= least]
 
-    def _expand(self, spending: Spending, parts: Sequence[tuple[Node, int]]) -> Solver[bool]:
+    def _expand(self, spending: Spending, parts: Sequence[tuple[Node, int, int]]) -> Solver[bool]:
         """Generate and value the children of these nodes; whether there are any."""
         asks: list[Ask] = []
         parents: list[Node] = []
-        for node, tokens in parts:
-            count = max(1, min(self.candidates, tokens // (self.min_step_tokens + self._value_cost)))
+        for node, tokens, steps in parts:
+            count = max(1, steps)
             limit, number = tokens // count - self._value_cost, node.call.number if node.call else None
-            stop = tuple(self.stop) if node.depth + 1 < self.max_depth else ()
+            stop = tuple(self.stop) if steps and node.depth + 1 < self.max_depth else ()
             if limit > 0:
                 asks += [Ask(node.messages, "step", limit, i, number, stop, continued=True) for i in range(count)]
                 parents += [node] * count

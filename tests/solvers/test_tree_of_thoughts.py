@@ -53,6 +53,18 @@ def test_every_state_of_a_level_is_expanded():
     assert [request.sampling.max_tokens for request, _ in calls[2]] == [15, 15]
 
 
+def test_a_repeated_proposal_counts_where_it_came_first():
+    def script(request: Request) -> Completion:
+        turn = turns(request.messages)[-1]["content"]
+        if turn == "1.":
+            return said(" Add 3.\n2. Halve it.\n3. Add 3.", 20)
+        return said(" likely", 3) if turn == "Judgement:" else right(5)
+
+    solution, calls = TokenEngine(script).run(TreeOfThoughts(total_budget=120, max_depth=1).solve(QUESTION, SAMPLING))
+    assert [len(requests) for requests in calls] == [1, 2, 1]
+    assert solution.answer.request.messages[-1].content == "Add 3.\n"
+
+
 def test_sampled_steps_continue_the_chain():
     def script(request: Request) -> Completion:
         turn = turns(request.messages)[-1]["content"]

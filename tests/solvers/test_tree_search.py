@@ -142,6 +142,25 @@ def test_without_an_answered_leaf_one_is_forced_after_the_best():
     assert (reply.calls[-1].role, reply.calls[-1].parent, reply.value) == ("forced answer", 4, "7")
 
 
+def test_where_no_part_pays_for_a_step_the_chain_of_the_best_path_is_finished():
+    def script(request: Request) -> Completion:
+        asked, turn = request.messages[0].content, request.messages[-1].content
+        if request.stop == ("]]",):
+            return valued("0.9" if "good; so" in asked else "0.6" if "good;" in asked else "0.5")
+        if request.messages[-1].role == "user":
+            return step(["good", "poor"][request.sample], 5)
+        return step(f" so {request.sample}", 5) if request.stop else Completion(f"{turn} [[7]]", 5, "stop", 10)
+
+    reply, steps = grown(script, total_budget=94, max_depth=4)
+    # 78 for two steps of 39 - 5; of the 60 left 32 pay for two steps after the first and 27 for one after the second.
+    # Then of 33 the last has the greatest part, 13, and less than a step's 15; the first one's path has the value.
+    limits = [[request.sampling.max_tokens for request, _ in requests] for requests in steps[:5]]
+    assert limits == [[34, 34], [5, 5], [11, 11, 22], [5, 5, 5], [28]]
+    rest, _ = steps[4][0]
+    assert ([part.content for part in rest.messages[1:]], rest.stop) == (["good;", " so 0;"], ())
+    assert reply.answers[0].correct
+
+
 def test_a_step_that_repeats_a_sibling_is_not_expanded():
     def script(request: Request) -> Completion:
         if request.stop == ("]]",):

@@ -119,7 +119,7 @@ class TreeSearch(Strategy):
             weights = probabilities([float(node.reward) for node, _ in parts], spending.left / spending.budget)
             random = Random(Request(root.messages, spending.sampling, rounds).draw_seed)
             parts = [(random.choices(parts, weights)[0][0], left)]
-        elif parts and all(tokens < least for _, tokens in parts):
+        if parts and all(tokens < least for _, tokens in parts):
             ends = [end for end in root.leaves(self._discount) if end[1].open]
             return [(max(ends, key=lambda end: end[0])[1], left, 0)]
         return [(node, tokens, min(self.candidates, tokens // least)) for node, tokens in parts if tokens >= least]

@@ -161,6 +161,14 @@ def test_where_no_part_pays_for_a_step_the_chain_of_the_best_path_is_finished():
     assert reply.answers[0].correct
 
 
+@pytest.mark.parametrize("allocation", ["shares", "bavt"])
+def test_a_budget_below_a_step_is_for_one_chain(allocation: str):
+    """B = 24 leaves 14 before the reserve, less than 10 and 5: a chain of 9, its valuation, then a forced answer."""
+    given: dict[str, object] = {"total_budget": 24, "answer_reserve": 10, "allocation": allocation}
+    _, steps = grown(lambda request: Completion("x", min(3, request.sampling.max_tokens), "length", 10), **given)
+    assert [[request.sampling.max_tokens for request, _ in each] for each in steps][:2] == [[9], [5]]
+
+
 def test_a_step_that_repeats_a_sibling_is_not_expanded():
     def script(request: Request) -> Completion:
         if request.stop == ("]]",):

@@ -195,6 +195,11 @@ class JournalEntry(Completion):
     seconds: Seconds
     key_without_limit: Key | None = None
 
+    def __post_init__(self) -> None:
+        scored = self.ids if self.logprobs is None else self.logprobs
+        if self.ids is not None and not len(self.ids) == len(scored or ()) == self.tokens:
+            raise ValueError("an answer has as many ids and log-probabilities as tokens")
+
     @property
     def completion(self) -> Completion:
         """The completion without key and seconds."""

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import product
+
 from tale.config.training import GRPOConfig, QuestionsConfig, TrainRecipe
 from tale.data.question import Question
 from tale.errors import UserError
 from tale.inference.build import check_engine
 from tale.models.base import BaseModel
+from tale.rewards import Outcome, total_rewards
 from tale.tasks.selection import metric_of, select_questions
 from tale.text import log_warning
 
@@ -21,7 +25,6 @@ def check_grpo(recipe: TrainRecipe) -> None:
     """
     config, train = recipe.grpo, recipe.train
     group, each = config.num_generations, config.num_iterations
-    most = max([*config.budget_range, config.max_completion_length])
     refused = {
         "task.name: not given; objective=grpo samples answers to questions": not recipe.task.name,
         f"train.global_batch_size={train.global_batch_size}: counts answers, so it must be a multiple of "
@@ -46,16 +49,37 @@ def check_grpo(recipe: TrainRecipe) -> None:
         "engine.vllm.data_parallel_size; train on one device": (
             recipe.engine.kind == "vllm" and (recipe.fabric.devices, recipe.fabric.num_nodes) != ("1", 1)
         ),
+        f"engine.kind=vllm, model.quantization={recipe.model.quantization}: vLLM samples from the weights before their "
+        "quantisation, another policy than the one that trains; set grpo.importance_sampling_cap, 2 for instance": (
+            recipe.engine.kind == "vllm"
+            and recipe.model.quantization is not None
+            and each == 1
+            and config.importance_sampling_cap is None
+        ),
         **_refused_rewards(config),
     }
     for message, is_so in refused.items():
         if is_so:
             raise UserError(message)
-    if "lcpo_exact" in config.reward_funcs and config.length_penalty * most >= 1:
-        log_warning(
-            f"grpo.length_penalty={config.length_penalty}: over {most} tokens it outweighs a right answer: a wrong one "
-            "of the right length can have more reward"
-        )
+    if beaten := _beaten(config):
+        log_warning(f"grpo.reward_funcs={config.reward_funcs}: {beaten}; lower the penalty or weight of length")
+
+
+def _beaten(config: GRPOConfig) -> str | None:
+    """A wrong answer with more reward than the right ones of its group, by lengths alone; None if there is none."""
+    most, others = config.max_completion_length, config.num_generations - 1
+    budgets: Sequence[int | None] = config.budget_range or [None]
+    for budget in budgets:
+        for right, wrong in product((1, most), (1, budget or most, most)):
+            group = [Outcome(True, right, budget=budget)] * others + [Outcome(False, wrong, budget=budget)]
+            first, *_, last = total_rewards(group, config, "made-up answers")[0]
+            if first < last:
+                under = f"under a budget of {budget} tokens " if budget else ""
+                return (
+                    f"{under}a wrong answer of {wrong} tokens has more reward ({last:.3g}) than {others} right ones of "
+                    f"{right} ({first:.3g})"
+                )
+    return None
 
 
 def _refused_rewards(config: GRPOConfig) -> dict[str, bool]:
@@ -74,11 +98,17 @@ def _refused_rewards(config: GRPOConfig) -> dict[str, bool]:
         for key, read in read_with.items()
     }
     weights, count = config.reward_weights, len(config.reward_funcs)
+    most = config.max_completion_length
     return {
         f"grpo.reward_funcs={config.reward_funcs}: must be different names, at least one": not 0 < len(funcs) == count,
         f"grpo.reward_weights: {len(weights)} weights for {count} reward_funcs": len(weights) not in (0, count),
+        f"grpo.reward_weights={weights}: every reward would be 0": bool(weights) and not any(weights),
         f"grpo.budget_range={config.budget_range}: must be [least, most]": bool(config.budget_range)
         and (len(config.budget_range) != 2 or config.budget_range != sorted(config.budget_range)),
+        f"grpo.budget_range={config.budget_range}: an answer as long as its budget would be cut off at "
+        f"grpo.max_completion_length={most}; raise that": max(config.budget_range, default=0) > most,
+        f"grpo.soft_punish_cache={config.soft_punish_cache}: no answer would be short enough for soft_overlong; must "
+        f"be at most grpo.max_completion_length={most}": ("soft_overlong" in funcs and config.soft_punish_cache > most),
         f"grpo.reward_funcs={config.reward_funcs}: need the budget of a prompt; set grpo.budget_range": bool(
             funcs & BY_BUDGET and not config.budget_range
         ),

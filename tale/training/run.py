@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from operator import attrgetter
 from os.path import realpath
 from pathlib import Path
 
@@ -50,6 +51,7 @@ def train(recipe: TrainRecipe) -> Path:
     data = TaleDataModule(recipe, base.chat(), asked)
     data.setup()
     data.left_out.update({"duplicate question": dropped} if dropped else {})
+    _check_held_out(recipe, data)
     if (shared := min(data.sampler().batch_size, len(data.train))) < fabric.world_size:
         raise UserError(f"fabric.devices: {fabric.world_size} devices, but a step has only {shared} {data.unit}s")
     identity = checkpoint.fingerprint(recipe, base.identity, data, fabric.world_size)
@@ -85,6 +87,17 @@ def train(recipe: TrainRecipe) -> Path:
     fabric.print(printable(f"adapter: {adapter}"))
     fabric.print(printable(f"compare runs: tensorboard --logdir {output.parent}"))
     return adapter
+
+
+def _check_held_out(recipe: TrainRecipe, data: TaleDataModule) -> None:
+    """Refuse keys that only a validation reads if there is nothing to validate on."""
+    for key in ("train.early_stopping_patience", "grpo.eval_length"):
+        value = attrgetter(key)(recipe)
+        if value is not None and not data.validation:
+            raise UserError(
+                f"{key}={value}: data.val_fraction={recipe.data.val_fraction} holds nothing out to validate on; raise "
+                f"it, or leave {key} out"
+            )
 
 
 def training_fabric(recipe: TrainRecipe) -> Fabric:

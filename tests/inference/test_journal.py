@@ -312,7 +312,17 @@ def test_known_and_new_requests_keep_their_places(tmp_path: Path) -> None:
     assert [c.text.partition(": ")[2].partition("/")[0] for c in answers(engine)] == [r.prompt for r in REQUESTS]
 
 
-@pytest.mark.parametrize("line", ['{"key": "k", "text": "no more"}', "[1]", "no JSON"])
+ANSWER = '{"key": "0123456789abcdef01234567", "seconds": 1.0, "text": "a", "finish": "stop", "prompt_tokens": 1, '
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        *['{"key": "k", "text": "no more"}', "[1]", "no JSON"],
+        ANSWER + '"tokens": 2, "ids": [1]}',
+        ANSWER + '"tokens": 1, "ids": [1], "logprobs": []}',
+    ],
+)
 def test_a_foreign_line_is_refused_by_file_and_line(line: str, tmp_path: Path) -> None:
     file = tmp_path / "j"
     file.write_text(f"{json.dumps(MODEL)}\n{line}\n")

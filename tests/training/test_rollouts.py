@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -205,10 +206,21 @@ def test_without_spread_and_progress_both_are_said(folder: Path, tmp_path: Path,
 
 
 def test_a_broken_reward_ends_the_run(folder, tmp_path, monkeypatch) -> None:
-    monkeypatch.setitem(REWARDS, "lcpo_exact", lambda group, config: [float("nan")] * len(group))
+    """On real answers, whose lengths differ; one that is broken on any is refused before anything is loaded."""
+    broken = lambda group, _: [math.nan if len({one.tokens for one in group}) > 2 else 0.0] * len(group)  # noqa: E731
+    monkeypatch.setitem(REWARDS, "lcpo_exact", broken)
     said = r"lcpo_exact gives \[nan, nan, nan, nan\] on problems/train-s0/\d+; a reward is one finite number"
     with pytest.raises(UserError, match=said):
         train(recipe(folder, tmp_path / "run", *SHORT))
+    monkeypatch.setitem(REWARDS, "lcpo_exact", lambda group, _: [math.nan] * len(group))
+    with pytest.raises(UserError, match=r"lcpo_exact gives \[nan, nan, nan, nan\] on made-up answers; a reward is one"):
+        check(recipe(folder, tmp_path / "run", *SHORT))
+
+
+@pytest.mark.parametrize("key", ["train.early_stopping_patience", "grpo.eval_length"])
+def test_what_only_a_validation_reads_needs_something_held_out(folder, tmp_path, key: str) -> None:
+    with pytest.raises(UserError, match=rf"^{key}=2: data\.val_fraction=0\.0 holds nothing out to validate on; raise"):
+        train(recipe(folder, tmp_path / "run", *SHORT, "data.val_fraction=0", f"{key}=2"))
 
 
 def test_a_step_of_empty_answers_ends_the_run(folder, tmp_path, monkeypatch) -> None:
@@ -246,6 +258,19 @@ def test_failed_requests_are_a_share_of_all_and_of_no_other_mean(folder, tmp_pat
         (["grpo.reward_funcs=[]"], r"grpo\.reward_funcs=\[\]: must be different names, at least one"),
         (["grpo.reward_weights=[1]"], r"grpo\.reward_weights: 1 weights for 2 reward_funcs"),
         (["grpo.budget_range=[9, 5]"], r"grpo\.budget_range=\[9, 5\]: must be \[least, most\]"),
+        (["grpo.reward_weights=[0, 0]"], r"grpo\.reward_weights=\[0\.0, 0\.0\]: every reward would be 0"),
+        (
+            ["grpo.budget_range=[5, 17]"],
+            r"budget_range=\[5, 17\]: an answer as long .* cut off at .*max_completion_length=16; raise that",
+        ),
+        (
+            ["grpo.reward_funcs=[correct, soft_overlong]"],
+            r"soft_punish_cache=64: .* at most .*_length=16",
+        ),
+        (
+            ["engine.kind=vllm", "model.quantization=nf4"],
+            r"engine\.kind=vllm, model\.quantization=nf4: .* another policy .* set grpo\.importance_sampling_cap",
+        ),
         (["grpo.reward_funcs=[lcpo_max]"], r"need the budget of a prompt; set grpo\.budget_range"),
         (["grpo.epsilon=0.1"], r"grpo\.epsilon=0\.1: is not read with these reward_funcs, .* leave it out"),
         (["loss.beta=0.5"], r"loss\.beta=0\.5: objective=grpo does not read it; leave it out"),
@@ -260,6 +285,34 @@ def test_failed_requests_are_a_share_of_all_and_of_no_other_mean(folder, tmp_pat
 def test_a_recipe_that_contradicts_itself_is_refused(options: list[str], said: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=said):
         check(recipe(tmp_path, tmp_path / "run", *options))
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["grpo.reward_funcs=[correct, group_relative]", "grpo.reward_weights=[1, 2]"], None),
+        (
+            ["grpo.reward_funcs=[correct, group_relative]", "grpo.reward_weights=[1, 2.5]"],
+            "a wrong answer of 1 tokens has more reward (0) than 3 right ones of 16 (-0.25); lower the penalty",
+        ),
+        (["grpo.reward_funcs=[linear]", "grpo.linear_penalty=1"], None),
+        (
+            ["grpo.reward_funcs=[linear]", "grpo.linear_penalty=1.6"],
+            "a wrong answer of 1 tokens has more reward (-0.075) than 3 right ones of 16 (-0.2)",
+        ),
+        (["grpo.reward_funcs=[lcpo_exact]", "grpo.budget_range=[4, 12]", "grpo.length_penalty=0.08"], None),
+        (
+            ["grpo.reward_funcs=[lcpo_exact]", "grpo.budget_range=[4, 12]", "grpo.length_penalty=0.09"],
+            "under a budget of 4 tokens a wrong answer of 4 tokens has more reward (0) than 3 right ones of 16 (-0.08)",
+        ),
+    ],
+)
+def test_a_recipe_that_lets_a_wrong_answer_win_by_its_length_is_warned_of(options, said, tmp_path, capsys) -> None:
+    """By hand: 1 − 2.5 / 2 < 0; 1 − 3/4 · 1.6 < −3/4 · 1.6 / 16; 1 − 0.09 · (16 − 4) < 0."""
+    check(recipe(tmp_path, tmp_path / "run", *options))
+    warned = capsys.readouterr()
+    assert (said or "") in warned.out + warned.err
+    assert ("more reward" in warned.out + warned.err) is bool(said)
 
 
 def test_a_reward_that_is_not_there_is_refused_by_name(tmp_path: Path) -> None:

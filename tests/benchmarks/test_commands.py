@@ -10,6 +10,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import redirect_stdout
 from dataclasses import replace
@@ -18,6 +19,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy
 import pytest
 from transformers import PreTrainedTokenizerFast
 
@@ -28,6 +30,7 @@ from tale.data.records import write_records
 from tale.errors import UserError
 from tale.evaluation.recipe import EvaluateRecipe
 from tale.evaluation.replies import Reply
+from tale.evaluation.run import evaluate
 from tale.models import architectures
 from tale.runs.run import finish_run, start_run
 from tale.storage.files import write_jsonl_atomic
@@ -39,8 +42,8 @@ from tests.factories import pairs
 from tests.scripts import benchmark, run_script
 from tests.tiny_llama import saved, tiny_llama
 
-SHARED = ("compare_checkouts", "planner_error", "search_scale", "training_steps", "trl_steps")
-compare_checkouts, planner_error, search_scale, training_steps, trl_steps = map(benchmark, SHARED)
+SHARED = ("compare_checkouts", "planner_error", "search_scale", "strategy_pairs", "training_steps", "trl_steps")
+compare_checkouts, planner_error, search_scale, strategy_pairs, training_steps, trl_steps = map(benchmark, SHARED)
 gpu_proof, gpu_models = benchmark("gpu_proof"), benchmark("gpu_models")
 gpu_attention, gpu_training = benchmark("gpu_attention"), benchmark("gpu_training")
 FILES = {file.stem: file for file in sorted((ROOT / "benchmarks").glob("*.py"))}
@@ -167,6 +170,37 @@ def test_strategies_generate_what_they_are_measured_by(run: Run, asked: list[str
         assert [(of["calls"], of["tokens"]) for of in found[name]] == [calls_and_tokens] * 2
     assert found["step 5"][0]["of these cached"] > found["step 12"][0]["of these cached"] > 0
     assert all(found[f"{name} / plain, wall seconds"]["least"] > 0 for name in made.keys() - {"plain"})
+
+
+def test_pairs_of_strategies_differ_as_the_evaluations_table_has_it(run: Run, asked: list[str], tmp_path: Path) -> None:
+    """A question's first sample is wrong, the next two are right: within B = 12 one has room, within 36 all three."""
+    samples: Counter[str] = Counter()
+
+    def script(call: dict, _: int) -> fake_endpoint.Reply:
+        prompt = call["messages"][0]["content"]
+        samples[prompt] += 1
+        count = prompt.split("a fox has ")[1].split()[0]
+        return fake_endpoint.answer(f"[[{count if samples[prompt] > 1 else -1}]]", usage=fake_endpoint.used(20, 10))
+
+    methods = "methods=[{kind: single}, {kind: self_consistency, max_samples: 3}]"
+    words = ["recipe=tiny/eval", *asked, methods, "budgets=[12,36]", "sampling.temperature=0.7", "engine.kind=openai"]
+    with fake_endpoint.FakeEndpoint(script) as server:
+        evaluate(load(EvaluateRecipe, [*words, f"engine.endpoint.base_url={server.url}", f"output={tmp_path}/run"]))
+    table = json.loads((tmp_path / "run" / "strategies.json").read_text())
+    run("strategy_pairs", f"run={tmp_path}/run", "strategy=Single chain")
+    found = {row["strategy"]: row for row in figures("strategy_pairs")["rows"]}
+    assert list(found) == ["Single chain, while it runs", "Self-consistency", "Self-consistency, while it runs"]
+    for name in list(found)[1:]:
+        assert [found[name][key] for key in ("B = 12", "B = 36", "mean")] == [0, 1, 0.5]
+    for row in table[2:]:
+        for end in ("", "_low", "_high"):
+            assert found["Self-consistency"][f"B = {row['total_budget']:.0f}{end}"] == row[f"single_difference{end}"]
+
+
+def test_differences_of_strategies_over_budgets_by_hand() -> None:
+    """By one question of two at B = 20 alone: 0.25 on average, and (0 / 10 + 0.5 / 10) / 2 a token."""
+    row = strategy_pairs.beside(numpy.array([[0.0, 1], [1, 1]]), numpy.array([[0.0, 0], [1, 1]]), [10, 20])
+    assert [row[name] for name in ("B = 10", "B = 20", "mean", "gain")] == [0, 0.5, 0.25, 2.5]
 
 
 def test_search_speed_finds_the_same_records_both_ways(run: Run, asked: list[str]) -> None:

@@ -1,0 +1,79 @@
+"""Is one strategy better than others at equal budgets? Paired by question, from the replies of an evaluation.
+
+    python scripts/evaluate.py recipe=strategies_qwen
+    python benchmarks/strategy_pairs.py run=runs/strategies_qwen [strategy=Self-consistency]
+
+For every other strategy, and for its answers while it runs at the largest B (those of an anytime strategy need no run
+for each budget), prints the difference of accuracy to `strategy` in points at each B and on average over all of them
+(S3's claims are about such averages), positive where the other one is better, and the difference of S3's anytime index
+in points per 100 tokens. In brackets 95 % intervals: at one B the score interval, else a bootstrap over questions.
+Writes the figures to runs/benchmarks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy
+from report import publish
+from words import only
+
+from tale.cli import guarded
+from tale.errors import UserError
+from tale.evaluation.anytime import Shares, gain_index, quality_at, runs_by_strategy
+from tale.evaluation.summary import bounds, scores_of
+from tale.output.formats import written
+from tale.output.tables import Column, table_of
+from tale.results.runs import EvaluationRun, read_runs
+from tale.statistics import bootstrap_rows, compare_paired
+
+POINTS = written("+,.1f", 100)
+
+
+def main() -> None:
+    own = only({"run": "runs/strategies_qwen", "strategy": "Self-consistency"})
+    budgets, shares = finished(own["run"])
+    if (name := own["strategy"]) not in shares:
+        raise UserError(f"strategy={name}: the run has {', '.join(shares)}")
+    rows = [{"strategy": other, **beside(of, shares[name], budgets)} for other, of in shares.items() if other != name]
+    columns = {f"B = {budget}": Column(f"B = {budget}", POINTS) for budget in budgets}
+    columns |= {"mean": Column("mean over B", POINTS), "gain": Column("anytime index (S3)", written("+,.2f", 100))}
+    caption = f"{own['run']}: points above {name} at equal budgets; in brackets 95 % intervals"
+    table_of("pairs", caption, {"strategy": Column("strategy"), **columns}, rows).show()
+    publish("strategy_pairs", {"run": own["run"], "against": name, "rows": rows})
+
+
+def finished(folder: str) -> tuple[list[int], dict[str, Shares]]:
+    """The budgets of an evaluation, and each strategy's scores [questions, budgets].
+
+    Raises:
+        UserError: the folder has no finished evaluation of strategies at the same budgets.
+    """
+    (run,) = read_runs([folder])
+    replies = run.replies if isinstance(run, EvaluationRun) else None
+    strategies = runs_by_strategy(list(run.methods.values())) if replies and isinstance(run, EvaluationRun) else {}
+    several = {tuple(sorted(each)) for each in strategies.values()}
+    if not replies or len(several) != 1:
+        raise UserError(f"run={folder}: is no finished evaluation of strategies at the same budgets")
+    budgets = [*several.pop()]
+    shares: dict[str, Shares] = {}
+    for name, each in strategies.items():
+        shares[name] = numpy.array([scores_of(replies[each[budget]]) for budget in budgets]).T
+        shares[f"{name}, while it runs"] = quality_at(replies[each[budgets[-1]]], budgets)
+    return budgets, shares
+
+
+def beside(ours: Shares, theirs: Shares, budgets: Sequence[int]) -> dict[str, Any]:
+    """The differences, with their intervals."""
+    row: dict[str, Any] = {}
+    for budget, mine, other in zip(budgets, ours.T, theirs.T, strict=True):
+        paired = compare_paired(mine, other)
+        row |= bounds(f"B = {budget}", (paired.difference, *paired.interval()))
+    row |= bounds("mean", bootstrap_rows(ours - theirs, lambda means: means.mean(axis=-1)))
+    # The index is linear in the accuracies, so that of the differences is the difference of the indices.
+    return row | bounds("gain", bootstrap_rows(ours - theirs, lambda means: 100 * gain_index(means, budgets)))
+
+
+if __name__ == "__main__":
+    guarded(main, __doc__)

@@ -10,7 +10,8 @@ The peak is the process's largest resident size, so that interpreter and librari
     python benchmarks/step_memory.py recipe=dpo_llama8b model.quantization=nf4 data.max_length=512 \
         train.global_batch_size=1 train.micro_batch_size=1 fabric.accelerator=cpu     # a pair of 2 x 512 tokens
     python benchmarks/step_memory.py recipe=grpo_llama8b data.max_length=256 grpo.max_completion_length=128 \
-        grpo.num_generations=4 train.global_batch_size=4 train.micro_batch_size=4 fabric.accelerator=cpu
+        grpo.num_generations=4 train.global_batch_size=4 train.micro_batch_size=4 fabric.accelerator=cpu \
+        data.val_fraction=0 train.early_stopping_patience=null    # the step alone
         # a group of 4 answers of 128 tokens, sampled by the model itself, to a prompt of 128
     … layers=1                                                            # the same, with so many decoder layers
 

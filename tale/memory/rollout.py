@@ -15,10 +15,11 @@ LOGITS_COPIES = 4  # of a step's logits in float32: transformers' own, divided b
 
 
 def rollout_bytes(recipe: TrainRecipe, architecture: PreTrainedConfig, devices: int, gpu: bool) -> int:
-    """Bytes at the peak of a step's rollout by the transformers engine on one device, all answers of full length.
+    """Bytes at the peak of sampling by the transformers engine on one device, all prompts and answers of full length.
 
-    Keys and values of all rows, of a layer once more while rows join, and of their prompts in the prefix cache. Then
-    the more of a step's logits and a prefill's activations; or, on a CPU, a copy of the head while it is repacked.
+    Of a step's groups, or of a validation if that asks more; how many it asks is known if `task.limit` is set. Keys and
+    values of all rows, of a layer once more while rows join, and of their prompts in the prefix cache. Then the more of
+    a step's logits and a prefill's activations; or, on a CPU, a copy of the head while it is repacked.
     """
     text, config, answers = architecture.get_text_config(), recipe.grpo, recipe.train.global_batch_size
     heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
@@ -26,12 +27,14 @@ def rollout_bytes(recipe: TrainRecipe, architecture: PreTrainedConfig, devices: 
     size = getattr(torch, recipe.model.dtype.value).itemsize
     column = 2 * heads * width * size  # keys and values of a token in a layer
     groups = math.ceil(answers / config.num_generations / devices)
-    rows = min(recipe.engine.batch_size, groups * config.num_generations)
+    held_out = recipe.data.val_fraction and recipe.data.val_fraction * (recipe.task.limit or math.inf) / devices
+    rows = math.ceil(min(recipe.engine.batch_size, max(groups * config.num_generations, held_out)))
     prompt = recipe.data.max_length - config.max_completion_length
+    prompts = max(groups, held_out) * prompt
     kept = rows * (recipe.data.max_length + SPARE_COLUMNS) * column
-    cached = min(int(recipe.engine.prefix_cache_gb * 1e9), groups * prompt * column * text.num_hidden_layers)
+    cached = math.ceil(min(recipe.engine.prefix_cache_gb * 1e9, prompts * column * text.num_hidden_layers))
     logits = LOGITS_COPIES * 4 * rows * text.vocab_size
     wide = 3 * getattr(text, "intermediate_size", 4 * text.hidden_size) + 4 * text.hidden_size
-    prefill = min(PREFILL, groups * prompt) * wide * size
+    prefill = math.ceil(max(prompt, min(PREFILL, prompts))) * wide * size
     repacked = 0 if gpu else text.vocab_size * text.hidden_size * size
     return max(kept * (text.num_hidden_layers + 1) + cached + max(logits, prefill), repacked)

@@ -100,7 +100,7 @@ def fit(
         if step == 0:
             report_start(fabric, metrics)
         if metrics.get("groups_without_spread") == 1:
-            fabric.print(f"warning: step {step}: the rewards of every group are equal, so its gradient is 0")
+            fabric.print(f"warning: step {step}: the rewards of every group are equal, so no answer has an advantage")
         bar.set_postfix(loss=f"{metrics['loss']:.3f}", refresh=False)
         bar.update()
         done = step + 1

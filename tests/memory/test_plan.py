@@ -25,6 +25,7 @@ from tale.hardware.devices import GB, device_named
 from tale.memory.allocations import AllocationLog
 from tale.memory.measure import KINDS, largest_examples, measure, micro_step, optimizer_bytes, stored_tensors
 from tale.memory.plan import plan, show_plan
+from tale.memory.rollout import rollout_bytes
 from tale.models.architectures import empty_model, known_architectures, random_model, read_architecture
 from tale.models.modules import build_module
 from tests.tiny_llama import tiny_llama
@@ -183,6 +184,25 @@ def test_optimizer_bytes_are_what_the_optimizers_keep(kind: str, width: int) -> 
     state = optimizer.state[parameter]
     kept = sum(t.nbytes for name, t in state.items() if isinstance(t, torch.Tensor) and not name.startswith("qmap"))
     assert optimizer_bytes(kind, parameter.numel()) == pytest.approx(kept, abs=4)
+
+
+@pytest.mark.parametrize(
+    ("options", "rows", "prompts", "prompt"),
+    [
+        (["data.val_fraction=0"], 4, 1, 496),
+        ([], 20, 20, 496),  # held out: a fifth of 100
+        (["engine.batch_size=8"], 8, 20, 496),
+        (["data.val_fraction=0", "data.max_length=3016"], 4, 1, 3000),
+    ],
+)
+def test_sampling_by_hand(options: list[str], rows: int, prompts: int, prompt: int) -> None:
+    """Float32, 2 layers with 2 key heads of 8, 64 wide: keys and values of the rows three times, as they join in one
+    layer, and of the prompts once; then a prefill of at most 2,048 tokens, or of one prompt."""
+    given = ["recipe=tiny/grpo", "train.global_batch_size=4", "engine.batch_size=64", "task.limit=100", *options]
+    column = 2 * 2 * 8 * 4
+    kept = 3 * rows * (prompt + 16 + 32) * column + 2 * prompts * prompt * column
+    prefill = max(prompt, min(2048, prompts * prompt)) * (3 * 64 + 4 * 32) * 4
+    assert rollout_bytes(load(TrainRecipe, given), TINY, 1, gpu=True) == kept + prefill
 
 
 def test_strategies_divide_and_add() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,8 @@ from tale.inference.transformers.engine import TransformersEngine
 from tale.rewards import REWARDS
 from tale.training import loop
 from tale.training.run import check, train
+from tale.training.throughput import MEASURED
+from tests import ROOT
 from tests.tiny_llama import END_ID, saved, tiny_llama
 
 # Answers of the model below end at any of 33 of its 258 ids, so lengths and with them rewards differ.
@@ -157,6 +160,9 @@ def test_tensorboard_shows_rewards_lengths_and_spread(whole: Path) -> None:
     assert {"val/accuracy", "val/accuracy_at_length", "val/answer_tokens"} <= seen.keys()
     assert "train/right_tokens" not in seen  # no answer of the random model is right
     assert all(1 < value < 8 for value in seen["train/answer_tokens"])
+    logged = {tag.partition("/")[2] for tag in seen}
+    named = {*re.findall(r"`([a-z_]+)`", (ROOT / "docs" / "concepts.md").read_text())}
+    assert logged - {"lr", "tokens", "reward/lcpo_exact", *MEASURED} <= named
 
 
 def test_the_policy_that_samples_is_the_one_that_trains(whole: Path) -> None:
@@ -195,7 +201,7 @@ def test_without_spread_and_progress_both_are_said(folder: Path, tmp_path: Path,
     made = recipe(folder, tmp_path / "run", *options, *stop)
     train(made)
     said = capsys.readouterr().out
-    assert "warning: step 0: the rewards of every group are equal, so its gradient is 0" in said
+    assert "warning: step 0: the rewards of every group are equal, so no answer has an advantage" in said
     assert "ended after step 2: 2 validations without a better score" in said
     seen, before = scalars(tmp_path / "run"), adapter(tmp_path / "run")
     assert seen["train/grad_norm"] == [0, 0]

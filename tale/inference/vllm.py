@@ -179,15 +179,24 @@ class VllmEngine:
         )
 
 
-def _start(
-    folder: Path, dtype: str, config: VllmConfig, batch_size: int, adapters: Sequence[Path], processed_logprobs: bool
-) -> AsyncLLMEngine:
-    """vLLM's asynchronous engine, the only one that runs several copies of a model from one program."""
+def check_installed() -> None:
+    """Find vLLM, without importing it.
+
+    Raises:
+        UserError: it is not installed.
+    """
     if importlib.util.find_spec("vllm") is None:
         raise UserError(
             "engine.kind=vllm: vLLM is not installed; pip install -e '.[vllm]' installs it for a GPU, `make vllm` "
             "creates .venv-vllm with its build for a CPU"
         )
+
+
+def _start(
+    folder: Path, dtype: str, config: VllmConfig, batch_size: int, adapters: Sequence[Path], processed_logprobs: bool
+) -> AsyncLLMEngine:
+    """vLLM's asynchronous engine, the only one that runs several copies of a model from one program."""
+    check_installed()
     for name, value in SETTINGS.items():
         os.environ.setdefault(name, value)
     from vllm import AsyncEngineArgs, AsyncLLMEngine

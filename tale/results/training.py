@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import MaxNLocator
 
+from tale.config.training import Objective
 from tale.output.formats import duration, rounded, whole
 from tale.output.tables import Column, Table, table_of
 from tale.results.blocks import Block, Figure, Section, Text
@@ -54,9 +55,8 @@ def _summary(run: TrainRun) -> Table:
     counts = (examples.get("train"), examples.get("vanilla_wrong"))
     values = (run.name, *counts, curves.steps, curves.tokens, curves.seconds, *losses[0], *losses[1])
     recipe = run.recipe
-    caption = (
-        f"{recipe.train.epochs} epochs, {recipe.train.global_batch_size} examples a step, LoRA rank {recipe.lora.r}"
-    )
+    unit = "answers" if recipe.objective is Objective.grpo else "examples"
+    caption = f"{recipe.train.epochs} epochs, {recipe.train.global_batch_size} {unit} a step, LoRA rank {recipe.lora.r}"
     return table_of(f"training-{run.slug}", caption, COLUMNS, [dict(zip(COLUMNS, values, strict=True))])
 
 

@@ -9,6 +9,7 @@ from tale.config.training import GRPOConfig, QuestionsConfig, TrainRecipe
 from tale.data.question import Question
 from tale.errors import UserError
 from tale.inference.build import check_engine
+from tale.inference.vllm import check_installed
 from tale.models.base import BaseModel
 from tale.rewards import Outcome, total_rewards
 from tale.tasks.selection import metric_of, select_questions
@@ -124,10 +125,12 @@ def questions_to_ask(recipe: TrainRecipe, base: BaseModel) -> tuple[list[Questio
     """The questions of the recipe's task, and how many duplicates were dropped.
 
     Raises:
-        UserError: they have no right answer, or the engine or the model's context length cannot serve them.
+        UserError: they have no right answer, the engine is not installed, or engine or context cannot serve them.
     """
     task: QuestionsConfig = recipe.task
     check_engine(recipe.engine, base)
+    if recipe.engine.kind == "vllm":
+        check_installed()  # before the weights to train are loaded
     if base.max_model_len is not None and recipe.data.max_length > base.max_model_len:
         raise UserError(f"data.max_length={recipe.data.max_length}: the model has {base.max_model_len} tokens")
     questions, dropped = select_questions(task)

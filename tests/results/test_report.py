@@ -435,6 +435,13 @@ def test_a_trainings_pauses_and_lost_steps_are_not_counted(
     assert ledger[1] == ["runs/sft", "training, SFT", f"{tokens}", seconds]
 
 
+def test_a_batch_of_grpo_counts_answers() -> None:
+    train_run("runs/sft")
+    train_run("runs/grpo", "", "objective=grpo", "data.records=[]", "train.global_batch_size=64")
+    assert "64 answers a step" in page("runs/grpo").text
+    assert "examples a step" in page("runs/sft").text
+
+
 # --- The page -------------------------------------------------------------------------------------------------------
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import math
 import re
@@ -16,6 +17,7 @@ from tale.config.training import TrainRecipe
 from tale.errors import UserError
 from tale.inference import Completion
 from tale.inference.transformers.engine import TransformersEngine
+from tale.models.base import BaseModel
 from tale.rewards import REWARDS
 from tale.training import loop
 from tale.training.run import check, train
@@ -324,6 +326,14 @@ def test_a_recipe_that_lets_a_wrong_answer_win_by_its_length_is_warned_of(option
 def test_a_reward_that_is_not_there_is_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"grpo\.reward_funcs=speed: one of correct, format, lcpo_exact"):
         recipe(tmp_path, tmp_path / "run", "grpo.reward_funcs=[correct, speed]")
+
+
+def test_without_vllm_nothing_is_loaded(folder, tmp_path, monkeypatch) -> None:
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *of: None if name == "vllm" else find(name, *of))
+    monkeypatch.setattr(BaseModel, "load", lambda *_: pytest.fail("weights are loaded"))
+    with pytest.raises(UserError, match="vLLM is not installed"):
+        train(recipe(folder, tmp_path / "run", "engine.kind=vllm"))
 
 
 def test_the_prompts_must_fit_beside_the_longest_answer(folder: Path, tmp_path: Path) -> None:

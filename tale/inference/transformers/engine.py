@@ -256,7 +256,7 @@ class SeededDraw(LogitsProcessor):
         temperatures_R1 = self.temperatures_R1.to(scores.device)
         tempered_RV = scores.float() / temperatures_R1.where(temperatures_R1 > 0, 1.0)
         below_RV = tempered_RV.softmax(dim=-1).cumsum(dim=-1)
-        numbers = [torch.rand((), generator=generator) for generator in self.generators]
+        numbers = [torch.rand((), generator=generator, device=generator.device) for generator in self.generators]
         total_R1 = below_RV[:, -1:]
         drawn_R1 = torch.stack(numbers)[:, None].to(scores.device) * total_R1
         drawn_R1 = drawn_R1.minimum(total_R1 * (1 - 2**-23))  # a product can round up to the total
@@ -289,5 +289,7 @@ class ChosenLogprobs(LogitsProcessor):
 def _noisy(scores_V: torch.Tensor, generator: torch.Generator, temperature: float) -> torch.Tensor:
     if temperature == 0:
         return scores_V
-    noise_V = torch.empty(len(scores_V)).exponential_(generator=generator).log()
+    # `exponential_` takes twice as long on a CPU, and has other numbers on Intel's processors than on others.
+    uniform_V = torch.rand(len(scores_V), dtype=torch.float64, generator=generator, device=generator.device)
+    noise_V = uniform_V.neg_().log1p_().neg_().float().log_()
     return scores_V / temperature - noise_V.to(scores_V.device)

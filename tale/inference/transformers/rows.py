@@ -129,7 +129,8 @@ class LiveRows:
         index = torch.tensor(rows, device=self.ids_RW.device)
         for layer in self.layers if len(rows) > len(self) else ():
             layer.replace(layer.keys[index], layer.values[index])
-        generators = [torch.Generator().manual_seed(prompt.request.draw_seed) for prompt in prompts]
+        on = self.ids_RW.device  # on a GPU a CPU's numbers would take longer than the model
+        generators = [torch.Generator(on).manual_seed(prompt.request.draw_seed) for prompt in prompts]
         answers: list[list[int]] = [[] for _ in rows]
         logprobs: list[list[float]] = [[] for _ in rows]
         return LiveRows(prompts, answers, logprobs, generators, self.ids_RW[index], self.mask_RW[index], self.cache)

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy
 import pytest
 import torch
 from scipy import stats
@@ -290,12 +291,14 @@ def test_a_sampled_token_follows_the_softmax_at_its_temperature(
 
 
 def test_the_noise_is_gumbels_and_new_at_every_position() -> None:
-    """Mean γ = 0.5772, variance π²/6, uncorrelated between positions and samples."""
+    """Mean γ = 0.5772, variance π²/6, uncorrelated between positions and samples; −log(−log(1 − u)) of uniform ones."""
     noise = SeededGumbel([torch.Generator().manual_seed(seed) for seed in (0, 1)], [0.5, 0.5])
     draws = torch.stack([noise(torch.empty(0), torch.zeros(2, 20_000)) for _ in range(2)]).flatten(0, 1)
     assert draws.mean(dim=1).tolist() == pytest.approx([0.5772] * 4, abs=0.03)
     assert draws.var(dim=1).tolist() == pytest.approx([math.pi**2 / 6] * 4, rel=0.05)
     assert (torch.corrcoef(draws) - torch.eye(4)).abs().max() < 0.03
+    uniform = torch.rand(20_000, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).numpy()
+    torch.testing.assert_close(draws[0], torch.tensor(-numpy.log(-numpy.log1p(-uniform))).float(), rtol=1e-6, atol=1e-6)
 
 
 # --- Attention ------------------------------------------------------------------------------------------------------

@@ -129,7 +129,8 @@ class LiveRows:
         index = torch.tensor(rows, device=self.ids_RW.device)
         for layer in self.layers if len(rows) > len(self) else ():
             layer.replace(layer.keys[index], layer.values[index])
-        on = self.ids_RW.device  # on a GPU a CPU's numbers would take longer than the model
+        # CUDA draws its own numbers, as a CPU's would take longer than the model; other devices may have no float64.
+        on = self.ids_RW.device if self.ids_RW.is_cuda else torch.device("cpu")
         generators = [torch.Generator(on).manual_seed(prompt.request.draw_seed) for prompt in prompts]
         answers: list[list[int]] = [[] for _ in rows]
         logprobs: list[list[float]] = [[] for _ in rows]

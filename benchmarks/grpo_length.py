@@ -29,6 +29,7 @@ from words import options
 from tale.cli import guarded
 from tale.config.recipes import load
 from tale.config.training import TrainRecipe
+from tale.inference import Engine
 from tale.inference.build import LazyEngine
 from tale.results.events import read_curves
 from tale.training import run
@@ -51,9 +52,16 @@ class WithoutAdapter(LivePolicy):
     """The policy's engine around the base alone."""
 
     def engine(self, stack: ExitStack, step: int) -> LazyEngine:
-        """With the adapter switched off until the stack is closed."""
-        stack.enter_context(self.module.model.disable_adapter())
-        return super().engine(stack, step)
+        """With the adapter switched off until the stack is closed, once the engine has it: it takes frozen layers over,
+        and those of an adapter that is off count as frozen."""
+        live = super().engine(stack, step)
+
+        def without() -> Engine:
+            engine = live.make()
+            stack.enter_context(self.module.model.disable_adapter())
+            return engine
+
+        return LazyEngine(live.tokenizer, live.chat, without)
 
 
 def main() -> None:
@@ -65,13 +73,15 @@ def main() -> None:
         began = time.perf_counter()
         run.train(load(TrainRecipe, given))
         seconds = time.perf_counter() - began
-        rewards = [-value for _, value in read_curves(Path(place, "run")).points["train/reward"]]
+        points = read_curves(Path(place, "run")).points
+        rewards = [-value for _, value in points["train/reward"]]
     figures = {
         "adapter in the rollouts": own["adapter"] != "false",
         "mean absolute error, tokens, every 10 steps": [
             round(fmean(rewards[i : i + 10]), 2) for i in range(0, len(rewards), 10)
         ],
         "of the last 10 steps": round(fmean(rewards[-10:]), 2),
+        "largest gradient norm": round(max(value for _, value in points["train/grad_norm"]), 4),
         "seconds": round(seconds, 1),
     }
     print(publish("grpo_length" if own["adapter"] != "false" else "grpo_length_without_adapter", figures))

@@ -386,6 +386,12 @@ def test_grpo_length_says_how_far_off_lengths_are(run: Run) -> None:
     assert found["mean absolute error, tokens, every 10 steps"] == [found["of the last 10 steps"]]
 
 
+def test_the_control_of_grpo_length_trains_an_adapter_that_does_not_sample(run: Run) -> None:
+    """Its gradient is not 0, though what it samples is the base's."""
+    run("grpo_length", "adapter=false", "train.max_steps=1", "train.global_batch_size=16")
+    assert figures("grpo_length_without_adapter")["largest gradient norm"] > 0
+
+
 def test_grpo_speed_measures_both_sides(run: Run, tiny_model_folder: Path) -> None:
     pytest.importorskip("trl")
     model = ["recipe=tiny/grpo", f"model={{name_or_path: {tiny_model_folder}, name: tiny-llama, dtype: float32}}"]

@@ -7,6 +7,7 @@ import json
 import math
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -16,13 +17,16 @@ from tale.config.recipes import load
 from tale.config.training import TrainRecipe
 from tale.errors import UserError
 from tale.inference import Completion
+from tale.inference.requests import iter_requests
 from tale.inference.transformers.engine import TransformersEngine
 from tale.models.base import BaseModel
 from tale.rewards import REWARDS
 from tale.training import loop
+from tale.training.rollouts import Rollouts
 from tale.training.run import check, train
 from tale.training.throughput import MEASURED
 from tests import ROOT
+from tests.fake_engine import questions
 from tests.tiny_llama import END_ID, saved, tiny_llama
 
 # Answers of the model below end at any of 33 of its 258 ids, so lengths and with them rewards differ.
@@ -183,6 +187,33 @@ def test_the_loss_and_rewards_are_those_of_the_journal(whole: Path) -> None:
     assert made["train/entropy"][1] == pytest.approx(
         -sum(sum(entry["logprobs"]) for entry in entries) / sum(entry["tokens"] for entry in entries), rel=1e-4
     )
+
+
+class Fixed:
+    """Every answer is right and has 5 tokens."""
+
+    tokenizer = "fixed"
+
+    def generate(self, more):
+        for i, _ in enumerate(iter_requests(more)):
+            yield i, Completion("[[7]]", 5, "stop", 3, ids=(1, 2, 3, 4, 5))
+
+
+@pytest.mark.parametrize(
+    ("options", "within"),
+    [
+        ([], 1),  # of max_completion_length, 16
+        (["grpo.budget_range=[4, 4]"], 0),
+        (["grpo.budget_range=[5, 5]"], 1),
+        (["grpo.budget_range=[4, 4]", "grpo.eval_length=5"], 1),
+        (["grpo.budget_range=[5, 5]", "grpo.eval_length=4"], 0),
+    ],
+)
+def test_a_held_out_answers_length_is_eval_length_or_its_budget_or_the_limit(options, within, tmp_path) -> None:
+    held_out, fabric = SimpleNamespace(held_out=questions(1), chat=None), SimpleNamespace(global_rank=0, world_size=1)
+    policy = SimpleNamespace(engine=lambda stack, step: Fixed())
+    (batch,) = Rollouts(fabric, recipe(tmp_path, tmp_path, *options), held_out, policy, {}).validation_batches()
+    assert (batch.sums["accuracy"], batch.sums["accuracy_at_length"], batch.examples) == (1, within, 1)
 
 
 def test_two_steps_on_the_same_answers_clip_the_second(folder: Path, tmp_path: Path) -> None:

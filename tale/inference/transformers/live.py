@@ -22,6 +22,8 @@ def live_engine(
     one by one, and back. `attention` is transformers' name of the implementation that the model was loaded with. The
     prefix cache is new, as keys and values of an earlier policy are not this one's.
     """
+    # A trained layer is told from a frozen one, which is replaced, by its gradient.
+    assert any(parameter.requires_grad for parameter in model.parameters())
     in_training, generation = model.config._attn_implementation, model.generation_config
     trains = {module: module.training for module in model.modules()}
     model.set_attn_implementation(attention)

@@ -1,21 +1,24 @@
-"""Plots of a score against tokens and price, a curve per strategy, and of accuracy as one answer grows."""
+"""Plots of a score against tokens and price, and of accuracy as one answer grows: a panel for each strategy."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 from pathlib import Path
 from textwrap import fill
 from typing import Any
 
 import numpy
 from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from matplotlib.figure import Figure, FigureBase
+from matplotlib.ticker import FuncFormatter, LogLocator
 
 from tale.evaluation.anytime import quality_at, runs_by_strategy
+from tale.evaluation.budgets import baselines
 from tale.evaluation.replies import Reply
 from tale.evaluation.strategies import StrategyRow
 from tale.evaluation.summary import metric_name
-from tale.output.figures import literal, plt, save
+from tale.output.figures import legend, literal, plt, save
 from tale.solvers.base import Method
 from tale.text import SHOWN
 
@@ -24,22 +27,21 @@ AXES = {
     "total_tokens": "mean tokens a question, read and generated",
     "expense": "mean price of a question, 10⁻⁵ $",
 }
-COLOURS = [f"C{i}" for i in range(10) if i != 7]  # without gray
-LINES = ("-", "--", ":", "-.")  # a colour comes again with the next one
 MARKERS = "sD^vP*Xph<>"  # of methods without a budget B
+MOST_ACROSS = 5  # panels side by side in a file
+WIDE = 32  # characters of a strategy's name in a line
+OWN: dict[str, Any] = {"color": "C0", "label": "the panel's strategy", "zorder": 3}
+SINGLE: dict[str, Any] = {"color": "gray", "label": "the single chain", "linestyle": "--"}
+OTHERS: dict[str, Any] = {"color": "gray", "label": "the other strategies", "linewidth": 0.8, "alpha": 0.35}
 
 
 def plot_strategies(rows: Sequence[StrategyRow], title: str, file: Path) -> None:
-    """Write a PNG with a panel for each kind of cost."""
+    """Write a PNG of `draw` for each kind of cost, one below the other."""
     costs = costs_of(rows)
-    figure, panels = plt.subplots(1, len(costs), figsize=(4.4 * len(costs), 5.6), sharey=True, layout="constrained")
-    for axes, cost in zip(panels, costs, strict=True):
-        draw(axes, rows, cost)
-    for axes in panels[1:]:
-        axes.set_ylabel("")
-    figure.suptitle(fill(literal(title, 2 * SHOWN), SHOWN))
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", frameon=False, ncols=3)
-    save(figure, file)
+    figure, across = _file(len(_curves(rows)), len(costs))
+    for part, cost in zip(figure.subfigures(len(costs), squeeze=False).flat, costs, strict=True):
+        draw(part, rows, cost, across)
+    _write(figure, title, file)
 
 
 def costs_of(rows: Sequence[StrategyRow]) -> list[str]:
@@ -47,34 +49,46 @@ def costs_of(rows: Sequence[StrategyRow]) -> list[str]:
     return [cost for cost in AXES if getattr(rows[0], cost) is not None]
 
 
-def draw(axes: Axes, rows: Sequence[StrategyRow], cost: str) -> None:
-    """Accuracy against one cost: a curve with a 95 % band per strategy, a point per method without a budget B."""
+def draw(figure: FigureBase, rows: Sequence[StrategyRow], cost: str, across: int = 2) -> None:
+    """A panel a strategy: its score against one cost with a 95 % band, beside that of the single chain at its budgets.
+
+    Every panel has the other strategies' curves in light gray, and the methods without a budget B as points.
+    """
     factor, name = (100, "accuracy, %") if rows[0].metric == "accuracy" else (1, metric_name(rows[0].metric))
-    curves = dict.fromkeys(row.curve for row in rows if row.curve)
-    for i, curve in enumerate(curves):
-        of = sorted((row for row in rows if row.curve == curve), key=lambda row: row.total_budget or 0)
-        at = [getattr(row, cost) for row in of]
-        value, low, high = (factor * numpy.array(end) for end in zip(*map(_bounds, of), strict=True))
-        style = _style(i)
-        axes.plot(at, value, marker="o", ms=4, label=literal(curve), **style)
-        axes.fill_between(at, low, high, color=style["color"], alpha=0.08, linewidth=0)
-        for end in (low, high):
-            axes.plot(at, end, lw=0.6, alpha=0.5, **style)
-    for i, row in enumerate(row for row in rows if not row.curve):
-        middle, least, most = (factor * end for end in _bounds(row))
-        bars: dict[str, Any] = {"fmt": MARKERS[i % len(MARKERS)], "capsize": 3, "color": "gray", "ms": 6, "lw": 1}
-        ends = [[middle - least], [most - middle]]
-        axes.errorbar(getattr(row, cost), middle, yerr=ends, label=literal(row.method), **bars)
-    axes.set(xlabel=AXES[cost], ylabel=name, xscale="log")
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
-    axes.xaxis.set_minor_formatter(NullFormatter())
-    axes.grid(alpha=0.3)
+    curves = _curves(rows)
+    alone = [row for row in rows if not row.curve]
+    panels = _panels(figure, list(curves), across, AXES[cost], f"{name}, with 95 % intervals")
+    for axes, of in zip(panels, curves.values(), strict=True):
+        for other in curves.values():
+            axes.plot([getattr(row, cost) for row in other], [factor * row.score for row in other], **OTHERS)
+        budgets = {_budget(row) for row in of if row.single_difference is not None}
+        single = [row for row in rows if _budget(row) in budgets and row.single_difference is None]
+        for points, style in ((single, SINGLE), (of, OWN)):
+            at = [getattr(row, cost) for row in points]
+            value, low, high = factor * numpy.array([_bounds(row) for row in points]).reshape(-1, 3).T
+            axes.plot(at, value, marker="o", ms=3, **style)
+            axes.fill_between(at, low, high, color=style["color"], alpha=0.15, linewidth=0)
+        for marker, row in zip(cycle(MARKERS), alone, strict=False):
+            middle, low, high = factor * numpy.array(_bounds(row))
+            bars: dict[str, Any] = {"yerr": [[middle - low], [high - middle]], "fmt": marker, "ms": 4, "lw": 1}
+            axes.errorbar(getattr(row, cost), middle, **bars, color="gray", label=literal(row.method))
+        axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
+        axes.minorticks_off()
 
 
-def _style(i: int) -> dict[str, Any]:
-    again, colour = divmod(i, len(COLOURS))
-    return {"color": COLOURS[colour], "linestyle": LINES[again % len(LINES)]}
+def _curves(rows: Sequence[StrategyRow]) -> dict[str, list[StrategyRow]]:
+    """Each strategy's rows, by B."""
+    curves: dict[str, list[StrategyRow]] = {row.curve: [] for row in rows if row.curve}
+    for row in sorted(rows, key=lambda row: row.total_budget or 0):
+        if row.curve:
+            curves[row.curve].append(row)
+    return curves
+
+
+def _budget(row: StrategyRow) -> tuple[float | None, float | None]:
+    return row.total_budget, row.budget_multiplier
 
 
 def _bounds(row: StrategyRow) -> tuple[float, float, float]:
@@ -83,21 +97,59 @@ def _bounds(row: StrategyRow) -> tuple[float, float, float]:
 
 def plot_anytime(methods: Sequence[Method], replies: Mapping[str, list[Reply]], title: str, file: Path) -> None:
     """Write a PNG of `draw_anytime`."""
-    figure, axes = plt.subplots(figsize=(8, 6), layout="constrained")
-    draw_anytime(axes, methods, replies)
-    axes.set_title(fill(literal(title, 2 * SHOWN), SHOWN))
-    figure.legend(loc="outside lower center", frameon=False, ncols=2)
+    figure, across = _file(len(runs_by_strategy(methods)))
+    draw_anytime(figure, methods, replies, across)
+    _write(figure, title, file)
+
+
+def draw_anytime(
+    figure: FigureBase, methods: Sequence[Method], replies: Mapping[str, list[Reply]], across: int = 2
+) -> None:
+    """A panel a strategy: the accuracy of its answers by each output token of its run at the largest B.
+
+    Beside it that of the single chain at this B.
+    """
+    runs = runs_by_strategy(methods)
+    most = {f"{strategy}, B = {max(of)}": max(of) for strategy, of in runs.items()}
+    of_name = {method.name: method for method in methods}
+    panels = _panels(figure, list(most), across, "output tokens of a question", "accuracy of the answer so far, %")
+    for axes, of, budget in zip(panels, runs.values(), most.values(), strict=True):
+        tokens = numpy.unique(numpy.linspace(0, budget, 257).astype(int)).tolist()
+        single, _ = baselines(of_name[of[budget]], methods)
+        for run, style in ((single, SINGLE), (of[budget], OWN)):
+            if run:
+                axes.step(tokens, 100 * quality_at(replies[run], tokens).mean(axis=0), where="post", **style)
+        axes.set_xlim(left=0)
+
+
+def _file(panels: int, blocks: int = 1) -> tuple[Figure, int]:
+    """A figure for blocks of so many panels each, and how many of them are side by side."""
+    down = -(-panels // MOST_ACROSS)
+    across = -(-panels // down)
+    size = max(7, 2.6 * across), 1.2 + blocks * (0.4 + 2 * down)
+    return plt.figure(figsize=size, layout="constrained"), across
+
+
+def _write(figure: Figure, title: str, file: Path) -> None:
+    figure.suptitle(fill(literal(title, 2 * SHOWN), 80), fontsize="medium")
+    legend(figure, 3)
     save(figure, file)
 
 
-def draw_anytime(axes: Axes, methods: Sequence[Method], replies: Mapping[str, list[Reply]]) -> None:
-    """Accuracy at each number of output tokens, from the answers of each strategy's run at its largest B."""
-    for i, (strategy, runs) in enumerate(runs_by_strategy(methods).items()):
-        of = replies[runs[max(runs)]]
-        tokens = numpy.unique(numpy.linspace(0, max(runs), 257).astype(int)).tolist()
-        quality = 100 * quality_at(of, tokens).mean(axis=0)
-        style = _style(i)
-        axes.step(tokens, quality, where="post", label=literal(f"{strategy}, B = {max(runs)}"), **style)
-    axes.set(xlabel="output tokens of a question", ylabel="accuracy of the answer so far, %")
-    axes.set_xlim(left=0)
-    axes.grid(alpha=0.3)
+def _panels(figure: FigureBase, names: Sequence[str], across: int, x: str, y: str) -> list[Axes]:
+    """Panels with these titles, the same scales, and one label for each; a part of the figure, above its legend."""
+    part = figure.subfigures(squeeze=False)[0, 0]
+    part.supxlabel(x, fontsize="medium")
+    part.supylabel(y, fontsize="medium")
+    grid = part.subplots(-(-len(names) // across), across, sharex=True, sharey=True, squeeze=False).ravel().tolist()
+    panels, rest = grid[: len(names)], grid[len(names) :]
+    for axes, name in zip(panels, names, strict=True):
+        whole = literal(name).replace(" = ", "\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}")
+        axes.set_title(fill(whole, WIDE), fontsize="small")
+        axes.tick_params(labelsize="small")
+        axes.grid(alpha=0.3)
+    for axes in panels[-across:]:
+        axes.tick_params(labelbottom=True)
+    for axes in rest:
+        axes.set_axis_off()
+    return panels

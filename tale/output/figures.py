@@ -17,6 +17,12 @@ from tale.text import SHOWN, printable
 matplotlib.rcParams["text.parse_math"] = False  # a name with dollar signs is not a formula
 
 
+def legend(figure: Figure, columns: int = 2) -> None:
+    """Name what is drawn, once for all axes, below them, where a phone has room."""
+    named = {name: of for axes in figure.axes for of, name in zip(*axes.get_legend_handles_labels(), strict=True)}
+    figure.legend(named.values(), named, loc="outside lower center", frameon=False, ncols=columns)
+
+
 def save(figure: Figure, file: Path) -> None:
     """Write a figure as PNG, atomically, and close it."""
     image = io.BytesIO()

@@ -12,11 +12,12 @@ from matplotlib.figure import Figure as Canvas
 from tale.analysis.elasticity import BudgetLevel, ModelSummary, QuestionSummary, model_tables
 from tale.analysis.paths import Iteration, Saving, savings_table
 from tale.analysis.plot import SHOWN, draw_paths, draw_savings
+from tale.output.figures import legend
 from tale.output.formats import number, percent, two_digits, whole
 from tale.output.tables import Column, Table, table_of
 from tale.results.blocks import Block, Figure, Section, Text
 from tale.results.elasticity import elasticity_figure, elasticity_tables
-from tale.results.figures import figure, legend
+from tale.results.figures import figure
 from tale.results.paper import paper
 from tale.results.runs import AnalysisRun
 

@@ -8,10 +8,11 @@ from matplotlib.figure import Figure as Canvas
 
 from tale.analysis.elasticity import BudgetLevel, curve_tables
 from tale.analysis.plot import draw_elasticity
+from tale.output.figures import legend
 from tale.output.formats import number, percent
 from tale.output.tables import Column, Table
 from tale.results.blocks import Figure
-from tale.results.figures import figure, legend
+from tale.results.figures import figure
 from tale.results.paper import FIGURES, paper
 
 PAPER = "the paper, Table 8"

@@ -13,12 +13,12 @@ from tale.evaluation.plot import draw, pareto_front
 from tale.evaluation.replies import Reply
 from tale.evaluation.run import baseline_of
 from tale.evaluation.summary import RESULTS, Row, metric_name, summarise, tables, tokens_of
-from tale.output.figures import literal
+from tale.output.figures import legend, literal
 from tale.output.formats import number, rounded, two_digits
 from tale.output.tables import Column, Interval, Table, table_of
 from tale.results.blocks import Block, Figure, Points, Section, Text
 from tale.results.examples import examples
-from tale.results.figures import COLOURS, figure, legend
+from tale.results.figures import COLOURS, figure
 from tale.results.ledger import queries
 from tale.results.runs import EvaluationRun
 from tale.results.strategies import strategies_section

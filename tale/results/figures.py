@@ -42,11 +42,6 @@ def figure(
     return Figure(name, caption, alt, _inline(svg.getvalue(), name), png.getvalue())
 
 
-def legend(canvas: Canvas, columns: int = 2) -> None:
-    """Below the axes, where a phone has room."""
-    canvas.legend(loc="outside lower center", frameon=False, ncols=columns)
-
-
 def _inline(svg: str, name: str) -> str:
     """The element alone, its ids the figure's own, as wide as the page allows, text in the page's font and colour."""
     svg = svg[svg.index("<svg") :]

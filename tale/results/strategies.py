@@ -11,9 +11,10 @@ from tale.evaluation.curves import AXES, costs_of, draw, draw_anytime
 from tale.evaluation.replies import CallRecord, Reply
 from tale.evaluation.strategies import StrategyRow, strategies_table
 from tale.evaluation.summary import RESULTS, metric_name
+from tale.output.figures import legend
 from tale.output.formats import number, two_digits
 from tale.results.blocks import Block, Choice, Figure, Node, Picker, Section, Text, Tree
-from tale.results.figures import figure, legend
+from tale.results.figures import figure
 from tale.results.runs import EvaluationRun
 
 # Characters of replies' texts on the page, for each run, and of one call.
@@ -53,29 +54,33 @@ def strategies_section(run: EvaluationRun, how_many: int) -> list[Section]:
 
 def _curves(run: EvaluationRun, rows: Sequence[StrategyRow], cost: str) -> Figure:
     metric, shown = rows[0].metric, RESULTS[rows[0].metric].show
-    caption = f"{metric_name(metric)} against {AXES[cost].removeprefix('mean ')}: a curve a strategy "
-    caption += "over its budgets, with 95 % intervals as bands; points are methods without a budget B."
+    caption = f"{metric_name(metric)} against {AXES[cost].removeprefix('mean ')}: a curve a strategy over its budgets, "
+    caption += "beside the single chain's. Bands and bars are 95 % intervals, gray points methods without a budget B."
     said = "; ".join(f"{row.method} {shown(row.score)} at {number(getattr(row, cost))}" for row in rows)
 
     def drawn(canvas: Canvas) -> None:
-        draw(canvas.subplots(), rows, cost)
+        draw(canvas, rows, cost)
         legend(canvas, 1)
 
-    curves = len({row.curve or row.method for row in rows})
-    alt = f"{caption} {said}."
-    return figure(f"{metric}-{cost.replace('_', '-')}-{run.slug}", caption, alt, drawn, (4.6, 3.4 + 0.2 * curves))
+    size = _size(len({row.curve for row in rows if row.curve}))
+    return figure(f"{metric}-{cost.replace('_', '-')}-{run.slug}", caption, f"{caption} {said}.", drawn, size)
 
 
 def _anytime(run: EvaluationRun) -> Figure:
     methods, replies = list(run.methods.values()), run.replies or {}
 
     def drawn(canvas: Canvas) -> None:
-        draw_anytime(canvas.subplots(), methods, replies)
+        draw_anytime(canvas, methods, replies)
         legend(canvas, 1)
 
     caption = "Accuracy of the answer so far as one run's tokens are generated: each strategy at its largest B."
-    curves = len({row.strategy for row in run.rows(AnytimeRow)})
-    return figure(f"anytime-curves-{run.slug}", caption, caption, drawn, (4.6, 3.4 + 0.2 * curves))
+    size = _size(len({row.strategy for row in run.rows(AnytimeRow)}))
+    return figure(f"anytime-curves-{run.slug}", caption, caption, drawn, size)
+
+
+def _size(panels: int) -> tuple[float, float]:
+    """Two panels side by side."""
+    return 4.6, 1.8 + 1.7 * -(-panels // 2)
 
 
 def _as_they_ran(run: EvaluationRun, how_many: int) -> list[Block]:

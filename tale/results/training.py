@@ -8,10 +8,11 @@ from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import MaxNLocator
 
 from tale.config.training import Objective
+from tale.output.figures import legend
 from tale.output.formats import duration, rounded, whole
 from tale.output.tables import Column, Table, table_of
 from tale.results.blocks import Block, Figure, Section, Text
-from tale.results.figures import figure, legend
+from tale.results.figures import figure
 from tale.results.runs import TrainRun
 
 CURVES = {

@@ -10,12 +10,13 @@ from typing import Any
 
 import numpy
 import pytest
+from matplotlib.figure import Figure
 
 from tale.config.sections import PriceConfig
 from tale.errors import UserError
 from tale.evaluation.anytime import anytime_indices, area_index, gain_index, quality_at
 from tale.evaluation.budgets import baselines
-from tale.evaluation.curves import costs_of
+from tale.evaluation.curves import OWN, SINGLE, costs_of, draw
 from tale.evaluation.replies import Reply, answer_all, read_replies
 from tale.evaluation.strategies import Usage, compare_strategies, strategies_table
 from tale.inference import Completion
@@ -108,6 +109,20 @@ def test_the_table_of_strategies_is_that_by_hand() -> None:
     assert list(table.columns)[:5] == ["strategy", "total_budget", "score", "single_difference", "output_tokens"]
     assert table.cells[3][:3] == ["Self-consistency", "150", "100.0 [34.2, 100.0]"]
     assert table.columns["single_difference"].heading == "Δ to single, points"
+
+
+def test_a_strategys_panel_has_its_curve_and_the_single_chains_at_its_budgets() -> None:
+    """The rows of the table above: self-consistency ran at B = 150 alone."""
+    given = [("vanilla", {}), ("single", {"total_budget": 150}), ("single", {"total_budget": 50})]
+    given += [("self_consistency", {"total_budget": 150, "temperature": 0.7})]
+    methods = [METHODS[kind](**options) for kind, options in given]
+    of = {method.name: replies(kind, **options) for method, (kind, options) in zip(methods, given, strict=True)}
+    figure = Figure()
+    draw(figure, compare_strategies(methods, of, dict.fromkeys(of, Usage()), PriceConfig()), "output_tokens")
+    drawn = [{line.get_label(): line.get_xydata().tolist() for line in axes.lines} for axes in figure.axes[:2]]
+    assert [axes.get_title() for axes in figure.axes[:2]] == ["Single chain", "Self-consistency"]
+    assert [panel[OWN["label"]] for panel in drawn] == [[[40, 0], [45, 50]], [[125, 100]]]
+    assert [panel[SINGLE["label"]] for panel in drawn] == [[], [[45, 50]]]
 
 
 def test_at_estimated_budgets_b_is_the_mean_and_estimates_count() -> None:

@@ -52,7 +52,7 @@ class StrategyRow:
     `adapter_difference` to the same strategy without the adapter, both paired by question and None without one.
     `*_low`/`*_high` bound 95 % intervals. Calls and tokens include an estimator's. `reused_…` are totals of the calls
     that the journal answered from another call's samples, and `seconds` is the total that the engine took for the
-    others. `expense` is in 10⁻⁵ dollars a question.
+    others. `expense` is in 10⁻⁵ dollars a question. `asked_without_budget` counts answers after an unreadable estimate.
     """
 
     method: str
@@ -77,6 +77,7 @@ class StrategyRow:
     adapter_difference: float | None
     adapter_difference_low: float | None
     adapter_difference_high: float | None
+    asked_without_budget: Annotated[int, Column("asked without a budget", whole, blank=0)] = 0
 
     @property
     def curve(self) -> str | None:
@@ -123,6 +124,7 @@ def _row(
         **bounds("score", mean_score(ours)),
         **bounds("single_difference", single),
         **bounds("adapter_difference", bare),
+        asked_without_budget=sum(r.fallback is not None for r in ours),
     )
 
 

@@ -104,10 +104,10 @@ class Strategy(Estimating, abstract=True):
         if self.prompt_budget == TOTAL:
             stated = total
         elif self.prompt_budget == ESTIMATE:
-            if self.budget_multiplier:
-                stated = before.budget()
-            else:  # the tokens of this one are part of B
-                stated = (yield from spending.within(self.estimate(question, sampling), "estimate")).budget()
+            if not self.budget_multiplier:  # this one's call is one of the spending's
+                found = yield from spending.within(self.estimate(question, sampling), ESTIMATE)
+                before = replace(found, completion=None)
+            stated = before.budget()
         elif self.prompt_budget:
             stated = int(self.prompt_budget)
         prompt = (Message("user", prompts.chain_of_thought(question, stated, self.budget_line)),)

@@ -267,3 +267,13 @@ def test_the_last_call_of_an_estimate_is_no_answer():
     engine = TokenEngine(lambda request: Completion("Budget: [[7]]", 3, "stop", 10))
     reply = answered("single", engine, total_budget=3, prompt_budget="estimate")
     assert (reply.tokens, reply.value, reply.correct) == (3, None, False)
+
+
+def test_an_unreadable_estimate_is_the_replys_fallback_wherever_its_tokens_count():
+    """Without one the chain has the vanilla prompt; B is `max_tokens` where the estimate would have set it."""
+    engine = TokenEngine(lambda request: "it depends" if "budget" in request.prompt.lower() else "it must be [[7]]")
+    for options in ({"total_budget": 50, "prompt_budget": "estimate"}, {"budget_multiplier": 2.0}):
+        reply = answered("single", engine, **options)
+        assert (reply.fallback, reply.budget, reply.value) == ("unreadable estimate", None, "7")
+        assert reply.prompt == prompts.vanilla(QUESTIONS[0])
+    assert (reply.total_budget, reply.output_tokens) == (512, 3 + 5)

@@ -172,7 +172,7 @@ def test_strategies_generate_what_they_are_measured_by(run: Run, asked: list[str
     assert all(found[f"{name} / plain, wall seconds"]["least"] > 0 for name in made.keys() - {"plain"})
 
 
-def test_pairs_of_strategies_differ_as_the_evaluations_table_has_it(run: Run, asked: list[str], tmp_path: Path) -> None:
+def test_pairs_of_strategies_differ_as_the_table_has_it(run: Run, asked: list[str], tmp_path: Path) -> None:
     """A question's first sample is wrong, the next two are right: within B = 12 one has room, within 36 all three."""
     samples: Counter[str] = Counter()
 
@@ -386,7 +386,7 @@ def test_grpo_length_says_how_far_off_lengths_are(run: Run) -> None:
     assert found["mean absolute error, tokens, every 10 steps"] == [found["of the last 10 steps"]]
 
 
-def test_the_control_of_grpo_length_trains_an_adapter_that_does_not_sample(run: Run) -> None:
+def test_the_control_of_grpo_length_trains_but_does_not_sample(run: Run) -> None:
     """Its gradient is not 0, though what it samples is the base's."""
     run("grpo_length", "adapter=false", "train.max_steps=1", "train.global_batch_size=16")
     assert figures("grpo_length_without_adapter")["largest gradient norm"] > 0

@@ -111,7 +111,7 @@ def test_the_table_of_strategies_is_that_by_hand() -> None:
     assert table.columns["single_difference"].heading == "Δ to single, points"
 
 
-def test_a_strategys_panel_has_its_curve_and_the_single_chains_at_its_budgets() -> None:
+def test_a_panel_has_a_strategys_curve_and_the_single_chains() -> None:
     """The rows of the table above: self-consistency ran at B = 150 alone."""
     given = [("vanilla", {}), ("single", {"total_budget": 150}), ("single", {"total_budget": 50})]
     given += [("self_consistency", {"total_budget": 150, "temperature": 0.7})]

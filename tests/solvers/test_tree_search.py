@@ -142,7 +142,7 @@ def test_without_an_answered_leaf_one_is_forced_after_the_best():
     assert (reply.calls[-1].role, reply.calls[-1].parent, reply.value) == ("forced answer", 4, "7")
 
 
-def test_where_no_part_pays_for_a_step_the_chain_of_the_best_path_is_finished():
+def test_where_no_part_pays_the_best_paths_chain_is_finished():
     def script(request: Request) -> Completion:
         asked, turn = request.messages[0].content, request.messages[-1].content
         if request.stop == ("]]",):

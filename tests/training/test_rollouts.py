@@ -209,7 +209,7 @@ class Fixed:
         (["grpo.budget_range=[5, 5]", "grpo.eval_length=4"], 0),
     ],
 )
-def test_a_held_out_answers_length_is_eval_length_or_its_budget_or_the_limit(options, within, tmp_path) -> None:
+def test_the_length_of_a_held_out_answer_is_the_first_given(options, within, tmp_path) -> None:
     held_out, fabric = SimpleNamespace(held_out=questions(1), chat=None), SimpleNamespace(global_rank=0, world_size=1)
     policy = SimpleNamespace(engine=lambda stack, step: Fixed())
     (batch,) = Rollouts(fabric, recipe(tmp_path, tmp_path, *options), held_out, policy, {}).validation_batches()
@@ -268,7 +268,7 @@ def test_a_step_of_empty_answers_ends_the_run(folder, tmp_path, monkeypatch) -> 
         train(recipe(folder, tmp_path / "run", *SHORT))
 
 
-def test_failed_requests_are_a_share_of_all_and_of_no_other_mean(folder, tmp_path, monkeypatch) -> None:
+def test_failed_requests_are_a_share_of_all_in_no_other_mean(folder, tmp_path, monkeypatch) -> None:
     """Every fourth sample fails, one of each group's."""
     completion = TransformersEngine._completion
 
@@ -346,7 +346,7 @@ def test_a_recipe_that_contradicts_itself_is_refused(options: list[str], said: s
         ),
     ],
 )
-def test_a_recipe_that_lets_a_wrong_answer_win_by_its_length_is_warned_of(options, said, tmp_path, capsys) -> None:
+def test_a_length_that_outweighs_correctness_is_warned_of(options, said, tmp_path, capsys) -> None:
     """By hand: 1 − 2.5 / 2 < 0; 1 − 3/4 · 1.6 < −3/4 · 1.6 / 16; 1 − 0.09 · (16 − 4) < 0."""
     check(recipe(tmp_path, tmp_path / "run", *options))
     warned = capsys.readouterr()

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from transformers import PreTrainedModel
 
 from tale.data.chat import Chat
+from tale.hardware.malloc import release_freed_memory
 from tale.inference.transformers.engine import TransformersEngine
 from tale.inference.transformers.linear import unpack_linear
 
@@ -27,6 +28,7 @@ def live_engine(
     in_training, generation = model.config._attn_implementation, model.generation_config
     trains = {module: module.training for module in model.modules()}
     model.set_attn_implementation(attention)
+    release_freed_memory()
     try:
         device = str(model.device)
         yield TransformersEngine(model, chat, batch_size, device, prefix_cache_gb=prefix_cache_gb, in_training=True)
@@ -36,3 +38,4 @@ def live_engine(
         model.generation_config = generation
         for module, training in trains.items():
             module.training = training
+        release_freed_memory()

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from itertools import product
-
 from tale.config.training import GRPOConfig, QuestionsConfig, TrainRecipe
 from tale.data.question import Question
 from tale.errors import UserError
 from tale.inference.build import check_engine
 from tale.inference.vllm import check_installed
 from tale.models.base import BaseModel
-from tale.rewards import Outcome, total_rewards
 from tale.tasks.selection import metric_of, select_questions
-from tale.text import log_warning
 
 BY_BUDGET = {"lcpo_exact", "lcpo_max"}
 
@@ -62,25 +57,6 @@ def check_grpo(recipe: TrainRecipe) -> None:
     for message, is_so in refused.items():
         if is_so:
             raise UserError(message)
-    if beaten := _beaten(config):
-        log_warning(f"grpo.reward_funcs={config.reward_funcs}: {beaten}; lower the penalty or weight of length")
-
-
-def _beaten(config: GRPOConfig) -> str | None:
-    """A wrong answer with more reward than the right ones of its group, by lengths alone; None if there is none."""
-    most, others = config.max_completion_length, config.num_generations - 1
-    budgets: Sequence[int | None] = config.budget_range or [None]
-    for budget in budgets:
-        for right, wrong in product((1, most), (1, budget or most, most)):
-            group = [Outcome(True, right, budget=budget)] * others + [Outcome(False, wrong, budget=budget)]
-            first, *_, last = total_rewards(group, config, "made-up answers")[0]
-            if first < last:
-                under = f"under a budget of {budget} tokens " if budget else ""
-                return (
-                    f"{under}a wrong answer of {wrong} tokens has more reward ({last:.3g}) than {others} right ones of "
-                    f"{right} ({first:.3g})"
-                )
-    return None
 
 
 def _refused_rewards(config: GRPOConfig) -> dict[str, bool]:

@@ -245,15 +245,10 @@ def test_without_spread_and_progress_both_are_said(folder: Path, tmp_path: Path,
 
 
 def test_a_broken_reward_ends_the_run(folder, tmp_path, monkeypatch) -> None:
-    """On real answers, whose lengths differ; one that is broken on any is refused before anything is loaded."""
-    broken = lambda group, _: [math.nan if len({one.tokens for one in group}) > 2 else 0.0] * len(group)  # noqa: E731
-    monkeypatch.setitem(REWARDS, "lcpo_exact", broken)
+    monkeypatch.setitem(REWARDS, "lcpo_exact", lambda group, _: [math.nan] * len(group))
     said = r"lcpo_exact gives \[nan, nan, nan, nan\] on problems/train-s0/\d+; a reward is one finite number"
     with pytest.raises(UserError, match=said):
         train(recipe(folder, tmp_path / "run", *SHORT))
-    monkeypatch.setitem(REWARDS, "lcpo_exact", lambda group, _: [math.nan] * len(group))
-    with pytest.raises(UserError, match=r"lcpo_exact gives \[nan, nan, nan, nan\] on made-up answers; a reward is one"):
-        check(recipe(folder, tmp_path / "run", *SHORT))
 
 
 @pytest.mark.parametrize("key", ["train.early_stopping_patience", "grpo.eval_length"])

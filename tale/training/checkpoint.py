@@ -22,6 +22,7 @@ from tale.config.recipes import to_yaml
 from tale.config.training import Objective, TrainRecipe
 from tale.data.datamodule import TaleDataModule
 from tale.errors import UserError
+from tale.models.adapters import adapter_fingerprint
 from tale.models.modules import CausalLMModule
 from tale.models.optimizers import make_optimizer
 from tale.models.tensors import first_difference
@@ -45,6 +46,7 @@ def fingerprint(recipe: TrainRecipe, base: dict[str, str], data: TaleDataModule,
     read = ("loss", "lora", "optimizer", "train", *(("grpo", "engine") if golds else ()))
     sections = {name: to_yaml(getattr(recipe, name)) for name in read}
     drawn = {"number of devices (each draws its own dropout)": str(world_size)} if recipe.lora.lora_dropout else {}
+    begun = recipe.lora.init_from
     return {
         **sections,
         "objective": recipe.objective.value,
@@ -53,6 +55,7 @@ def fingerprint(recipe: TrainRecipe, base: dict[str, str], data: TaleDataModule,
         "data": hashlib.sha256(ids).hexdigest()[:16],
         "number of steps": str(data.total_steps(world_size)),
         **drawn,
+        **({"adapter at lora.init_from": adapter_fingerprint(Path(begun))} if begun else {}),
     }
 
 

@@ -125,6 +125,18 @@ def test_a_finished_run_without_checkpoints_is_not_retrained(
     assert adapter(tmp_path / "run") == whole
 
 
+def test_another_adapter_to_begin_from_is_refused(tiny_model_folder: Path, records: Path, tmp_path: Path) -> None:
+    """The same folder, trained again at another learning rate between the run and its continuation."""
+    first, begun = tmp_path / "first", f"lora.init_from={tmp_path}/first/adapter"
+    train(recipe(tiny_model_folder, first, records, "sft", *SHORT))
+    made = recipe(tiny_model_folder, tmp_path / "run", records, "sft", *SHORT, begun)
+    train(made)
+    train(recipe(tiny_model_folder, first, records, "sft", *SHORT, "optimizer.lr=2e-3"))
+    made.resume = "auto"
+    with pytest.raises(UserError, match=r"step-00000.\.ckpt: written with another adapter at lora\.init_from;"):
+        train(made)
+
+
 class OneOfTwo(Fabric):
     """Says that it is one of two processes."""
 

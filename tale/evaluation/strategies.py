@@ -52,7 +52,8 @@ class StrategyRow:
     `adapter_difference` to the same strategy without the adapter, both paired by question and None without one.
     `*_low`/`*_high` bound 95 % intervals. Calls and tokens include an estimator's. `reused_…` are totals of the calls
     that the journal answered from another call's samples, and `seconds` is the total that the engine took for the
-    others. `expense` is in 10⁻⁵ dollars a question. `asked_without_budget` counts answers after an unreadable estimate.
+    others. `expense` is in 10⁻⁵ dollars a question. `asked_without_budget` counts answers after an unreadable estimate,
+    and `failed` those that a failed call ended, with the answer so far or none.
     """
 
     method: str
@@ -78,6 +79,7 @@ class StrategyRow:
     adapter_difference_low: float | None
     adapter_difference_high: float | None
     asked_without_budget: Annotated[int, Column("asked without a budget", whole, blank=0)] = 0
+    failed: Annotated[int, Column("ended by a failed call", whole, blank=0)] = 0
 
     @property
     def curve(self) -> str | None:
@@ -125,6 +127,7 @@ def _row(
         **bounds("single_difference", single),
         **bounds("adapter_difference", bare),
         asked_without_budget=sum(r.fallback is not None for r in ours),
+        failed=sum("error" in (r.finish, *(call.finish for call in r.calls or ())) for r in ours),
     )
 
 

@@ -3,11 +3,11 @@
     python scripts/evaluate.py recipe=strategies_qwen
     python benchmarks/strategy_pairs.py run=runs/strategies_qwen [strategy=Self-consistency]
 
-For every other strategy, and for its answers while it runs at the largest B (those of an anytime strategy need no run
-for each budget), prints the difference of accuracy to `strategy` in points at each B and on average over all of them
-(S3's claims are about such averages), positive where the other one is better, and the difference of S3's anytime index
-in points per 100 tokens. In brackets 95 % intervals: at one B the score interval, else a bootstrap over questions.
-Writes the figures to runs/benchmarks.
+For every other strategy, prints the difference of its accuracy to that of `strategy` in points, on average over all B
+(S3's claims are about such averages) and at each B, and the difference of S3's anytime index in points per 100 tokens;
+positive where the other one is better. Its second line, "while it runs", has the answers that its run at the largest B
+had by so many tokens, as if it were interrupted there. In brackets 95 % intervals: at one B the score interval, else a
+bootstrap over questions. Writes the figures to runs/benchmarks.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ def main() -> None:
     if (name := own["strategy"]) not in shares:
         raise UserError(f"strategy={name}: the run has {', '.join(shares)}")
     rows = [{"strategy": other, **beside(of, shares[name], budgets)} for other, of in shares.items() if other != name]
-    columns = {f"B = {budget}": Column(f"B = {budget}", POINTS) for budget in budgets}
-    columns |= {"mean": Column("mean over B", POINTS), "gain": Column("anytime index (S3)", written("+,.2f", 100))}
+    columns = {"mean": Column("mean over B", POINTS), "gain": Column("anytime index (S3)", written("+,.2f", 100))}
+    columns |= {f"B = {budget}": Column(f"B = {budget}", POINTS) for budget in budgets}
     caption = f"{own['run']}: points above {name} at equal budgets; in brackets 95 % intervals"
     table_of("pairs", caption, {"strategy": Column("strategy"), **columns}, rows).show()
     publish("strategy_pairs", {"run": own["run"], "against": name, "rows": rows})
@@ -48,7 +48,7 @@ def finished(folder: str) -> tuple[list[int], dict[str, Shares]]:
     """The budgets of an evaluation, and each strategy's scores [questions, budgets].
 
     Raises:
-        UserError: the folder has no finished evaluation of strategies at the same budgets.
+        UserError: the folder has no finished evaluation of strategies at the same budgets, or one without accuracy.
     """
     (run,) = read_runs([folder])
     replies = run.replies if isinstance(run, EvaluationRun) else None
@@ -56,6 +56,8 @@ def finished(folder: str) -> tuple[list[int], dict[str, Shares]]:
     several = {tuple(sorted(each)) for each in strategies.values()}
     if not replies or len(several) != 1:
         raise UserError(f"run={folder}: is no finished evaluation of strategies at the same budgets")
+    if any(reply.metric != "accuracy" for of in replies.values() for reply in of):
+        raise UserError(f"run={folder}: its task is open-ended, and such answers have no accuracy")
     budgets = [*several.pop()]
     shares: dict[str, Shares] = {}
     for name, each in strategies.items():

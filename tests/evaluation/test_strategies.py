@@ -206,7 +206,7 @@ def test_the_table_is_that_of_the_replies_resumed_or_not(run: Path) -> None:
     assert seconds[0] == pytest.approx(seconds[1])
 
 
-def test_questions_that_a_failed_call_ended_are_counted_with_their_answers_so_far() -> None:
+def test_questions_that_a_failed_call_ended_are_counted() -> None:
     """The first sample is right, and the second one fails; vanilla CoT's only sample does not."""
     engine = FakeEngine(QUESTIONS, lambda asked: Completion.failed("refused") if asked.sample else right(30))
     methods = [METHODS["vanilla"](), METHODS["self_consistency"](total_budget=150, temperature=0.7)]

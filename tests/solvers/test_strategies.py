@@ -269,7 +269,7 @@ def test_the_last_call_of_an_estimate_is_no_answer():
     assert (reply.tokens, reply.value, reply.correct) == (3, None, False)
 
 
-def test_an_unreadable_estimate_is_the_replys_fallback_wherever_its_tokens_count():
+def test_an_unreadable_estimate_is_the_replys_fallback():
     """Without one the chain has the vanilla prompt; B is `max_tokens` where the estimate would have set it."""
     engine = TokenEngine(lambda request: "it depends" if "budget" in request.prompt.lower() else "it must be [[7]]")
     for options in ({"total_budget": 50, "prompt_budget": "estimate"}, {"budget_multiplier": 2.0}):

@@ -40,9 +40,7 @@ class TransformersEngine:
 
     A sampled token depends only on (seed, prompt, sample, position), so neither the batch nor its order changes it
     beyond the rounding of the model's arithmetic. `cpu_layers`: use the attention and linear layers for CPUs (default:
-    on a CPU). `in_training`: layers that have a gradient stay as they are, and a token is drawn by one random number
-    (`SeededDraw`), which is faster; otherwise by one for each word of the vocabulary (`SeededGumbel`), so that rounding
-    changes a token as rarely as possible.
+    on a CPU). `in_training`: layers that have a gradient stay as they are.
     """
 
     def __init__(
@@ -63,7 +61,6 @@ class TransformersEngine:
             prepack_linear(model, in_training)
         self.chat = chat
         self.batch_size = batch_size
-        self.sampler = SeededDraw if in_training else SeededGumbel
         self.prefixes = PrefixCache(prefix_cache_gb * 1e9)
         self.max_model_len = max_model_len_of(model.config)
         self.stop_token_ids = chat.stop_token_ids(self.model.generation_config.eos_token_id)
@@ -160,7 +157,7 @@ class TransformersEngine:
             return_dict_in_generate=True,
         )
         temperatures = [request.sampling.temperature for request in requests]
-        steps: list[LogitsProcessor] = [self.sampler(rows.generators, temperatures)] if any(temperatures) else []
+        steps: list[LogitsProcessor] = [SeededGumbel(rows.generators, temperatures)] if any(temperatures) else []
         scores = ChosenLogprobs([r.sampling.temperature if r.processed_logprobs else 1.0 for r in requests], steps[:])
         if any(request.logprobs for request in requests):
             steps = [scores]
@@ -243,28 +240,6 @@ class SeededGumbel(LogitsProcessor):
         return torch.stack([_noisy(row_V.float(), *of) for row_V, of in zip(scores, self.rows, strict=True)])
 
 
-class SeededDraw(LogitsProcessor):
-    """Sampling by the inverse of the distribution function, from one number of each row's generator.
-
-    The drawn token has a score of 0, all others −∞. At temperature 0 the logits are unchanged.
-    """
-
-    def __init__(self, generators: Sequence[torch.Generator], temperatures: Sequence[float]):
-        self.generators, self.temperatures_R1 = generators, torch.tensor(temperatures)[:, None]
-
-    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        temperatures_R1 = self.temperatures_R1.to(scores.device)
-        tempered_RV = scores.float() / temperatures_R1.where(temperatures_R1 > 0, 1.0)
-        below_RV = tempered_RV.softmax(dim=-1).cumsum(dim=-1)
-        numbers = [torch.rand((), generator=generator, device=generator.device) for generator in self.generators]
-        total_R1 = below_RV[:, -1:]
-        drawn_R1 = torch.stack(numbers)[:, None].to(scores.device) * total_R1
-        drawn_R1 = drawn_R1.minimum(total_R1 * (1 - 2**-23))  # a product can round up to the total
-        chosen_R1 = torch.searchsorted(below_RV, drawn_R1, right=True)
-        one_RV = torch.full_like(tempered_RV, -torch.inf).scatter_(1, chosen_R1, 0.0)
-        return one_RV.where(temperatures_R1 > 0, scores)
-
-
 class ChosenLogprobs(LogitsProcessor):
     """Applies other processors, and keeps each row's log-probability of the largest score: `logprobs`, [R] a step.
 
@@ -289,7 +264,12 @@ class ChosenLogprobs(LogitsProcessor):
 def _noisy(scores_V: torch.Tensor, generator: torch.Generator, temperature: float) -> torch.Tensor:
     if temperature == 0:
         return scores_V
+    return scores_V / temperature - _log_exponential(len(scores_V), generator).to(scores_V.device)
+
+
+def _log_exponential(count: int, generator: torch.Generator) -> torch.Tensor:
+    """Logarithms of exponentially distributed numbers: Gumbel noise with the other sign."""
+    if generator.device.type != "cpu":
+        return torch.empty(count, device=generator.device).exponential_(generator=generator).log_()
     # `exponential_` takes twice as long on a CPU, and has other numbers on Intel's processors than on others.
-    uniform_V = torch.rand(len(scores_V), dtype=torch.float64, generator=generator, device=generator.device)
-    noise_V = uniform_V.neg_().log1p_().neg_().float().log_()
-    return scores_V / temperature - noise_V.to(scores_V.device)
+    return torch.rand(count, dtype=torch.float64, generator=generator).neg_().log1p_().neg_().float().log_()

@@ -19,9 +19,9 @@ def live_engine(
 ) -> Iterator[TransformersEngine]:
     """An engine of `model` as it is now, without dropout; afterwards the model trains as before.
 
-    Tokens are drawn by one number each (`SeededDraw`). No weight is copied: on a CPU frozen linear layers are repacked
-    one by one, and back. `attention` is transformers' name of the implementation that the model was loaded with. The
-    prefix cache is new, as keys and values of an earlier policy are not this one's.
+    No weight is copied: on a CPU frozen linear layers are repacked one by one, and back. `attention` is transformers'
+    name of the implementation that the model was loaded with. The prefix cache is new, as keys and values of an earlier
+    policy are not this one's.
     """
     # A trained layer is told from a frozen one, which is replaced, by its gradient.
     assert any(parameter.requires_grad for parameter in model.parameters())

@@ -129,7 +129,7 @@ class LiveRows:
         index = torch.tensor(rows, device=self.ids_RW.device)
         for layer in self.layers if len(rows) > len(self) else ():
             layer.replace(layer.keys[index], layer.values[index])
-        # CUDA draws its own numbers, as a CPU's would take longer than the model; other devices may have no float64.
+        # On CUDA its own numbers, as a CPU's would take longer than the model.
         on = self.ids_RW.device if self.ids_RW.is_cuda else torch.device("cpu")
         generators = [torch.Generator(on).manual_seed(prompt.request.draw_seed) for prompt in prompts]
         answers: list[list[int]] = [[] for _ in rows]

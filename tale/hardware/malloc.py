@@ -1,11 +1,16 @@
-"""The C library's allocator: freed memory is kept for reuse."""
+"""The C library's allocator: freed memory is kept for reuse, up to a limit."""
 
 from __future__ import annotations
 
 import ctypes
 import os
 
+import psutil
+
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
+KEPT = 2**30  # bytes by which a process may grow before its freed memory is released
+
+_released = 0  # the process's resident bytes when its freed memory was last released
 
 
 def keep_freed_memory() -> None:
@@ -21,6 +26,18 @@ def keep_freed_memory() -> None:
 
 
 def release_freed_memory() -> None:
-    """Return glibc's freed memory to the system: between two phases whose blocks differ in size, it has holes."""
+    """Return glibc's freed memory to the system, as between two phases whose blocks differ in size."""
+    global _released
     if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):
         trim(0)
+    _released = psutil.Process().memory_info().rss
+
+
+def limit_freed_memory() -> None:
+    """Release freed memory if the process has grown by `KEPT` since it last was.
+
+    Blocks of many sizes, as of a batch whose rows come and go, leave holes that none fits into: a run of hours would
+    grow without an end.
+    """
+    if psutil.Process().memory_info().rss > _released + KEPT:
+        release_freed_memory()

@@ -11,6 +11,7 @@ from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList,
 
 from tale.data.chat import Chat
 from tale.errors import UserError
+from tale.hardware.malloc import limit_freed_memory
 from tale.inference.context_length import too_long
 from tale.inference.requests import Completion, CompletionStream, Request, RequestSource
 from tale.inference.stopping import stopped_answer
@@ -89,6 +90,7 @@ class TransformersEngine:
             if not live:
                 return
             self._advance(live)
+            limit_freed_memory()
             done = list(map(self._completion, live.prompts, live.answers, live.logprobs))
             for row, completion in enumerate(done):
                 if completion:

@@ -1,4 +1,4 @@
-"""vLLM's policy: the module's adapter as it is, saved and loaded anew at each step. With vLLM: `pytest -m vllm`."""
+"""vLLM's policy: the module's adapter as it is, saved and loaded at each step. With vLLM: `pytest -m vllm`."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ def finished(folder: str) -> tuple[list[int], dict[str, Shares]]:
     strategies = runs_by_strategy(list(run.methods.values())) if replies and isinstance(run, EvaluationRun) else {}
     several = {tuple(sorted(each)) for each in strategies.values()}
     if not replies or len(several) != 1:
-        raise UserError(f"run={folder}: is no finished evaluation of strategies at the same budgets")
+        raise UserError(f"run={folder}: has no finished evaluation of strategies at the same budgets")
     if any(reply.metric != "accuracy" for of in replies.values() for reply in of):
         raise UserError(f"run={folder}: its task is open-ended, and such answers have no accuracy")
     budgets = [*several.pop()]

@@ -99,12 +99,20 @@ def train_run(folder: str = "runs/sft", records: str = "runs/search/records.json
     return run
 
 
-def steps(run: Path, losses: dict[int, tuple[float, int]], began: float, purge_step: int = 0, suffix: str = "") -> None:
-    """An event file of these steps' loss and tokens: one every 6 s, the first at `began`."""
+def steps(
+    run: Path,
+    losses: dict[int, tuple[float, int]],
+    began: float,
+    purge_step: int = 0,
+    suffix: str = "",
+    **others: float,
+) -> None:
+    """An event file of these steps' loss and tokens, and `others` of each: one every 6 s, the first at `began`."""
     writer = SummaryWriter(str(run), purge_step=purge_step, filename_suffix=suffix)
     for i, (step, (loss, tokens)) in enumerate(losses.items()):
         writer.add_scalar("train/loss", loss, step, walltime=began + 6 * i)
-        writer.add_scalar("train/tokens", tokens, step, walltime=began + 6 * i)
+        for name, value in {"tokens": tokens, **others}.items():
+            writer.add_scalar(f"train/{name}", value, step, walltime=began + 6 * i)
     writer.close()
 
 

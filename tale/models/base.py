@@ -103,6 +103,11 @@ class BaseModel:
 
     def load(self, device: torch.device | str = "cpu") -> PreTrainedModel:
         """Load the weights: with `merge` merged, in `dtype` on the CPU, or quantised on `device`."""
+        if self.dtype == "bfloat16" and fast_dtype() != "bfloat16":
+            log_warning(
+                "model.dtype=bfloat16: this device has no bfloat16 in hardware and takes several times as long as with "
+                "model.dtype=float32"
+            )
         return self._quantised(device) if self.quantize else self.merged()
 
     def checkpoint_folder(self) -> Path:

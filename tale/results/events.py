@@ -27,8 +27,12 @@ class Curves:
     @property
     def tokens(self) -> int | None:
         """Prompt and answer tokens of all steps; None where they were not logged."""
-        logged = self.points.get("train/tokens")
-        return round(sum(tokens for _, tokens in logged)) if logged else None
+        return self.total("train/tokens")
+
+    def total(self, tag: str) -> int | None:
+        """The sum of what was logged under a tag; None where nothing was."""
+        logged = self.points.get(tag)
+        return round(sum(value for _, value in logged)) if logged else None
 
 
 def read_curves(folder: Path) -> Curves:

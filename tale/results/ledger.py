@@ -53,10 +53,11 @@ def spent_on_search(run: SearchRun, hourly: float) -> Spent:
 
 
 def spent_on_training(run: TrainRun, hourly: float) -> Spent:
-    """Tokens and time logged in the event files; validation counts only in the time."""
+    """Tokens and time logged in the event files, GRPO's rollouts included; validation counts only in the time."""
     seconds = run.curves.seconds if run.curves.steps else None
     what = f"training, {run.recipe.objective.value.upper()}"
-    return Spent(what, trained=run.curves.tokens, seconds=seconds, dollars=_by_the_hour(seconds, hourly))
+    read, sampled = (run.curves.total(f"train/rollout_{kind}_tokens") for kind in ("prompt", "completion"))
+    return Spent(what, None, read, sampled, run.curves.tokens, seconds, _by_the_hour(seconds, hourly))
 
 
 def spent_on_answers(run: EvaluationRun | WordingsRun, hourly: float) -> Spent:

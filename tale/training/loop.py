@@ -28,6 +28,9 @@ from tale.training import checkpoint
 from tale.training.sharding import full_tensor
 from tale.training.throughput import Throughput
 
+# Metrics that are sums over the devices, not means.
+TOKENS = ("tokens", "target_tokens", "rollout_prompt_tokens", "rollout_completion_tokens")
+
 
 class Batches(Protocol):
     """Where the loop pulls its batches from: searched targets (`TaleDataModule`), or `tale.training.rollouts`."""
@@ -209,7 +212,7 @@ def _means(fabric: Fabric, sums: Counter[str], divisors: Mapping[str, str]) -> d
     """
     names = sorted(sums)
     totals = dict(zip(names, all_reduce(fabric, [sums[name] for name in names]), strict=True))
-    tokens = {name: totals[name] for name in ("tokens", "target_tokens") if name in totals}
+    tokens = {name: totals[name] for name in TOKENS if name in totals}
     by = {name: divisors.get(name, "examples") for name in totals.keys() - {"examples", *divisors.values(), *tokens}}
     return {name: totals[name] / totals[of] for name, of in sorted(by.items()) if totals[of]} | tokens
 

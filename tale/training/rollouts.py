@@ -68,10 +68,9 @@ class Rollouts:
             examples = [group.example for group in groups if group.example.answers]
             if not examples:
                 raise UserError(f"step {step}: no answer has a token to train on: {_failure(groups)}")
-            tokens = sum(completion.tokens for group in groups for completion in group.completions)
-            speed = {"rollout_tokens_per_second": tokens, "rollout_seconds": seconds / world_size}
+            spent = _spent(groups, seconds / world_size, each)
             left_out = [group.example for group in groups if not group.example.answers]
-            examples[0] = _counting(examples[0], left_out, speed)
+            examples[0] = _counting(examples[0], left_out, spent)
             batches = micro_batches(examples, train.micro_batch_size)
             for _ in range(each):
                 yield batches
@@ -155,6 +154,18 @@ def _counting(example: Example, left_out: Sequence[Example], sums: Mapping[str, 
     for each in [*(other.sums for other in left_out), sums]:
         total.update(each)
     return replace(example, size=example.size + sum(other.size for other in left_out), sums=total)
+
+
+def _spent(groups: Sequence[Group], seconds: float, steps: int) -> dict[str, float]:
+    """The speed of a rollout, and its tokens as the share of each of the `steps` that are trained on it."""
+    completions = [completion for group in groups for completion in group.completions]
+    sampled = sum(completion.tokens for completion in completions)
+    return {
+        "rollout_tokens_per_second": sampled,
+        "rollout_seconds": seconds,
+        "rollout_prompt_tokens": sum(completion.prompt_tokens for completion in completions) / steps,
+        "rollout_completion_tokens": sampled / steps,
+    }
 
 
 def _failure(groups: Sequence[Group]) -> str:

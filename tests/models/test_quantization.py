@@ -170,3 +170,19 @@ def test_8_bit_adamw_follows_adamw() -> None:
     assert (weights[0][0] - before[0]).abs().mean() > 0.02
     torch.testing.assert_close(weights[1][1], weights[0][1], rtol=0, atol=1e-6)
     assert (weights[1][0] - weights[0][0]).abs().mean() < 0.001
+
+
+@pytest.mark.parametrize(("dtype", "fast", "warned"), [
+    ("bfloat16", "float32", True), ("bfloat16", "bfloat16", False), ("float32", "float32", False),
+])  # fmt: skip
+def test_bfloat16_that_the_device_only_emulates_gets_a_warning(
+    dtype: str,
+    fast: str,
+    warned: bool,
+    tiny_model_folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("tale.models.base.fast_dtype", lambda: fast)
+    resolve(ModelConfig(str(tiny_model_folder), dtype=Dtype(dtype))).load()
+    assert ("no bfloat16 in hardware" in capsys.readouterr().out) is warned

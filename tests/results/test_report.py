@@ -249,6 +249,13 @@ def test_the_ledger_counts_calls_once_and_estimators_apart(runs: tuple[str, ...]
     assert [float(row["dollars"]) for row in rows("ledger.csv")][:2] == pytest.approx([0.0011, 0.003])
 
 
+def test_the_ledger_counts_the_rollouts_of_grpo() -> None:
+    run = train_run("runs/grpo", "", "objective=grpo", "data.records=[]")
+    steps(run, {3: (0.5, 60)}, 1018, 3, "rollouts", rollout_prompt_tokens=700, rollout_completion_tokens=90)
+    ledger = page("runs/grpo").tables["Cost ledger"]
+    assert ledger[1] == ["runs/grpo", "training, GRPO", "700", "90", "300", "12.0 s"]
+
+
 def test_training_pays_off_after_its_cost_over_a_querys_saving(runs: tuple[str, ...]) -> None:
     """(300 + 400 + 240) / 60 tokens = 15.7, (4 + 12) / 0.6 s = 26.7, ($0.0011 + 0.0030) / $0.00012 = 34.2 queries."""
     train_run("runs/other")

@@ -45,7 +45,7 @@ COMMANDS = {
         "tale.search.run:run_search",
     ),
     "train": Command(
-        "Train LoRA adapters by SFT or pairwise DPO",
+        "Train LoRA adapters by SFT, pairwise DPO or GRPO",
         "recipe=sft_llama8b [key=value …]",
         "tale.config.training:TrainRecipe",
         "tale.memory.plan:plan_or_train",

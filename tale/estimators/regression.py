@@ -152,6 +152,6 @@ def lengths_of(question: Question) -> list[float]:
 def _best_ridge(features: numpy.ndarray, target: numpy.ndarray, questions: Sequence[Question]) -> float:
     groups = contexts(questions)
     if (found := len(set(groups))) < FOLDS:
-        raise UserError(f"ridge=0: cross-validation needs {FOLDS} contexts, there are {found}; set ridge=1")
+        raise UserError(f"ridge=null: cross-validation needs {FOLDS} contexts, there are {found}; set ridge=1")
     search = GridSearchCV(Ridge(), {"alpha": RIDGES}, scoring="neg_mean_absolute_error", cv=GroupKFold(FOLDS))
     return float(search.fit(features, target, groups=groups).best_params_["alpha"])

@@ -35,7 +35,7 @@ class AnytimeRow:
     """A strategy's indices over `budgets` token budgets, from the first to the last; None where not defined.
 
     `source` is where Q(b) is from: a run at each budget, or the answers over tokens of the run at the largest. `gain`
-    is S3's index as a share in 100 tokens, and `area` that of arXiv:2601.11038.
+    is the mean gain as a share in 100 tokens, and `area` the index of arXiv:2601.11038.
     """
 
     strategy: Annotated[str, Column("strategy")]
@@ -44,7 +44,7 @@ class AnytimeRow:
     first: Annotated[int, Column("from b =", whole)]
     last: Annotated[int, Column("to b =", whole)]
     best: Annotated[float, Column("best accuracy, %", percent)]
-    gain: Annotated[float | None, Column("mean gain in 100 tokens, points (S3)", written("+,.2f", 100))]
+    gain: Annotated[float | None, Column("mean gain in 100 tokens, points", written("+,.2f", 100))]
     gain_low: float | None
     gain_high: float | None
     area: Annotated[float | None, Column("area, share of the best (arXiv:2601.11038), %", percent)]
@@ -53,7 +53,7 @@ class AnytimeRow:
 
 
 def gain_index(quality: Shares, budgets: Sequence[int]) -> Shares:
-    """S3's index, AI = 1/T Σ ΔQ(b_t)/Δb_t, a share per token; `quality` is […, T], and Q(0) = 0 (ours)."""
+    """The mean gain, 1/T Σ ΔQ(b_t)/Δb_t, a share per token; `quality` is […, T], and Q(0) = 0 (ours)."""
     steps = numpy.diff(quality, axis=-1, prepend=0.0) / numpy.diff(budgets, prepend=0)
     return steps.mean(axis=-1)
 

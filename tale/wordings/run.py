@@ -88,7 +88,7 @@ def run_wordings(recipe: WordingsRecipe) -> None:
     for table in (*region_tables("regions", found, followed), *([best_table("regions", best)] if best else [])):
         table.show()
     if not best:
-        log_info("no wording and budget takes few enough tokens to be the best (share=…)")
+        log_info("no wording and budget takes few enough tokens to be the best (max_token_ratio=…)")
     if errors := [reply.error for grid in grids for reply in grid.replies if reply.error]:
         said = f"{len(errors)} not answered, counted as wrong, of 0 tokens; the same command asks again"
         log_warning(f"{said}; the first: {errors[0]}")

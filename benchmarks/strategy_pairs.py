@@ -4,7 +4,7 @@
     python benchmarks/strategy_pairs.py run=runs/strategies_qwen [strategy=Self-consistency]
 
 For every other strategy, prints the difference of its accuracy to that of `strategy` in points, on average over all B
-(S3's claims are about such averages) and at each B, and the difference of S3's anytime index in points per 100 tokens;
+and at each B, and the difference of the mean gain (docs/concepts.md, anytime indices) in points per 100 tokens;
 positive where the other one is better. Its second line, "while it runs", has the answers that its run at the largest B
 had by so many tokens, as if it were interrupted there. In brackets 95 % intervals: at one B the score interval, else a
 bootstrap over questions. Writes the figures to runs/benchmarks.
@@ -37,7 +37,7 @@ def main() -> None:
     if (name := own["strategy"]) not in shares:
         raise UserError(f"strategy={name}: the run has {', '.join(shares)}")
     rows = [{"strategy": other, **beside(of, shares[name], budgets)} for other, of in shares.items() if other != name]
-    columns = {"mean": Column("mean over B", POINTS), "gain": Column("anytime index (S3)", written("+,.2f", 100))}
+    columns = {"mean": Column("mean over B", POINTS), "gain": Column("mean gain in 100 tokens", written("+,.2f", 100))}
     columns |= {f"B = {budget}": Column(f"B = {budget}", POINTS) for budget in budgets}
     caption = f"{own['run']}: points above {name} at equal budgets; in brackets 95 % intervals"
     table_of("pairs", caption, {"strategy": Column("strategy"), **columns}, rows).show()

@@ -100,7 +100,7 @@ class GRPOConfig:
     num_iterations: int = opt("optimizer steps on the same answers, μ; above 1 the ratio is clipped", 1, ge=1)
     epsilon: float = opt("clipping of the ratio of policies with num_iterations above 1", 0.2, gt=0, lt=1)
     beta: float = opt("weight of the KL divergence to the model without its adapter", 0.0, ge=0)
-    importance_sampling_cap: float | None = opt(
+    importance_sampling_clip_max: float | None = opt(
         "weight every token by the ratio of training to sampling policy, at most this; default: no weights", None, gt=0
     )
     mask_truncated_completions: bool = opt("cut-off answers have no advantage; they stay in the denominator", False)

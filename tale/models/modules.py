@@ -163,7 +163,7 @@ class GRPOModule(CausalLMModule):
             advantages_N,
             sampling_logprobs=batch.logprobs,
             epsilon=config.epsilon if repeated else None,
-            cap=config.importance_sampling_cap,
+            cap=config.importance_sampling_clip_max,
         )
         change_N = logprobs_N.detach() - batch.logprobs
         sums = {"entropy": -logprobs_N.detach().sum(), "logprob_gap": change_N.abs().sum()}

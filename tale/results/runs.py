@@ -77,8 +77,9 @@ class Run:
 
     @cached_property
     def journals(self) -> list[Journal]:
-        """All journals of the run, those of its shards or models included."""
-        files = [file for place in (".", "shard-*", "model-*") for file in self.folder.glob(f"{place}/journal*.jsonl")]
+        """All journals of the run, those of its shards, models or estimators' models included."""
+        places = (".", "shard-*", "model-*", "estimator-*")
+        files = [file for place in places for file in self.folder.glob(f"{place}/journal*.jsonl")]
         return [read_journal(file) for file in sorted(files)]
 
     def place(self, path: str, output: str) -> Path:

@@ -46,11 +46,12 @@ def check_grpo(recipe: TrainRecipe) -> None:
             recipe.engine.kind == "vllm" and (recipe.fabric.devices, recipe.fabric.num_nodes) != ("1", 1)
         ),
         f"engine.kind=vllm, model.quantization={recipe.model.quantization}: vLLM samples from the weights before their "
-        "quantisation, another policy than the one that trains; set grpo.importance_sampling_cap, 2 for instance": (
+        "quantisation, another policy than the one that trains; set grpo.importance_sampling_clip_max=2, for "
+        "instance": (
             recipe.engine.kind == "vllm"
             and recipe.model.quantization is not None
             and each == 1
-            and config.importance_sampling_cap is None
+            and config.importance_sampling_clip_max is None
         ),
         **_refused_rewards(config),
     }
@@ -89,9 +90,9 @@ def _refused_rewards(config: GRPOConfig) -> dict[str, bool]:
         f"grpo.reward_funcs={config.reward_funcs}: need the budget of a prompt; set grpo.budget_range": bool(
             funcs & BY_BUDGET and not config.budget_range
         ),
-        f"grpo.importance_sampling_cap={config.importance_sampling_cap}: with num_iterations above 1 the ratio to the "
-        "sampling policy is clipped by epsilon already; leave it out": (
-            config.num_iterations > 1 and config.importance_sampling_cap is not None
+        f"grpo.importance_sampling_clip_max={config.importance_sampling_clip_max}: with num_iterations above 1 "
+        "the ratio to the sampling policy is clipped by epsilon already; leave it out": (
+            config.num_iterations > 1 and config.importance_sampling_clip_max is not None
         ),
         **unread,
     }

@@ -136,7 +136,7 @@ def test_the_kl_terms_reference_is_without_adapter(tiny_model_folder: Path) -> N
     close(ours(module(tiny_model_folder, beta=0.5), [pack(made)]), (float(loss.detach()), trained(plain)))
 
 
-@pytest.mark.parametrize("options", [{"num_iterations": 2, "epsilon": 0.3}, {"importance_sampling_cap": 1.5}])
+@pytest.mark.parametrize("options", [{"num_iterations": 2, "epsilon": 0.3}, {"importance_sampling_clip_max": 1.5}])
 def test_ratios_to_the_sampling_policy_by_hand(tiny_model_folder: Path, options: dict) -> None:
     made, plain = groups(), adapted(tiny_model_folder).eval()
     # So that ratios lie on both sides of what clips them.

@@ -25,6 +25,7 @@ from tale.errors import UserError
 from tale.evaluation.plot import pareto_front
 from tale.evaluation.recipe import EvaluateRecipe
 from tale.evaluation.summary import Row
+from tale.inference import Completion
 from tale.output.formats import duration
 from tale.output.tables import Column, Interval, table_of, write_rows
 from tale.results.recipe import ReportRecipe
@@ -34,7 +35,7 @@ from tale.runs.stages import Stage
 from tale.search.recipe import SearchRecipe
 from tale.storage.folder import hash_path
 from tests import ROOT
-from tests.run_factories import analysis_run, estimate_run, evaluation_run, search_run, steps, train_run
+from tests.run_factories import analysis_run, estimate_run, evaluation_run, journal, search_run, steps, train_run
 from tests.scripts import run_script
 
 RUNS = ("runs/search", "runs/sft", "runs/eval")
@@ -247,6 +248,14 @@ def test_the_ledger_counts_calls_once_and_estimators_apart(runs: tuple[str, ...]
         ["runs/eval", "long", "4", "360", "440", "", "8 s", "$0.0012"],
     ]
     assert [float(row["dollars"]) for row in rows("ledger.csv")][:2] == pytest.approx([0.0011, 0.003])
+
+
+def test_the_ledger_counts_the_calls_of_an_estimators_own_model(runs: tuple[str, ...]) -> None:
+    estimator = Path(runs[2], "estimator-1a2b3c4d")
+    estimator.mkdir()
+    journal(estimator / "journal.jsonl", [(b"e" * 12, Completion("[[7]]", 5, "stop", 55), 0.1)])
+    table = page(*runs, price_per_hour=0.9).tables["Cost ledger"]
+    assert table[3][:6] == ["runs/eval", "evaluation", "20", "1,700", "1,135", ""]
 
 
 def test_the_ledger_counts_the_rollouts_of_grpo() -> None:

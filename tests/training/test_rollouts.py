@@ -311,7 +311,7 @@ def test_failed_requests_are_a_share_of_all_in_no_other_mean(folder, tmp_path, m
         ),
         (
             ["engine.kind=vllm", "model.quantization=nf4"],
-            r"engine\.kind=vllm, model\.quantization=nf4: .* another policy .* set grpo\.importance_sampling_cap",
+            r"engine\.kind=vllm, model\.quantization=nf4: .* another policy .* set grpo\.importance_sampling_clip_max",
         ),
         (["grpo.reward_funcs=[lcpo_max]"], r"need the budget of a prompt; set grpo\.budget_range"),
         (["grpo.epsilon=0.1"], r"grpo\.epsilon=0\.1: is not read with these reward_funcs, .* leave it out"),
@@ -319,8 +319,8 @@ def test_failed_requests_are_a_share_of_all_in_no_other_mean(folder, tmp_path, m
         (["data.limit=5"], r"data\.limit=5: objective=grpo does not read it"),
         (["objective=sft"], r"task\.name=problems: objective=sft does not read it; leave it out"),
         (
-            ["grpo.num_iterations=2", "train.save_steps=2", "grpo.importance_sampling_cap=2"],
-            r"importance_sampling_cap=2\.0: with num_iterations above 1 .* leave it out",
+            ["grpo.num_iterations=2", "train.save_steps=2", "grpo.importance_sampling_clip_max=2"],
+            r"importance_sampling_clip_max=2\.0: with num_iterations above 1 .* leave it out",
         ),
     ],
 )

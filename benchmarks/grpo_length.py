@@ -2,6 +2,8 @@
 
     python benchmarks/grpo_length.py                 # a random model of two layers and 32 words learns it in a minute
     python benchmarks/grpo_length.py adapter=false   # the adapter left out of the rollouts: it cannot be learnt
+    python benchmarks/grpo_length.py 'grpo.budget_range=[3,9]' grpo.max_completion_length=20 grpo.num_generations=8 \
+        optimizer.lr=0.003 train.max_steps=600       # the length is the budget that the prompt states: minutes
 
 `scripts/train.py`'s own code trains, with `lcpo_exact` at α = 1, a budget of 20 in every prompt and no right answers.
 The model's first answers are 18 tokens off on average, most of them cut off at 40. Without its adapter in the

@@ -8,7 +8,7 @@ import os
 import psutil
 
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
-KEPT = 2**30  # bytes by which a process may grow before its freed memory is released
+KEPT = 2**29  # bytes by which a process may grow before its freed memory is released
 
 _released = 0  # the process's resident bytes when its freed memory was last released
 
@@ -36,8 +36,8 @@ def release_freed_memory() -> None:
 def limit_freed_memory() -> None:
     """Release freed memory if the process has grown by `KEPT` since it last was.
 
-    Blocks of many sizes, as of a batch whose rows come and go, leave holes that none fits into: a run of hours would
-    grow without an end.
+    Blocks of many sizes, as of a batch whose rows come and go or of weights dequantised for a product, leave holes that
+    none fits into: a run of hours would grow without an end. Takes 0.1 ms if nothing is released.
     """
     if psutil.Process().memory_info().rss > _released + KEPT:
         release_freed_memory()

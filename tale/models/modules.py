@@ -18,6 +18,7 @@ from transformers import PreTrainedModel
 
 from tale.config.training import GRPOConfig, LossConfig, Objective, OptimizerConfig, TrainRecipe
 from tale.data.examples import Batch
+from tale.hardware.malloc import limit_freed_memory
 from tale.losses import dpo_margin, grpo_loss, kl_to_reference, preference_loss, sft_loss, target_logprobs
 from tale.models import attention
 from tale.models.lora import add_lora
@@ -199,7 +200,9 @@ def build_module(recipe: TrainRecipe, model, base_name: str) -> CausalLMModule:
         module = GRPOModule(*common, recipe.grpo)
     else:
         module = (SFTModule if recipe.objective is Objective.sft else DPOModule)(*common)
-    if recipe.train.torch_compile:
-        for layer in module.base.get_decoder().layers:
+    for layer in module.base.get_decoder().layers:
+        if recipe.train.torch_compile:
             layer.compile(dynamic=True)  # all layers share one graph, for batches of any length
+        elif model.device.type == "cpu":
+            layer.register_forward_pre_hook(lambda *_: limit_freed_memory())
     return module

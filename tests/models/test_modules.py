@@ -13,9 +13,11 @@ from peft import PeftModel
 from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoModelForCausalLM
 
-from tale.config.training import LossConfig, OptimizerConfig
+from tale.config.recipes import load
+from tale.config.training import LossConfig, OptimizerConfig, TrainRecipe
 from tale.data.examples import Batch, Example, pack
-from tale.models.modules import CausalLMModule, DPOModule, SFTModule
+from tale.models import modules
+from tale.models.modules import CausalLMModule, DPOModule, SFTModule, build_module
 from tests.factories import END_ID, adapted, examples, score
 
 SINGLES, PAIRS = examples(6), examples(5, sides=2)
@@ -119,6 +121,19 @@ def test_gradient_checkpointing_changes_nothing(tiny_model_folder: Path) -> None
             module.model.get_base_model().enable_input_require_grads()
         results.append(gradients(module, [pack(PAIRS)]))
     torch.testing.assert_close(*results, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_freed_memory_is_limited_before_each_layer(
+    tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch, checkpointing: bool
+) -> None:
+    """Where a checkpointed layer is computed again, too."""
+    made = load(TrainRecipe, ["recipe=sft_llama8b", f"train.gradient_checkpointing={checkpointing}"])
+    module = build_module(made, AutoModelForCausalLM.from_pretrained(tiny_model_folder), "tiny").train()
+    calls: list[None] = []
+    monkeypatch.setattr(modules, "limit_freed_memory", lambda: calls.append(None))
+    module.training_step(pack(SINGLES))["loss"].backward()
+    assert len(calls) == module.base.config.num_hidden_layers * (2 if checkpointing else 1)
 
 
 def test_the_token_mean_is_transformers_own_loss(model: PeftModel, plain: PeftModel) -> None:

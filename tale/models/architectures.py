@@ -15,6 +15,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, Pre
 
 from tale.config.sections import ModelConfig
 from tale.errors import UserError
+from tale.hardware.malloc import limit_freed_memory
 from tale.models import embedded
 
 CONFIGS = Path(__file__).parent / "configs"
@@ -125,7 +126,12 @@ def materialize(module: nn.Module, initialise: Callable[[nn.Module], None]) -> N
 def random_model(config: PreTrainedConfig, dtype: torch.dtype, quantize: str | None = None) -> PreTrainedModel:
     """The architecture with random weights, initialised as by transformers."""
     model = empty_model(config, dtype, quantize)
-    materialize(model, model._init_weights)
+
+    def initialise(module: nn.Module) -> None:
+        limit_freed_memory()  # of the layers that were quantised before
+        model._init_weights(module)
+
+    materialize(model, initialise)
     return model
 
 

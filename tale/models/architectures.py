@@ -120,18 +120,14 @@ def materialize(module: nn.Module, initialise: Callable[[nn.Module], None]) -> N
                 part.weight.quant_state = state  # type: ignore[attr-defined]
             else:
                 part.weight = Params4bit(packed, quant_state=state, quant_type="nf4", bnb_quantized=True, module=part)
+                limit_freed_memory()  # of the weights before they were quantised
             part.quant_state = state
 
 
 def random_model(config: PreTrainedConfig, dtype: torch.dtype, quantize: str | None = None) -> PreTrainedModel:
     """The architecture with random weights, initialised as by transformers."""
     model = empty_model(config, dtype, quantize)
-
-    def initialise(module: nn.Module) -> None:
-        limit_freed_memory()  # of the layers that were quantised before
-        model._init_weights(module)
-
-    materialize(model, initialise)
+    materialize(model, model._init_weights)
     return model
 
 

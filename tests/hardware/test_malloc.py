@@ -34,10 +34,11 @@ print(resident() - began)
 def test_freed_memory_is_kept_up_to_a_limit(kept: int, live: int, released: bool) -> None:
     """Of 100 blocks of 1 MiB every tenth stays; the holes between them are released above the limit.
 
-    With 900 MiB in use the limit is an eighth of the process, over 112 MiB.
+    With 900 MiB in use the limit is an eighth of the process, over 112 MiB. Linux counts resident pages on each core
+    and adds the counts up late: the same memory may be read as some pages more or less.
     """
     code = CODE.format(kept=kept, live=live)
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     before, after = (int(line) / 2**20 for line in done.stdout.split())
-    assert 100 <= before < 110
-    assert 10 <= after < 30 if released else after == before
+    assert 95 < before < 115
+    assert 5 < after < 30 if released else 95 < after < 115

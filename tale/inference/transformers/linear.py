@@ -12,6 +12,10 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from tale.hardware.mapped import release_mapped_weights
+
+MAPPED = 2**29  # bytes of weights to repack before their pages in the checkpoint's file are released
+
 # The operators that torch's compiler uses for a frozen linear layer; torch has no public name for them.
 MKLDNN = torch.ops.mkldnn
 
@@ -23,6 +27,7 @@ def prepack_linear(model: nn.Module, in_training: bool = False) -> None:
     """
     if not torch.backends.mkldnn.is_available():
         return
+    repacked = 0
     types = {torch.float32, *([torch.bfloat16] if MKLDNN._is_mkldnn_bf16_supported() else [])}
     for module in model.modules():
         # A layer may be prepacked already, if its model had an engine before.
@@ -31,6 +36,11 @@ def prepack_linear(model: nn.Module, in_training: bool = False) -> None:
         if module.weight.dtype in types:
             module.weight = nn.Parameter(MKLDNN._reorder_linear_weight(module.weight.detach()), requires_grad=False)
             module.forward = partial(linear, module)  # type: ignore[method-assign]
+            repacked += module.weight.nbytes
+            if repacked >= MAPPED:
+                release_mapped_weights()
+                repacked = 0
+    release_mapped_weights()
 
 
 def unpack_linear(model: PreTrainedModel) -> None:

@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 
 from tale.hardware.mapped import release_mapped_weights
 
-MAPPED = 2**29  # bytes of weights to repack before their pages in the checkpoint's file are released
+MAPPED = 2**28  # bytes of weights to repack before their pages in the checkpoint's file are released
 
 # The operators that torch's compiler uses for a frozen linear layer; torch has no public name for them.
 MKLDNN = torch.ops.mkldnn
@@ -40,7 +40,6 @@ def prepack_linear(model: nn.Module, in_training: bool = False) -> None:
             if repacked >= MAPPED:
                 release_mapped_weights()
                 repacked = 0
-    release_mapped_weights()
 
 
 def unpack_linear(model: PreTrainedModel) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import json
 import math
+import weakref
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +14,9 @@ from types import SimpleNamespace
 
 import numpy
 import pytest
+import torch
 from PIL import Image
+from transformers import PreTrainedModel
 
 from tale.config.recipes import load
 from tale.config.sections import PriceConfig
@@ -31,9 +35,12 @@ from tale.inference import Completion, Request, Sampling
 from tale.inference.journal import JournaledEngine
 from tale.inference.requests import RequestSource
 from tale.models.adapters import AdapterCard
+from tale.models.base import BaseModel
+from tale.models.lora import save_adapter
 from tale.solvers.registry import METHODS, Method
 from tale.statistics import Paired, paired_difference, wilson
 from tale.tasks.selection import select_questions
+from tests.factories import adapted
 from tests.fake_engine import BRIEFLY, GREEDY, Asked, FakeEngine, questions, right, said, wrong
 
 QUESTIONS = questions(4)
@@ -451,6 +458,35 @@ def test_adapters_answer_their_methods_alone(
     clean = json.loads((Path(recipe.output) / "summary_clean.json").read_text())
     assert [row["questions"] for row in clean] == [3, 3, 3]
     assert [row["output_tokens"] for row in clean] == [11, pytest.approx(592 / 3), pytest.approx(592 / 3)]
+
+
+def test_weights_are_freed_before_the_next_are_loaded(
+    recipe: EvaluateRecipe, tiny_model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By reference counts alone: weights are few objects, so Python's collector of cycles would run much later."""
+    adapters = [str(tmp_path / name) for name in "ab"]
+    for seed, adapter in enumerate(adapters):
+        torch.manual_seed(seed)
+        save_adapter(adapted(tiny_model_folder), AdapterCard({}, [], []), Path(adapter))
+    layers: list[weakref.ref] = []
+    load_weights = BaseModel.load
+
+    def load_alone(base: BaseModel, device: str = "cpu") -> PreTrainedModel:
+        assert not [layer() for layer in layers if layer()]
+        model = load_weights(base, device)
+        layers.append(weakref.ref(model.get_decoder().layers[0].mlp.up_proj))
+        return model
+
+    monkeypatch.setattr(BaseModel, "load", load_alone)
+    monkeypatch.setattr(run, "check_adapter", lambda _folder, _base: None)
+    recipe.model.name_or_path = str(tiny_model_folder)
+    recipe.methods = [method("vanilla"), *(method("vanilla", adapter=adapter, label=adapter) for adapter in adapters)]
+    gc.disable()
+    try:
+        run.evaluate(recipe)
+    finally:
+        gc.enable()
+    assert len(layers) == 3
 
 
 def test_no_clean_table_where_every_story_was_trained_on(

@@ -6,8 +6,6 @@ to a third (1 row) of the time in bfloat16. The results are the same, in bfloat1
 
 from __future__ import annotations
 
-from functools import partial
-
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
@@ -20,6 +18,17 @@ MAPPED = 2**28  # bytes of weights to repack before their pages in the checkpoin
 MKLDNN = torch.ops.mkldnn
 
 
+class PrepackedLinear(nn.Linear):
+    """A linear layer with a prepacked weight. A class, since a `forward` of the instance would refer back to the layer.
+
+    Such a cycle keeps the weights, gigabytes of them, until Python's collector of cycles happens to run.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        """[..., in] → [..., out]."""
+        return MKLDNN._linear_pointwise(input, self.weight, self.bias, "none", [], "")
+
+
 def prepack_linear(model: nn.Module, in_training: bool = False) -> None:
     """Replace the weights of the model's linear layers by prepacked ones, if the processor supports it.
 
@@ -30,12 +39,12 @@ def prepack_linear(model: nn.Module, in_training: bool = False) -> None:
     repacked = 0
     types = {torch.float32, *([torch.bfloat16] if MKLDNN._is_mkldnn_bf16_supported() else [])}
     for module in model.modules():
-        # A layer may be prepacked already, if its model had an engine before.
-        if type(module) is not nn.Linear or module.weight.is_mkldnn or (in_training and module.weight.requires_grad):
+        # A layer of class `PrepackedLinear` is prepacked already: its model had an engine before.
+        if type(module) is not nn.Linear or (in_training and module.weight.requires_grad):
             continue
         if module.weight.dtype in types:
             module.weight = nn.Parameter(MKLDNN._reorder_linear_weight(module.weight.detach()), requires_grad=False)
-            module.forward = partial(linear, module)  # type: ignore[method-assign]
+            module.__class__ = PrepackedLinear
             repacked += module.weight.nbytes
             if repacked >= MAPPED:
                 release_mapped_weights()
@@ -45,13 +54,8 @@ def prepack_linear(model: nn.Module, in_training: bool = False) -> None:
 def unpack_linear(model: PreTrainedModel) -> None:
     """Undo `prepack_linear`, bit by bit: a prepacked layer has no gradient. A tied head is tied again."""
     for module in model.modules():
-        if type(module) is nn.Linear and module.weight.is_mkldnn:
+        if type(module) is PrepackedLinear:
             module.weight = nn.Parameter(module.weight.detach().to_dense(), requires_grad=False)
-            del module.forward  # the instance's own; the class has the plain one
+            module.__class__ = nn.Linear  # type: ignore[assignment]
     if model.config.get_text_config().tie_word_embeddings:
         model.get_output_embeddings().weight = model.get_input_embeddings().weight
-
-
-def linear(layer: nn.Linear, given: Tensor) -> Tensor:
-    """A prepacked `layer` applied to `given` [..., in]: [..., out]."""
-    return MKLDNN._linear_pointwise(given, layer.weight, layer.bias, "none", [], "")

@@ -16,7 +16,7 @@ from tale.inference.build import check_engine
 from tale.inference.requests import request_source
 from tale.inference.transformers.engine import TransformersEngine, find_device
 from tale.models.adapters import check_adapter
-from tale.models.base import resolve
+from tale.models.base import BaseModel, resolve
 from tale.models.lora import load_adapter
 from tale.text import printable_lines
 
@@ -41,14 +41,20 @@ def ask(recipe: AskRecipe) -> None:
     base, adapter = resolve(recipe.model), Path(recipe.adapter)
     check_adapter(adapter, base)
     check_engine(recipe.engine, base)
-    prompt, sampling = prompts.vanilla(Question("asked", recipe.question, gold="")), Sampling(**vars(recipe.sampling))
-    device = find_device(recipe.engine.device)
-    for name, model in (("vanilla CoT", base.load(device)), (str(adapter), load_adapter(base.load(device), adapter))):
-        engine = TransformersEngine(model, base.chat(), batch_size=1, device=recipe.engine.device)
-        ((_, completion),) = engine.generate(request_source([Request.user(prompt, sampling)]))
+    request = Request.user(prompts.vanilla(Question("asked", recipe.question, "")), Sampling(**vars(recipe.sampling)))
+    for name, folder in (("vanilla CoT", None), (str(adapter), adapter)):
+        completion = _answered(request, base, folder, recipe.engine)
         if completion.error:
             raise UserError(f"question: {completion.error}")
         print(printable_lines(_shown(name, completion)))
+
+
+def _answered(request: Request, base: BaseModel, adapter: Path | None, config: EngineConfig) -> Completion:
+    """The answer of the base or of the adapter, whose weights are freed on return."""
+    model = base.load(find_device(config.device))
+    engine = TransformersEngine(load_adapter(model, adapter) if adapter else model, base.chat(), 1, config.device)
+    ((_, completion),) = engine.generate(request_source([request]))
+    return completion
 
 
 def _shown(name: str, completion: Completion) -> str:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import socket
 import subprocess
 import sys
 import time
 import urllib.request
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,8 +17,9 @@ from threading import Thread
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
+from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
+from tale.models.base import BaseModel
 from tale.text import log_to_terminal
 from tests.browser import World
 from tests.tiny_llama import END_ID, byte_tokenizer, saved, tiny_llama
@@ -140,3 +143,24 @@ def wait_until_healthy(url: str, process: subprocess.Popen, log: Path, seconds: 
             assert process.poll() is None, log.read_text()
             assert time.monotonic() < end, log.read_text()
             time.sleep(0.2)
+
+
+@pytest.fixture
+def loads_alone(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[weakref.ref]]:
+    """Fails where a model is loaded while another one lives; a layer of each loaded model.
+
+    By reference counts alone: weights are few objects, so Python's collector of cycles would run much later.
+    """
+    layers: list[weakref.ref] = []
+    load_weights = BaseModel.load
+
+    def load_alone(base: BaseModel, device: str = "cpu") -> PreTrainedModel:
+        assert not [layer() for layer in layers if layer()]
+        model = load_weights(base, device)
+        layers.append(weakref.ref(model.get_decoder().layers[0].mlp.up_proj))
+        return model
+
+    monkeypatch.setattr(BaseModel, "load", load_alone)
+    gc.disable()
+    yield layers
+    gc.enable()

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import gc
 import weakref
 from pathlib import Path
 
 import pytest
-from transformers import PreTrainedModel
 
 from tale.config.sections import EngineConfig, ModelConfig, SamplingConfig
 from tale.data import prompts
@@ -16,14 +14,18 @@ from tale.evaluation import ask
 from tale.inference import Request, Sampling
 from tale.inference.transformers.engine import TransformersEngine
 from tale.models.adapters import AdapterCard
-from tale.models.base import BaseModel, resolve
+from tale.models.base import resolve
 from tale.models.lora import load_adapter, save_adapter
 from tests.factories import adapted
 from tests.fake_engine import generate
 
 
 def test_base_and_adapter_answer_one_after_the_other(
-    tiny_model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tiny_model_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    loads_alone: list[weakref.ref],
 ) -> None:
     save_adapter(adapted(tiny_model_folder), AdapterCard({}, [], []), tmp_path / "a")
     monkeypatch.setattr(ask, "check_adapter", lambda _folder, _base: None)
@@ -31,26 +33,13 @@ def test_base_and_adapter_answer_one_after_the_other(
     base = resolve(config)
     request = Request.user(prompts.vanilla(Question("q", "How many?", "")), Sampling(8))
     expected = {}
-    for name, model in (("vanilla CoT", base.load()), (f"{tmp_path / 'a'}", load_adapter(base.load(), tmp_path / "a"))):
-        ((_, completion),) = generate(TransformersEngine(model, base.chat(), 4, "cpu"), [request])
-        expected[name] = completion
-    del model
-    layers: list[weakref.ref] = []
-    load_weights = BaseModel.load
-
-    def load_alone(base: BaseModel, device: str = "cpu") -> PreTrainedModel:
-        assert not [layer() for layer in layers if layer()]
-        model = load_weights(base, device)
-        layers.append(weakref.ref(model.get_decoder().layers[0].mlp.up_proj))
-        return model
-
-    monkeypatch.setattr(BaseModel, "load", load_alone)
-    gc.disable()
-    try:
-        ask.ask(ask.AskRecipe(str(tmp_path / "a"), "How many?", config, SamplingConfig(8), EngineConfig()))
-    finally:
-        gc.enable()
-    assert len(layers) == 2
+    for name, adapter in (("vanilla CoT", None), (str(tmp_path / "a"), tmp_path / "a")):
+        model = load_adapter(base.load(), adapter) if adapter else base.load()
+        ((_, expected[name]),) = generate(TransformersEngine(model, base.chat(), 4, "cpu"), [request])
+        del model
+    loads_alone.clear()
+    ask.ask(ask.AskRecipe(str(tmp_path / "a"), "How many?", config, SamplingConfig(8), EngineConfig()))
+    assert len(loads_alone) == 2
     printed = capsys.readouterr().out
     for name, completion in expected.items():
         assert f"── {name}: {completion.tokens} tokens" in printed

@@ -9,6 +9,7 @@ from tale.errors import UserError
 from tale.inference.requests import Request
 from tale.text import log_warning
 
+LIMITS = "sampling.max_tokens or the strategies' budgets"
 MAX_NAMED = 5  # questions named in the message; others are counted
 
 
@@ -17,7 +18,7 @@ def too_long(prompt_tokens: int, max_tokens: int, max_model_len: int | None) -> 
     needed = prompt_tokens + max_tokens
     if max_model_len is None or needed <= max_model_len:
         return None
-    return f"too long: prompt and answer (sampling.max_tokens) need {needed} tokens, the model has {max_model_len}"
+    return f"too long: prompt and answer may need {needed} tokens, the model has {max_model_len}"
 
 
 def check_context_length(asked: Mapping[str, Sequence[Request]], chat: Chat | None, max_model_len: int | None) -> None:
@@ -33,7 +34,7 @@ def check_context_length(asked: Mapping[str, Sequence[Request]], chat: Chat | No
     most = max((request.sampling.max_tokens for requests in asked.values() for request in requests), default=0)
     if most >= max_model_len:
         raise UserError(
-            f"sampling.max_tokens={most}: leaves no room for a prompt, the model has {max_model_len} tokens"
+            f"{LIMITS}: an answer of {most} tokens leaves no room for a prompt, the model has {max_model_len} tokens"
         )
     if chat is None:
         return
@@ -48,5 +49,5 @@ def check_context_length(asked: Mapping[str, Sequence[Request]], chat: Chat | No
     more = f"; and {len(reasons) - MAX_NAMED} more" if len(reasons) > MAX_NAMED else ""
     said = f"{len(reasons)} of {len(asked)} questions do not fit into the model's context: {named}{more}"
     if len(reasons) == len(asked):
-        raise UserError(f"{said}; lower sampling.max_tokens")
+        raise UserError(f"{said}; lower {LIMITS}")
     log_warning(f"{said}. They are left unanswered, with this error")

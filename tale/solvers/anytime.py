@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from tale.config.fields import opt
 from tale.data.prompts import Message
@@ -77,9 +77,6 @@ class Anytime(Strategy):
             return False
         return votes.share - share < self.epsilon * share
 
-    def longest_requests(self, question: Question, sampling: Sampling) -> list[Request]:
+    def longest_after(self, question: Question, chain: Request) -> list[Request]:
         """The whole chain, and a forced answer."""
-        (step,) = super().longest_requests(question, sampling)
-        limit = self.total_budget or sampling.max_tokens
-        whole = replace(step, sampling=replace(step.sampling, max_tokens=limit))
-        return [whole, replace(whole, messages=forced(whole.messages, question))]
+        return [self.with_room(chain, messages) for messages in (chain.messages, forced(chain.messages, question))]

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from tale.config.fields import opt
 from tale.data import strategy_prompts
 from tale.data.question import Question
-from tale.inference import Request, Sampling
+from tale.inference import Request
 from tale.inference.scheduler import Solver
 from tale.solvers.base import Call
 from tale.solvers.self_consistency import SelfConsistency
@@ -52,8 +52,7 @@ class BestOfN(SelfConsistency):
             if score > (best.score or 0):
                 spending.answer(chain)
 
-    def longest_requests(self, question: Question, sampling: Sampling) -> list[Request]:
-        """A chain, and the valuation of one, whose prompt has the chain."""
-        (chain,) = super().longest_requests(question, sampling)
-        valued = replace(chain, messages=strategy_prompts.probability(question, "…"))
-        return [chain] if self.scorer == "majority" else [chain, valued]
+    def longest_after(self, question: Question, chain: Request) -> list[Request]:
+        """The valuation of a chain, whose prompt has the chain."""
+        asked, most = strategy_prompts.probability(question, "…"), chain.sampling.max_tokens + self.value_tokens
+        return [] if self.scorer == "majority" else [self.with_room(chain, asked, most)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from tale.config.fields import opt
 from tale.data import strategy_prompts
@@ -70,14 +70,13 @@ class Debate(Strategy):
                 for agent, history in enumerate(histories)
             ]
 
-    def longest_requests(self, question: Question, sampling: Sampling) -> list[Request]:
-        """The last round's request. The answers in it and its own are within B together."""
-        (first,) = super().longest_requests(question, sampling)
-        messages = first.messages
+    def longest_after(self, question: Question, chain: Request) -> list[Request]:
+        """The last round's request, whose prompt has its own answers and the others'."""
+        messages = chain.messages
         for _ in range(self.rounds - 1):
-            other = self._others(question, [""] * self.agents, 0, first.messages)
+            other = self._others(question, [""] * self.agents, 0, chain.messages)
             messages = (*messages, Message("assistant", "…"), other)
-        return [replace(first, messages=messages)]
+        return [self.with_room(chain, messages)]
 
     def _others(self, question: Question, texts: Sequence[str], agent: int, prompt: tuple[Message, ...]) -> Message:
         others = [text for i, text in enumerate(texts) if i != agent]

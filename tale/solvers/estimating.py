@@ -7,11 +7,12 @@ from functools import cached_property
 from pathlib import Path
 
 from tale.config.fields import budget_line_option, opt
+from tale.data import prompts
 from tale.data.question import Question
 from tale.estimators import Estimate
 from tale.estimators.saved import EstimatorCard, TrainedEstimator, load_estimator
 from tale.estimators.zero_shot import zero_shot
-from tale.inference import Sampling
+from tale.inference import Request, Sampling
 from tale.inference.scheduler import Solver
 from tale.solvers.base import Method
 
@@ -45,6 +46,10 @@ class Estimating(Method, abstract=True):
         if self.estimator:
             return self._loaded[0].estimate([question])[0]
         return (yield from zero_shot(question, sampling))
+
+    def longest_estimate(self, question: Question, sampling: Sampling) -> list[Request]:
+        """The zero-shot estimator's request, if any."""
+        return [] if self.estimator else [Request.user(prompts.estimate(question), sampling)]
 
     @cached_property
     def _loaded(self) -> tuple[TrainedEstimator, EstimatorCard]:

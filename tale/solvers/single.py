@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from tale.config.fields import opt
 from tale.data.prompts import Message
@@ -62,9 +62,8 @@ class Single(Strategy):
             chain = (yield from forced_answer(spending, chain)) or chain
         spending.answer(chain)
 
-    def longest_requests(self, question: Question, sampling: Sampling) -> list[Request]:
-        """The chain, and its continuation if there may be one."""
-        requests = super().longest_requests(question, sampling)
-        if self.force_answer or self.wait:
-            requests += [replace(r, messages=forced(r.messages, question)) for r in requests]
-        return requests
+    def longest_after(self, question: Question, chain: Request) -> list[Request]:
+        """The chain's continuation, if there may be one."""
+        most = (1 + self.wait + self.force_answer) * chain.sampling.max_tokens
+        continued = [self.with_room(chain, forced(chain.messages, question), most)]
+        return continued if self.force_answer or self.wait else []

@@ -120,11 +120,23 @@ class Strategy(Estimating, abstract=True):
         raise NotImplementedError
 
     def longest_requests(self, question: Question, sampling: Sampling) -> list[Request]:
-        """A chain's request, with the largest budget that its prompt can state."""
+        """The estimate's, if any, a chain's with the largest budget that its prompt can state, and those after it."""
+        estimates = self.budget_multiplier or self.prompt_budget == ESTIMATE
+        asked = self.longest_estimate(question, sampling) if estimates else []
         stated = sampling.max_tokens if self.prompt_budget else None
         limit = min(sampling.max_tokens, self.total_budget or sampling.max_tokens)
         prompt = prompts.chain_of_thought(question, stated, self.budget_line)
-        return [Request.user(prompt, replace(self._sampling(sampling), max_tokens=limit))]
+        chain = Request.user(prompt, replace(self._sampling(sampling), max_tokens=limit))
+        return [*asked, chain, *self.longest_after(question, chain)]
+
+    def longest_after(self, question: Question, chain: Request) -> list[Request]:
+        """The longest requests whose prompts hold what calls generated, with room for these tokens (`with_room`)."""
+        return []
+
+    def with_room(self, chain: Request, messages: tuple[Message, ...], most: int | None = None) -> Request:
+        """A request with these messages, and room for all of B, or for `most` tokens if they are fewer."""
+        tokens = min((each for each in (self.total_budget, most) if each), default=chain.sampling.max_tokens)
+        return replace(chain, messages=messages, sampling=replace(chain.sampling, max_tokens=tokens))
 
     def _sampling(self, sampling: Sampling) -> Sampling:
         return sampling if self.temperature is None else replace(sampling, temperature=self.temperature)

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from tale.config.fields import opt
 from tale.config.sections import ModelConfig
-from tale.data import prompts
 from tale.data.question import Question
 from tale.errors import UserError
 from tale.estimators import Estimate
@@ -45,5 +44,4 @@ class TaleEP(Estimating, Budgeted):
 
     def longest_requests(self, question: Question, sampling: Sampling) -> list[Request]:
         """The zero-shot estimator's request, if any, and the longest one under a budget."""
-        asked = [] if self.estimator else [Request.user(prompts.estimate(question), sampling)]
-        return [*asked, *super().longest_requests(question, sampling)]
+        return [*self.longest_estimate(question, sampling), *super().longest_requests(question, sampling)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from tale.config.fields import opt
 from tale.data import strategy_prompts
@@ -100,13 +100,12 @@ class TreeOfThoughts(Strategy):
         else:
             yield from self._answer(spending, states[0])
 
-    def longest_requests(self, question: Question, sampling: Sampling) -> list[Request]:
-        """The answer after some steps, their proposal and their verdict: steps and what follows are within B."""
-        (chain,) = super().longest_requests(question, sampling)
+    def longest_after(self, question: Question, chain: Request) -> list[Request]:
+        """The answer after some steps, their proposal and their verdict."""
         asked = [forced(chain.messages, question), strategy_prompts.verdict(question, "…")]
         if self.method_generate == "propose":
             asked.append(strategy_prompts.proposals(question, "…", self.candidates))
-        return [chain, *(replace(chain, messages=messages) for messages in asked)]
+        return [self.with_room(chain, messages) for messages in asked]
 
     def _cost(self, states: int) -> int:
         """Most tokens of the verdicts after so many states."""

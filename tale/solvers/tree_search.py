@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
 from random import Random
 
@@ -94,13 +94,12 @@ class TreeSearch(Strategy):
                 spending.answer(answer)
         self._record(spending, root)
 
-    def longest_requests(self, question: Question, sampling: Sampling) -> list[Request]:
-        """A chain, its continuation, and the valuation of one: steps in a prompt and what follows are within B."""
-        (chain,) = super().longest_requests(question, sampling)
-        asked = [chain, replace(chain, messages=forced(chain.messages, question))]
+    def longest_after(self, question: Question, chain: Request) -> list[Request]:
+        """A chain, its continuation, and the valuation of one, each after earlier steps."""
+        asked = [chain.messages, forced(chain.messages, question)]
         if self.value == "model":
-            asked.append(replace(chain, messages=strategy_prompts.probability(question, "…")))
-        return asked
+            asked.append(strategy_prompts.probability(question, "…"))
+        return [self.with_room(chain, messages) for messages in asked]
 
     @property
     def _discount(self) -> Fraction:

@@ -15,7 +15,7 @@ from tale.solvers.base import Solution
 from tale.solvers.registry import METHODS
 from tale.solvers.strategy import Strategy
 from tests.fake_engine import questions
-from tests.token_engine import Script, TokenEngine
+from tests.token_engine import WORD, Script, TokenEngine
 
 (QUESTION,) = questions(1)
 STRATEGIES = sorted(kind for kind, of in METHODS.items() if issubclass(of, Strategy))
@@ -70,6 +70,11 @@ def within(budget: int, steps: list[list[tuple[Request, Completion]]]) -> bool:
     return budget >= 0
 
 
+def words(request: Request) -> int:
+    """Words of a request's prompt."""
+    return sum(len(WORD.findall(message.content)) for message in request.messages)
+
+
 def completed(solution: Solution) -> int:
     """Chains that ended by themselves."""
     return sum(call.role == "chain" and call.completion.finish == "stop" for call in solution.calls)
@@ -93,6 +98,21 @@ def test_no_call_is_given_more_than_is_left(
     tokens = [answer.tokens for answer in reply.answers]
     assert tokens == sorted(tokens)
     assert reply.value == (reply.calls[reply.answers[-1].call].value if reply.answers else None)
+
+
+@pytest.mark.parametrize(("kind", "options"), CASES)
+@CHEAP
+@given(answers=texts, budget=budgets, prompt_budget=stated, max_tokens=st.integers(1, 60))
+def test_no_call_is_longer_than_the_longest_request(
+    kind: str, options: dict, answers: list[str], budget: int, prompt_budget: str | None, max_tokens: int
+) -> None:
+    """Prompt and limit together, in words; prompts hold what earlier calls generated."""
+    method = METHODS[kind](temperature=0.7, total_budget=budget, prompt_budget=prompt_budget, **options)
+    sampling, engine = Sampling(max_tokens=max_tokens), TokenEngine(any_of(answers))
+    engine.run(method.solve(QUESTION, sampling))
+    checked = method.longest_requests(QUESTION, sampling)
+    longest, asked = ([words(each) + each.sampling.max_tokens for each in of] for of in (checked, engine.requests))
+    assert max(asked, default=0) <= max(longest)
 
 
 @pytest.mark.parametrize("kind", STRATEGIES)

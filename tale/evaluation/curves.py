@@ -73,8 +73,8 @@ def draw(figure: FigureBase, rows: Sequence[StrategyRow], cost: str, across: int
             bars: dict[str, Any] = {"yerr": [[middle - low], [high - middle]], "fmt": marker, "ms": 4, "lw": 1}
             axes.errorbar(getattr(row, cost), middle, **bars, color="gray", label=literal(row.method))
         axes.set_xscale("log")
-        low, high = axes.get_xlim()
-        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 100 * low else (1,)))  # else labels overlap
+        left, right = axes.get_xlim()
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if right < 100 * left else (1,)))  # else labels overlap
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
         axes.minorticks_off()
 

@@ -7,14 +7,7 @@ from dataclasses import replace
 from functools import partial
 
 import torch
-from transformers import (
-    GenerationConfig,
-    LogitsProcessor,
-    LogitsProcessorList,
-    PreTrainedModel,
-    StoppingCriteria,
-    StoppingCriteriaList,
-)
+from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList, PreTrainedModel
 
 from tale.data.chat import Chat
 from tale.errors import UserError
@@ -28,7 +21,7 @@ from tale.inference.transformers.prefix_cache import PrefixCache
 from tale.inference.transformers.rows import LiveRows, Prompt
 from tale.models.base import max_model_len_of
 
-# Most tokens between two checks for ended rows: a check costs little, an ended row costs its part of every step.
+# Tokens between two checks for ended rows: a check costs little, an ended row costs its part of every step.
 CHUNK = 8
 # Positions, padding included, of one prefill: prompts of similar length need little padding.
 PREFILL = 2048
@@ -36,8 +29,7 @@ PREFILL = 2048
 PADDING = 64
 # A prompt with no more than so many uncached ids is not added to the prefix cache.
 NEAR = 32
-# Share of a batch that must be free before new rows join, which copies the keys and values of all rows, and share of
-# ended rows at which a check comes early.
+# Share of a batch that must be free before new rows join: joining copies the keys and values of all rows.
 REFILL = 0.125
 # The last column as indices for `logits_to_keep`: as a number, the head would copy its weight for each row.
 LAST = torch.tensor([-1])
@@ -154,13 +146,9 @@ class TransformersEngine:
 
     @torch.inference_mode()
     def _advance(self, rows: LiveRows) -> None:
-        """Generate up to `CHUNK` tokens of every row, fewer if a share `REFILL` of them ends before.
-
-        They are limited by what the rows still need and by the context length.
-        """
+        """Generate up to `CHUNK` tokens of every row, limited by what the rows still need and by the context length."""
         requests = [prompt.request for prompt in rows.prompts]
-        needs = [r.sampling.max_tokens - len(answer) for r, answer in zip(requests, rows.answers, strict=True)]
-        wanted = max(needs)
+        wanted = max(r.sampling.max_tokens - len(answer) for r, answer in zip(requests, rows.answers, strict=True))
         longest = max(len(p.ids) + len(answer) for p, answer in zip(rows.prompts, rows.answers, strict=True))
         room = self.max_model_len - longest if self.max_model_len else wanted
         config = GenerationConfig(
@@ -181,7 +169,6 @@ class TransformersEngine:
             past_key_values=rows.cache,
             generation_config=config,
             logits_processor=LogitsProcessorList(steps),
-            stopping_criteria=StoppingCriteriaList([EnoughEnded(self.stop_token_ids, needs, rows.ids_RW.device)]),
             logits_to_keep=LAST,
         )
         rows.extend(output.sequences, scores.logprobs)
@@ -240,20 +227,6 @@ def find_device(name: str) -> torch.device:
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"engine.device={name}: {reason}; auto chooses one that exists") from error
-
-
-class EnoughEnded(StoppingCriteria):
-    """Ends the generation of all rows when a share `REFILL` of them has a stop token or the tokens that it needs."""
-
-    def __init__(self, stop_token_ids: Sequence[int], needs: Sequence[int], device: torch.device):
-        self.stop_token_ids, self.needs_R = (torch.tensor(of, device=device) for of in (stop_token_ids, needs))
-        self.ended_R = self.needs_R <= 0
-
-    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **kwargs: object) -> torch.Tensor:
-        self.needs_R -= 1
-        stopped_R = torch.isin(input_ids[:, -1], self.stop_token_ids)
-        self.ended_R |= stopped_R | (self.needs_R <= 0)
-        return (self.ended_R.float().mean() >= REFILL).expand(len(stopped_R))
 
 
 class SeededGumbel(LogitsProcessor):

@@ -164,11 +164,8 @@ def test_ended_rows_leave_the_batch_and_change_no_other(
     whole = model.generate
     monkeypatch.setattr(model, "generate", lambda ids, **given: rows.append(len(ids)) or whole(ids, **given))
     assert [c.text for c in generated(engine, sampling)] == [chat.decode(ids) for ids in expected]
-    step, live = 0, []
-    while left := [len(ids) for ids in expected if len(ids) > step]:
-        live.append(len(left))
-        step = min(step + chunk, *left)  # of so few rows one is an eighth
-    assert rows == live
+    steps = range(0, max(map(len, expected)), chunk)
+    assert rows == [sum(len(ids) > step for ids in expected) for step in steps]
 
 
 def test_no_row_outgrows_the_context_while_another_continues(chat: Chat) -> None:

@@ -64,6 +64,6 @@ class Single(Strategy):
 
     def longest_after(self, question: Question, chain: Request) -> list[Request]:
         """The chain's continuation, if there may be one."""
-        most = (1 + self.wait + self.force_answer) * chain.sampling.max_tokens
-        continued = [self.with_room(chain, forced(chain.messages, question), most)]
-        return continued if self.force_answer or self.wait else []
+        calls = 1 + self.wait + self.force_answer
+        messages, most = forced(chain.messages, question), calls * chain.sampling.max_tokens
+        return [self.with_room(chain, messages, most)] if calls > 1 else []

@@ -61,6 +61,11 @@ class Strategy(Estimating, abstract=True):
         return f"{self.described}{stated}{self.limit_title}"
 
     @property
+    def estimates(self) -> bool:
+        """Whether the question's budget is estimated, for B or for the prompt."""
+        return bool(self.budget_multiplier) or self.prompt_budget == ESTIMATE
+
+    @property
     def limit_title(self) -> str:
         """B in the method's name."""
         if self.total_budget:
@@ -78,8 +83,7 @@ class Strategy(Estimating, abstract=True):
         """Refuse a missing or second B, an estimator without use, and samples or votes that the run cannot have."""
         if bool(self.total_budget) == bool(self.budget_multiplier):
             raise UserError(f"{where}: kind {self.kind} needs either total_budget (or budgets) or budget_multiplier")
-        estimates = self.budget_multiplier or self.prompt_budget == ESTIMATE
-        if self.estimator and not estimates:
+        if self.estimator and not self.estimates:
             raise UserError(f"{where}.estimator: only budget_multiplier and prompt_budget=estimate use it")
         if self.prompt_budget == ESTIMATE:
             self.check_budget_line(where)
@@ -121,8 +125,7 @@ class Strategy(Estimating, abstract=True):
 
     def longest_requests(self, question: Question, sampling: Sampling) -> list[Request]:
         """The estimate's, if any, a chain's with the largest budget that its prompt can state, and those after it."""
-        estimates = self.budget_multiplier or self.prompt_budget == ESTIMATE
-        asked = self.longest_estimate(question, sampling) if estimates else []
+        asked = self.longest_estimate(question, sampling) if self.estimates else []
         stated = sampling.max_tokens if self.prompt_budget else None
         limit = min(sampling.max_tokens, self.total_budget or sampling.max_tokens)
         prompt = prompts.chain_of_thought(question, stated, self.budget_line)

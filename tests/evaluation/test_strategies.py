@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -123,6 +124,23 @@ def test_a_panel_has_a_strategys_curve_and_the_single_chains() -> None:
     assert [axes.get_title() for axes in figure.axes[:2]] == ["Single chain", "Self-consistency"]
     assert [panel[OWN["label"]] for panel in drawn] == [[[40, 0], [45, 50]], [[125, 100]]]
     assert [panel[SINGLE["label"]] for panel in drawn] == [[], [[45, 50]]]
+
+
+@pytest.mark.parametrize("spread", [4, 40, 400, 4000])
+def test_labels_of_tokens_do_not_overlap(spread: int) -> None:
+    """In a panel as wide as one of five in a file."""
+    method, of = METHODS["single"](total_budget=150), replies("single", total_budget=150)
+    (row,) = compare_strategies([method], {method.name: of}, {method.name: Usage()}, PriceConfig())
+    rows = [dataclasses.replace(row, output_tokens=tokens) for tokens in (5, 5 * spread)]
+    figure = Figure(figsize=(2.6, 3))
+    draw(figure, rows, "output_tokens", 1)
+    figure.draw_without_rendering()
+    axes = figure.axes[0]
+    low, high = axes.get_xlim()
+    shown = [label for label in axes.get_xticklabels() if low <= label.get_position()[0] <= high]
+    extents = [label.get_window_extent() for label in shown]
+    assert len(extents) > 1
+    assert all(left.x1 < right.x0 for left, right in itertools.pairwise(extents))
 
 
 def test_at_estimated_budgets_b_is_the_mean_and_estimates_count() -> None:

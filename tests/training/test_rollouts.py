@@ -194,7 +194,8 @@ def test_the_loss_and_rewards_are_those_of_the_journal(whole: Path) -> None:
 def test_steps_that_share_a_rollout_share_its_tokens(folder: Path, tmp_path: Path) -> None:
     train(recipe(folder, tmp_path / "run", *SHORT, "grpo.num_iterations=3", "train.save_steps=3"))
     (_, *entries), made = journals(tmp_path / "run")["train-000000-rank-0-of-1.jsonl"], scalars(tmp_path / "run")
-    assert sum(made["train/rollout_completion_tokens"]) == sum(entry["tokens"] for entry in entries)
+    tokens = sum(entry["tokens"] for entry in entries)
+    assert sum(made["train/rollout_completion_tokens"]) == pytest.approx(tokens)  # float32 thirds
 
 
 class Fixed:

@@ -159,7 +159,7 @@ class TransformersEngine:
             return_dict_in_generate=True,
         )
         temperatures = [request.sampling.temperature for request in requests]
-        steps: list[LogitsProcessor] = [SeededGumbel(rows.generators, temperatures)] if any(temperatures) else []
+        steps: list[LogitsProcessor] = [SeededSampling(rows.generators, temperatures)] if any(temperatures) else []
         scores = ChosenLogprobs([r.sampling.temperature if r.processed_logprobs else 1.0 for r in requests], steps[:])
         if any(request.logprobs for request in requests):
             steps = [scores]
@@ -229,17 +229,27 @@ def find_device(name: str) -> torch.device:
         raise UserError(f"engine.device={name}: {reason}; auto chooses one that exists") from error
 
 
-class SeededGumbel(LogitsProcessor):
-    """Sampling as an argmax: logits / T plus Gumbel noise, with each row's generator and temperature T.
+class SeededSampling(LogitsProcessor):
+    """Inverse transform sampling with each row's generator and temperature: the drawn token's score becomes infinite.
 
-    At temperature 0 the logits are unchanged.
+    A generator's numbers are drawn on the CPU, so that they are the same with every device. At temperature 0 the scores
+    are unchanged.
     """
 
     def __init__(self, generators: Sequence[torch.Generator], temperatures: Sequence[float]):
-        self.rows = list(zip(generators, temperatures, strict=True))
+        self.rows_R = torch.tensor([row for row, temperature in enumerate(temperatures) if temperature])
+        self.generators = [generators[row] for row in self.rows_R]
+        self.temperatures_R1 = torch.tensor([[temperature] for temperature in temperatures if temperature])
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        return torch.stack([_noisy(row_V.float(), *of) for row_V, of in zip(scores, self.rows, strict=True)])
+        uniform_R1 = torch.stack([torch.rand(1, dtype=torch.float64, generator=of) for of in self.generators])
+        on = scores.device if scores.is_cuda else torch.device("cpu")  # not every other device has float64
+        at_once = len(self.rows_R) if scores.is_cuda else 1  # one row's numbers fit a CPU's cache
+        logits_RV, of_rows = scores.to(on), [of.to(on) for of in (self.rows_R, self.temperatures_R1, uniform_R1)]
+        parts = zip(*(of.split(at_once) for of in of_rows), strict=True)
+        drawn_R = torch.cat([_draw(logits_RV[rows_R], T_R1, u_R1) for rows_R, T_R1, u_R1 in parts])
+        chosen = (of_rows[0].to(scores.device), drawn_R.to(scores.device))
+        return scores.index_put(chosen, scores.new_tensor(torch.inf))
 
 
 class ChosenLogprobs(LogitsProcessor):
@@ -263,15 +273,13 @@ class ChosenLogprobs(LogitsProcessor):
         return scores
 
 
-def _noisy(scores_V: torch.Tensor, generator: torch.Generator, temperature: float) -> torch.Tensor:
-    if temperature == 0:
-        return scores_V
-    return scores_V / temperature - _log_exponential(len(scores_V), generator).to(scores_V.device)
+def _draw(logits_RV: torch.Tensor, temperature_R1: torch.Tensor, uniform_R1: torch.Tensor) -> torch.Tensor:
+    """The first token of each row [R] whose cumulative probability reaches 1 − u, of a uniform u in [0, 1).
 
-
-def _log_exponential(count: int, generator: torch.Generator) -> torch.Tensor:
-    """Logarithms of exponentially distributed numbers: Gumbel noise with the other sign."""
-    if generator.device.type != "cpu":
-        return torch.empty(count, device=generator.device).exponential_(generator=generator).log_()
-    # `exponential_` takes twice as long on a CPU, and has other numbers on Intel's processors than on others.
-    return torch.rand(count, dtype=torch.float64, generator=generator).neg_().log1p_().neg_().float().log_()
+    1 − u is not 0, so that a token without probability is never drawn.
+    """
+    logits_RV = logits_RV.float()
+    weights_RV = (logits_RV - logits_RV.amax(dim=-1, keepdim=True)).div_(temperature_R1).exp_()
+    sums_RV = weights_RV.cumsum(dim=-1, dtype=torch.float64)
+    drawn_R1 = torch.searchsorted(sums_RV, (1 - uniform_R1) * sums_RV[:, -1:])
+    return drawn_R1[:, 0].clamp(max=logits_RV.shape[1] - 1)  # of logits that are not numbers, an id all the same

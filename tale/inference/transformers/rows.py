@@ -129,9 +129,7 @@ class LiveRows:
         index = torch.tensor(rows, device=self.ids_RW.device)
         for layer in self.layers if len(rows) > len(self) else ():
             layer.replace(layer.keys[index], layer.values[index])
-        # On CUDA its own numbers, as a CPU's would take longer than the model.
-        on = self.ids_RW.device if self.ids_RW.is_cuda else torch.device("cpu")
-        generators = [torch.Generator(on).manual_seed(prompt.request.draw_seed) for prompt in prompts]
+        generators = [torch.Generator().manual_seed(prompt.request.draw_seed) for prompt in prompts]
         answers: list[list[int]] = [[] for _ in rows]
         logprobs: list[list[float]] = [[] for _ in rows]
         return LiveRows(prompts, answers, logprobs, generators, self.ids_RW[index], self.mask_RW[index], self.cache)

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy
 import pytest
 import torch
-from scipy import stats
+from scipy import special, stats
 from transformers import (
     AutoModelForCausalLM,
     GenerationConfig,
@@ -34,7 +34,7 @@ from tale.inference.journal import JournaledEngine
 from tale.inference.requests import CompletionStream, request_source
 from tale.inference.scheduler import Solver, solve
 from tale.inference.transformers.attention import NAME, grouped_sdpa
-from tale.inference.transformers.engine import SeededGumbel, TransformersEngine
+from tale.inference.transformers.engine import SeededSampling, TransformersEngine, _draw
 from tale.inference.transformers.linear import prepack_linear
 from tale.inference.transformers.prefix_cache import Prefix, PrefixCache
 from tale.models.adapters import AdapterCard
@@ -290,15 +290,33 @@ def test_a_sampled_token_follows_the_softmax_at_its_temperature(
     assert p_value(1.3 * temperature) < 1e-6  # the test would notice
 
 
-def test_the_noise_is_gumbels_and_new_at_every_position() -> None:
-    """Mean γ = 0.5772, variance π²/6, uncorrelated between positions and samples; −log(−log(1 − u)) of uniform ones."""
-    noise = SeededGumbel([torch.Generator().manual_seed(seed) for seed in (0, 1)], [0.5, 0.5])
-    draws = torch.stack([noise(torch.empty(0), torch.zeros(2, 20_000)) for _ in range(2)]).flatten(0, 1)
-    assert draws.mean(dim=1).tolist() == pytest.approx([0.5772] * 4, abs=0.03)
-    assert draws.var(dim=1).tolist() == pytest.approx([math.pi**2 / 6] * 4, rel=0.05)
-    assert (torch.corrcoef(draws) - torch.eye(4)).abs().max() < 0.03
-    uniform = torch.rand(20_000, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).numpy()
-    torch.testing.assert_close(draws[0], torch.tensor(-numpy.log(-numpy.log1p(-uniform))).float(), rtol=1e-6, atol=1e-6)
+def test_a_drawn_token_is_numpys_of_the_same_uniform_number() -> None:
+    logits = torch.randn(3, 1000, generator=torch.Generator().manual_seed(0))
+    temperatures = [0.5, 0.0, 2.0]
+    draw = SeededSampling([torch.Generator().manual_seed(seed) for seed in range(3)], temperatures)
+    for row in (0, 2):
+        uniform = torch.rand(50, dtype=torch.float64, generator=torch.Generator().manual_seed(row)).numpy()
+        sums = numpy.cumsum(special.softmax(logits[row].double().numpy() / temperatures[row]))
+        expected = [int(numpy.argmax(sums >= 1 - u)) for u in uniform]
+        again = SeededSampling([torch.Generator().manual_seed(row)], [temperatures[row]])
+        assert [int(again(torch.empty(0), logits[[row]]).argmax()) for _ in uniform] == expected
+        assert len(set(expected)) >= 10
+    drawn = draw(torch.empty(0), logits)
+    assert drawn[1].equal(logits[1])
+    assert [int(row.isinf().sum()) for row in drawn] == [1, 0, 1]
+
+
+@pytest.mark.parametrize(
+    "logits",
+    [[0.0, -math.inf, 3.0, -math.inf], [math.nan] * 4, [1e30, 0.0, -1e30, 1e30]],
+    ids=["masked", "NaN", "huge"],
+)
+def test_a_draw_has_probability_at_any_uniform_number(logits: list[float]) -> None:
+    uniform = torch.tensor([[0.0], [0.3], [1 - 2**-53]], dtype=torch.float64)
+    rows, temperatures = torch.tensor([logits] * 3), torch.tensor([[1e-30]] * 3)
+    drawn = _draw(rows, temperatures, uniform).tolist()
+    assert drawn == [int(_draw(rows[[i]], temperatures[[i]], uniform[[i]])) for i in range(3)]
+    assert all(0 <= token < 4 and logits[token] != -math.inf for token in drawn)
 
 
 # --- Attention ------------------------------------------------------------------------------------------------------

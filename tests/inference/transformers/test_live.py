@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerFast
 from tale.config.training import LossConfig, OptimizerConfig
 from tale.data.examples import pack
 from tale.inference import Request, Sampling
-from tale.inference.transformers.engine import SeededGumbel, TransformersEngine
+from tale.inference.transformers.engine import SeededSampling, TransformersEngine
 from tale.inference.transformers.live import live_engine
 from tale.models.modules import SFTModule
 from tests.factories import Ids, adapted, examples
@@ -95,13 +95,13 @@ def test_tokens_are_drawn_by_their_probabilities() -> None:
     """Of 20,000 draws at temperature 1/2, within four standard deviations; a greedy row takes the best."""
     count, logits = 20_000, torch.tensor([0.5, -torch.inf, 0.0, 1.0, -torch.inf])
     generators = [torch.Generator().manual_seed(seed) for seed in range(count)]
-    draw = SeededGumbel(generators, [0.5] * (count - 1) + [0.0])
+    draw = SeededSampling(generators, [0.5] * (count - 1) + [0.0])
     chosen = draw(torch.empty(0), logits.expand(count, -1)).argmax(dim=-1)
     assert chosen[-1] == 3
     expected = (logits * 2).softmax(0)
     shares = torch.bincount(chosen[:-1], minlength=5) / (count - 1)
     assert ((shares - expected).abs() <= 4 * (expected * (1 - expected) / count).sqrt()).all()
-    again = SeededGumbel([torch.Generator().manual_seed(7)], [0.5])(torch.empty(0), logits[None])
+    again = SeededSampling([torch.Generator().manual_seed(7)], [0.5])(torch.empty(0), logits[None])
     assert again.argmax() == chosen[7]  # whatever rows it is drawn with
 
 

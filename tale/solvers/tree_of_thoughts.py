@@ -18,7 +18,7 @@ from tale.solvers.forcing import answer_reserve_option, forced, forced_answer
 from tale.solvers.spending import Ask, Spending
 from tale.solvers.strategy import Strategy
 
-BULLET = re.compile(r"\s*(?:\d+、|(?:\d+[.):]|[-*•])\s)\s*")  # before a proposed step
+BULLET = re.compile(r"^\s*(?:\d+、|(?:\d+[.):]|[-*•])\s)\s*")  # before a proposed step
 
 
 @dataclass

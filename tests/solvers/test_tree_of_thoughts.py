@@ -100,6 +100,12 @@ def test_proposed_steps_are_lines_and_a_cut_off_one_is_left_out():
     assert steps(Call(ask(""), said(" Ad", 20, "length"))) == ["Ad"]
 
 
+def test_numbers_and_signs_within_a_proposed_step_stay():
+    lines = ["13 - 7 - 9 = -3", "Subtract 175 and 166: 175 - 166 = 9", "Take 3. Then add 4.", "先加 3、再加 4"]
+    text = f" {lines[0]}\n2. {lines[1]}\n* {lines[2]}\n4、{lines[3]}"
+    assert steps(Call(ask(""), said(text, 40))) == lines
+
+
 @pytest.mark.parametrize(
     ("options", "error"),
     [

@@ -245,10 +245,11 @@ class SeededSampling(LogitsProcessor):
         uniform_R1 = torch.stack([torch.rand(1, dtype=torch.float64, generator=of) for of in self.generators])
         on = scores.device if scores.is_cuda else torch.device("cpu")  # not every other device has float64
         at_once = len(self.rows_R) if scores.is_cuda else 1  # one row's numbers fit a CPU's cache
-        logits_RV, of_rows = scores.to(on), [of.to(on) for of in (self.rows_R, self.temperatures_R1, uniform_R1)]
-        parts = zip(*(of.split(at_once) for of in of_rows), strict=True)
-        drawn_R = torch.cat([_draw(logits_RV[rows_R], T_R1, u_R1) for rows_R, T_R1, u_R1 in parts])
-        chosen = (of_rows[0].to(scores.device), drawn_R.to(scores.device))
+        of_rows = (self.rows_R, self.temperatures_R1, uniform_R1)
+        parts = zip(*(of.to(on).split(at_once) for of in of_rows), strict=True)
+        logits_RV = scores.to(on)
+        drawn = [_draw(logits_RV[rows_R], T_R1, u_R1) for rows_R, T_R1, u_R1 in parts]
+        chosen = (self.rows_R.to(scores.device), torch.cat(drawn).to(scores.device))
         return scores.index_put(chosen, scores.new_tensor(torch.inf))
 
 
